@@ -1,0 +1,1 @@
+"""weldnet's Hydra configs, installed as `weldnet.configs`."""

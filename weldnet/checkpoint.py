@@ -1,0 +1,175 @@
+"""What a checkpoint carries, and how it is loaded without running code."""
+
+import hashlib
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from weldnet.data.cache import Geometry
+from weldnet.errors import InputError
+from weldnet.model.network import WeldNet
+
+RECORD = "weldnet"
+"""The key of a Lightning checkpoint under which ours stands; plain types only, so that weights_only loads it."""
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a checkpoint says of itself, beside the weights.
+
+    Attributes:
+        classes: names in the order of the logits.
+        backbone, channels_last: the network.
+        geometry: how files become its input.
+        split_digest, validation_groups: of the data it was trained on.
+        config: the whole resolved config, as YAML.
+        temperature: divides the logits; 1 until calibrated.
+        versions: of the packages that made it.
+        git_commit: of the source that made it, None outside a checkout.
+    """
+
+    classes: list[str]
+    backbone: str
+    channels_last: bool
+    geometry: dict[str, Any]
+    split_digest: str
+    validation_groups: str
+    config: str
+    temperature: float
+    versions: dict[str, str]
+    git_commit: str | None
+    format: int = FORMAT
+
+
+def current_versions() -> dict[str, str]:
+    """The versions of weldnet and of what it computes with."""
+    return {name: version(name) for name in ("weldnet", "torch", "torchvision", "lightning")}
+
+
+def current_commit() -> str | None:
+    """The git commit of weldnet's source, None where it is not a checkout."""
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded checkpoint: its file, that file's SHA-256, its record and the network's weights."""
+
+    path: Path
+    digest: str
+    record: Record
+    weights: Mapping[str, Tensor]
+
+    @property
+    def geometry(self) -> Geometry:
+        return Geometry(**self.record.geometry)
+
+    def network(self) -> WeldNet:
+        """The network, in evaluation mode, float32.
+
+        Raises:
+            InputError: the weights do not fit the record.
+        """
+        network = WeldNet(self.record.backbone, len(self.record.classes), channels_last=self.record.channels_last)
+        try:
+            network.load_state_dict(self.weights)
+        except RuntimeError as error:
+            raise InputError(f"{self.path}: its weights do not fit its {self.record.backbone}; the file is damaged") from error
+        return network.eval()
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Loads a weldnet checkpoint; nothing in the file can run code.
+
+    Raises:
+        InputError: the file is missing, truncated, carries code, or is not weldnet's.
+    """
+    if not path.is_file():
+        raise InputError(f"no checkpoint at {path} (ckpt_path)")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    # A damaged or hostile file raises nearly anything here; each means the same to the user.
+    except Exception as error:
+        reason = "it holds more than plain data, and loading that could run code" if "weights_only" in str(error).lower() else "it is truncated or no checkpoint at all"
+        raise InputError(f"{path} is not loaded: {reason}; ckpt_path takes a file that weldnet-train wrote") from error
+    record = content.get(RECORD) if isinstance(content, dict) else None
+    if not isinstance(record, dict) or not isinstance(content.get("state_dict"), dict):
+        raise InputError(f"{path} is a checkpoint, but not weldnet's; ckpt_path takes a file that weldnet-train wrote")
+    prefix = "network."
+    weights = {name.removeprefix(prefix): value for name, value in content["state_dict"].items() if name.startswith(prefix)}
+    return Checkpoint(path, file_digest(path), _read_record(path, record), weights)
+
+
+def _read_record(path: Path, fields: dict[str, Any]) -> Record:
+    if fields.get("format") != FORMAT:
+        raise InputError(f"{path} has checkpoint format {fields.get('format')}; this weldnet reads {FORMAT}")
+    try:
+        record = Record(**fields)
+        Geometry(**record.geometry)
+        if not all(isinstance(name, str) for name in record.classes) or not isinstance(record.config, str):
+            raise TypeError("classes and config are text")
+    except (TypeError, InputError) as error:
+        raise InputError(f"{path}: its record is damaged: {error}") from error
+    return record
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def as_plain(record: Record) -> dict[str, Any]:
+    """The record as plain types, to stand in a Lightning checkpoint under `RECORD`."""
+    return asdict(record)
+
+
+def find_checkpoint(ckpt_path: str, runs: Path) -> Path:
+    """The file that `ckpt_path` means.
+
+    Args:
+        ckpt_path: a file; a run folder: its `best.ckpt`, or `last.ckpt` where the recipe keeps the last; `best` or
+            `last`: of the newest run.
+        runs: the folder of training runs, `runs/train`.
+
+    Raises:
+        InputError: there is no such file or run.
+    """
+    path = Path(ckpt_path).absolute()
+    if ckpt_path in ("best", "last") and not path.exists():
+        newest = sorted(runs.absolute().glob("*/checkpoints/last.ckpt"))
+        if not newest:
+            raise InputError(f"ckpt_path={ckpt_path}: no finished epoch of any run below {runs.absolute()}")
+        path = newest[-1].parent.parent
+        return path / "checkpoints" / "last.ckpt" if ckpt_path == "last" else kept_checkpoint(path)
+    if path.is_dir():
+        return kept_checkpoint(path)
+    if not path.exists():
+        raise InputError(f"no checkpoint at {path}; ckpt_path takes a file, a run folder, best or last")
+    return path
+
+
+def kept_checkpoint(run: Path) -> Path:
+    """`best.ckpt` of a run folder, or `last.ckpt` where the recipe keeps the last.
+
+    Raises:
+        InputError: the folder holds neither.
+    """
+    for name in ("best.ckpt", "last.ckpt"):
+        if (file := run / "checkpoints" / name).is_file():
+            return file
+    raise InputError(f"{run} holds no checkpoints/best.ckpt or last.ckpt: not a run folder, or no epoch was finished")

@@ -1,0 +1,119 @@
+"""The wrapper around Hydra's entry point: values as typed, and one message for a user's mistake."""
+
+import os
+import re
+import sys
+from collections.abc import Callable
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from weldnet.config.schema import register_schemas
+from weldnet.errors import InputError, nearest
+
+CONFIGS = "pkg://weldnet.configs"
+
+VERBATIM = {
+    "output_dir",
+    "ckpt_path",
+    "data.root",
+    "data.manifest",
+    "data.group_pattern",
+    "data.cache_dir",
+    "model.weights",
+}
+"""Keys whose values are paths, globs or regular expressions: taken as typed, not as Hydra's grammar has them."""
+
+
+def quote_verbatim(argument: str) -> str:
+    """An override with the value of a verbatim key quoted for Hydra; any other argument as it is.
+
+    `null` and a value already between quotes stay.
+    """
+    match = re.fullmatch(r"(\+{0,2})([\w.]+)=(.*)", argument, re.DOTALL)
+    if match is None or match[2] not in VERBATIM or match[3] == "null" or re.fullmatch(r"(['\"]).*\1", match[3], re.DOTALL):
+        return argument
+    # Hydra reads a backslash only before a quote, OmegaConf only before `${`; there, each must be doubled.
+    value = re.sub(r"(\\*)\$\{", lambda m: m[1] * 2 + r"\${", match[3])
+    value = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + (r"\'" if m[2] else ""), value)
+    return f"{match[1]}{match[2]}='{value}'"
+
+
+def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
+    """Makes a console script of a function that takes the composed config.
+
+    A user's mistake ends in one message on standard error and exit code 2; HYDRA_FULL_ERROR=1 shows the traceback.
+    """
+
+    def decorate(run: Callable[[DictConfig], None]) -> Callable[[], None]:
+        def main() -> None:
+            try:
+                _run_hydra(run, config_name)
+            except (InputError, HydraException, OmegaConfBaseException) as error:
+                if "HYDRA_FULL_ERROR" in os.environ:
+                    raise
+                print(f"weldnet-{config_name}: {explain(error, config_name)}", file=sys.stderr)
+                sys.exit(2)
+
+        return main
+
+    return decorate
+
+
+def _run_hydra(run: Callable[[DictConfig], None], config_name: str) -> None:
+    register_schemas()
+    mistakes: list[Exception] = []
+
+    def keep_mistake(cfg: DictConfig) -> None:
+        # Raised through Hydra, it would print a line of its own first.
+        try:
+            run(cfg)
+        except (InputError, OmegaConfBaseException) as error:
+            mistakes.append(error)
+
+    typed, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv = [typed[0], *map(quote_verbatim, typed[1:])]
+    # Without it Hydra prints its own errors its own way and exits by itself.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        hydra.main(config_path=CONFIGS, config_name=config_name, version_base="1.3")(keep_mistake)()
+    finally:
+        sys.argv = typed
+        if full_error is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+    if mistakes:
+        raise mistakes[0]
+
+
+def explain(error: Exception, config_name: str) -> str:
+    """What is wrong, and what to type instead."""
+    text = str(error)
+    if isinstance(error, InputError):
+        return text
+    if match := re.match(r"Could not override '([^']+)'", text):
+        return f"no such key: {match[1]}{_suggest(match[1], config_name)}"
+    if match := re.match(r"Error merging override (.+?)=(.*)", text):
+        reason = str(error.__cause__ or "").splitlines() or [""]
+        return f"{match[1]}={match[2]}: {reason[0]}"
+    if isinstance(error, OmegaConfBaseException) and error.full_key and "Missing mandatory value" in text:
+        return f"{error.full_key} is not given; type {error.full_key}=..."
+    lines = [line for line in text.splitlines() if line.strip() and "HYDRA_FULL_ERROR" not in line]
+    return "\n".join(lines)
+
+
+def _suggest(key: str, config_name: str) -> str:
+    """The nearest key beside the first part of `key` that does not exist."""
+    with hydra.initialize_config_module("weldnet.configs", version_base="1.3"):
+        node = hydra.compose(config_name)
+    place = ""
+    for part in key.split("."):
+        if not OmegaConf.is_dict(node):
+            return f"; {place} is a value, it has no keys"
+        if part not in node:
+            where = f"{place}." if place else ""
+            guess = nearest(part, map(str, node))
+            return guess.replace("'", f"'{where}", 1) or f"; {place or 'the config'} has {', '.join(map(str, node))}"
+        node, place = node[part], f"{place}.{part}" if place else part
+    return ""

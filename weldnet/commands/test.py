@@ -1,0 +1,64 @@
+"""weldnet-test: what a checkpoint is worth on images."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig, OmegaConf
+
+from weldnet.commands.app import command
+from weldnet.commands.runs import apply_overrides, make_folder, name_folder, show
+from weldnet.errors import InputError, check_choice
+
+if TYPE_CHECKING:
+    from weldnet.checkpoint import Checkpoint
+    from weldnet.data.datamodule import WeldDataModule
+
+SPLIT_CHOICES = ("train", "val", "test", "all")
+
+
+def run(cfg: DictConfig) -> None:
+    """Tests a checkpoint from a composed config."""
+    from rich.console import Console
+
+    from weldnet.checkpoint import find_checkpoint, load_checkpoint
+    from weldnet.testing import choose_device, test_checkpoint
+
+    folder = name_folder("test", cfg.output_dir)
+    if cfg.split is not None:
+        check_choice("split", cfg.split, SPLIT_CHOICES)
+    choose_device(cfg.device)
+    checkpoint = load_checkpoint(find_checkpoint(cfg.ckpt_path, Path("runs", "train")))
+    data = _build_data(cfg, checkpoint)
+    data.setup()
+    report = test_checkpoint(checkpoint, data, cfg.split or "test", cfg.device)
+    make_folder(folder)
+    report.save(folder)
+    Console().print(report.table())
+    print(f"metrics:    {show(folder / 'metrics.json')}")
+    print(f"one by one: {show(folder / 'predictions.csv')}")
+
+
+def _build_data(cfg: DictConfig, checkpoint: "Checkpoint") -> "WeldDataModule":
+    """The checkpoint's own data, or others where `data=` is typed; the geometry and the classes are the checkpoint's."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from weldnet.config.build import build_data
+
+    typed = [override for override in HydraConfig.get().overrides.task if override.lstrip("+~").startswith("data")]
+    for key in ("data.image_size", "data.resize", "data.orient"):
+        if any(override.lstrip("+").startswith(key) for override in typed):
+            raise InputError(f"{key} is the checkpoint's; a test may not change it")
+    others = any(override.startswith("data=") for override in typed)
+    saved = OmegaConf.create(checkpoint.record.config)
+    assert isinstance(saved, DictConfig)
+    settings = apply_overrides(saved, cfg, typed, ("data",)).data
+    geometry = checkpoint.geometry
+    settings.image_size.height, settings.image_size.width = geometry.height, geometry.width
+    settings.resize, settings.orient = geometry.resize, geometry.orient
+    data = build_data(
+        settings, saved.seed, classes=checkpoint.record.classes, unsplit="test" if others else "split"
+    )
+    return data
+
+
+main = command("test")(run)

@@ -1,0 +1,97 @@
+"""weldnet-train: fine-tune, keep the best, test it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig, OmegaConf
+
+from weldnet.commands.app import command
+from weldnet.commands.runs import apply_overrides, keep_log, make_folder, name_folder, show
+from weldnet.errors import InputError
+
+if TYPE_CHECKING:
+    from weldnet.evaluation.report import EvaluationReport
+
+GROUPS = ("data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger")
+
+
+def run(cfg: DictConfig) -> None:
+    """Trains from a composed config; with `ckpt_path`, goes on inside that run's folder."""
+    import logging
+
+    from lightning import seed_everything
+
+    from weldnet.config.build import build_data, build_model, build_trainer, check_nodes
+    from weldnet.training import describe, log_hyperparameters, test_kept, train
+
+    resume_from = None
+    if cfg.ckpt_path is not None:
+        cfg, folder, resume_from = _resume(cfg)
+    else:
+        folder = name_folder("train", cfg.output_dir)
+    # Its notes on hardware that is not there, and its tips.
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    check_nodes(cfg)
+    seed_everything(cfg.seed, verbose=False)
+    data = build_data(cfg.data, cfg.seed)
+    data.setup()
+    model = build_model(cfg, data)
+    trainer = build_trainer(cfg, folder)
+    text = OmegaConf.to_yaml(cfg, resolve=True)
+
+    make_folder(folder)
+    keep_log(folder / "train.log")
+    (folder / "config.yaml").write_text(text, encoding="utf-8")
+    data.save_split(folder / "split.csv")
+    print(f"training in {show(folder)}: {trainer.accelerator.name()}, {trainer.precision}", flush=True)
+    print(f"watch it:  tensorboard --logdir {show(folder.parent)}", flush=True)
+    train(data, model, trainer, describe(data, model, text), resume_from)
+    if trainer.is_global_zero and not trainer.fast_dev_run:
+        validation, tested = test_kept(data, folder, "auto", test=cfg.test)
+        reports = {"val": validation} | ({"test": tested} if tested is not validation else {})
+        log_hyperparameters(trainer, _flatten(cfg), reports)
+        _print_outcome(folder, reports)
+
+
+def _resume(cfg: DictConfig) -> tuple[DictConfig, Path, Path]:
+    """The config of a stopped run with what was typed now, its folder, and its last checkpoint."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from weldnet.checkpoint import find_checkpoint, load_checkpoint
+    from weldnet.testing import run_of
+
+    if cfg.output_dir is not None:
+        raise InputError("ckpt_path goes on inside that run's own folder; leave output_dir out")
+    overrides = [typed for typed in HydraConfig.get().overrides.task if not typed.startswith("ckpt_path=")]
+    if any(typed.startswith("experiment=") for typed in overrides):
+        raise InputError("ckpt_path goes on with that run's own experiment; leave experiment out")
+    folder = run_of(find_checkpoint(cfg.ckpt_path, Path("runs", "train")))
+    last = folder / "checkpoints" / "last.ckpt"
+    saved = OmegaConf.create(load_checkpoint(last).record.config)
+    assert isinstance(saved, DictConfig)
+    return apply_overrides(saved, cfg, overrides, GROUPS), folder, last
+
+
+def _print_outcome(folder: Path, reports: "dict[str, EvaluationReport]") -> None:
+    from rich.console import Console
+
+    from weldnet.checkpoint import kept_checkpoint
+
+    for report in reports.values():
+        Console().print(report.table())
+    kept = kept_checkpoint(folder)
+    print(f"checkpoint: {show(kept)}")
+    print(f"next:       weldnet-test ckpt_path={show(folder)}")
+
+
+def _flatten(cfg: DictConfig) -> dict[str, str | int | float | bool]:
+    """The settings that tell runs apart, as `group.key` of plain values, for the HPARAMS tab."""
+    flat: dict[str, str | int | float | bool] = {"seed": cfg.seed}
+    for group in ("data", "model", "optimizer", "scheduler"):
+        for name, value in cfg[group].items():
+            if isinstance(value, (str, int, float, bool)):
+                flat[f"{group}.{name}".replace("._target_", "")] = value
+    return flat | {f"trainer.{name}": cfg.trainer[name] for name in ("max_epochs", "precision")}
+
+
+main = command("train")(run)

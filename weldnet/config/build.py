@@ -1,0 +1,117 @@
+"""From a composed config to the data, the model and the trainer."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from weldnet.config.targets import check_target, instantiate
+from weldnet.errors import InputError
+
+if TYPE_CHECKING:
+    from lightning import Trainer
+
+    from weldnet.data.datamodule import WeldDataModule
+    from weldnet.model.classifier import WeldClassifier
+
+
+def build_data(data: DictConfig, seed: int, **further: Any) -> "WeldDataModule":
+    """The data module of a `data` node, not set up yet.
+
+    Args:
+        further: `classes` and `unsplit` for a test.
+
+    Raises:
+        InputError: a setting is outside of what is allowed, or would be ignored.
+    """
+    from weldnet.data.cache import Geometry
+    from weldnet.data.datamodule import WeldDataModule
+
+    settings: dict[str, Any] = OmegaConf.to_container(data, resolve=True)  # type: ignore[assignment]
+    for key, source in (("root", "folder"), ("manifest", "manifest")):
+        if settings[key] is not None and settings["source"] != source:
+            raise InputError(f"data.{key} is read by data={source} only, and data is {settings['source']}; add data={source}")
+    geometry = Geometry(**settings.pop("image_size"), resize=settings.pop("resize"), orient=settings.pop("orient"))
+    return WeldDataModule(**settings, geometry=geometry, seed=seed, **further)
+
+
+def check_nodes(cfg: DictConfig) -> None:
+    """Checks every `_target_` node of a training config before any data is read.
+
+    Raises:
+        InputError: see `check_target`.
+    """
+    _choose_precision(cfg.trainer)
+    for key in ("optimizer", "scheduler", "trainer"):
+        if cfg[key]:
+            check_target(key, cfg[key])
+    if cfg.trainer.gradient_clip_val and cfg.optimizer.get("fused") and "mixed" in str(cfg.trainer.precision):
+        raise InputError("trainer.gradient_clip_val under mixed precision needs optimizer.fused=false")
+    for group in ("callbacks", "logger"):
+        for name, node in cfg[group].items():
+            if node is not None:
+                if "_target_" not in node:
+                    raise InputError(f"{group}.{name} has no _target_: name the class to make, or set {group}.{name}=null")
+                check_target(f"{group}.{name}", node)
+
+
+def build_model(cfg: DictConfig, data: "WeldDataModule") -> "WeldClassifier":
+    """The classifier of a training config for data that are set up, its trunk's weights loaded.
+
+    Raises:
+        InputError: a setting is outside of what is allowed, or the weights are not to be had.
+    """
+    from weldnet.model.classifier import WeldClassifier
+    from weldnet.model.network import WeldNet
+
+    m = cfg.model
+    network = WeldNet(
+        m.backbone, len(data.classes), channels_last=m.channels_last, zero_init_residual=m.zero_init_residual
+    )
+    network.load_trunk(m.weights)
+    return WeldClassifier(
+        network,
+        data.classes,
+        instantiate("optimizer", cfg.optimizer),
+        instantiate("scheduler", cfg.scheduler) if cfg.scheduler else None,
+        lr=cfg.optimizer.lr,
+        layer_decay=m.layer_decay,
+        label_smoothing=m.label_smoothing,
+        class_weights=data.class_weights(),
+        freeze_through=m.freeze_through,
+        unfreeze_at_epoch=m.unfreeze_at_epoch,
+    )
+
+
+def build_trainer(cfg: DictConfig, folder: Path) -> "Trainer":
+    """The trainer of a training config, its loggers and checkpoints inside `folder`.
+
+    Raises:
+        InputError: a setting is outside of what is allowed, or the hardware is not there.
+    """
+    with open_dict(cfg):
+        cfg.output_dir = str(folder)
+    callbacks = [instantiate(f"callbacks.{name}", node) for name, node in cfg.callbacks.items() if node]
+    loggers = [instantiate(f"logger.{name}", node) for name, node in cfg.logger.items() if node]
+    if cfg.trainer.enable_progress_bar is None:
+        # Without a terminal the epoch lines are enough.
+        cfg.trainer.enable_progress_bar = sys.stdout.isatty()
+    trainer: Trainer = instantiate(
+        "trainer", cfg.trainer, callbacks=callbacks, logger=loggers or False, default_root_dir=str(folder)
+    )
+    return trainer
+
+
+def _choose_precision(trainer: DictConfig) -> None:
+    """Replaces `precision: auto` by bfloat16 where the hardware multiplies it, float32 elsewhere."""
+    if trainer.precision != "auto":
+        return
+    import torch
+
+    gpu = trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    if gpu:
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = trainer.accelerator in ("auto", "cpu") and torch.cpu._is_avx512_bf16_supported()
+    trainer.precision = "bf16-mixed" if fast else "32-true"

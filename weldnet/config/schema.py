@@ -1,0 +1,93 @@
+"""The types of our own settings. The docstrings of the objects they build say what each means."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+Node = dict[str, Any]
+
+
+@dataclass
+class ImageSizeConfig:
+    height: int = 300
+    width: int = 30
+
+
+@dataclass
+class SharesConfig:
+    train: float = 0.7
+    val: float = 0.15
+    test: float = 0.15
+
+
+@dataclass
+class DataConfig:
+    """See `weldnet.data.datamodule.WeldDataModule` and `weldnet.data.cache.Geometry`."""
+
+    source: str = MISSING
+    root: str | None = None
+    manifest: str | None = None
+    group_pattern: str | None = None
+    groups: str | None = None
+    shares: SharesConfig = field(default_factory=SharesConfig)
+    image_size: ImageSizeConfig = field(default_factory=ImageSizeConfig)
+    resize: str = "stretch"
+    orient: str = "as_is"
+    batch_size: int = 32
+    balance: str = "none"
+    augmentation: str = "none"
+    on_unreadable: str = "stop"
+    num_images: int = 1500
+    num_seams: int = 50
+    cache_dir: str | None = None
+
+
+@dataclass
+class ModelConfig:
+    """See `weldnet.model.network.WeldNet` and `weldnet.model.classifier.WeldClassifier`."""
+
+    backbone: str = "resnet50"
+    weights: str = MISSING
+    channels_last: bool = True
+    zero_init_residual: bool = False
+    freeze_through: str | None = None
+    unfreeze_at_epoch: int | None = None
+    layer_decay: float = 1.0
+    label_smoothing: float = 0.0
+
+
+@dataclass
+class TrainConfig:
+    """What `weldnet-train` takes; the untyped nodes are checked against their targets."""
+
+    seed: int = 0
+    output_dir: str | None = None
+    ckpt_path: str | None = None
+    test: bool = True
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: Node = field(default_factory=dict)
+    scheduler: Node = field(default_factory=dict)
+    trainer: Node = field(default_factory=dict)
+    callbacks: Node = field(default_factory=dict)
+    logger: Node = field(default_factory=dict)
+
+
+@dataclass
+class TestConfig:
+    """What `weldnet-test` takes."""
+
+    ckpt_path: str = MISSING
+    output_dir: str | None = None
+    split: str | None = None
+    device: str = "auto"
+    data: DataConfig = field(default_factory=DataConfig)
+
+
+def register_schemas() -> None:
+    """Makes the schemas known to Hydra; each root config lists its own first."""
+    store = ConfigStore.instance()
+    store.store(name="train_schema", node=TrainConfig)
+    store.store(name="test_schema", node=TestConfig)

@@ -1,0 +1,119 @@
+"""The TensorBoard callback: pictures and tables beside the curves."""
+
+import heapq
+from itertools import count
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.tensorboard import SummaryWriter
+
+from weldnet.data.datamodule import WeldDataModule
+from weldnet.evaluation.figures import draw_confusion, draw_gallery
+from weldnet.evaluation.metrics import count_confusion
+from weldnet.model.classifier import WeldClassifier
+
+Mistake = tuple[float, int, NDArray[np.uint8], str]
+
+
+class Dashboard(Callback):
+    """Draws, after each validation, a confusion matrix and the worst mistakes; before training, what the network sees.
+
+    Writes to the run's TensorBoard logger, or nowhere if there is none.
+
+    Args:
+        num_mistakes: pictures in the gallery of the validation images with the highest loss among the wrong ones.
+        num_augmented: training images on the augmentation sheet.
+    """
+
+    def __init__(self, num_mistakes: int = 12, num_augmented: int = 24) -> None:
+        self.num_mistakes, self.num_augmented = num_mistakes, num_augmented
+        self.worst: list[Mistake] = []
+        self.predicted: list[Tensor] = []
+        self.labels: list[Tensor] = []
+        self.serial = count()
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        writer = _writer(trainer)
+        if writer is None:
+            return
+        data, model = _parts(trainer, pl_module)
+        if trainer.ckpt_path is None:
+            writer.add_text("config", "```yaml\n" + str(model.record["config"]) + "\n```")
+            writer.add_text("classes by split", _class_table(data))
+        dataset = data.dataset("train")
+        chosen = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(data.seed))[: self.num_augmented]
+        batch = dataset.__getitems__(chosen.tolist())
+        images, labels = data.augmented(batch, step=0)
+        shown = np.concatenate([batch[0].numpy(), images.round().to(torch.uint8).numpy()])
+        names = [model.classes[label] for label in labels]
+        captions = names + [f"{name}\naugmented" for name in names]
+        order = [i + half * len(names) for start in range(0, len(names), 12) for half in (0, 1) for i in range(start, min(start + 12, len(names)))]
+        figure = draw_gallery(shown[order], [captions[i] for i in order], "training images, and what the network sees of them")
+        writer.add_figure("train/augmentation", figure, close=False)
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.worst, self.predicted, self.labels = [], [], []
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: tuple[Tensor, Tensor],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        images, labels = batch
+        logits = outputs["logits"]
+        predicted = logits.argmax(1)
+        self.predicted.append(predicted.cpu())
+        self.labels.append(labels.cpu())
+        losses = functional.cross_entropy(logits, labels, reduction="none")
+        probabilities = logits.softmax(1)
+        _, model = _parts(trainer, pl_module)
+        for i in (predicted != labels).nonzero().flatten().tolist():
+            said, true = int(predicted[i]), int(labels[i])
+            caption = f"{model.classes[true]}\nsaid {model.classes[said]}\n{probabilities[i, said]:.0%}"
+            mistake = (float(losses[i]), next(self.serial), images[i].cpu().numpy(), caption)
+            # The smallest of the kept losses goes, so memory does not grow with the data.
+            (heapq.heappushpop if len(self.worst) >= self.num_mistakes else heapq.heappush)(self.worst, mistake)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        writer = _writer(trainer)
+        if writer is None or trainer.sanity_checking:
+            return
+        _, model = _parts(trainer, pl_module)
+        predicted, labels = torch.cat(self.predicted).numpy(), torch.cat(self.labels).numpy()
+        matrix = count_confusion(predicted, labels, len(model.classes))
+        title = f"validation after epoch {trainer.current_epoch + 1}"
+        writer.add_figure("val/confusion_matrix", draw_confusion(matrix, model.classes, title), trainer.global_step, close=False)
+        if self.worst:
+            worst = sorted(self.worst, reverse=True)
+            figure = draw_gallery(np.stack([m[2] for m in worst]), [m[3] for m in worst], f"worst mistakes, {title}")
+            writer.add_figure("val/worst_mistakes", figure, trainer.global_step, close=False)
+
+
+def _writer(trainer: Trainer) -> SummaryWriter | None:
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
+            writer: SummaryWriter = logger.experiment
+            return writer
+    return None
+
+
+def _parts(trainer: Trainer, pl_module: LightningModule) -> tuple[WeldDataModule, WeldClassifier]:
+    data = getattr(trainer, "datamodule", None)
+    assert isinstance(data, WeldDataModule) and isinstance(pl_module, WeldClassifier)
+    return data, pl_module
+
+
+def _class_table(data: WeldDataModule) -> str:
+    lines = ["| class | train | val | test |", "|---|---:|---:|---:|"]
+    lines += [f"| {name} | {n['train']} | {n['val']} | {n['test']} |" for name, n in data.count_by_split().items()]
+    return "\n".join(lines)

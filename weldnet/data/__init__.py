@@ -1,0 +1,1 @@
+"""Weld images: finding, splitting, decoding, batching. Knows nothing of networks."""

@@ -1,0 +1,179 @@
+"""What images there are: a table of path, label, group and split, read from a manifest or a folder."""
+
+import os
+import re
+from pathlib import Path
+
+import polars as pl
+
+from weldnet.data.images import ENDINGS
+from weldnet.errors import InputError, list_some
+
+SPLITS = ("train", "val", "test")
+SCHEMA = {"path": pl.String, "label": pl.String, "group": pl.String, "split": pl.String}
+"""The columns of every table of samples. `group` and `split` are null where nothing is known of them."""
+
+_SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+
+def read_manifest(file: str | Path) -> pl.DataFrame:
+    """Reads `path,label[,group][,split]`; further columns are left alone.
+
+    Relative paths are taken from the manifest's folder and may not leave it; an absolute path is taken as it is.
+
+    Returns:
+        Table of `SCHEMA`, absolute paths, in the file's order.
+
+    Raises:
+        InputError: no such file, a column is missing, or a row (counted as the lines of the file are, the header
+            being row 1) has no path or label, an unknown split, or names no file.
+    """
+    file = Path(file).absolute()
+    if not file.is_file():
+        raise InputError(f"no manifest at {file} (data.manifest)")
+    try:
+        table = pl.read_csv(file, infer_schema=False, encoding="utf8")
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(f"{file} cannot be read as CSV: {str(error).splitlines()[0]}") from error
+    table = table.rename({name: name.strip().lower() for name in table.columns if name.strip().lower() in SCHEMA})
+    missing = [name for name in ("path", "label") if name not in table.columns]
+    if missing:
+        raise InputError(
+            f"{file} has no column {' and no column '.join(missing)}; its columns are {', '.join(table.columns)}; "
+            "needed are path,label and, where known, group,split"
+        )
+    absent = [pl.lit(None, pl.String).alias(name) for name in ("group", "split") if name not in table.columns]
+    table = table.with_columns(absent).select(pl.col(list(SCHEMA)).str.strip_chars().replace("", None))
+    table = table.with_columns(pl.col("split").replace(_SPLIT_NAMES))
+    if table.is_empty():
+        raise InputError(f"{file} has no rows")
+    _refuse_rows(file, table, pl.any_horizontal(pl.col("path", "label").is_null()), "path or label is empty")
+    _refuse_rows(file, table, ~pl.col("split").is_in(SPLITS), f"split is none of {', '.join(SPLITS)}")
+    if 0 < table["split"].null_count() < len(table):
+        _refuse_rows(file, table, pl.col("split").is_null(), "split is empty, while other rows have one")
+    return table.with_columns(path=_resolve_paths(file, table["path"]))
+
+
+def _refuse_rows(file: Path, table: pl.DataFrame, fault: pl.Expr, what: str) -> None:
+    rows = table.with_row_index("row", offset=2).filter(fault)
+    if not rows.is_empty():
+        shown = [f"row {row['row']}: path={row['path']} label={row['label']} split={row['split']}" for row in rows.to_dicts()]
+        raise InputError(f"{file}: {what}:\n{list_some(shown)}")
+
+
+def _resolve_paths(file: Path, paths: pl.Series) -> pl.Series:
+    resolved, leaving, absent = [], [], []
+    for row, path in enumerate(paths, start=2):
+        full = os.path.normpath(file.parent / path)
+        if not os.path.isabs(path) and not full.startswith(str(file.parent) + os.sep):
+            leaving.append(f"row {row}: {path}")
+        elif not os.path.isfile(full):
+            absent.append(f"row {row}: {path}")
+        resolved.append(full)
+    if leaving:
+        raise InputError(
+            f"{file}: a relative path may not leave the manifest's folder; move the manifest up, or write the "
+            f"path in full:\n{list_some(leaving)}"
+        )
+    if absent:
+        raise InputError(f"{file}: no such file, looked for in {file.parent}:\n{list_some(absent)}")
+    return pl.Series("path", resolved, pl.String)
+
+
+def scan_folder(root: str | Path) -> pl.DataFrame:
+    """Finds the images of `root/<class>/**` or, when `root/train` exists, of `root/{train,val,test}/<class>/**`.
+
+    `valid` and `validation` are taken for `val`. Hidden files and files without an image's ending are passed over.
+
+    Returns:
+        Table of `SCHEMA`, absolute paths, sorted; `group` is null.
+
+    Raises:
+        InputError: the folder is missing, holds no class folders, or a class has no image in any split.
+    """
+    root = Path(root).absolute()
+    if not root.is_dir():
+        raise InputError(f"no folder at {root} (data.root)")
+    folders = _subfolders(root)
+    if "train" in folders or set(folders) and set(folders) <= set(_SPLIT_NAMES):
+        splits = {folders[name]: split for name, split in _SPLIT_NAMES.items() if name in folders}
+        strangers = sorted(set(folders) - set(_SPLIT_NAMES))
+        if strangers:
+            raise InputError(
+                f"{root} holds the splits {', '.join(sorted(p.name for p in splits))} and beside them "
+                f"{', '.join(strangers)}; the folder holds either splits or classes"
+            )
+    else:
+        splits = {root: None}
+    rows = [
+        (path, label, None, split)
+        for folder, split in splits.items()
+        for label, class_folder in _subfolders(folder).items()
+        for path in _images_below(class_folder) or [None]
+    ]
+    table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
+    _check_classes(root, table)
+    return table.drop_nulls("path").sort("path")
+
+
+def _subfolders(folder: Path) -> dict[str, Path]:
+    return {path.name: path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")}
+
+
+def _images_below(folder: Path) -> list[str]:
+    return [
+        os.path.join(where, name)
+        for where, _, names in os.walk(folder)
+        for name in names
+        if name.lower().endswith(ENDINGS) and not name.startswith(".")
+    ]
+
+
+def _check_classes(root: Path, table: pl.DataFrame) -> None:
+    if table.is_empty():
+        raise InputError(f"{root} holds no class folders; expected {root}/<class>/* or {root}/train/<class>/*")
+    counts = table.group_by("label").agg(pl.col("path").count()).sort("label")
+    empty = counts.filter(pl.col("path") == 0)["label"].to_list()
+    if empty:
+        raise InputError(
+            f"no image in any split for {', '.join(empty)} below {root}; "
+            f"image files end in {', '.join(ENDINGS)}; put images there or remove the folder"
+        )
+
+
+def add_groups(table: pl.DataFrame, *, pattern: str | None = None, per_image: bool = False) -> pl.DataFrame:
+    """Fills the `group` column from file names or with one group an image.
+
+    Args:
+        table: table of `SCHEMA`.
+        pattern: a regular expression searched in each file's name; its first parenthesis, or all of the match, is
+            the group.
+        per_image: every image is its own group.
+
+    Raises:
+        InputError: the pattern is no regular expression, or some file names do not match it.
+    """
+    if per_image:
+        return table.with_columns(group=pl.col("path"))
+    if pattern is None:
+        return table
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise InputError(f"data.group_pattern={pattern} is not a regular expression: {error}") from error
+    matches = [expression.search(os.path.basename(path)) for path in table["path"]]
+    unmatched = [path for path, match in zip(table["path"], matches, strict=True) if match is None]
+    if unmatched:
+        raise InputError(
+            f"data.group_pattern={pattern} is not found in {len(unmatched)} of {len(table)} file names:\n"
+            f"{list_some(unmatched)}"
+        )
+    groups = [match.group(1 if expression.groups else 0) for match in matches if match]
+    return table.with_columns(group=pl.Series(groups, dtype=pl.String))
+
+
+def write_manifest(table: pl.DataFrame, file: Path) -> None:
+    """Writes a table of samples as a manifest that `read_manifest` reads again, all or nothing."""
+    temporary = file.with_name(f".{file.name}.tmp")
+    table.select(list(SCHEMA)).write_csv(temporary)
+    temporary.replace(file)

@@ -1,0 +1,32 @@
+"""The one error that means: the person at the keyboard can mend this."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+
+class InputError(ValueError):
+    """A user's mistake: the message says what is wrong, where, what is allowed and what to type instead.
+
+    The commands print it without a traceback and exit with code 2; every other exception is ours and keeps its
+    traceback.
+    """
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`"; did you mean 'lr'?"` for the known word nearest to `word`, or an empty string."""
+    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean '{matches[0]}'?" if matches else ""
+
+
+def check_choice(key: str, value: str, allowed: Sequence[str]) -> None:
+    """Raises:
+    InputError: `value` is not among `allowed`.
+    """
+    if value not in allowed:
+        raise InputError(f"{key}={value}: allowed are {', '.join(allowed)}{nearest(str(value), allowed)}")
+
+
+def list_some(items: Sequence[str], limit: int = 20) -> str:
+    """One item a line, indented; past `limit` a count of the rest."""
+    rest = [f"... and {len(items) - limit} more"] if len(items) > limit else []
+    return "\n".join(f"  {item}" for item in [*items[:limit], *rest])

@@ -1,0 +1,90 @@
+"""EvaluationReport: the outcome of testing one set of images, as files and as a table."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from rich.table import Table
+
+from weldnet.evaluation.metrics import Floats, Labels, softmax, summarise
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """What a classifier said of some images.
+
+    Attributes:
+        logits: (N, C).
+        labels: (N,) indices into `classes`.
+        classes: C names.
+        samples: table with the N paths, labels and groups, in the same order.
+        facts: what else `metrics.json` states: split, digests, warnings.
+    """
+
+    logits: Floats
+    labels: Labels
+    classes: Sequence[str]
+    samples: pl.DataFrame
+    facts: dict[str, Any]
+
+    def metrics(self) -> dict[str, Any]:
+        """The keys of `metrics.json`: those of `summarise`, and the facts."""
+        return summarise(self.logits, self.labels, self.classes) | self.facts
+
+    def predictions(self) -> pl.DataFrame:
+        """`path,label,group,predicted,p_<class>...`, one row an image."""
+        names = np.array(self.classes)
+        columns = {f"p_{name}": column for name, column in zip(self.classes, softmax(self.logits).T, strict=True)}
+        return self.samples.select("path", "label", "group").with_columns(
+            pl.Series("predicted", names[self.logits.argmax(axis=1)], pl.String), **{k: pl.Series(v) for k, v in columns.items()}
+        )
+
+    def save(self, folder: Path, further: dict[str, Any] | None = None) -> None:
+        """Writes `metrics.json`, `predictions.csv` and `confusion_matrix.png`, each all or nothing.
+
+        Args:
+            folder: an existing folder.
+            further: more keys for `metrics.json`.
+        """
+        from weldnet.evaluation.figures import draw_confusion
+
+        metrics = self.metrics() | (further or {})
+        write_text(folder / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+        write_text(folder / "predictions.csv", self.predictions().write_csv())
+        figure = draw_confusion(np.array(metrics["confusion_matrix"]), self.classes, f"{metrics['split']}, {len(self.labels)} images")
+        temporary = folder / ".confusion_matrix.png"
+        figure.savefig(temporary, dpi=130, format="png")
+        temporary.replace(folder / "confusion_matrix.png")
+
+    def table(self) -> Table:
+        """The figures as a table for the terminal."""
+        metrics = self.metrics()
+        table = Table(title=f"{metrics['split']}: {metrics['num_images']} images", title_justify="left")
+        table.add_column("class")
+        for name in ("precision", "recall", "f1", "support"):
+            table.add_column(name, justify="right")
+        for name, row in metrics["per_class"].items():
+            if row["support"]:
+                table.add_row(name, *(_share(row[key]) for key in ("precision", "recall", "f1")), str(row["support"]))
+            else:
+                table.add_row(name, "not measured", "", "", "0", style="dim")
+        table.add_section()
+        for name in ("accuracy", "balanced_accuracy", "macro_f1"):
+            table.add_row(name, "", _share(metrics[name]), "", "")
+        table.add_row("loss", "", f"{metrics['loss']:.4f}", "", "")
+        return table
+
+
+def write_text(file: Path, text: str) -> None:
+    """Writes a text file under a temporary name and renames it."""
+    temporary = file.with_name(f".{file.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(file)
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

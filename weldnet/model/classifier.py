@@ -1,0 +1,142 @@
+"""WeldClassifier: the LightningModule."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+
+from weldnet.errors import InputError
+from weldnet.model.network import WeldNet
+from weldnet.model.optimizers import parameter_groups
+
+Batch = tuple[Tensor, Tensor]
+
+
+class WeldClassifier(LightningModule):
+    """Trains a `WeldNet` by cross entropy.
+
+    It logs, for the stages train, val and test, `<stage>/loss`, `<stage>/accuracy`, `<stage>/balanced_accuracy` (the
+    mean recall of the classes present) and, outside training, `<stage>_recall/<class>`. Each checkpoint carries
+    `record`, a dict of plain types, under the key `weldnet`.
+
+    Args:
+        network: the network, with as many outputs as there are classes.
+        classes: their names, in the order of the outputs.
+        optimizer: called with parameter groups; `torch.optim.AdamW` with its settings bound, say.
+        scheduler: called with the optimizer and `total_steps`, stepped after each batch; None for a constant rate.
+        lr: the head's learning rate.
+        layer_decay: see `parameter_groups`.
+        label_smoothing: from 0 to 1.
+        class_weights: float (C,) weights of the loss, None for equal ones.
+        freeze_through: the last stage that does not learn, None for none.
+        unfreeze_at_epoch: the epoch, counted from 0, from which every stage learns; None for never.
+    """
+
+    def __init__(
+        self,
+        network: WeldNet,
+        classes: Sequence[str],
+        optimizer: Callable[..., Optimizer] = torch.optim.AdamW,
+        scheduler: Callable[..., LRScheduler] | None = None,
+        *,
+        lr: float = 1e-3,
+        layer_decay: float = 1.0,
+        label_smoothing: float = 0.0,
+        class_weights: Tensor | None = None,
+        freeze_through: str | None = None,
+        unfreeze_at_epoch: int | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value, low in (("layer_decay", layer_decay, 0.01), ("label_smoothing", label_smoothing, 0.0)):
+            if not low <= value <= 1:
+                raise InputError(f"model.{name}={value}: allowed are {low} to 1")
+        if unfreeze_at_epoch is not None and freeze_through is None:
+            raise InputError("model.unfreeze_at_epoch is set, but nothing is frozen; set model.freeze_through, too")
+        self.network, self.classes = network, list(classes)
+        self.make_optimizer, self.make_scheduler = optimizer, scheduler
+        self.lr, self.layer_decay = lr, layer_decay
+        self.unfreeze_at_epoch = unfreeze_at_epoch
+        self.loss = nn.CrossEntropyLoss(class_weights, label_smoothing=label_smoothing)
+        self.record: dict[str, Any] = {}
+        network.freeze(freeze_through)
+        metrics = MetricCollection(
+            {
+                "accuracy": MulticlassAccuracy(len(classes), average="micro"),
+                "confusion": MulticlassConfusionMatrix(len(classes)),
+            },
+            compute_groups=False,
+        )
+        self.metrics = nn.ModuleDict({f"{stage}_metrics": metrics.clone() for stage in ("train", "val", "test")})
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, C) of images (B, 3, H, W) from 0 to 255."""
+        logits: Tensor = self.network(images)
+        return logits
+
+    def _step(self, stage: str, batch: Batch) -> dict[str, Tensor]:
+        images, labels = batch
+        logits = self(images)
+        loss = self.loss(logits, labels)
+        self.metrics[f"{stage}_metrics"].update(logits.detach(), labels)
+        self.log(f"{stage}/loss", loss, on_step=stage == "train", on_epoch=True, batch_size=len(labels), sync_dist=True)
+        return {"loss": loss, "logits": logits.detach().float()}
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        return self._step("train", batch)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        return self._step("val", batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        return self._step("test", batch)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """float32 logits (B, C) on the CPU."""
+        return self(batch[0]).float().cpu()
+
+    def _log_epoch(self, stage: str) -> None:
+        metrics = self.metrics[f"{stage}_metrics"]
+        assert isinstance(metrics, MetricCollection)
+        values = metrics.compute()
+        confusion = values["confusion"].double()
+        support = confusion.sum(1)
+        recall = confusion.diag() / support.clamp(min=1)
+        self.log(f"{stage}/accuracy", values["accuracy"])
+        self.log(f"{stage}/balanced_accuracy", recall[support > 0].mean().float())
+        if stage != "train":
+            self.log_dict({f"{stage}_recall/{self.classes[i]}": recall[i].float() for i in support.nonzero().flatten()})
+        metrics.reset()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["weldnet"] = self.record
+
+    def on_train_epoch_start(self) -> None:
+        if self.unfreeze_at_epoch is not None and self.current_epoch >= self.unfreeze_at_epoch:
+            self.network.freeze(None)
+
+    def on_train_epoch_end(self) -> None:
+        if not torch.isfinite(self.trainer.callback_metrics["train/loss_epoch"]):
+            raise InputError(
+                f"the loss is no longer finite in epoch {self.current_epoch + 1}: training has diverged; "
+                f"lower optimizer.lr ({self.lr:g} now)"
+            )
+        self._log_epoch("train")
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_epoch("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_epoch("test")
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.make_optimizer(parameter_groups(self.network, self.lr, self.layer_decay), lr=self.lr)
+        if self.make_scheduler is None:
+            return optimizer
+        scheduler = self.make_scheduler(optimizer, total_steps=int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

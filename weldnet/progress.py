@@ -1,0 +1,67 @@
+"""What a person sees while training: a line an epoch, images per second, the share of time spent waiting for data."""
+
+import time
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+
+class Throughput(Callback):
+    """Logs `throughput/images_per_s` and `throughput/wait_share` of each training epoch, validation left out.
+
+    Waiting is all time between one step's end and the next one's start: fetching, copying and augmenting a batch, and
+    the trainer's own bookkeeping.
+    """
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.num_images, self.waited, self.worked = 0, 0.0, 0.0
+        self.mark = time.perf_counter()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        now = time.perf_counter()
+        self.waited += now - self.mark
+        self.mark = now
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: tuple[Tensor, Tensor], batch_idx: int
+    ) -> None:
+        now = time.perf_counter()
+        self.worked += now - self.mark
+        self.mark = now
+        self.num_images += len(batch[1]) * trainer.world_size
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.training or trainer.validating:
+            self._log(trainer)
+
+    def _log(self, trainer: Trainer) -> None:
+        total = self.waited + self.worked
+        if trainer.sanity_checking or not total:
+            return
+        values = {"throughput/images_per_s": self.num_images / total, "throughput/wait_share": self.waited / total}
+        trainer.callback_metrics.update({name: Tensor([value]).squeeze() for name, value in values.items()})
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step=trainer.global_step)
+
+
+class EpochLines(Callback):
+    """Prints one plain line after each epoch, with or without a terminal."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.started = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        shown = {
+            "loss": ("train/loss_epoch", ".4f"),
+            "val loss": ("val/loss", ".4f"),
+            "accuracy": ("val/accuracy", ".4f"),
+            "balanced": ("val/balanced_accuracy", ".4f"),
+            "images/s": ("throughput/images_per_s", ".1f"),
+        }
+        metrics = trainer.callback_metrics
+        parts = [f"{name} {float(metrics[key]):{form}}" for name, (key, form) in shown.items() if key in metrics]
+        seconds = time.perf_counter() - self.started
+        print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {'  '.join(parts)}  {seconds:.0f} s", flush=True)

@@ -1,0 +1,68 @@
+"""A checkpoint on images, in float32: what was tested is what runs."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+
+from weldnet.checkpoint import Checkpoint
+from weldnet.data.datamodule import WeldDataModule
+from weldnet.errors import InputError, check_choice
+from weldnet.evaluation.report import EvaluationReport
+from weldnet.model.network import WeldNet
+
+
+def choose_device(device: str) -> torch.device:
+    """The torch device of `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:1`.
+
+    Raises:
+        InputError: it is not there.
+    """
+    if device == "auto":
+        return torch.accelerator.current_accelerator() or torch.device("cpu") if torch.accelerator.is_available() else torch.device("cpu")
+    check_choice("device", device.split(":")[0], ("auto", "cpu", "cuda", "mps"))
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device={device} is not there ({str(error).splitlines()[0]}); device=cpu always is") from error
+    return torch.device(device)
+
+
+def predict_logits(network: WeldNet, data: WeldDataModule, split: str, device: torch.device) -> NDArray[np.float64]:
+    """Logits (N, C) of one split, in the order of `data.samples(split)`."""
+    network = network.to(device)
+    batches = data.batches(split)
+    with torch.inference_mode():
+        logits = [network(images.to(device)).cpu() for images, _ in track(batches, f"testing {split}", total=len(batches))]
+    return torch.cat(logits).double().numpy()
+
+
+def test_checkpoint(checkpoint: Checkpoint, data: WeldDataModule, split: str, device: str = "auto") -> EvaluationReport:
+    """Tests a checkpoint on one split.
+
+    Args:
+        data: set up, with the checkpoint's geometry and classes.
+        split: train, val, test or all.
+
+    Raises:
+        InputError: the split has no image.
+    """
+    if data.samples(split).is_empty():
+        raise InputError(f"no image in split={split}; there are images in {', '.join(data.splits())}")
+    record = checkpoint.record
+    facts = {
+        "split": split,
+        "split_digest": data.split_digest,
+        "validation_groups": record.validation_groups,
+        "checkpoint_digest": checkpoint.digest,
+        "warnings": data.warnings,
+    }
+    logits = predict_logits(checkpoint.network(), data, split, choose_device(device))
+    return EvaluationReport(logits, data.dataset(split).labels.numpy(), record.classes, data.samples(split), facts)
+
+
+def run_of(checkpoint: Path) -> Path:
+    """The run folder of a checkpoint file."""
+    return checkpoint.absolute().parent.parent

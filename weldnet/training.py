@@ -1,0 +1,90 @@
+"""From a built model to a kept and tested checkpoint."""
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+from lightning import Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from weldnet.checkpoint import Record, as_plain, current_commit, current_versions, kept_checkpoint, load_checkpoint
+from weldnet.data.datamodule import WeldDataModule
+from weldnet.errors import InputError
+from weldnet.evaluation.report import EvaluationReport
+from weldnet.model.classifier import WeldClassifier
+from weldnet.testing import test_checkpoint
+
+log = logging.getLogger(__name__)
+
+
+def describe(data: WeldDataModule, model: WeldClassifier, config: str) -> Record:
+    """The record that the checkpoints of a run carry.
+
+    Args:
+        config: the whole resolved config, as YAML.
+    """
+    geometry = data.geometry
+    return Record(
+        classes=model.classes,
+        backbone=model.network.backbone,
+        channels_last=model.network.channels_last,
+        geometry={name: getattr(geometry, name) for name in ("height", "width", "resize", "orient")},
+        split_digest=data.split_digest,
+        validation_groups=data.validation_groups,
+        config=config,
+        temperature=1.0,
+        versions=current_versions(),
+        git_commit=current_commit(),
+    )
+
+
+def train(
+    data: WeldDataModule, model: WeldClassifier, trainer: Trainer, record: Record, resume_from: Path | None = None
+) -> None:
+    """Fits the model; the trainer's callbacks keep the checkpoints, each with the record inside.
+
+    Args:
+        data: set up, with images in train and val.
+        record: see `describe`.
+        resume_from: a `last.ckpt` to go on from.
+
+    Raises:
+        InputError: train or val is empty.
+    """
+    for split in ("train", "val"):
+        if split not in data.splits():
+            raise InputError(f"no image in {split}; training needs train and val (data.shares, or the source's own splits)")
+    model.record = as_plain(record)
+    with warnings.catch_warnings():
+        # Rows of a memory-mapped array need no worker processes, and a run folder that is gone on in is not empty.
+        warnings.filterwarnings("ignore", message=".*does not have many workers")
+        warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
+        warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging interval")
+        trainer.fit(model, datamodule=data, ckpt_path=resume_from, weights_only=True if resume_from else None)
+
+
+def test_kept(data: WeldDataModule, run: Path, device: str, *, test: bool) -> tuple[EvaluationReport, EvaluationReport]:
+    """Tests the kept checkpoint of a run on validation data and, if there are any and `test` says so, on test data.
+
+    Returns:
+        The reports of validation and of the last split tested, which is validation again without a test.
+    """
+    checkpoint = load_checkpoint(kept_checkpoint(run))
+    validation = test_checkpoint(checkpoint, data, "val", device)
+    tested = test_checkpoint(checkpoint, data, "test", device) if test and "test" in data.splits() else validation
+    tested.save(run, {"validation": validation.metrics()})
+    return validation, tested
+
+
+def log_hyperparameters(trainer: Trainer, settings: dict[str, Any], reports: dict[str, EvaluationReport]) -> None:
+    """Puts the settings and the final figures into TensorBoard's HPARAMS tab."""
+    figures = {
+        f"final/{split}_{name}": report.metrics()[name]
+        for split, report in reports.items()
+        for name in ("accuracy", "balanced_accuracy", "loss")
+    }
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(settings, figures)
+            logger.finalize("success")
