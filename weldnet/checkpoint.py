@@ -88,7 +88,9 @@ class Checkpoint:
         try:
             network.load_state_dict(self.weights)
         except RuntimeError as error:
-            raise InputError(f"{self.path}: its weights do not fit its {self.record.backbone}; the file is damaged") from error
+            raise InputError(
+                f"{self.path}: its weights do not fit its {self.record.backbone}; the file is damaged"
+            ) from error
         return network.eval()
 
 
@@ -104,13 +106,19 @@ def load_checkpoint(path: Path) -> Checkpoint:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     # A damaged or hostile file raises nearly anything here; each means the same to the user.
     except Exception as error:
-        reason = "it holds more than plain data, and loading that could run code" if "weights_only" in str(error).lower() else "it is truncated or no checkpoint at all"
+        reason = (
+            "it holds more than plain data, and loading that could run code"
+            if "weights_only" in str(error).lower()
+            else "it is truncated or no checkpoint at all"
+        )
         raise InputError(f"{path} is not loaded: {reason}; ckpt_path takes a file that weldnet-train wrote") from error
     record = content.get(RECORD) if isinstance(content, dict) else None
     if not isinstance(record, dict) or not isinstance(content.get("state_dict"), dict):
         raise InputError(f"{path} is a checkpoint, but not weldnet's; ckpt_path takes a file that weldnet-train wrote")
     prefix = "network."
-    weights = {name.removeprefix(prefix): value for name, value in content["state_dict"].items() if name.startswith(prefix)}
+    weights = {
+        name.removeprefix(prefix): value for name, value in content["state_dict"].items() if name.startswith(prefix)
+    }
     return Checkpoint(path, file_digest(path), _read_record(path, record), weights)
 
 

@@ -53,8 +53,15 @@ class Dashboard(Callback):
         shown = np.concatenate([batch[0].numpy(), images.round().to(torch.uint8).numpy()])
         names = [model.classes[label] for label in labels]
         captions = names + [f"{name}\naugmented" for name in names]
-        order = [i + half * len(names) for start in range(0, len(names), 12) for half in (0, 1) for i in range(start, min(start + 12, len(names)))]
-        figure = draw_gallery(shown[order], [captions[i] for i in order], "training images, and what the network sees of them")
+        order = [
+            i + half * len(names)
+            for start in range(0, len(names), 12)
+            for half in (0, 1)
+            for i in range(start, min(start + 12, len(names)))
+        ]
+        figure = draw_gallery(
+            shown[order], [captions[i] for i in order], "training images, and what the network sees of them"
+        )
         writer.add_figure("train/augmentation", figure, close=False)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -92,7 +99,9 @@ class Dashboard(Callback):
         predicted, labels = torch.cat(self.predicted).numpy(), torch.cat(self.labels).numpy()
         matrix = count_confusion(predicted, labels, len(model.classes))
         title = f"validation after epoch {trainer.current_epoch + 1}"
-        writer.add_figure("val/confusion_matrix", draw_confusion(matrix, model.classes, title), trainer.global_step, close=False)
+        writer.add_figure(
+            "val/confusion_matrix", draw_confusion(matrix, model.classes, title), trainer.global_step, close=False
+        )
         if self.worst:
             worst = sorted(self.worst, reverse=True)
             figure = draw_gallery(np.stack([m[2] for m in worst]), [m[3] for m in worst], f"worst mistakes, {title}")
@@ -109,7 +118,8 @@ def _writer(trainer: Trainer) -> SummaryWriter | None:
 
 def _parts(trainer: Trainer, pl_module: LightningModule) -> tuple[WeldDataModule, WeldClassifier]:
     data = getattr(trainer, "datamodule", None)
-    assert isinstance(data, WeldDataModule) and isinstance(pl_module, WeldClassifier)
+    assert isinstance(data, WeldDataModule)
+    assert isinstance(pl_module, WeldClassifier)
     return data, pl_module
 
 

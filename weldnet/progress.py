@@ -64,4 +64,6 @@ class EpochLines(Callback):
         metrics = trainer.callback_metrics
         parts = [f"{name} {float(metrics[key]):{form}}" for name, (key, form) in shown.items() if key in metrics]
         seconds = time.perf_counter() - self.started
-        print(f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {'  '.join(parts)}  {seconds:.0f} s", flush=True)
+        print(
+            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {'  '.join(parts)}  {seconds:.0f} s", flush=True
+        )

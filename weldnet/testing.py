@@ -21,12 +21,18 @@ def choose_device(device: str) -> torch.device:
         InputError: it is not there.
     """
     if device == "auto":
-        return torch.accelerator.current_accelerator() or torch.device("cpu") if torch.accelerator.is_available() else torch.device("cpu")
+        return (
+            torch.accelerator.current_accelerator() or torch.device("cpu")
+            if torch.accelerator.is_available()
+            else torch.device("cpu")
+        )
     check_choice("device", device.split(":")[0], ("auto", "cpu", "cuda", "mps"))
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"device={device} is not there ({str(error).splitlines()[0]}); device=cpu always is") from error
+        raise InputError(
+            f"device={device} is not there ({str(error).splitlines()[0]}); device=cpu always is"
+        ) from error
     return torch.device(device)
 
 
@@ -35,11 +41,13 @@ def predict_logits(network: WeldNet, data: WeldDataModule, split: str, device: t
     network = network.to(device)
     batches = data.batches(split)
     with torch.inference_mode():
-        logits = [network(images.to(device)).cpu() for images, _ in track(batches, f"testing {split}", total=len(batches))]
+        logits = [
+            network(images.to(device)).cpu() for images, _ in track(batches, f"testing {split}", total=len(batches))
+        ]
     return torch.cat(logits).double().numpy()
 
 
-def test_checkpoint(checkpoint: Checkpoint, data: WeldDataModule, split: str, device: str = "auto") -> EvaluationReport:
+def evaluate(checkpoint: Checkpoint, data: WeldDataModule, split: str, device: str = "auto") -> EvaluationReport:
     """Tests a checkpoint on one split.
 
     Args:

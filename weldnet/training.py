@@ -13,7 +13,7 @@ from weldnet.data.datamodule import WeldDataModule
 from weldnet.errors import InputError
 from weldnet.evaluation.report import EvaluationReport
 from weldnet.model.classifier import WeldClassifier
-from weldnet.testing import test_checkpoint
+from weldnet.testing import evaluate
 
 log = logging.getLogger(__name__)
 
@@ -54,25 +54,31 @@ def train(
     """
     for split in ("train", "val"):
         if split not in data.splits():
-            raise InputError(f"no image in {split}; training needs train and val (data.shares, or the source's own splits)")
+            raise InputError(
+                f"no image in {split}; training needs train and val (data.shares, or the source's own splits)"
+            )
     model.record = as_plain(record)
     with warnings.catch_warnings():
         # Rows of a memory-mapped array need no worker processes, and a run folder that is gone on in is not empty.
         warnings.filterwarnings("ignore", message=".*does not have many workers")
         warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
-        warnings.filterwarnings("ignore", message="The number of training batches .* is smaller than the logging interval")
+        warnings.filterwarnings(
+            "ignore", message="The number of training batches .* is smaller than the logging interval"
+        )
         trainer.fit(model, datamodule=data, ckpt_path=resume_from, weights_only=True if resume_from else None)
 
 
-def test_kept(data: WeldDataModule, run: Path, device: str, *, test: bool) -> tuple[EvaluationReport, EvaluationReport]:
+def evaluate_kept(
+    data: WeldDataModule, run: Path, device: str, *, test: bool
+) -> tuple[EvaluationReport, EvaluationReport]:
     """Tests the kept checkpoint of a run on validation data and, if there are any and `test` says so, on test data.
 
     Returns:
         The reports of validation and of the last split tested, which is validation again without a test.
     """
     checkpoint = load_checkpoint(kept_checkpoint(run))
-    validation = test_checkpoint(checkpoint, data, "val", device)
-    tested = test_checkpoint(checkpoint, data, "test", device) if test and "test" in data.splits() else validation
+    validation = evaluate(checkpoint, data, "val", device)
+    tested = evaluate(checkpoint, data, "test", device) if test and "test" in data.splits() else validation
     tested.save(run, {"validation": validation.metrics()})
     return validation, tested
 

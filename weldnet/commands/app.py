@@ -33,7 +33,12 @@ def quote_verbatim(argument: str) -> str:
     `null` and a value already between quotes stay.
     """
     match = re.fullmatch(r"(\+{0,2})([\w.]+)=(.*)", argument, re.DOTALL)
-    if match is None or match[2] not in VERBATIM or match[3] == "null" or re.fullmatch(r"(['\"]).*\1", match[3], re.DOTALL):
+    if (
+        match is None
+        or match[2] not in VERBATIM
+        or match[3] == "null"
+        or re.fullmatch(r"(['\"]).*\1", match[3], re.DOTALL)
+    ):
         return argument
     # Hydra reads a backslash only before a quote, OmegaConf only before `${`; there, each must be doubled.
     value = re.sub(r"(\\*)\$\{", lambda m: m[1] * 2 + r"\${", match[3])

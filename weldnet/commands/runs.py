@@ -21,7 +21,7 @@ def name_folder(command: str, output_dir: str | None) -> Path:
         now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
         return Path("runs", command, f"{now}_{secrets.token_hex(3)}").absolute()
     folder = Path(output_dir).absolute()
-    if folder.is_file() or folder.is_dir() and any(folder.iterdir()):
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise InputError(f"output_dir={folder} is not empty, and nothing is overwritten; name another folder")
     return folder
 
@@ -74,4 +74,3 @@ def apply_overrides(saved: DictConfig, cfg: DictConfig, overrides: list[str], gr
             elif value is not None or OmegaConf.select(merged, key) is not None:
                 OmegaConf.update(merged, key, value)
     return merged
-

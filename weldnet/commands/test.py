@@ -21,7 +21,7 @@ def run(cfg: DictConfig) -> None:
     from rich.console import Console
 
     from weldnet.checkpoint import find_checkpoint, load_checkpoint
-    from weldnet.testing import choose_device, test_checkpoint
+    from weldnet.testing import choose_device, evaluate
 
     folder = name_folder("test", cfg.output_dir)
     if cfg.split is not None:
@@ -30,7 +30,7 @@ def run(cfg: DictConfig) -> None:
     checkpoint = load_checkpoint(find_checkpoint(cfg.ckpt_path, Path("runs", "train")))
     data = _build_data(cfg, checkpoint)
     data.setup()
-    report = test_checkpoint(checkpoint, data, cfg.split or "test", cfg.device)
+    report = evaluate(checkpoint, data, cfg.split or "test", cfg.device)
     make_folder(folder)
     report.save(folder)
     Console().print(report.table())
@@ -39,7 +39,7 @@ def run(cfg: DictConfig) -> None:
 
 
 def _build_data(cfg: DictConfig, checkpoint: "Checkpoint") -> "WeldDataModule":
-    """The checkpoint's own data, or others where `data=` is typed; the geometry and the classes are the checkpoint's."""
+    """The checkpoint's own data, or those of `data=`; geometry and classes are always the checkpoint's."""
     from hydra.core.hydra_config import HydraConfig
 
     from weldnet.config.build import build_data
@@ -55,10 +55,7 @@ def _build_data(cfg: DictConfig, checkpoint: "Checkpoint") -> "WeldDataModule":
     geometry = checkpoint.geometry
     settings.image_size.height, settings.image_size.width = geometry.height, geometry.width
     settings.resize, settings.orient = geometry.resize, geometry.orient
-    data = build_data(
-        settings, saved.seed, classes=checkpoint.record.classes, unsplit="test" if others else "split"
-    )
-    return data
+    return build_data(settings, saved.seed, classes=checkpoint.record.classes, unsplit="test" if others else "split")
 
 
 main = command("test")(run)

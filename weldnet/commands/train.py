@@ -22,7 +22,7 @@ def run(cfg: DictConfig) -> None:
     from lightning import seed_everything
 
     from weldnet.config.build import build_data, build_model, build_trainer, check_nodes
-    from weldnet.training import describe, log_hyperparameters, test_kept, train
+    from weldnet.training import describe, evaluate_kept, log_hyperparameters, train
 
     resume_from = None
     if cfg.ckpt_path is not None:
@@ -46,8 +46,8 @@ def run(cfg: DictConfig) -> None:
     print(f"training in {show(folder)}: {trainer.accelerator.name()}, {trainer.precision}", flush=True)
     print(f"watch it:  tensorboard --logdir {show(folder.parent)}", flush=True)
     train(data, model, trainer, describe(data, model, text), resume_from)
-    if trainer.is_global_zero and not trainer.fast_dev_run:
-        validation, tested = test_kept(data, folder, "auto", test=cfg.test)
+    if trainer.is_global_zero and not cfg.trainer.fast_dev_run:
+        validation, tested = evaluate_kept(data, folder, "auto", test=cfg.test)
         reports = {"val": validation} | ({"test": tested} if tested is not validation else {})
         log_hyperparameters(trainer, _flatten(cfg), reports)
         _print_outcome(folder, reports)

@@ -31,7 +31,9 @@ def build_data(data: DictConfig, seed: int, **further: Any) -> "WeldDataModule":
     settings: dict[str, Any] = OmegaConf.to_container(data, resolve=True)  # type: ignore[assignment]
     for key, source in (("root", "folder"), ("manifest", "manifest")):
         if settings[key] is not None and settings["source"] != source:
-            raise InputError(f"data.{key} is read by data={source} only, and data is {settings['source']}; add data={source}")
+            raise InputError(
+                f"data.{key} is read by data={source} only, and data is {settings['source']}; add data={source}"
+            )
     geometry = Geometry(**settings.pop("image_size"), resize=settings.pop("resize"), orient=settings.pop("orient"))
     return WeldDataModule(**settings, geometry=geometry, seed=seed, **further)
 
@@ -52,7 +54,9 @@ def check_nodes(cfg: DictConfig) -> None:
         for name, node in cfg[group].items():
             if node is not None:
                 if "_target_" not in node:
-                    raise InputError(f"{group}.{name} has no _target_: name the class to make, or set {group}.{name}=null")
+                    raise InputError(
+                        f"{group}.{name} has no _target_: name the class to make, or set {group}.{name}=null"
+                    )
                 check_target(f"{group}.{name}", node)
 
 

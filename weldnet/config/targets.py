@@ -28,20 +28,22 @@ def check_target(key: str, node: DictConfig) -> None:
         raise InputError(f"{key}._target_={node._target_} cannot be imported: {error}") from error
     parameters = inspect.signature(target).parameters
     hints = _type_hints(target)
-    for name in node:
+    for name in map(str, node):
         if name in _OURS:
             continue
         if name not in parameters:
             known = [known for known in parameters if known != "self"]
             raise InputError(
-                f"{key}.{name}: {node._target_} has no such argument{nearest(str(name), known)}"
+                f"{key}.{name}: {node._target_} has no such argument{nearest(name, known)}"
                 f"\n  it takes {', '.join(known)}"
             )
         value = node[name]
         if isinstance(value, DictConfig) and "_target_" in value:
             check_target(f"{key}.{name}", value)
         elif name in hints:
-            _check_type(f"{key}.{name}", OmegaConf.to_container(value) if OmegaConf.is_config(value) else value, hints[name])
+            _check_type(
+                f"{key}.{name}", OmegaConf.to_container(value) if OmegaConf.is_config(value) else value, hints[name]
+            )
 
 
 def _type_hints(target: Any) -> dict[str, Any]:
@@ -51,7 +53,9 @@ def _type_hints(target: Any) -> dict[str, Any]:
     try:
         return typing.get_type_hints(function)
     except (NameError, TypeError):
-        return {name: hint for name, hint in getattr(function, "__annotations__", {}).items() if not isinstance(hint, str)}
+        return {
+            name: hint for name, hint in getattr(function, "__annotations__", {}).items() if not isinstance(hint, str)
+        }
 
 
 def _check_type(key: str, value: Any, hint: Any) -> None:

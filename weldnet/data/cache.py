@@ -75,9 +75,13 @@ def decode_images(paths: Sequence[str], geometry: Geometry, folder: Path) -> Dec
             target.parent.mkdir(parents=True, exist_ok=True)
             _decode_into(target, paths, geometry)
         except OSError as error:
-            raise InputError(f"the cache {target.parent} cannot be written: {error}; choose another with data.cache_dir") from error
+            raise InputError(
+                f"the cache {target.parent} cannot be written: {error}; choose another with data.cache_dir"
+            ) from error
     unreadable = json.loads(target.with_suffix(".json").read_text())
-    return DecodedImages(np.load(target.with_suffix(".npy"), mmap_mode="r"), {int(row): why for row, why in unreadable.items()})
+    return DecodedImages(
+        np.load(target.with_suffix(".npy"), mmap_mode="r"), {int(row): why for row, why in unreadable.items()}
+    )
 
 
 def _key(paths: Sequence[str], geometry: Geometry) -> str:
@@ -113,4 +117,3 @@ def _decode_into(target: Path, paths: Sequence[str], geometry: Geometry) -> None
         (Path(building) / "unreadable.json").write_text(json.dumps(dict(sorted(unreadable.items()))))
         array.replace(target.with_suffix(".npy"))
         (Path(building) / "unreadable.json").replace(target.with_suffix(".json"))
-

@@ -3,74 +3,33 @@
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 import torch
 from lightning import LightningDataModule
-from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
+from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
 from weldnet.data.augmentation import BatchAugmentation
 from weldnet.data.cache import Geometry, cache_folder, decode_images
+from weldnet.data.loading import BalancedSampler, Batch, WeldImages, make_batches
 from weldnet.data.manifest import SPLITS, add_groups, read_manifest, scan_folder, write_manifest
-from weldnet.data.splits import check_classes, check_splits, count_by_split, split_by_group, split_digest, validation_groups
-from weldnet.data.synthetic import write_synthetic
+from weldnet.data.splits import (
+    check_classes,
+    check_splits,
+    count_by_split,
+    split_by_group,
+    split_digest,
+    validation_groups,
+)
+from weldnet.data.synthetic import DRAWING_VERSION, write_synthetic
 from weldnet.errors import InputError, check_choice, list_some
 
 log = logging.getLogger(__name__)
 
-Batch = tuple[Tensor, Tensor]
-
 SOURCES = ("synthetic", "folder", "manifest")
 BALANCES = ("none", "weights", "sampler")
-
-
-class WeldImages(Dataset[Batch]):
-    """Decoded images with their labels; reads whole batches at once.
-
-    Args:
-        images: uint8 (N, 3, H, W).
-        rows: int64 (M,), the images of this data set.
-        labels: int64 (M,), the class of each.
-    """
-
-    def __init__(self, images: NDArray[np.uint8], rows: NDArray[np.int64], labels: NDArray[np.int64]) -> None:
-        self.images, self.rows, self.labels = images, rows, torch.from_numpy(labels)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Batch:
-        images, labels = self.__getitems__([index])
-        return images[0], labels[0]
-
-    def __getitems__(self, indices: Sequence[int]) -> Batch:
-        return torch.from_numpy(self.images[self.rows[indices]]), self.labels[indices]
-
-
-class BalancedSampler(Sampler[int]):
-    """Draws every class equally often, with replacement; a new draw each epoch, the same for the same seed.
-
-    Under several processes each draws its own share of the epoch.
-    """
-
-    def __init__(self, labels: Tensor, seed: int, num_replicas: int = 1, rank: int = 0) -> None:
-        self.weights = (1.0 / torch.bincount(labels).clamp(min=1))[labels].double()
-        self.seed, self.rank, self.epoch = seed, rank, 0
-        self.num_samples = len(labels) // num_replicas
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.num_samples
-
-    def __iter__(self) -> Any:
-        generator = torch.Generator().manual_seed(hash((self.seed, self.epoch, self.rank)) % 2**63)
-        return iter(torch.multinomial(self.weights, self.num_samples, replacement=True, generator=generator).tolist())
 
 
 class WeldDataModule(LightningDataModule):
@@ -168,7 +127,7 @@ class WeldDataModule(LightningDataModule):
 
     def _find(self) -> pl.DataFrame:
         if self.source == "synthetic":
-            name = f"{self.num_images}_images_{self.num_seams}_seams_seed_{self.seed}"
+            name = f"drawing_{DRAWING_VERSION}_{self.num_images}_images_{self.num_seams}_seams_seed_{self.seed}"
             self.manifest = write_synthetic(
                 self.cache / "synthetic" / name, num_images=self.num_images, num_seams=self.num_seams, seed=self.seed
             )
@@ -181,18 +140,25 @@ class WeldDataModule(LightningDataModule):
 
     def _split(self, table: pl.DataFrame) -> pl.DataFrame:
         table = add_groups(table, pattern=self.group_pattern, per_image=self.per_image)
-        if table["split"].null_count() < len(table):
-            return table
+        ready_made = table["split"].null_count() < len(table)
         if self.unsplit == "test":
-            return table.with_columns(split=pl.lit("test"))
+            return table if ready_made else table.with_columns(split=pl.lit("test"))
+        if ready_made and "val" in table["split"]:
+            return table
         if table["group"].null_count():
+            lacking = "val split" if ready_made else "splits"
             raise InputError(
-                f"{self.root or self.manifest} has no splits, and nothing says which images show the same weld; split "
+                f"{self.root or self.manifest} has no {lacking}, and nothing says which images show the same weld; split "
                 "at random, photographs of one weld would stand in train and test, and the test would measure memory. "
                 "Give one of: a group column in a manifest; data.group_pattern='REGEX', found in the file names; "
                 "data.groups=per_image, if every image shows another weld"
             )
-        return split_by_group(table, self.shares, self.seed)
+        if not ready_made:
+            return split_by_group(table, self.shares, self.seed)
+        self.warnings.append("the source has no val split; it is taken from train, whole groups, by data.shares")
+        val = self.shares["val"] / (self.shares["train"] + self.shares["val"])
+        train = split_by_group(table.filter(split="train"), {"train": 1 - val, "val": val, "test": 0.0}, self.seed)
+        return pl.concat([train, table.filter(pl.col("split") != "train")])
 
     def _without_unreadable(self, table: pl.DataFrame, unreadable: Mapping[int, str]) -> pl.DataFrame:
         if not unreadable:
@@ -233,9 +199,8 @@ class WeldDataModule(LightningDataModule):
         return WeldImages(self.images, table["row"].to_numpy().astype(np.int64), labels)
 
     def batches(self, split: str, sampler: Sampler[int] | None = None) -> "DataLoader[Batch]":
-        """Batches of one split, in the table's order or the sampler's. Rows of the cache: no worker is worth its start."""
-        pin = torch.cuda.is_available()
-        return DataLoader(self.dataset(split), self.batch_size, sampler=sampler, collate_fn=_as_is, pin_memory=pin)
+        """Batches of one split, in the table's order or the sampler's."""
+        return make_batches(self.dataset(split), self.batch_size, sampler)
 
     def train_dataloader(self) -> "DataLoader[Batch]":
         replicas, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
@@ -265,7 +230,7 @@ class WeldDataModule(LightningDataModule):
         return self.augment(batch[0], generator), batch[1]
 
     def class_weights(self) -> Tensor | None:
-        """float32 (C,) weights for the loss under `balance=weights`: the mean class count over each class's; else None."""
+        """float32 (C,) weights for the loss under `balance=weights`: mean class count over the class's own."""
         if self.balance != "weights":
             return None
         counts = torch.bincount(self.dataset("train").labels, minlength=len(self.classes)).float()
@@ -287,7 +252,3 @@ class WeldDataModule(LightningDataModule):
     def save_split(self, file: Path) -> None:
         """Writes the splits as a manifest that `data=manifest` reads again."""
         write_manifest(self.table, file)
-
-
-def _as_is(batch: Batch) -> Batch:
-    return batch

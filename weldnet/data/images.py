@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from weldnet.errors import InputError
 
@@ -50,7 +50,7 @@ def read_image(
         raise
     except FileNotFoundError:
         raise UnreadableImage("no such file") from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         reason = "the file is empty" if Path(path).stat().st_size == 0 else "not a JPEG, PNG, BMP, TIFF or WebP image"
         raise UnreadableImage(reason) from None
     # Pillow's decoders report a damaged file by any of these.

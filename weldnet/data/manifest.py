@@ -57,7 +57,9 @@ def read_manifest(file: str | Path) -> pl.DataFrame:
 def _refuse_rows(file: Path, table: pl.DataFrame, fault: pl.Expr, what: str) -> None:
     rows = table.with_row_index("row", offset=2).filter(fault)
     if not rows.is_empty():
-        shown = [f"row {row['row']}: path={row['path']} label={row['label']} split={row['split']}" for row in rows.to_dicts()]
+        shown = [
+            f"row {row['row']}: path={row['path']} label={row['label']} split={row['split']}" for row in rows.to_dicts()
+        ]
         raise InputError(f"{file}: {what}:\n{list_some(shown)}")
 
 
@@ -95,8 +97,10 @@ def scan_folder(root: str | Path) -> pl.DataFrame:
     if not root.is_dir():
         raise InputError(f"no folder at {root} (data.root)")
     folders = _subfolders(root)
-    if "train" in folders or set(folders) and set(folders) <= set(_SPLIT_NAMES):
-        splits = {folders[name]: split for name, split in _SPLIT_NAMES.items() if name in folders}
+    if "train" in folders or (folders and set(folders) <= set(_SPLIT_NAMES)):
+        splits: dict[Path, str | None] = {
+            folders[name]: split for name, split in _SPLIT_NAMES.items() if name in folders
+        }
         strangers = sorted(set(folders) - set(_SPLIT_NAMES))
         if strangers:
             raise InputError(
@@ -109,6 +113,7 @@ def scan_folder(root: str | Path) -> pl.DataFrame:
         (path, label, None, split)
         for folder, split in splits.items()
         for label, class_folder in _subfolders(folder).items()
+        # A class without an image keeps one row without a path, to be named below.
         for path in _images_below(class_folder) or [None]
     ]
     table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
@@ -120,7 +125,7 @@ def _subfolders(folder: Path) -> dict[str, Path]:
     return {path.name: path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")}
 
 
-def _images_below(folder: Path) -> list[str]:
+def _images_below(folder: Path) -> list[str | None]:
     return [
         os.path.join(where, name)
         for where, _, names in os.walk(folder)

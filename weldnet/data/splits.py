@@ -157,8 +157,10 @@ def check_classes(table: pl.DataFrame) -> None:
     for split in ("test", "val"):
         strangers = sorted(set(table.filter(split=split)["label"]) - trained)
         if strangers:
-            raise InputError(f"{', '.join(strangers)}: in {split} but not in train, so it cannot be learned; train has "
-                             f"{', '.join(sorted(trained)) or 'no image'}")
+            raise InputError(
+                f"{', '.join(strangers)}: in {split} but not in train, so it cannot be learned; train has "
+                f"{', '.join(sorted(trained)) or 'no image'}"
+            )
 
 
 def validation_groups(table: pl.DataFrame) -> str:

@@ -32,6 +32,10 @@ ISO_6520: dict[str, str | None] = {
 """Class name -> number of the imperfection in ISO 6520-1; a sound weld has none."""
 
 JPEG_QUALITY = 92
+
+DRAWING_VERSION = 1
+"""Part of the name of every cached set: raise it when the same seed would draw other pixels."""
+
 MANIFEST_SCHEMA = {
     "path": pl.String,
     "label": pl.String,

@@ -31,7 +31,9 @@ def draw_gallery(images: NDArray[np.uint8], captions: Sequence[str], title: str)
     rows = -(-len(images) // columns)
     height, width = images.shape[2:]
     stretch = 2.0 if height >= 4 * width else 1.0
-    figure = Figure(figsize=(1.35 * columns + 0.3, rows * max(1.9, 0.95 * height / width / stretch) + 0.6), layout="constrained")
+    figure = Figure(
+        figsize=(1.35 * columns + 0.3, rows * max(1.9, 0.95 * height / width / stretch) + 0.6), layout="constrained"
+    )
     figure.suptitle(title)
     for axes, image, caption in zip(figure.subplots(rows, columns, squeeze=False).flat, images, captions, strict=False):
         axes.imshow(image.transpose(1, 2, 0), aspect=1 / stretch)

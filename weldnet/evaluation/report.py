@@ -40,7 +40,8 @@ class EvaluationReport:
         names = np.array(self.classes)
         columns = {f"p_{name}": column for name, column in zip(self.classes, softmax(self.logits).T, strict=True)}
         return self.samples.select("path", "label", "group").with_columns(
-            pl.Series("predicted", names[self.logits.argmax(axis=1)], pl.String), **{k: pl.Series(v) for k, v in columns.items()}
+            pl.Series("predicted", names[self.logits.argmax(axis=1)], pl.String),
+            **{k: pl.Series(v) for k, v in columns.items()},
         )
 
     def save(self, folder: Path, further: dict[str, Any] | None = None) -> None:
@@ -55,7 +56,9 @@ class EvaluationReport:
         metrics = self.metrics() | (further or {})
         write_text(folder / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
         write_text(folder / "predictions.csv", self.predictions().write_csv())
-        figure = draw_confusion(np.array(metrics["confusion_matrix"]), self.classes, f"{metrics['split']}, {len(self.labels)} images")
+        figure = draw_confusion(
+            np.array(metrics["confusion_matrix"]), self.classes, f"{metrics['split']}, {len(self.labels)} images"
+        )
         temporary = folder / ".confusion_matrix.png"
         figure.savefig(temporary, dpi=130, format="png")
         temporary.replace(folder / "confusion_matrix.png")

@@ -62,7 +62,7 @@ class WeldClassifier(LightningModule):
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
         self.lr, self.layer_decay = lr, layer_decay
         self.unfreeze_at_epoch = unfreeze_at_epoch
-        self.loss = nn.CrossEntropyLoss(class_weights, label_smoothing=label_smoothing)
+        self.criterion = nn.CrossEntropyLoss(class_weights, label_smoothing=label_smoothing)
         self.record: dict[str, Any] = {}
         network.freeze(freeze_through)
         metrics = MetricCollection(
@@ -82,7 +82,7 @@ class WeldClassifier(LightningModule):
     def _step(self, stage: str, batch: Batch) -> dict[str, Tensor]:
         images, labels = batch
         logits = self(images)
-        loss = self.loss(logits, labels)
+        loss: Tensor = self.criterion(logits, labels)
         self.metrics[f"{stage}_metrics"].update(logits.detach(), labels)
         self.log(f"{stage}/loss", loss, on_step=stage == "train", on_epoch=True, batch_size=len(labels), sync_dist=True)
         return {"loss": loss, "logits": logits.detach().float()}
@@ -98,7 +98,8 @@ class WeldClassifier(LightningModule):
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """float32 logits (B, C) on the CPU."""
-        return self(batch[0]).float().cpu()
+        logits: Tensor = self(batch[0])
+        return logits.float().cpu()
 
     def _log_epoch(self, stage: str) -> None:
         metrics = self.metrics[f"{stage}_metrics"]

@@ -38,11 +38,11 @@ class StridedConv2d(nn.Conv2d):
     make it two wide; the first column is the answer.
     """
 
-    def forward(self, input: Tensor) -> Tensor:
-        half = torch.is_autocast_enabled("cpu") or input.dtype == torch.bfloat16
-        if input.device.type != "cpu" or input.shape[3] > 2 or not half:
-            return super().forward(input)
-        return super().forward(functional.pad(input, (0, 2)))[..., :1]
+    def forward(self, x: Tensor) -> Tensor:
+        half = torch.is_autocast_enabled("cpu") or x.dtype == torch.bfloat16
+        if x.device.type != "cpu" or x.shape[3] > 2 or not half:
+            return super().forward(x)
+        return super().forward(functional.pad(x, (0, 2)))[..., :1]
 
 
 def _guard_strides(trunk: nn.Module) -> None:
@@ -183,7 +183,9 @@ def _download(weights: "torchvision.models.WeightsEnum") -> Mapping[str, Tensor]
 
 def _read_state(file: Path, names: list[str]) -> Mapping[str, Tensor]:
     if not file.is_file():
-        raise InputError(f"model.weights={file}: allowed are {', '.join(names)}, none, or a file, and there is no such file")
+        raise InputError(
+            f"model.weights={file}: allowed are {', '.join(names)}, none, or a file, and there is no such file"
+        )
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
     # A damaged or hostile file raises nearly anything here; each means the same to the user.
