@@ -1,5 +1,6 @@
 """The wrapper around Hydra's entry point: values as typed, and one message for a user's mistake."""
 
+import logging
 import os
 import re
 import sys
@@ -54,6 +55,9 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callab
 
     def decorate(run: Callable[[DictConfig], None]) -> Callable[[], None]:
         def main() -> None:
+            logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+            for handler in logging.getLogger().handlers:
+                handler.setLevel(logging.WARNING)
             try:
                 _run_hydra(run, config_name)
             except (InputError, HydraException, OmegaConfBaseException) as error:

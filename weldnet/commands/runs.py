@@ -1,7 +1,11 @@
 """Run folders: named, checked and made."""
 
 import logging
+import os
 import secrets
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +14,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from weldnet.errors import InputError
 
+FOLDER_OF_LEADER = "WELDNET_RUN_FOLDER"
+
 
 def name_folder(command: str, output_dir: str | None) -> Path:
     """The run folder, not made yet: `output_dir`, or `runs/<command>/<date>_<time>_<short id>`.
@@ -17,13 +23,25 @@ def name_folder(command: str, output_dir: str | None) -> Path:
     Raises:
         InputError: `output_dir` is a file or holds something.
     """
+    if not is_leader():
+        if FOLDER_OF_LEADER not in os.environ and output_dir is None:
+            raise InputError("several processes need one run folder: give output_dir=DIR")
+        return Path(os.environ.get(FOLDER_OF_LEADER, output_dir or "")).absolute()
     if output_dir is None:
         now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        return Path("runs", command, f"{now}_{secrets.token_hex(3)}").absolute()
-    folder = Path(output_dir).absolute()
+        folder = Path("runs", command, f"{now}_{secrets.token_hex(3)}").absolute()
+    else:
+        folder = Path(output_dir).absolute()
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise InputError(f"output_dir={folder} is not empty, and nothing is overwritten; name another folder")
+    # Lightning starts the other processes of one machine by this command with this environment.
+    os.environ[FOLDER_OF_LEADER] = str(folder)
     return folder
+
+
+def is_leader() -> bool:
+    """Whether this process makes the files: the only one, or the first of several."""
+    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
 
 
 def make_folder(folder: Path) -> None:
@@ -38,20 +56,22 @@ def make_folder(folder: Path) -> None:
         raise InputError(f"output_dir={folder} cannot be made: {error.strerror}") from error
 
 
-def keep_log(file: Path) -> logging.Handler:
-    """Warnings and notes go to the terminal, and from now on to a file as well."""
-    root = logging.getLogger()
+@contextmanager
+def keep_log(file: Path) -> Iterator[None]:
+    """Within it, weldnet's notes and every library's warnings are appended to a file as well."""
     handler = logging.FileHandler(file, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root.addHandler(handler)
-    logging.captureWarnings(True)
-    return handler
+    logging.getLogger().addHandler(handler)
+    logging.getLogger("weldnet").setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
 
 
 def show(path: Path) -> str:
     """A path as one would type it here, quoted where the shell needs it."""
-    import shlex
-
     path = path.absolute()
     return shlex.quote(str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path))
 

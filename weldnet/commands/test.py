@@ -1,5 +1,6 @@
 """weldnet-test: what a checkpoint is worth on images."""
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from weldnet.errors import InputError, check_choice
 if TYPE_CHECKING:
     from weldnet.checkpoint import Checkpoint
     from weldnet.data.datamodule import WeldDataModule
+
+log = logging.getLogger(__name__)
 
 SPLIT_CHOICES = ("train", "val", "test", "all")
 
@@ -33,6 +36,8 @@ def run(cfg: DictConfig) -> None:
     report = evaluate(checkpoint, data, cfg.split or "test", cfg.device)
     make_folder(folder)
     report.save(folder)
+    for warning in data.warnings:
+        log.warning(warning)
     Console().print(report.table())
     print(f"metrics:    {show(folder / 'metrics.json')}")
     print(f"one by one: {show(folder / 'predictions.csv')}")

@@ -1,27 +1,31 @@
 """weldnet-train: fine-tune, keep the best, test it."""
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
 from weldnet.commands.app import command
-from weldnet.commands.runs import apply_overrides, keep_log, make_folder, name_folder, show
+from weldnet.commands.runs import apply_overrides, is_leader, keep_log, make_folder, name_folder, show
 from weldnet.errors import InputError
 
 if TYPE_CHECKING:
+    from lightning import Trainer
+
     from weldnet.evaluation.report import EvaluationReport
+
+log = logging.getLogger(__name__)
 
 GROUPS = ("data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger")
 
 
 def run(cfg: DictConfig) -> None:
     """Trains from a composed config; with `ckpt_path`, goes on inside that run's folder."""
-    import logging
-
     from lightning import seed_everything
 
     from weldnet.config.build import build_data, build_model, build_trainer, check_nodes
+    from weldnet.evaluation.report import write_text
     from weldnet.training import describe, evaluate_kept, log_hyperparameters, train
 
     resume_from = None
@@ -39,18 +43,26 @@ def run(cfg: DictConfig) -> None:
     trainer = build_trainer(cfg, folder)
     text = OmegaConf.to_yaml(cfg, resolve=True)
 
-    make_folder(folder)
-    keep_log(folder / "train.log")
-    (folder / "config.yaml").write_text(text, encoding="utf-8")
-    data.save_split(folder / "split.csv")
-    print(f"training in {show(folder)}: {trainer.accelerator.name()}, {trainer.precision}", flush=True)
-    print(f"watch it:  tensorboard --logdir {show(folder.parent)}", flush=True)
-    train(data, model, trainer, describe(data, model, text), resume_from)
-    if trainer.is_global_zero and not cfg.trainer.fast_dev_run:
-        validation, tested = evaluate_kept(data, folder, "auto", test=cfg.test)
-        reports = {"val": validation} | ({"test": tested} if tested is not validation else {})
-        log_hyperparameters(trainer, _flatten(cfg), reports)
-        _print_outcome(folder, reports)
+    if is_leader():
+        make_folder(folder)
+        write_text(folder / "config.yaml", text)
+        data.save_split(folder / "split.csv")
+    with keep_log(folder / "train.log"):
+        for warning in data.warnings:
+            log.warning(warning)
+        _announce(folder, trainer)
+        train(data, model, trainer, describe(data, model, text), resume_from)
+        if is_leader() and not cfg.trainer.fast_dev_run:
+            validation, tested = evaluate_kept(data, folder, "auto", test=cfg.test)
+            reports = {"val": validation} | ({"test": tested} if tested is not validation else {})
+            log_hyperparameters(trainer, _flatten(cfg), reports)
+            _print_outcome(folder, reports)
+
+
+def _announce(folder: Path, trainer: "Trainer") -> None:
+    if is_leader():
+        print(f"training in {show(folder)}: {trainer.accelerator.name()}, {trainer.precision}")
+        print(f"watch it:   tensorboard --logdir {show(folder.parent)}", flush=True)
 
 
 def _resume(cfg: DictConfig) -> tuple[DictConfig, Path, Path]:

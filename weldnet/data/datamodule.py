@@ -1,6 +1,5 @@
 """WeldDataModule: from a source of weld images to batches."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -26,14 +25,14 @@ from weldnet.data.splits import (
 from weldnet.data.synthetic import DRAWING_VERSION, write_synthetic
 from weldnet.errors import InputError, check_choice, list_some
 
-log = logging.getLogger(__name__)
-
 SOURCES = ("synthetic", "folder", "manifest")
 BALANCES = ("none", "weights", "sampler")
 
 
 class WeldDataModule(LightningDataModule):
     """Weld images from one of three sources, split so that test measures welds that training never saw.
+
+    `warnings` holds, after `setup`, one sentence for each thing that makes the figures less worth.
 
     `setup` finds the images, splits them where the source does not, checks the splits and decodes every image once
     into the cache; from then on a batch is a copy of rows. A batch is `(images, labels)`: uint8 (B, 3, H, W), or
@@ -122,8 +121,6 @@ class WeldDataModule(LightningDataModule):
         self.classes = list(self.wanted_classes or sorted(table["label"].unique()))
         self.split_digest = split_digest(table)
         self.validation_groups = validation_groups(table)
-        for warning in self.warnings:
-            log.warning(warning)
 
     def _find(self) -> pl.DataFrame:
         if self.source == "synthetic":
@@ -148,8 +145,9 @@ class WeldDataModule(LightningDataModule):
         if table["group"].null_count():
             lacking = "val split" if ready_made else "splits"
             raise InputError(
-                f"{self.root or self.manifest} has no {lacking}, and nothing says which images show the same weld; split "
-                "at random, photographs of one weld would stand in train and test, and the test would measure memory. "
+                f"{self.root or self.manifest} has no {lacking}, and nothing says which images show the same weld; "
+                "split at random, photographs of one weld would stand in train and test, and the test would measure "
+                "memory. "
                 "Give one of: a group column in a manifest; data.group_pattern='REGEX', found in the file names; "
                 "data.groups=per_image, if every image shows another weld"
             )

@@ -97,16 +97,15 @@ def scan_folder(root: str | Path) -> pl.DataFrame:
     if not root.is_dir():
         raise InputError(f"no folder at {root} (data.root)")
     folders = _subfolders(root)
-    if "train" in folders or (folders and set(folders) <= set(_SPLIT_NAMES)):
-        splits: dict[Path, str | None] = {
-            folders[name]: split for name, split in _SPLIT_NAMES.items() if name in folders
-        }
-        strangers = sorted(set(folders) - set(_SPLIT_NAMES))
+    known = {name: split for name, split in _SPLIT_NAMES.items() if name in folders}
+    if "train" in folders or (folders and set(folders) == set(known)):
+        strangers = sorted(set(folders) - set(known))
         if strangers:
             raise InputError(
-                f"{root} holds the splits {', '.join(sorted(p.name for p in splits))} and beside them "
-                f"{', '.join(strangers)}; the folder holds either splits or classes"
+                f"{root} holds the splits {', '.join(sorted(known))} and beside them {', '.join(strangers)}; "
+                "the folder holds either splits or classes"
             )
+        splits: dict[Path, str | None] = {folders[name]: split for name, split in known.items()}
     else:
         splits = {root: None}
     rows = [

@@ -83,7 +83,7 @@ class WeldClassifier(LightningModule):
         images, labels = batch
         logits = self(images)
         loss: Tensor = self.criterion(logits, labels)
-        self.metrics[f"{stage}_metrics"].update(logits.detach(), labels)
+        self._metrics(stage).update(logits.detach(), labels)
         self.log(f"{stage}/loss", loss, on_step=stage == "train", on_epoch=True, batch_size=len(labels), sync_dist=True)
         return {"loss": loss, "logits": logits.detach().float()}
 
@@ -101,9 +101,13 @@ class WeldClassifier(LightningModule):
         logits: Tensor = self(batch[0])
         return logits.float().cpu()
 
-    def _log_epoch(self, stage: str) -> None:
+    def _metrics(self, stage: str) -> MetricCollection:
         metrics = self.metrics[f"{stage}_metrics"]
         assert isinstance(metrics, MetricCollection)
+        return metrics
+
+    def _log_epoch(self, stage: str) -> None:
+        metrics = self._metrics(stage)
         values = metrics.compute()
         confusion = values["confusion"].double()
         support = confusion.sum(1)
