@@ -9,6 +9,7 @@ ratios are medians over the turns.
 """
 
 import json
+import logging
 import os
 import platform
 import statistics
@@ -263,6 +264,7 @@ def main(arguments: list[str]) -> int:
         if not arguments or arguments[0] != "train":
             raise InputError("the first argument is the benchmark; there is: train")
         options = parse_options(arguments[1:])
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         figures = benchmark_train(options)
     except InputError as error:
         print(f"benchmark.py: {error}", file=sys.stderr)

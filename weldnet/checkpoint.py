@@ -67,12 +67,13 @@ def current_commit() -> str | None:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A loaded checkpoint: its file, that file's SHA-256, its record and the network's weights."""
+    """A loaded checkpoint: its file, that file's SHA-256, its record, the network's weights, the finished epochs."""
 
     path: Path
     digest: str
     record: Record
     weights: Mapping[str, Tensor]
+    num_epochs: int
 
     @property
     def geometry(self) -> Geometry:
@@ -119,7 +120,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     weights = {
         name.removeprefix(prefix): value for name, value in content["state_dict"].items() if name.startswith(prefix)
     }
-    return Checkpoint(path, file_digest(path), _read_record(path, record), weights)
+    num_epochs = int(content.get("epoch", -1)) + 1
+    return Checkpoint(path, file_digest(path), _read_record(path, record), weights, num_epochs)
 
 
 def _read_record(path: Path, fields: dict[str, Any]) -> Record:

@@ -1,10 +1,13 @@
 """What a person sees while training: a line an epoch, images per second, the share of time spent waiting for data."""
 
+import logging
 import time
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
+
+log = logging.getLogger(__name__)
 
 
 class Throughput(Callback):
@@ -64,6 +67,6 @@ class EpochLines(Callback):
         metrics = trainer.callback_metrics
         parts = [f"{name} {float(metrics[key]):{form}}" for name, (key, form) in shown.items() if key in metrics]
         seconds = time.perf_counter() - self.started
-        print(
-            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {'  '.join(parts)}  {seconds:.0f} s", flush=True
-        )
+        line = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {'  '.join(parts)}  {seconds:.0f} s"
+        print(line, flush=True)
+        log.info(line)

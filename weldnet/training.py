@@ -1,6 +1,5 @@
 """From a built model to a kept and tested checkpoint."""
 
-import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,17 @@ from weldnet.evaluation.report import EvaluationReport
 from weldnet.model.classifier import WeldClassifier
 from weldnet.testing import evaluate
 
-log = logging.getLogger(__name__)
+UNTRUE_WARNINGS = (
+    # Rows of a memory-mapped array need no worker processes.
+    ".*does not have many workers",
+    # A run that goes on does so in its own folder.
+    "Checkpoint directory .* exists and is not empty",
+    # Few batches are no fault; the epoch's figures are logged all the same.
+    "The number of training batches .* is smaller than the logging interval",
+    # Between Lightning 2.6 and torch 2.15.
+    ".*treespec, LeafSpec.* is deprecated",
+)
+"""Lightning's warnings that say nothing to a user of weldnet."""
 
 
 def describe(data: WeldDataModule, model: WeldClassifier, config: str) -> Record:
@@ -59,12 +68,8 @@ def train(
             )
     model.record = as_plain(record)
     with warnings.catch_warnings():
-        # Rows of a memory-mapped array need no worker processes, and a run folder that is gone on in is not empty.
-        warnings.filterwarnings("ignore", message=".*does not have many workers")
-        warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")
-        warnings.filterwarnings(
-            "ignore", message="The number of training batches .* is smaller than the logging interval"
-        )
+        for message in UNTRUE_WARNINGS:
+            warnings.filterwarnings("ignore", message=message)
         trainer.fit(model, datamodule=data, ckpt_path=resume_from, weights_only=True if resume_from else None)
 
 

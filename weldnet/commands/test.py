@@ -24,7 +24,7 @@ def run(cfg: DictConfig) -> None:
     from rich.console import Console
 
     from weldnet.checkpoint import find_checkpoint, load_checkpoint
-    from weldnet.testing import choose_device, evaluate
+    from weldnet.testing import choose_device, evaluate, run_of
 
     folder = name_folder("test", cfg.output_dir)
     if cfg.split is not None:
@@ -33,6 +33,13 @@ def run(cfg: DictConfig) -> None:
     checkpoint = load_checkpoint(find_checkpoint(cfg.ckpt_path, Path("runs", "train")))
     data = _build_data(cfg, checkpoint)
     data.setup()
+    if data.unsplit == "split" and data.split_digest != checkpoint.record.split_digest:
+        own_list = run_of(checkpoint.path) / "split.csv"
+        raise InputError(
+            "the data are no longer those of the training: their splits differ, and welds of the training could stand "
+            f"in the test. Test the run's own list, data=manifest data.manifest={show(own_list)}, or other images, "
+            "data=folder data.root=DIR"
+        )
     report = evaluate(checkpoint, data, cfg.split or "test", cfg.device)
     make_folder(folder)
     report.save(folder)

@@ -34,13 +34,14 @@ def run(cfg: DictConfig) -> None:
     else:
         folder = name_folder("train", cfg.output_dir)
     # Its notes on hardware that is not there, and its tips.
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     check_nodes(cfg)
     seed_everything(cfg.seed, verbose=False)
+    # Before the data: hardware that is not there should be said at once.
+    trainer = build_trainer(cfg, folder)
     data = build_data(cfg.data, cfg.seed)
     data.setup()
     model = build_model(cfg, data)
-    trainer = build_trainer(cfg, folder)
     text = OmegaConf.to_yaml(cfg, resolve=True)
 
     if is_leader():
@@ -79,9 +80,16 @@ def _resume(cfg: DictConfig) -> tuple[DictConfig, Path, Path]:
         raise InputError("ckpt_path goes on with that run's own experiment; leave experiment out")
     folder = run_of(find_checkpoint(cfg.ckpt_path, Path("runs", "train")))
     last = folder / "checkpoints" / "last.ckpt"
-    saved = OmegaConf.create(load_checkpoint(last).record.config)
+    checkpoint = load_checkpoint(last)
+    saved = OmegaConf.create(checkpoint.record.config)
     assert isinstance(saved, DictConfig)
-    return apply_overrides(saved, cfg, overrides, GROUPS), folder, last
+    merged = apply_overrides(saved, cfg, overrides, GROUPS)
+    if checkpoint.num_epochs >= (merged.trainer.max_epochs or float("inf")):
+        raise InputError(
+            f"{show(folder)} has finished its {checkpoint.num_epochs} epochs; to go on, give it more: "
+            f"trainer.max_epochs={2 * checkpoint.num_epochs}"
+        )
+    return merged, folder, last
 
 
 def _print_outcome(folder: Path, reports: "dict[str, EvaluationReport]") -> None:

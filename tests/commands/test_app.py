@@ -1,0 +1,107 @@
+"""The wrapper around Hydra: what is typed arrives, and what is wrong is said once."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from weldnet.commands.app import VERBATIM, command, quote_verbatim
+from weldnet.commands.test import main as run_test
+from weldnet.commands.train import main as run_train
+
+AWKWARD = [
+    "plain",
+    "a (1).jpg",
+    "img_[0-9]*.jpg",
+    "a,b.jpg",
+    "x=1.ckpt",
+    "ä ö ü.jpg",
+    "#1",
+    r"(S\d+)_",
+    r"^(?P<g>[^_]+)_.*\.(jpg|png)$",
+    "it's",
+    'say "so"',
+    "back\\",
+    "back\\\\'quote",
+    "${oc.env:HOME}",
+    "$HOME/{a}",
+    "~/welds",
+    "C:\\welds\\new",
+    " leading and trailing ",
+    "true",
+    "12",
+    "a:b@c",
+]
+
+
+@pytest.mark.parametrize("value", AWKWARD)
+def test_paths_and_patterns_arrive_as_typed(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, str] = {}
+
+    def run(cfg: DictConfig) -> None:
+        seen.update({key: str(OmegaConf.select(cfg, key)) for key in VERBATIM})
+
+    monkeypatch.setattr(sys, "argv", ["weldnet-train", *(f"{key}={value}" for key in VERBATIM)])
+    command("train")(run)()
+    assert seen == dict.fromkeys(VERBATIM, value)
+
+
+@pytest.mark.parametrize("typed", ["data.root=null", "data.root='a b'", "optimizer.lr=3e-4", "--help", "data=folder"])
+def test_all_else_is_left_to_hydra(typed: str) -> None:
+    assert quote_verbatim(typed) == typed
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments", "said"),
+    [
+        ("train", ["optimzer.lr=1"], ["optimzer.lr", "did you mean 'optimizer'"]),
+        ("train", ["optimizer.lrr=1"], ["optimizer.lrr", "did you mean 'optimizer.lr'"]),
+        ("train", ["data.batchsize=4"], ["data.batchsize", "did you mean 'data.batch_size'"]),
+        ("train", ["trainer.max_epoch=4"], ["trainer.max_epoch", "did you mean 'trainer.max_epochs'"]),
+        ("train", ["data.image_size.hight=4"], ["did you mean 'data.image_size.height'"]),
+        ("train", ["+optimizer.epz=1"], ["optimizer.epz", "did you mean 'eps'"]),
+        ("train", ["data.batch_size=many"], ["data.batch_size=many"]),
+        ("train", ["trainer.max_epochs=many"], ["trainer.max_epochs=many", "integer"]),
+        ("train", ["trainer.precision=bf17"], ["trainer.precision=bf17", "bf16-mixed"]),
+        ("train", ["optimizer.lr=abc"], ["optimizer.lr=abc", "number"]),
+        ("train", ["optimizer._target_=torch.optim.Adamm"], ["optimizer._target_=torch.optim.Adamm"]),
+        ("train", ["callbacks.best.mode=7"], ["callbacks.best.mode=7"]),
+        ("train", ["data=foldr"], ["foldr", "folder"]),
+        ("train", ["experiment=nope"], ["nope", "finetune"]),
+        ("train", ["data.resize=squash"], ["data.resize=squash", "stretch, letterbox"]),
+        ("train", ["model.backbone=resnet51", "model.weights=none"], ["resnet51", "did you mean 'resnet50'"]),
+        ("train", ["data=folder"], ["data.root=DIR"]),
+        ("train", ["data=folder", "data.root=missing"], ["no folder at", "missing"]),
+        ("train", ["data.root=missing"], ["data=folder"]),
+        ("train", ["data=manifest", "data.manifest=none.csv"], ["no manifest at"]),
+        ("train", ["trainer.accelerator=gpu"], ["trainer"]),
+        ("train", ["trainer"], ["trainer"]),
+        ("train", ["model.freeze_through=layer9", "model.weights=none"], ["model.freeze_through=layer9"]),
+        ("train", ["ckpt_path=nothing.ckpt"], ["no checkpoint at", "nothing.ckpt"]),
+        ("test", [], ["ckpt_path"]),
+        ("test", ["ckpt_path=best"], ["no finished epoch"]),
+        ("test", ["ckpt_path=x", "splt=test"], ["did you mean 'split'"]),
+        ("test", ["ckpt_path=x", "split=tets"], ["did you mean 'test'"]),
+        ("test", ["ckpt_path=x", "device=gpu7"], ["device=gpu7"]),
+    ],
+)
+def test_a_mistake_is_one_message_and_exit_code_2(
+    main: str,
+    arguments: list[str],
+    said: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = ["data.num_images=36", "data.num_seams=6"] if main == "train" else []
+    monkeypatch.setattr(sys, "argv", [f"weldnet-{main}", *small, *arguments])
+    with pytest.raises(SystemExit) as stop:
+        {"train": run_train, "test": run_test}[main]()
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert "Traceback" not in error
+    for words in said:
+        assert words in error
+    assert not list(tmp_path.iterdir()), "a refused command leaves nothing behind"

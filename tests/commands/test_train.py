@@ -1,0 +1,193 @@
+"""weldnet-train and weldnet-test through their real main, on drawn welds."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+from weldnet.commands.test import main as run_test
+from weldnet.commands.train import main as run_train
+
+SMALL = [
+    "experiment=demo",
+    "model.backbone=resnet18",
+    "data.num_images=72",
+    "data.num_seams=12",
+    "data.image_size.height=64",
+    "data.image_size.width=16",
+    "trainer.max_epochs=2",
+    "trainer.accelerator=cpu",
+    "trainer.precision=32-true",
+]
+QUICK = [*SMALL, "callbacks.dashboard=null"]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def here(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    # One drawn set for all of these tests.
+    monkeypatch.setenv("WELDNET_CACHE", str(cache))
+    return tmp_path
+
+
+def call(monkeypatch: pytest.MonkeyPatch, command: str, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", [f"weldnet-{command}", *arguments])
+    {"train": run_train, "test": run_test}[command]()
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, *arguments: str) -> str:
+    with pytest.raises(SystemExit) as stop:
+        call(monkeypatch, command, *arguments)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    return error
+
+
+def read(folder: Path) -> dict[str, Any]:
+    metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
+    return metrics
+
+
+def only_run(here: Path, command: str = "train") -> Path:
+    (run,) = (here / "runs" / command).iterdir()
+    return run
+
+
+class StopAfter(Callback):
+    """Stops a run as a power cut would: an exception right after the first epoch's checkpoint."""
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.current_epoch == 1 and trainer.ckpt_path is None:
+            raise ConnectionAbortedError
+
+
+STOP = "+callbacks.stop._target_=test_train.StopAfter"
+
+
+def test_a_run_leaves_what_it_promises(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call(monkeypatch, "train", *SMALL)
+    run = only_run(here)
+    printed = capsys.readouterr().out
+    for name in ("config.yaml", "split.csv", "metrics.json", "predictions.csv", "confusion_matrix.png", "train.log"):
+        assert (run / name).is_file(), name
+    assert sorted(file.name for file in (run / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert list(run.glob("events.out.tfevents.*"))
+    assert not list(run.rglob(".*")), "no temporary file is left"
+    metrics = read(run)
+    assert metrics["split"] == "test"
+    assert metrics["validation"]["split"] == "val"
+    assert metrics["validation_groups"] == "unseen"
+    predictions = pl.read_csv(run / "predictions.csv")
+    assert predictions.columns[:4] == ["path", "label", "group", "predicted"]
+    agree = (predictions["label"] == predictions["predicted"]).mean()
+    assert agree == pytest.approx(metrics["accuracy"])
+    assert f"weldnet-test ckpt_path={run.relative_to(here)}" in printed
+    assert "epoch 2/2" in printed
+    split = pl.read_csv(run / "split.csv")
+    groups = split.group_by("group").agg(pl.col("split").n_unique())
+    assert groups["split"].max() == 1
+
+    call(monkeypatch, "test", "ckpt_path=best")
+    again = read(only_run(here, "test"))
+    assert {k: v for k, v in metrics.items() if k != "validation"} == again
+
+    call(monkeypatch, "test", f"ckpt_path={run}", "split=val", "output_dir=val")
+    assert read(here / "val") == metrics["validation"]
+
+    call(
+        monkeypatch,
+        "test",
+        f"ckpt_path={run}",
+        "data=manifest",
+        f"data.manifest={run}/split.csv",
+        "output_dir=own list",
+    )
+    assert read(here / "own list") == again
+
+    error = refuse(monkeypatch, capsys, "test", f"ckpt_path={run}", "output_dir=val")
+    assert "not empty" in error
+    error = refuse(monkeypatch, capsys, "test", f"ckpt_path={run}", "data.image_size.height=32")
+    assert "the checkpoint's" in error
+    error = refuse(monkeypatch, capsys, "train", f"ckpt_path={run}")
+    assert "trainer.max_epochs" in error
+
+
+def test_the_same_command_gives_the_same_metrics(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("a", "b"):
+        call(monkeypatch, "train", *QUICK, f"output_dir={folder}")
+    metrics = [read(here / folder) for folder in ("a", "b")]
+    for each in metrics:
+        # The checkpoint names its own folder, so its digest differs.
+        del each["checkpoint_digest"], each["validation"]["checkpoint_digest"]
+    assert metrics[0] == metrics[1]
+    assert (here / "a" / "predictions.csv").read_bytes() == (here / "b" / "predictions.csv").read_bytes()
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    three = [*QUICK, "trainer.max_epochs=3", "data.augmentation=weld", "test=false"]
+    call(monkeypatch, "train", *three, "output_dir=whole")
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    with pytest.raises(ConnectionAbortedError):
+        call(monkeypatch, "train", *three, "output_dir=stopped", STOP)
+    assert not (here / "stopped" / "metrics.json").exists()
+    call(monkeypatch, "train", "ckpt_path=stopped")
+    weights = [
+        torch.load(here / run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for run in ("whole", "stopped")
+    ]
+    assert weights[0].keys() == weights[1].keys()
+    for name, value in weights[0].items():
+        assert torch.equal(value, weights[1][name]), name
+    assert read(here / "whole")["confusion_matrix"] == read(here / "stopped")["confusion_matrix"]
+
+
+def test_the_origin_keeps_and_tests_the_last_epoch(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    origin = ["experiment=origin", "model.weights=none", *QUICK[1:], "data.batch_size=16", "output_dir=run"]
+    call(monkeypatch, "train", *origin)
+    assert [file.name for file in (here / "run" / "checkpoints").iterdir()] == ["last.ckpt"]
+    epochs = torch.load(here / "run" / "checkpoints" / "last.ckpt", weights_only=True)["epoch"]
+    assert epochs == 1
+    assert read(here / "run")["num_images"] > 0
+
+
+def test_early_stopping_on_request(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [*QUICK, "callbacks=early_stopping", "callbacks.early_stopping.patience=1", "trainer.max_epochs=50"]
+    call(monkeypatch, "train", *arguments, "optimizer.lr=1e-9", "test=false")
+    assert "epoch 50/50" not in capsys.readouterr().out
+
+
+def test_users_keep_their_own_configs(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "mine" / "experiment").mkdir(parents=True)
+    (here / "mine" / "experiment" / "ours.yaml").write_text(
+        "# @package _global_\ndefaults: [demo]\ndata: {batch_size: 5}\ntrainer: {max_epochs: 1}\n"
+    )
+    call(monkeypatch, "train", "--config-dir", "mine", "experiment=ours", *SMALL[1:6], "trainer=cpu", "test=false")
+    assert "batch_size: 5" in (only_run(here) / "config.yaml").read_text()
+
+
+def test_hostile_and_foreign_checkpoints_are_refused(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "empty.ckpt").touch()
+    torch.save({"state_dict": {}}, here / "foreign.ckpt")
+    torch.save({"weldnet": print}, here / "code.ckpt")
+    for name, said in (("empty", "no checkpoint at all"), ("foreign", "not weldnet's"), ("code", "could run code")):
+        assert said in refuse(monkeypatch, capsys, "test", f"ckpt_path={name}.ckpt")
+    assert not (here / "runs").exists()

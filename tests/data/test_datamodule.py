@@ -1,0 +1,257 @@
+"""WeldDataModule: from each source to checked splits and repeatable batches."""
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import torch
+from drawing import SEAM, write_welds
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+from torch.utils.data import DistributedSampler
+from training_runs import make_trainer, quiet
+
+from weldnet.data.cache import Geometry
+from weldnet.data.datamodule import WeldDataModule
+from weldnet.data.images import read_image
+from weldnet.data.manifest import scan_folder, write_manifest
+from weldnet.errors import InputError
+from weldnet.model.classifier import WeldClassifier
+from weldnet.model.network import WeldNet
+
+SMALL = Geometry(height=16, width=8)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return write_welds(tmp_path / "welds", ("pore", "crack"), seams=range(8))
+
+
+def set_up(**settings: Any) -> WeldDataModule:
+    data = WeldDataModule(**{"geometry": SMALL, "batch_size": 4, **settings})
+    data.setup()
+    return data
+
+
+def from_folder(root: Path, **settings: Any) -> WeldDataModule:
+    return set_up(**{"source": "folder", "root": root, "group_pattern": SEAM, **settings})
+
+
+def indices(data: WeldDataModule, epoch: int = 0) -> list[int]:
+    """The order of the training images in an epoch."""
+    sampler: Any = data.train_dataloader().sampler
+    sampler.set_epoch(epoch)
+    return list(sampler)
+
+
+def check_batches(data: WeldDataModule) -> None:
+    assert data.splits() == ["train", "val", "test"]
+    for split in data.splits():
+        samples, seen = data.samples(split), 0
+        for images, labels in data.batches(split):
+            assert (images.dtype, labels.dtype) == (torch.uint8, torch.int64)
+            assert images.shape == (len(labels), 3, 16, 8)
+            for image, label in zip(images, labels, strict=True):
+                path, name = samples["path"][seen], samples["label"][seen]
+                assert data.classes[label] == name
+                assert torch.equal(image, torch.from_numpy(read_image(path, height=16, width=8)))
+                seen += 1
+        assert seen == len(samples)
+
+
+def test_folder(root: Path) -> None:
+    data = from_folder(root)
+    assert data.classes == ["crack", "pore"]
+    assert data.validation_groups == "unseen"
+    assert data.warnings == []
+    check_batches(data)
+    assert len(data.samples("all")) == 32
+    assert sum(sum(row.values()) for row in data.count_by_split().values()) == 32
+
+
+def test_manifest(root: Path) -> None:
+    splits = ["train"] * 4 + ["val"] * 2 + ["test"] * 2
+    table = scan_folder(root).with_columns(group=pl.col("path").str.extract(f"({SEAM})"))
+    table = table.with_columns(split=pl.col("group").replace_strict({f"seam{i}": splits[i] for i in range(8)}))
+    write_manifest(table, root.parent / "manifest.csv")
+    data = set_up(source="manifest", manifest=root.parent / "manifest.csv")
+    check_batches(data)
+    assert data.table.select(table.columns).equals(table)
+
+
+def test_synthetic() -> None:
+    check_batches(set_up(source="synthetic", num_images=60, num_seams=10))
+
+
+def test_folder_with_splits(root: Path) -> None:
+    for split, seams in (("train", range(3)), ("val", range(3, 4)), ("test", range(4, 5))):
+        write_welds(root.parent / "split" / split, seams=seams)
+    data = from_folder(root.parent / "split", group_pattern=None)
+    check_batches(data)
+    assert data.validation_groups == "unknown"
+    assert [warning[:30] for warning in data.warnings] == ["the splits come without groups"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"source": "folder"}, r"data=folder needs data\.root=DIR"),
+        ({"source": "manifest"}, r"data=manifest needs data\.manifest=FILE\.csv"),
+        ({"source": "foldr"}, "did you mean 'folder'"),
+        ({"balance": "both"}, r"data\.balance=both: allowed are none, weights, sampler"),
+        ({"augmentation": "heavy"}, r"data\.augmentation=heavy"),
+        ({"on_unreadable": "ignore"}, r"data\.on_unreadable=ignore: allowed are stop, skip"),
+        ({"groups": "per_seam"}, r"data\.groups=per_seam: allowed are per_image"),
+        ({"groups": "per_image", "group_pattern": SEAM}, "exclude each other"),
+        ({"batch_size": 0}, r"data\.batch_size=0"),
+    ],
+)
+def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        set_up(**settings)
+
+
+def test_without_groups_nothing_is_split(root: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        from_folder(root, group_pattern=None)
+    for way_out in ("a group column in a manifest", "data.group_pattern='REGEX'", "data.groups=per_image"):
+        assert way_out in str(caught.value)
+    assert from_folder(root, group_pattern=None, groups="per_image").validation_groups == "per_image"
+
+
+def test_val_is_carved_from_train_by_whole_groups(root: Path) -> None:
+    table = scan_folder(root).with_columns(group=pl.col("path").str.extract(f"({SEAM})"))
+    table = table.with_columns(split=pl.when(pl.col("group") == "seam7").then(pl.lit("test")).otherwise(pl.lit("train")))
+    write_manifest(table, root.parent / "manifest.csv")
+    data = set_up(source="manifest", manifest=root.parent / "manifest.csv")
+    check_batches(data)
+    assert data.samples("test")["group"].unique().to_list() == ["seam7"]
+    assert data.validation_groups == "unseen"
+    assert any("taken from train" in warning for warning in data.warnings)
+    write_manifest(table.with_columns(group=pl.lit(None, pl.String)), root.parent / "manifest.csv")
+    with pytest.raises(InputError, match=r"has no val split, and nothing says .* data\.groups=per_image"):
+        set_up(source="manifest", manifest=root.parent / "manifest.csv")
+
+
+def test_unreadable_files_stop_or_are_skipped(root: Path) -> None:
+    (root / "crack" / "seam1_0.jpg").write_bytes(b"")
+    (root / "pore" / "seam3_1.jpg").write_text("no image")
+    named = [rf"{root}/crack/seam1_0\.jpg: the file is empty", rf"{root}/pore/seam3_1\.jpg: not a JPEG"]
+    with pytest.raises(InputError, match=rf"(?s)2 of 32 images .*data\.on_unreadable=skip.*{named[0]}.*{named[1]}"):
+        from_folder(root)
+    data = from_folder(root, on_unreadable="skip")
+    assert [warning.splitlines()[0] for warning in data.warnings] == ["2 images cannot be read and are skipped:"]
+    assert len(data.samples("all")) == 30
+    check_batches(data)
+    for file in root.rglob("*.jpg"):
+        file.write_bytes(b"")
+    with pytest.raises(InputError, match="none of the images can be read"):
+        from_folder(root, on_unreadable="skip")
+
+
+@pytest.mark.parametrize("balance", ["none", "sampler"])
+def test_order_is_a_function_of_seed_and_epoch(root: Path, balance: str) -> None:
+    first, again = (from_folder(root, balance=balance) for _ in range(2))
+    orders = [indices(first, epoch) for epoch in range(3)]
+    assert [indices(again, epoch) for epoch in range(3)] == orders
+    assert len({tuple(order) for order in orders}) == 3
+    assert indices(from_folder(root, balance=balance, seed=1)) != orders[0]
+    if balance == "none":
+        assert isinstance(first.train_dataloader().sampler, DistributedSampler)
+        assert all(sorted(order) == list(range(len(first.samples("train")))) for order in orders)
+
+
+def test_balance(root: Path) -> None:
+    write_welds(root, ("pore", "undercut"), seams=range(8, 20), shots=5)
+    weights = from_folder(root, balance="weights").class_weights()
+    data = from_folder(root)
+    assert data.class_weights() is None
+    assert from_folder(root, balance="sampler").class_weights() is None
+    assert weights is not None
+    counts = torch.tensor([data.count_by_split()[label]["train"] for label in data.classes])
+    # Every class has the same say in the mean loss, and one image has a weight of 1 on average.
+    assert weights.dtype == torch.float32
+    assert (weights * counts).tolist() == pytest.approx([counts.sum().item() / 3] * 3)
+
+
+class Recorder(Callback):
+    """Keeps what the model is given in each stage."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, list[Tensor]] = {"train": [], "val": [], "test": []}
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: tuple[Tensor, Tensor], batch_idx: int
+    ) -> None:
+        self.seen["train"].append(batch[0])
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: tuple[Tensor, Tensor], batch_idx: int, loader: int = 0
+    ) -> None:
+        self.seen["val"].append(batch[0])
+
+    def on_test_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: tuple[Tensor, Tensor], batch_idx: int, loader: int = 0
+    ) -> None:
+        self.seen["test"].append(batch[0])
+
+
+@quiet
+def test_only_training_is_augmented(root: Path, tmp_path: Path) -> None:
+    runs = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        data, recorder = from_folder(root, augmentation="weld"), Recorder()
+        trainer = make_trainer(tmp_path, max_epochs=2, callbacks=[recorder])
+        model = WeldClassifier(WeldNet("resnet18", 2), data.classes)
+        trainer.fit(model, datamodule=data)
+        trainer.test(model, datamodule=data, verbose=False)
+        runs.append(recorder.seen)
+    for split in ("val", "test"):
+        plain = torch.cat([images for images, _ in data.batches(split)])
+        for seen in runs:
+            assert all(images.dtype == torch.uint8 for images in seen[split])
+            assert torch.equal(torch.cat(seen[split])[-len(plain) :], plain)
+    first, second = (seen["train"] for seen in runs)
+    assert all(images.dtype == torch.float32 for images in first)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True)), "the same seed sees the same pictures"
+    steps = len(first) // 2
+    assert not torch.equal(torch.cat(first[:steps]).sort(0).values, torch.cat(first[steps:]).sort(0).values)
+
+
+def test_saved_split_is_the_same_split(root: Path) -> None:
+    for settings in ({"group_pattern": SEAM}, {"group_pattern": None, "groups": "per_image"}):
+        data = from_folder(root, **settings)
+        data.save_split(root.parent / "split.csv")
+        again = set_up(source="manifest", manifest=root.parent / "split.csv")
+        assert again.split_digest == data.split_digest
+        assert again.validation_groups == data.validation_groups
+        assert again.table.equals(data.table)
+    assert from_folder(root, seed=7).split_digest != data.split_digest
+
+
+def test_class_that_is_not_measured(root: Path) -> None:
+    write_welds(root, ("undercut",), seams=[20])
+    data = from_folder(root)
+    assert data.not_measured("train") == []
+    assert data.not_measured("test") == ["undercut"]
+    assert data.count_by_split()["undercut"] == {"train": 2, "val": 0, "test": 0}
+
+
+def test_a_checkpoints_classes_and_unsplit_data(root: Path) -> None:
+    data = from_folder(root, group_pattern=None, classes=["undercut", "pore", "crack"], unsplit="test")
+    assert data.classes == ["undercut", "pore", "crack"]
+    assert data.splits() == ["test"]
+    assert data.not_measured("test") == ["undercut"]
+    assert set(data.dataset("test").labels.tolist()) == {1, 2}
+    with pytest.raises(InputError, match="the data hold the classes crack, which the checkpoint does not know"):
+        from_folder(root, classes=["pore", "undercut"], unsplit="test")
+
+
+def test_setup_happens_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = from_folder(root)
+    table = data.table
+    monkeypatch.setattr("weldnet.data.datamodule.scan_folder", None)
+    data.setup("fit")
+    assert data.table is table

@@ -1,0 +1,180 @@
+"""The decoder against Pillow, NumPy and torchvision, and against files that are no images."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from drawing import Pixels, draw_blobs, draw_noise, save_image
+from numpy.typing import NDArray
+from PIL import Image
+from torchvision.transforms import Resize
+
+from weldnet.data.images import ENDINGS, UnreadableImage, read_image
+
+MODES = {
+    "jpg": ["L", "RGB", "CMYK", "YCbCr"],
+    "JPEG": ["RGB"],
+    "png": ["1", "L", "LA", "P", "RGB", "RGBA"],
+    "PNG": ["RGB"],
+    "bmp": ["1", "L", "P", "RGB"],
+    "tif": ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"],
+    "TIFF": ["RGB"],
+    "webp": ["L", "RGB", "RGBA"],
+    "WebP": ["RGB"],
+}
+LOSSLESS = {"png", "bmp", "tif"}
+
+
+def lay_over_black(rgba: Pixels) -> NDArray[np.float64]:
+    composed: NDArray[np.float64] = rgba[..., :3] * (rgba[..., 3:] / 255.0)
+    return composed
+
+
+@pytest.mark.parametrize(("ending", "mode"), [(ending, mode) for ending in MODES for mode in MODES[ending]])
+def test_every_eight_bit_mode(tmp_path: Path, ending: str, mode: str) -> None:
+    assert f".{ending.lower()}" in ENDINGS
+    source = Image.fromarray(draw_blobs(24, 10))
+    if mode in ("LA", "RGBA"):
+        source.putalpha(Image.fromarray(draw_blobs(24, 10, seed=1)[..., 0]))
+    image = source.convert(mode)
+    image.save(tmp_path / f"a.{ending}", quality=100)
+    pixels = read_image(tmp_path / f"a.{ending}", height=24, width=10)
+    assert (pixels.dtype, pixels.shape) == (np.uint8, (3, 24, 10))
+    assert pixels.flags.c_contiguous
+    expected = lay_over_black(np.asarray(image.convert("RGBA"))).transpose(2, 0, 1)
+    # Half a level for rounding; the lossy formats lose more.
+    assert np.abs(pixels - expected).max() <= (1 if ending in LOSSLESS else 40)
+    if mode in ("1", "L", "LA") and ending != "webp":  # which stores colour only
+        assert (pixels == pixels[:1]).all()
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "RGB"])
+def test_transparent_colour_is_black(tmp_path: Path, mode: str) -> None:
+    grey = np.full((4, 4), 204, np.uint8)
+    grey[:, 2:] = 102
+    image = Image.fromarray(grey).convert("RGB").convert(mode)
+    transparent = image.getpixel((0, 0))
+    image.save(tmp_path / "a.png", transparency=transparent)
+    pixels = read_image(tmp_path / "a.png", height=4, width=4)
+    assert (pixels[:, :, :2] == 0).all()
+    assert (pixels[:, :, 2:] == 102).all()
+
+
+def test_two_pictures_in_one_jpeg_are_read_as_the_first(tmp_path: Path) -> None:
+    """As many cameras write them (MPO)."""
+    first, second = (Image.fromarray(draw_blobs(24, 10, seed)) for seed in (0, 1))
+    first.save(tmp_path / "a.jpg", format="MPO", save_all=True, append_images=[second], quality=100)
+    first.save(tmp_path / "b.jpg", quality=100)
+    shown, alone = (read_image(tmp_path / name, height=24, width=10) for name in ("a.jpg", "b.jpg"))
+    assert (shown == alone).all()
+
+
+TURNED: dict[int, Callable[[Pixels], Pixels]] = {
+    1: lambda a: a,
+    2: np.fliplr,
+    3: lambda a: np.rot90(a, 2),
+    4: np.flipud,
+    5: lambda a: a.transpose(1, 0, 2),
+    6: lambda a: np.rot90(a, -1),
+    7: lambda a: np.rot90(a.transpose(1, 0, 2), 2),
+    8: np.rot90,
+}
+
+
+@pytest.mark.parametrize("orientation", TURNED)
+def test_exif_orientation(tmp_path: Path, orientation: int) -> None:
+    pixels = draw_noise(12, 7)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    upright = TURNED[orientation](pixels)
+    height, width = upright.shape[:2]
+    assert (read_image(tmp_path / "a.png", height=height, width=width) == upright.transpose(2, 0, 1)).all()
+
+
+@pytest.mark.parametrize("source", [(480, 96), (30, 300), (7, 5), (1, 1)])
+@pytest.mark.parametrize("target", [(300, 30), (16, 64)])
+def test_stretch_is_torchvisions_resize(tmp_path: Path, source: tuple[int, int], target: tuple[int, int]) -> None:
+    pixels = draw_noise(*source)
+    file = save_image(tmp_path / "a.png", pixels)
+    expected = np.asarray(Resize(target)(Image.fromarray(pixels)))
+    assert (read_image(file, height=target[0], width=target[1]) == expected.transpose(2, 0, 1)).all()
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "content"),
+    [
+        ((50, 100), (60, 60), (30, 60)),
+        ((100, 50), (60, 60), (60, 30)),
+        ((40, 40), (300, 30), (30, 30)),
+        ((480, 96), (300, 30), (150, 30)),
+        ((600, 30), (300, 30), (300, 15)),
+        ((30, 6000), (300, 30), (1, 30)),
+        ((6000, 1), (300, 30), (300, 1)),
+    ],
+)
+def test_letterbox_keeps_the_aspect(
+    tmp_path: Path, source: tuple[int, int], target: tuple[int, int], content: tuple[int, int]
+) -> None:
+    file = save_image(tmp_path / "a.png", np.full((*source, 3), 255, np.uint8))
+    pixels = read_image(file, height=target[0], width=target[1], resize="letterbox")
+    assert pixels.shape == (3, *target)
+    assert set(np.unique(pixels)) <= {0, 255}
+    for rows_or_cols, size in ((np.flatnonzero(pixels.any((0, 2))), 0), (np.flatnonzero(pixels.any((0, 1))), 1)):
+        assert len(rows_or_cols) == content[size]
+        before, after = rows_or_cols[0], target[size] - 1 - rows_or_cols[-1]
+        assert abs(int(before) - int(after)) <= 1, "the content is in the middle"
+
+
+def test_long_side_becomes_vertical(tmp_path: Path) -> None:
+    wide = draw_noise(10, 40)
+    lying, standing = save_image(tmp_path / "lying.png", wide), save_image(tmp_path / "standing.png", np.rot90(wide))
+    for resize in ("stretch", "letterbox"):
+        for file in (lying, standing):
+            turned = read_image(file, height=30, width=8, resize=resize, orient="long_side_vertical")
+            assert (turned == read_image(standing, height=30, width=8, resize=resize)).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("a.png", np.uint16), ("a.tif", np.uint16), ("a.tif", np.int32), ("a.tif", np.float32)]
+)
+def test_more_than_eight_bits_are_refused(tmp_path: Path, name: str, dtype: type[np.generic]) -> None:
+    Image.fromarray(np.arange(64).reshape(8, 8).astype(dtype)).save(tmp_path / name)
+    with pytest.raises(UnreadableImage, match="8 bits a channel are needed"):
+        read_image(tmp_path / name, height=8, width=8)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"seam,label\n1,crack\n", "not a JPEG, PNG, BMP, TIFF or WebP image"),
+        (b"\xff\xd8\xff\xe0" + bytes(range(256)), "."),
+        (b"GIF89a" + bytes(50), "not a JPEG, PNG, BMP, TIFF or WebP image"),
+        (None, "no such file"),
+    ],
+)
+def test_no_image_is_refused(tmp_path: Path, content: bytes | None, reason: str) -> None:
+    file = tmp_path / "a.jpg"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(UnreadableImage, match=reason) as caught:
+        read_image(file, height=8, width=8)
+    assert str(tmp_path) not in str(caught.value), "the path is the caller's to name"
+
+
+def test_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableImage):
+        read_image(tmp_path, height=8, width=8)
+
+
+@pytest.mark.filterwarnings("ignore:Truncated File Read", "ignore:.*Metadata Warning", "ignore:.*[Cc]orrupt EXIF")
+@pytest.mark.parametrize("ending", ["jpg", "png", "bmp", "tif", "webp"])
+def test_truncated_file_is_refused_wherever_it_ends(tmp_path: Path, ending: str) -> None:
+    whole = save_image(tmp_path / f"whole.{ending}", draw_noise(40, 30)).read_bytes()
+    cut = tmp_path / f"cut.{ending}"
+    for length in {*range(min(len(whole), 200)), *range(200, len(whole) * 9 // 10, 37)}:
+        cut.write_bytes(whole[:length])
+        with pytest.raises(UnreadableImage):
+            read_image(cut, height=8, width=8)

@@ -1,0 +1,215 @@
+"""Manifests and folders: what is read, and how each mistake is named."""
+
+import re
+from pathlib import Path
+
+import polars as pl
+import pytest
+from drawing import SEAM, make_table, write_welds
+
+from weldnet.data.manifest import SCHEMA, add_groups, read_manifest, scan_folder, write_manifest
+from weldnet.errors import InputError
+
+
+@pytest.fixture
+def welds(tmp_path: Path) -> Path:
+    return write_welds(tmp_path / "welds", seams=range(2), shots=1)
+
+
+def write_lines(folder: Path, *lines: str, encoding: str = "utf-8") -> Path:
+    file = folder / "manifest.csv"
+    file.write_text("\n".join(lines) + "\n", encoding=encoding)
+    return file
+
+
+def test_relative_and_absolute_paths(welds: Path) -> None:
+    absolute = welds.parent / "elsewhere.jpg"
+    absolute.touch()
+    file = write_lines(
+        welds, "path,label", "crack/seam0_0.jpg,crack", "./pore/../pore/seam1_0.jpg,pore", f"{absolute},pore"
+    )
+    table = read_manifest(file)
+    assert dict(table.schema) == SCHEMA
+    expected = [str(welds / "crack/seam0_0.jpg"), str(welds / "pore/seam1_0.jpg"), str(absolute)]
+    assert table["path"].to_list() == expected
+    assert table["group"].null_count() == table["split"].null_count() == 3
+
+
+def test_relative_manifest_gives_absolute_paths(welds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_lines(welds, "path,label", "crack/seam0_0.jpg,crack")
+    monkeypatch.chdir(welds)
+    assert read_manifest("manifest.csv")["path"].to_list() == [str(welds / "crack/seam0_0.jpg")]
+
+
+def test_columns_in_any_dress(welds: Path) -> None:
+    file = write_lines(
+        welds,
+        "camera, Label ,SPLIT,path,Group",
+        "7,crack,train, crack/seam0_0.jpg ,a",
+        "7,crack,valid,crack/seam1_0.jpg,b",
+        '7,pore,validation,pore/seam0_0.jpg,"c,d"',
+        "7,pore,test,pore/seam1_0.jpg,",
+        encoding="utf-8-sig",
+    )
+    table = read_manifest(file)
+    assert table.columns == list(SCHEMA)
+    assert table["split"].to_list() == ["train", "val", "val", "test"]
+    assert table["group"].to_list() == ["a", "b", "c,d", None]
+    assert table["label"].to_list() == ["crack", "crack", "pore", "pore"]
+
+
+GOOD = "crack/seam0_0.jpg,crack,train"
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["path,class", "a.jpg,crack"], r"has no column label; its columns are path, class"),
+        (["file,class", "a.jpg,crack"], r"has no column path and no column label"),
+        (["path,label,split"], r"has no rows"),
+        (["path,label,split", GOOD, ",crack,train"], r"path or label is empty:\n  row 3: "),
+        (["path,label,split", GOOD, GOOD, "pore/seam0_0.jpg, ,train"], r"path or label is empty:\n  row 4: "),
+        (["path,label,split", GOOD, "pore/seam0_0.jpg,pore,dev"], r"split is none of train, val, test:\n  row 3: "),
+        (["path,label,split", "pore/seam0_0.jpg,pore,", GOOD], r"split is empty, while other rows have one:\n  row 2"),
+        (["path,label,split", GOOD, "../a.jpg,crack,train"], r"may not leave the manifest's folder.*\n  row 3: \.\./a"),
+        (["path,label,split", "crack/../../welds2/a.jpg,crack,train"], r"may not leave .*\n  row 2: "),
+        (["path,label,split", GOOD, "crack/gone.jpg,crack,train"], r"no such file.*\n  row 3: crack/gone\.jpg"),
+        (["path,label,split", GOOD, "", GOOD], r"path or label is empty:\n  row 3: "),
+        (["path,label,split", GOOD, "crack,crack,train"], r"no such file.*\n  row 3: crack$"),
+        (["path,label,split", GOOD + ",more,and more"], r"cannot be read as CSV"),
+        (["path,Path,label", "a,b,c"], r"path"),
+    ],
+)
+def test_mistakes_are_named_with_their_row(welds: Path, lines: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        read_manifest(write_lines(welds, *lines))
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00\x01\x80", b"\x89PNG\r\n\x1a\n" + bytes(range(256))])
+def test_no_csv_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "manifest.csv").write_bytes(content)
+    with pytest.raises(InputError, match=re.escape(str(tmp_path / "manifest.csv"))):
+        read_manifest(tmp_path / "manifest.csv")
+
+
+def test_missing_manifest_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no manifest at"):
+        read_manifest(tmp_path / "none.csv")
+    with pytest.raises(InputError, match="no folder at"):
+        scan_folder(tmp_path / "none")
+
+
+def test_long_lists_are_cut(welds: Path) -> None:
+    lines = [f"gone{i}.jpg,crack" for i in range(50)]
+    with pytest.raises(InputError, match=r"\.\.\. and 30 more") as caught:
+        read_manifest(write_lines(welds, "path,label", *lines))
+    assert str(caught.value).count("\n") == 21
+
+
+def test_scan_classes(tmp_path: Path) -> None:
+    root = write_welds(tmp_path / "welds", seams=range(2), shots=1)
+    write_welds(root / "crack" / "nested", ("deeper",), seams=range(2, 4), shots=1, ending="PNG")
+    for junk in ("crack/.hidden.jpg", "crack/notes.txt", ".git/a.jpg", "crack/.thumbnails/seam0_0.jpg", "top.jpg"):
+        (root / junk).parent.mkdir(exist_ok=True)
+        (root / junk).touch()
+    table = scan_folder(root)
+    expected = {
+        (str(root / path), label)
+        for path, label in [
+            ("crack/seam0_0.jpg", "crack"),
+            ("crack/seam1_0.jpg", "crack"),
+            ("crack/nested/deeper/seam2_0.PNG", "crack"),
+            ("crack/nested/deeper/seam3_0.PNG", "crack"),
+            ("pore/seam0_0.jpg", "pore"),
+            ("pore/seam1_0.jpg", "pore"),
+        ]
+    }
+    assert set(table.select("path", "label").iter_rows()) == expected
+    assert table["path"].is_sorted()
+    assert table["group"].null_count() == table["split"].null_count() == len(table)
+
+
+@pytest.mark.parametrize("val", ["val", "valid", "validation"])
+def test_scan_splits(tmp_path: Path, val: str) -> None:
+    for folder, seams in (("train", [0, 1]), (val, [2]), ("test", [3])):
+        write_welds(tmp_path / folder, seams=seams, shots=1)
+    table = scan_folder(tmp_path)
+    assert table["split"].value_counts().sort("split").rows() == [("test", 2), ("train", 4), ("val", 2)]
+    for path, label, _, split in table.iter_rows():
+        assert f"/{val if split == 'val' else split}/{label}/" in path
+
+
+def test_scan_names_the_class_without_images(tmp_path: Path) -> None:
+    write_welds(tmp_path, seams=range(1))
+    (tmp_path / "undercut").mkdir()
+    (tmp_path / "undercut" / "a.gif").touch()
+    with pytest.raises(InputError, match="no image in any split for undercut "):
+        scan_folder(tmp_path)
+
+
+def test_scan_takes_a_class_that_one_split_lacks(tmp_path: Path) -> None:
+    write_welds(tmp_path / "train", seams=range(1))
+    write_welds(tmp_path / "test", ("crack",), seams=range(1))
+    (tmp_path / "test" / "pore").mkdir()
+    assert set(scan_folder(tmp_path).filter(split="test")["label"]) == {"crack"}
+
+
+def test_scan_refuses_splits_beside_classes(tmp_path: Path) -> None:
+    write_welds(tmp_path / "train", seams=range(1))
+    write_welds(tmp_path, ("crack",), seams=range(1))
+    with pytest.raises(InputError, match="holds the splits train and beside them crack"):
+        scan_folder(tmp_path)
+
+
+def test_scan_refuses_a_folder_without_classes(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").touch()
+    with pytest.raises(InputError, match="holds no class folders"):
+        scan_folder(tmp_path)
+
+
+NAMES = ("/x/crack/Plate-07_003.jpg", "/seam9/pore/Plate-12_001.jpg")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "groups"),
+    [
+        (r"Plate-\d+", ["Plate-07", "Plate-12"]),
+        (r"Plate-(\d+)", ["07", "12"]),
+        (r"(?:Plate)-(\d+)_(\d+)", ["07", "12"]),
+        (r"(?i)^plate", ["Plate", "Plate"]),
+    ],
+)
+def test_group_pattern(pattern: str, groups: list[str]) -> None:
+    table = make_table((path, "crack", None, None) for path in NAMES)
+    assert add_groups(table, pattern=pattern)["group"].to_list() == groups
+
+
+def test_group_per_image_and_untouched() -> None:
+    table = make_table((path, "crack", "g", None) for path in NAMES)
+    assert add_groups(table, per_image=True)["group"].to_list() == list(NAMES)
+    assert add_groups(table).equals(table)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        (r"Plate-0\d", r"is not found in 1 of 2 file names:\n  /seam9/pore/Plate-12_001\.jpg"),
+        (r"seam\d", r"is not found in 2 of 2 file names"),
+        (r"Plate-(\d", r"data\.group_pattern=Plate-\(\\d is not a regular expression"),
+        # Neither of these two says which weld: the first finds nothing, the second finds it in one file only.
+        (r"x*", r"data\.group_pattern=x\* "),
+        (r"Plate-(07)?", r"is not found in 1 of 2 file names:\n  /seam9/pore/Plate-12_001\.jpg"),
+    ],
+)
+def test_group_pattern_mistakes(pattern: str, message: str) -> None:
+    table = make_table((path, "crack", None, None) for path in NAMES)
+    with pytest.raises(InputError, match=message):
+        add_groups(table, pattern=pattern)
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    table = add_groups(scan_folder(write_welds(tmp_path / 'a "b", c')), pattern=SEAM)
+    table = table.with_columns(split=pl.lit("train"))
+    write_manifest(table, tmp_path / "split.csv")
+    assert read_manifest(tmp_path / "split.csv").equals(table)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['a "b", c', "split.csv"]

@@ -1,0 +1,163 @@
+"""WeldClassifier under a real trainer."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import Callback, LightningModule, Trainer
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, recall_score
+from torch import Tensor
+from torch.nn import functional
+from training_runs import Batch, load_batches, make_trainer, quiet
+
+from weldnet.errors import InputError
+from weldnet.model.classifier import WeldClassifier
+from weldnet.model.network import WeldNet
+from weldnet.model.optimizers import warmup_cosine
+
+CLASSES = ["crack", "pore", "undercut", "no_defect"]
+
+
+def make_classifier(**settings: Any) -> WeldClassifier:
+    torch.manual_seed(0)
+    return WeldClassifier(WeldNet("resnet18", len(CLASSES)), CLASSES, **settings)
+
+
+def random_batch(*labels: int, seed: int = 0) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (len(labels), 3, 32, 16), dtype=torch.uint8, generator=generator)
+    return images, torch.tensor(labels)
+
+
+BATCHES = [random_batch(0, 0, 0, 1, 3, 3), random_batch(3, 3, 3, 3, 0, 1, seed=1), random_batch(1, seed=2)]
+"""The third class has no image."""
+
+
+class Losses(Callback):
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        self.losses.append(float(outputs["loss"]))
+
+
+@quiet
+def test_a_step_goes_downhill(tmp_path: Path) -> None:
+    losses = Losses()
+    trainer = make_trainer(tmp_path, max_epochs=2, callbacks=[losses])
+    trainer.fit(make_classifier(lr=1e-4), load_batches(BATCHES[0]))
+    before, after = losses.losses
+    assert 0 < before - after < 1
+
+
+@quiet
+@pytest.mark.parametrize("stage", ["val", "test"])
+def test_logged_figures_are_sklearns(tmp_path: Path, stage: str) -> None:
+    model, trainer = make_classifier(), make_trainer(tmp_path)
+    # A head of large weights spreads the answers over the classes.
+    torch.nn.init.normal_(model.network.head.weight, std=5)
+    run = trainer.validate if stage == "val" else trainer.test
+    figures = run(model, load_batches(*BATCHES), verbose=False)[0]
+    answers = trainer.predict(model, load_batches(*BATCHES))
+    assert answers is not None
+    logits, labels = torch.cat([answer for answer in answers if isinstance(answer, Tensor)]), torch.cat(
+        [labels for _, labels in BATCHES]
+    )
+    predicted = logits.argmax(1)
+    assert predicted.unique().numel() > 1
+    expected = {
+        f"{stage}/loss": float(functional.cross_entropy(logits, labels)),
+        f"{stage}/accuracy": accuracy_score(labels, predicted),
+        # scikit-learn leaves out absent classes and warns if one is predicted; so count the present ones here.
+        f"{stage}/balanced_accuracy": recall_score(labels, predicted, labels=[0, 1, 3], average="macro"),
+    }
+    recalls = recall_score(labels, predicted, labels=[0, 1, 3], average=None)
+    expected |= {f"{stage}_recall/{CLASSES[i]}": recall for i, recall in zip((0, 1, 3), recalls, strict=True)}
+    assert figures == pytest.approx(expected, abs=1e-6)
+    known = predicted != 2
+    if bool(known.all()):
+        assert figures[f"{stage}/balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels, predicted))
+
+
+@quiet
+def test_figures_of_one_epoch_do_not_leak_into_the_next(tmp_path: Path) -> None:
+    model, trainer = make_classifier(), make_trainer(tmp_path)
+    first = trainer.validate(model, load_batches(*BATCHES), verbose=False)[0]
+    trainer.validate(model, load_batches(BATCHES[2]), verbose=False)
+    assert trainer.validate(model, load_batches(*BATCHES), verbose=False)[0] == pytest.approx(first)
+
+
+def test_class_weights_and_label_smoothing_reach_the_loss() -> None:
+    weights = torch.tensor([1.0, 4.0, 0.5, 2.0])
+    model = make_classifier(class_weights=weights, label_smoothing=0.1).eval()
+    images, labels = BATCHES[0]
+    expected = functional.cross_entropy(model(images), labels, weights, label_smoothing=0.1)
+    assert torch.equal(model.criterion(model(images), labels), expected)
+
+
+class Unfreezing(Callback):
+    """Notes in which epochs the first convolution changes, and its batch norm."""
+
+    def __init__(self) -> None:
+        self.changed: list[tuple[bool, bool]] = []
+
+    def values(self, pl_module: LightningModule) -> tuple[Tensor, Tensor]:
+        assert isinstance(pl_module, WeldClassifier)
+        trunk = pl_module.network.trunk
+        return trunk.conv1.weight.detach().clone(), trunk.bn1.running_mean.clone()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.before = self.values(pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        weight, mean = self.values(pl_module)
+        self.changed.append((not torch.equal(weight, self.before[0]), not torch.equal(mean, self.before[1])))
+
+
+@quiet
+@pytest.mark.parametrize(
+    ("at", "learning"), [(None, [False, False, False]), (0, [True, True, True]), (2, [False, False, True])]
+)
+def test_unfreezing(tmp_path: Path, at: int | None, learning: list[bool]) -> None:
+    note = Unfreezing()
+    trainer = make_trainer(tmp_path, max_epochs=3, callbacks=[note])
+    model = make_classifier(freeze_through="layer2", unfreeze_at_epoch=at)
+    trainer.fit(model, load_batches(BATCHES[0]), load_batches(BATCHES[1]))
+    assert note.changed == [(learns, learns) for learns in learning]
+
+
+@quiet
+def test_schedule_runs_over_all_steps(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, max_epochs=3)
+    model = make_classifier(scheduler=partial(warmup_cosine, final_share=0.25), lr=0.01, layer_decay=0.5)
+    trainer.fit(model, load_batches(BATCHES[0], BATCHES[1]))
+    rates = {group["name"]: group["lr"] for group in trainer.optimizers[0].param_groups}
+    assert rates["head"] == pytest.approx(0.0025)
+    assert rates["stem_vectors"] == pytest.approx(0.0025 / 32)
+
+
+@quiet
+def test_divergence_is_said(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, max_epochs=3)
+    model = make_classifier(optimizer=torch.optim.SGD, lr=1e30)
+    with pytest.raises(InputError, match=r"diverged; lower optimizer\.lr \(1e\+30 now\)"):
+        trainer.fit(model, load_batches(BATCHES[0], BATCHES[1]))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"layer_decay": 0.0}, r"model\.layer_decay=0\.0: allowed are 0\.01 to 1"),
+        ({"layer_decay": 1.5}, r"model\.layer_decay=1\.5"),
+        ({"label_smoothing": -0.1}, r"model\.label_smoothing=-0\.1: allowed are 0\.0 to 1"),
+        ({"unfreeze_at_epoch": 2}, r"nothing is frozen; set model\.freeze_through"),
+        ({"freeze_through": "layer9"}, r"model\.freeze_through=layer9"),
+    ],
+)
+def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        make_classifier(**settings)

@@ -1,0 +1,40 @@
+"""Small Lightning runs for the tests."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning import Trainer
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+Batch = tuple[Tensor, Tensor]
+
+
+def make_trainer(folder: Path, **settings: Any) -> Trainer:
+    """A trainer on the CPU that writes and prints nothing."""
+    defaults: dict[str, Any] = {
+        "accelerator": "cpu",
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "default_root_dir": folder,
+    }
+    return Trainer(**(defaults | settings))
+
+
+def load_batches(*batches: Batch) -> "DataLoader[Batch]":
+    """A loader that yields these batches in this order."""
+    return DataLoader(list(batches), batch_size=None)  # type: ignore[arg-type]
+
+
+def quiet(test: Any) -> Any:
+    """Lets a test run a trainer: these warnings are Lightning's own, or of small runs."""
+    for warning in (
+        "ignore:.*does not have many workers",
+        "ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning",
+        "ignore:The number of training batches .* is smaller than the logging interval",
+    ):
+        test = pytest.mark.filterwarnings(warning)(test)
+    return test
