@@ -9,31 +9,10 @@ from rich.progress import track
 
 from weldnet.checkpoint import Checkpoint
 from weldnet.data.datamodule import WeldDataModule
-from weldnet.errors import InputError, check_choice
+from weldnet.errors import InputError
 from weldnet.evaluation.report import EvaluationReport
+from weldnet.hardware import choose_device
 from weldnet.model.network import WeldNet
-
-
-def choose_device(device: str) -> torch.device:
-    """The torch device of `auto` (a GPU if there is one), `cpu`, `cuda` or `cuda:1`.
-
-    Raises:
-        InputError: it is not there.
-    """
-    if device == "auto":
-        return (
-            torch.accelerator.current_accelerator() or torch.device("cpu")
-            if torch.accelerator.is_available()
-            else torch.device("cpu")
-        )
-    check_choice("device", device.split(":")[0], ("auto", "cpu", "cuda", "mps"))
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(
-            f"device={device} is not there ({str(error).splitlines()[0]}); device=cpu always is"
-        ) from error
-    return torch.device(device)
 
 
 def predict_logits(network: WeldNet, data: WeldDataModule, split: str, device: torch.device) -> NDArray[np.float64]:

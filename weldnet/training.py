@@ -73,19 +73,21 @@ def train(
         trainer.fit(model, datamodule=data, ckpt_path=resume_from, weights_only=True if resume_from else None)
 
 
-def evaluate_kept(
-    data: WeldDataModule, run: Path, device: str, *, test: bool
-) -> tuple[EvaluationReport, EvaluationReport]:
+def evaluate_kept(data: WeldDataModule, run: Path, device: str, *, test: bool) -> dict[str, EvaluationReport]:
     """Tests the kept checkpoint of a run on validation data and, if there are any and `test` says so, on test data.
 
+    Writes the test's files into the run folder, the validation's figures under `validation` in `metrics.json`; without
+    a test, that key stands alone and the other files are the validation's.
+
     Returns:
-        The reports of validation and of the last split tested, which is validation again without a test.
+        The reports by split.
     """
     checkpoint = load_checkpoint(kept_checkpoint(run))
-    validation = evaluate(checkpoint, data, "val", device)
-    tested = evaluate(checkpoint, data, "test", device) if test and "test" in data.splits() else validation
-    tested.save(run, {"validation": validation.metrics()})
-    return validation, tested
+    splits = ["val", "test"] if test and "test" in data.splits() else ["val"]
+    reports = {split: evaluate(checkpoint, data, split, device) for split in splits}
+    metrics = {"validation": reports["val"].metrics()}
+    reports[splits[-1]].save(run, metrics if len(splits) == 1 else reports["test"].metrics() | metrics)
+    return reports
 
 
 def log_hyperparameters(trainer: Trainer, settings: dict[str, Any], reports: dict[str, EvaluationReport]) -> None:

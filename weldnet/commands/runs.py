@@ -4,6 +4,8 @@ import logging
 import os
 import secrets
 import shlex
+import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -76,21 +78,33 @@ def show(path: Path) -> str:
     return shlex.quote(str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path))
 
 
-def apply_overrides(saved: DictConfig, cfg: DictConfig, overrides: list[str], groups: tuple[str, ...]) -> DictConfig:
+def show_command(name: str) -> str:
+    """A console script of this installation as one would type it here: by its path where the shell has no other way."""
+    installed = Path(sys.executable).with_name(name)
+    found = shutil.which(name)
+    return name if found and Path(found).resolve() == installed.resolve() else show(installed)
+
+
+def make_absolute(data: DictConfig) -> None:
+    """Makes the paths of a `data` node absolute, so that a saved config means the same from any directory."""
+    for key in ("root", "manifest", "cache_dir"):
+        if data[key] is not None:
+            data[key] = os.path.abspath(os.path.expanduser(data[key]))
+
+
+def apply_overrides(saved: DictConfig, cfg: DictConfig, overrides: list[str]) -> DictConfig:
     """A saved config with what was typed this time.
 
     Args:
         saved: the config of an earlier run.
         cfg: the config composed this time, already checked.
-        overrides: what was typed, as Hydra lists it; `group=option` for one of `groups` replaces the whole node.
+        overrides: what was typed, as Hydra lists it; `group=option` replaces the whole node.
     """
     merged = saved.copy()
     with open_dict(merged):
         for override in overrides:
             key = override.split("=", 1)[0].lstrip("+~")
             value: Any = OmegaConf.select(cfg, key)
-            if key in groups:
-                merged[key] = value
-            elif value is not None or OmegaConf.select(merged, key) is not None:
-                OmegaConf.update(merged, key, value)
+            if value is not None or OmegaConf.select(merged, key) is not None:
+                OmegaConf.update(merged, key, value, merge=False)
     return merged

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf
 
 from weldnet.commands.app import command
-from weldnet.commands.runs import apply_overrides, make_folder, name_folder, show
+from weldnet.commands.runs import apply_overrides, make_absolute, make_folder, name_folder, show
 from weldnet.errors import InputError, check_choice
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ def run(cfg: DictConfig) -> None:
     from rich.console import Console
 
     from weldnet.checkpoint import find_checkpoint, load_checkpoint
-    from weldnet.testing import choose_device, evaluate, run_of
+    from weldnet.hardware import choose_device
+    from weldnet.testing import evaluate, run_of
 
     folder = name_folder("test", cfg.output_dir)
     if cfg.split is not None:
@@ -63,7 +64,8 @@ def _build_data(cfg: DictConfig, checkpoint: "Checkpoint") -> "WeldDataModule":
     others = any(override.startswith("data=") for override in typed)
     saved = OmegaConf.create(checkpoint.record.config)
     assert isinstance(saved, DictConfig)
-    settings = apply_overrides(saved, cfg, typed, ("data",)).data
+    make_absolute(cfg.data)
+    settings = apply_overrides(saved, cfg, typed).data
     geometry = checkpoint.geometry
     settings.image_size.height, settings.image_size.width = geometry.height, geometry.width
     settings.resize, settings.orient = geometry.resize, geometry.orient

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, OmegaConf
 
 from weldnet.commands.app import command
-from weldnet.commands.runs import apply_overrides, is_leader, keep_log, make_folder, name_folder, show
+from weldnet.commands.runs import (
+    apply_overrides,
+    is_leader,
+    keep_log,
+    make_absolute,
+    make_folder,
+    name_folder,
+    show,
+    show_command,
+)
 from weldnet.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,6 +35,7 @@ def run(cfg: DictConfig) -> None:
 
     from weldnet.config.build import build_data, build_model, build_trainer, check_nodes
     from weldnet.evaluation.report import write_text
+    from weldnet.hardware import use_available_cores
     from weldnet.training import describe, evaluate_kept, log_hyperparameters, train
 
     resume_from = None
@@ -35,7 +45,9 @@ def run(cfg: DictConfig) -> None:
         folder = name_folder("train", cfg.output_dir)
     # Its notes on hardware that is not there, and its tips.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    make_absolute(cfg.data)
     check_nodes(cfg)
+    use_available_cores()
     seed_everything(cfg.seed, verbose=False)
     # Before the data: hardware that is not there should be said at once.
     trainer = build_trainer(cfg, folder)
@@ -54,8 +66,7 @@ def run(cfg: DictConfig) -> None:
         _announce(folder, trainer)
         train(data, model, trainer, describe(data, model, text), resume_from)
         if is_leader() and not cfg.trainer.fast_dev_run:
-            validation, tested = evaluate_kept(data, folder, "auto", test=cfg.test)
-            reports = {"val": validation} | ({"test": tested} if tested is not validation else {})
+            reports = evaluate_kept(data, folder, str(trainer.strategy.root_device), test=cfg.test)
             log_hyperparameters(trainer, _flatten(cfg), reports)
             _print_outcome(folder, reports)
 
@@ -63,7 +74,7 @@ def run(cfg: DictConfig) -> None:
 def _announce(folder: Path, trainer: "Trainer") -> None:
     if is_leader():
         print(f"training in {show(folder)}: {trainer.accelerator.name()}, {trainer.precision}")
-        print(f"watch it:   tensorboard --logdir {show(folder.parent)}", flush=True)
+        print(f"watch it:   {show_command('tensorboard')} --logdir {show(folder.parent)}", flush=True)
 
 
 def _resume(cfg: DictConfig) -> tuple[DictConfig, Path, Path]:
@@ -76,14 +87,18 @@ def _resume(cfg: DictConfig) -> tuple[DictConfig, Path, Path]:
     if cfg.output_dir is not None:
         raise InputError("ckpt_path goes on inside that run's own folder; leave output_dir out")
     overrides = [typed for typed in HydraConfig.get().overrides.task if not typed.startswith("ckpt_path=")]
-    if any(typed.startswith("experiment=") for typed in overrides):
-        raise InputError("ckpt_path goes on with that run's own experiment; leave experiment out")
+    for group in (*GROUPS, "experiment"):
+        if any(typed.startswith(f"{group}=") for typed in overrides):
+            raise InputError(
+                f"ckpt_path goes on with that run's own {group}; leave {group}= out, or change single keys, such as "
+                "trainer.max_epochs=40"
+            )
     folder = run_of(find_checkpoint(cfg.ckpt_path, Path("runs", "train")))
     last = folder / "checkpoints" / "last.ckpt"
     checkpoint = load_checkpoint(last)
     saved = OmegaConf.create(checkpoint.record.config)
     assert isinstance(saved, DictConfig)
-    merged = apply_overrides(saved, cfg, overrides, GROUPS)
+    merged = apply_overrides(saved, cfg, overrides)
     if checkpoint.num_epochs >= (merged.trainer.max_epochs or float("inf")):
         raise InputError(
             f"{show(folder)} has finished its {checkpoint.num_epochs} epochs; to go on, give it more: "
@@ -101,7 +116,7 @@ def _print_outcome(folder: Path, reports: "dict[str, EvaluationReport]") -> None
         Console().print(report.table())
     kept = kept_checkpoint(folder)
     print(f"checkpoint: {show(kept)}")
-    print(f"next:       weldnet-test ckpt_path={show(folder)}")
+    print(f"next:       {show_command('weldnet-test')} ckpt_path={show(folder)}")
 
 
 def _flatten(cfg: DictConfig) -> dict[str, str | int | float | bool]:

@@ -44,7 +44,10 @@ def check_nodes(cfg: DictConfig) -> None:
     Raises:
         InputError: see `check_target`.
     """
-    _choose_precision(cfg.trainer)
+    if cfg.trainer.precision == "auto":
+        from weldnet.hardware import best_precision
+
+        cfg.trainer.precision = best_precision(cfg.trainer.accelerator)
     for key in ("optimizer", "scheduler", "trainer"):
         if cfg[key]:
             check_target(key, cfg[key])
@@ -98,24 +101,9 @@ def build_trainer(cfg: DictConfig, folder: Path) -> "Trainer":
         cfg.output_dir = str(folder)
     callbacks = [instantiate(f"callbacks.{name}", node) for name, node in cfg.callbacks.items() if node]
     loggers = [instantiate(f"logger.{name}", node) for name, node in cfg.logger.items() if node]
+    own = {"callbacks": callbacks, "logger": loggers or False, "default_root_dir": str(folder)}
     if cfg.trainer.enable_progress_bar is None:
         # Without a terminal the epoch lines are enough.
-        cfg.trainer.enable_progress_bar = sys.stdout.isatty()
-    trainer: Trainer = instantiate(
-        "trainer", cfg.trainer, callbacks=callbacks, logger=loggers or False, default_root_dir=str(folder)
-    )
+        own["enable_progress_bar"] = sys.stdout.isatty()
+    trainer: Trainer = instantiate("trainer", cfg.trainer, **own)
     return trainer
-
-
-def _choose_precision(trainer: DictConfig) -> None:
-    """Replaces `precision: auto` by bfloat16 where the hardware multiplies it, float32 elsewhere."""
-    if trainer.precision != "auto":
-        return
-    import torch
-
-    gpu = trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    if gpu:
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        fast = trainer.accelerator in ("auto", "cpu") and torch.cpu._is_avx512_bf16_supported()
-    trainer.precision = "bf16-mixed" if fast else "32-true"

@@ -44,20 +44,20 @@ class EvaluationReport:
             **{k: pl.Series(v) for k, v in columns.items()},
         )
 
-    def save(self, folder: Path, further: dict[str, Any] | None = None) -> None:
+    def save(self, folder: Path, metrics: dict[str, Any] | None = None) -> None:
         """Writes `metrics.json`, `predictions.csv` and `confusion_matrix.png`, each all or nothing.
 
         Args:
             folder: an existing folder.
-            further: more keys for `metrics.json`.
+            metrics: what `metrics.json` is to hold; None for `metrics()`.
         """
         from weldnet.evaluation.figures import draw_confusion
 
-        metrics = self.metrics() | (further or {})
-        write_text(folder / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+        own = self.metrics()
+        write_text(folder / "metrics.json", json.dumps(metrics or own, indent=2, allow_nan=False) + "\n")
         write_text(folder / "predictions.csv", self.predictions().write_csv())
         figure = draw_confusion(
-            np.array(metrics["confusion_matrix"]), self.classes, f"{metrics['split']}, {len(self.labels)} images"
+            np.array(own["confusion_matrix"]), self.classes, f"{own['split']}, {len(self.labels)} images"
         )
         temporary = folder / ".confusion_matrix.png"
         figure.savefig(temporary, dpi=130, format="png")

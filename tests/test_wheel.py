@@ -1,0 +1,48 @@
+"""The wheel, as another person installs it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_trains_from_an_empty_folder(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    # Built from a copy: what an earlier build left in the tree must not come along.
+    for name in ("weldnet", "configs"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", str(tmp_path), str(source)], check=True)
+    (wheel,) = tmp_path.glob("weldnet-*.whl")
+    # The editable install beside it would lend what the wheel lacks, so the list is compared, too.
+    written = {"weldnet": "*.py", "configs": "*.yaml"}
+    names = {
+        str(path.relative_to(source)) for folder, kind in written.items() for path in (source / folder).rglob(kind)
+    }
+    names = {name.replace("configs/", "weldnet/configs/") for name in names}
+    assert names <= set(zipfile.ZipFile(wheel).namelist())
+    site = tmp_path / "site"
+    subprocess.run([*pip, "install", "--no-deps", "--target", str(site), str(wheel)], check=True)
+    here = tmp_path / "empty"
+    here.mkdir()
+    small = ["experiment=demo", "model.backbone=resnet18", "data.num_images=36", "data.num_seams=6"]
+    size = ["data.image_size.height=60", "data.image_size.width=12", "trainer=cpu", "trainer.max_epochs=1"]
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    found = [sys.executable, "-c", "import weldnet, weldnet.configs as c; print(weldnet.__file__, c.__file__)"]
+    where = subprocess.run(found, cwd=here, env=environment, check=True, capture_output=True, text=True).stdout
+    assert where.count(str(site)) == 2
+    command = [str(site / "bin" / "weldnet-train"), *small, *size, "output_dir=run"]
+    done = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((here / "run" / "metrics.json").read_text())["num_images"] == 6
+    assert [path.name for path in here.iterdir()] == ["run"]

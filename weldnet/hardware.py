@@ -1,0 +1,57 @@
+"""What this machine has: cores, devices, fast number formats."""
+
+import math
+import os
+from pathlib import Path
+
+import torch
+
+from weldnet.errors import InputError, check_choice
+
+
+def available_cores(quota_file: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """The cores this process may really use: its affinity and its container's quota, at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = quota_file.read_text().split()
+        return max(1, min(cores, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):
+        # No container, or `max`: no quota.
+        return cores
+
+
+def use_available_cores() -> None:
+    """Gives torch one thread for each available core, unless OMP_NUM_THREADS says otherwise.
+
+    Threads beyond a container's quota wait for one another at every step: training slows several times over.
+    """
+    if "OMP_NUM_THREADS" not in os.environ and available_cores() < torch.get_num_threads():
+        torch.set_num_threads(available_cores())
+
+
+def best_precision(accelerator: str) -> str:
+    """Lightning's name for the fastest precision that trains safely: bfloat16 where the hardware multiplies it."""
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = accelerator in ("auto", "cpu") and torch.cpu._is_avx512_bf16_supported()
+    return "bf16-mixed" if fast else "32-true"
+
+
+def choose_device(device: str) -> torch.device:
+    """The torch device of `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1` or `mps`.
+
+    Raises:
+        InputError: it is not there.
+    """
+    if device == "auto":
+        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return found or torch.device("cpu")
+    check_choice("device", device.split(":")[0], ("auto", "cpu", "cuda", "mps"))
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"device={device} is not there ({str(error).splitlines()[0]}); device=cpu always is"
+        ) from error
+    return torch.device(device)
