@@ -9,11 +9,16 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from weldnet.commands.train import main as run_train
+
+if TYPE_CHECKING:
+    from selenium.webdriver.remote.webdriver import WebDriver
 
 RUN = "one_run"
 
@@ -88,6 +93,10 @@ def tensorboard(runs: Path) -> Iterator[str]:
         server.terminate()
 
 
+def shows(words: str, browser: "WebDriver") -> bool:
+    return words in browser.execute_script(f"{ALL_TEXT} return text(document.body)")
+
+
 @pytest.mark.slow
 def test_a_browser_shows_scalars_images_and_hyperparameters(tensorboard: str, tmp_path: Path) -> None:
     if not (shutil.which("chromium") and shutil.which("chromedriver")):
@@ -111,7 +120,6 @@ def test_a_browser_shows_scalars_images_and_hyperparameters(tensorboard: str, tm
         ):
             browser.get(f"{tensorboard}#{tab}")
             browser.refresh()
-            script = f"{ALL_TEXT} return text(document.body)"
-            WebDriverWait(browser, 40).until(lambda b, w=words, s=script: w in b.execute_script(s))
+            WebDriverWait(browser, 40).until(partial(shows, words))
     finally:
         browser.quit()

@@ -35,6 +35,7 @@ def quiet(test: Any) -> Any:
         "ignore:.*does not have many workers",
         "ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning",
         "ignore:The number of training batches .* is smaller than the logging interval",
+        "ignore:Found .* in eval mode at the start of training",
     ):
         test = pytest.mark.filterwarnings(warning)(test)
     return test

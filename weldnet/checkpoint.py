@@ -118,7 +118,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise InputError(f"{path} is a checkpoint, but not weldnet's; ckpt_path takes a file that weldnet-train wrote")
     prefix = "network."
     weights = {
-        name.removeprefix(prefix): value for name, value in content["state_dict"].items() if name.startswith(prefix)
+        name.removeprefix(prefix): value
+        for name, value in content["state_dict"].items()
+        if isinstance(name, str) and name.startswith(prefix)
     }
     num_epochs = int(content.get("epoch", -1)) + 1
     return Checkpoint(path, file_digest(path), _read_record(path, record), weights, num_epochs)

@@ -21,6 +21,8 @@ UNTRUE_WARNINGS = (
     "Checkpoint directory .* exists and is not empty",
     # Few batches are no fault; the epoch's figures are logged all the same.
     "The number of training batches .* is smaller than the logging interval",
+    # Frozen stages keep their batch norm statistics.
+    r"Found \d+ module\(s\) in eval mode",
     # Between Lightning 2.6 and torch 2.15.
     ".*treespec, LeafSpec.* is deprecated",
 )

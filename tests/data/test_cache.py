@@ -37,7 +37,8 @@ class Counter:
 @pytest.mark.parametrize("orient", ["as_is", "long_side_vertical"])
 def test_rows_are_the_decoders(files: list[str], tmp_path: Path, resize: str, orient: str) -> None:
     decoded = decode_images(files, Geometry(12, 6, resize, orient), tmp_path / "cache")
-    assert (decoded.images.shape, decoded.images.dtype) == ((5, 3, 12, 6), np.uint8)
+    assert decoded.images.dtype == np.uint8
+    assert decoded.images.shape == (5, 3, 12, 6)
     for row, file in zip(decoded.images, files, strict=True):
         assert (row == read_image(file, height=12, width=6, resize=resize, orient=orient)).all()
     assert decoded.unreadable == {}
@@ -63,9 +64,9 @@ def test_whatever_changes_pixels_decodes_again(
     os.utime(files[2], ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
     after = decode_images(files, SMALL, tmp_path / "cache")
     assert len(counter.decoded) == 5
-    assert [bool((a == b).all()) for a, b in zip(before.images, after.images, strict=True)] == [True] * 2 + [
-        False
-    ] + [True] * 2
+    assert [bool((a == b).all()) for a, b in zip(before.images, after.images, strict=True)] == [True] * 2 + [False] + [
+        True
+    ] * 2
     for geometry in (Geometry(12, 7), Geometry(12, 6, "letterbox"), Geometry(12, 6, orient="long_side_vertical")):
         counter.decoded.clear()
         decode_images(files, geometry, tmp_path / "cache")

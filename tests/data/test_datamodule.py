@@ -10,7 +10,7 @@ from drawing import SEAM, write_welds
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DistributedSampler
-from training_runs import make_trainer, quiet
+from training_runs import Batch, make_trainer, quiet
 
 from weldnet.data.cache import Geometry
 from weldnet.data.datamodule import WeldDataModule
@@ -122,7 +122,9 @@ def test_without_groups_nothing_is_split(root: Path) -> None:
 
 def test_val_is_carved_from_train_by_whole_groups(root: Path) -> None:
     table = scan_folder(root).with_columns(group=pl.col("path").str.extract(f"({SEAM})"))
-    table = table.with_columns(split=pl.when(pl.col("group") == "seam7").then(pl.lit("test")).otherwise(pl.lit("train")))
+    table = table.with_columns(
+        split=pl.when(pl.col("group") == "seam7").then(pl.lit("test")).otherwise(pl.lit("train"))
+    )
     write_manifest(table, root.parent / "manifest.csv")
     data = set_up(source="manifest", manifest=root.parent / "manifest.csv")
     check_batches(data)
@@ -181,18 +183,26 @@ class Recorder(Callback):
     def __init__(self) -> None:
         self.seen: dict[str, list[Tensor]] = {"train": [], "val": [], "test": []}
 
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: tuple[Tensor, Tensor], batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int) -> None:
         self.seen["train"].append(batch[0])
 
     def on_validation_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: tuple[Tensor, Tensor], batch_idx: int, loader: int = 0
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: tuple[Tensor, Tensor],
+        batch_idx: int,
+        loader: int = 0,
     ) -> None:
         self.seen["val"].append(batch[0])
 
     def on_test_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: tuple[Tensor, Tensor], batch_idx: int, loader: int = 0
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        batch: tuple[Tensor, Tensor],
+        batch_idx: int,
+        loader: int = 0,
     ) -> None:
         self.seen["test"].append(batch[0])
 

@@ -40,7 +40,8 @@ def test_every_eight_bit_mode(tmp_path: Path, ending: str, mode: str) -> None:
     image = source.convert(mode)
     image.save(tmp_path / f"a.{ending}", quality=100)
     pixels = read_image(tmp_path / f"a.{ending}", height=24, width=10)
-    assert (pixels.dtype, pixels.shape) == (np.uint8, (3, 24, 10))
+    assert pixels.dtype == np.uint8
+    assert pixels.shape == (3, 24, 10)
     assert pixels.flags.c_contiguous
     expected = lay_over_black(np.asarray(image.convert("RGBA"))).transpose(2, 0, 1)
     # Half a level for rounding; the lossy formats lose more.

@@ -74,7 +74,7 @@ GOOD = "crack/seam0_0.jpg,crack,train"
         (["path,label,split", GOOD, "../a.jpg,crack,train"], r"may not leave the manifest's folder.*\n  row 3: \.\./a"),
         (["path,label,split", "crack/../../welds2/a.jpg,crack,train"], r"may not leave .*\n  row 2: "),
         (["path,label,split", GOOD, "crack/gone.jpg,crack,train"], r"no such file.*\n  row 3: crack/gone\.jpg"),
-        (["path,label,split", GOOD, "", GOOD], r"path or label is empty:\n  row 3: "),
+        (["path,label,split", GOOD, "", ",crack,train"], r"path or label is empty:\n  row 4: "),
         (["path,label,split", GOOD, "crack,crack,train"], r"no such file.*\n  row 3: crack$"),
         (["path,label,split", GOOD + ",more,and more"], r"cannot be read as CSV"),
         (["path,Path,label", "a,b,c"], r"path"),

@@ -8,9 +8,9 @@ import numpy.typing as npt
 import polars as pl
 import pytest
 from PIL import Image
-from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
-from sklearn.pipeline import make_pipeline  # type: ignore[import-untyped]
-from sklearn.preprocessing import StandardScaler  # type: ignore[import-untyped]
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from weldnet.data import synthetic
 from weldnet.data.synthetic import ISO_6520, MANIFEST_SCHEMA, write_synthetic

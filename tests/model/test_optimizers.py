@@ -28,7 +28,9 @@ def test_parameter_groups(layer_decay: float) -> None:
             assert group["weight_decay"] == (0.1 if parameter.ndim > 1 else 0.0)
 
 
-@pytest.mark.parametrize(("total", "share", "final", "warmup"), [(100, 0.1, 0.01, 10), (7, 0.0, 0.5, 1), (50, 0.5, 0, 25)])
+@pytest.mark.parametrize(
+    ("total", "share", "final", "warmup"), [(100, 0.1, 0.01, 10), (7, 0.0, 0.5, 1), (50, 0.5, 0, 25)]
+)
 def test_warmup_cosine(total: int, share: float, final: float, warmup: int) -> None:
     layers = [nn.Linear(1, 1), nn.Linear(1, 1)]
     groups = [{"params": layer.parameters(), "lr": lr} for layer, lr in zip(layers, (1.0, 0.1), strict=True)]

@@ -32,7 +32,7 @@ class Losses(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        self.losses.append(float(outputs["loss"]))
+        self.losses.append(outputs["loss"].item())
 
 
 def files_in_order(data: WeldDataModule) -> Iterator[list[tuple[str, int]]]:
@@ -60,7 +60,7 @@ def plain_losses(model: nn.Module, data: WeldDataModule) -> list[float]:
         loss = criterion(model(images), torch.tensor([label for _, label in batch]))
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     return losses
 
 

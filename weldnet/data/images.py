@@ -15,7 +15,7 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 RESIZES = ("stretch", "letterbox")
 ORIENTS = ("as_is", "long_side_vertical")
 
-_FORMATS = ("JPEG", "MPO", "PNG", "BMP", "DIB", "TIFF", "WEBP")
+_FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP")
 _EIGHT_BIT = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
 
 
@@ -41,7 +41,7 @@ def read_image(
         uint8 array of shape (3, height, width), RGB, 0 to 255.
 
     Raises:
-        UnreadableImage: the file is missing, empty, truncated, not an image, or not 8 bits a channel.
+        UnreadableImage: the file is missing, empty, truncated, not an image, or grey of more than 8 bits.
     """
     try:
         with Image.open(path, formats=_FORMATS) as file:
@@ -59,7 +59,11 @@ def read_image(
     if orient == "long_side_vertical" and image.width > image.height:
         image = image.transpose(Image.Transpose.ROTATE_90)
     if resize == "letterbox":
-        image = ImageOps.pad(image, (width, height), Image.Resampling.BILINEAR)
+        scale = min(width / image.width, height / image.height)
+        # A very long strip keeps at least one pixel across.
+        size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+        picture, image = image.resize(size, Image.Resampling.BILINEAR), Image.new("RGB", (width, height))
+        image.paste(picture, ((width - size[0]) // 2, (height - size[1]) // 2))
     else:
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))

@@ -35,7 +35,11 @@ def read_manifest(file: str | Path) -> pl.DataFrame:
         table = pl.read_csv(file, infer_schema=False, encoding="utf8")
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(f"{file} cannot be read as CSV: {str(error).splitlines()[0]}") from error
-    table = table.rename({name: name.strip().lower() for name in table.columns if name.strip().lower() in SCHEMA})
+    known = {name: name.strip().lower() for name in table.columns if name.strip().lower() in SCHEMA}
+    twice = sorted(name for name in known if list(known.values()).count(known[name]) > 1)
+    if twice:
+        raise InputError(f"{file} has one column more than once: {', '.join(twice)}; keep one of them")
+    table = table.rename(known)
     missing = [name for name in ("path", "label") if name not in table.columns]
     if missing:
         raise InputError(
@@ -44,18 +48,19 @@ def read_manifest(file: str | Path) -> pl.DataFrame:
         )
     absent = [pl.lit(None, pl.String).alias(name) for name in ("group", "split") if name not in table.columns]
     table = table.with_columns(absent).select(pl.col(list(SCHEMA)).str.strip_chars().replace("", None))
-    table = table.with_columns(pl.col("split").replace(_SPLIT_NAMES))
+    table = table.with_columns(pl.col("split").replace(_SPLIT_NAMES)).with_row_index("row", offset=2)
+    table = table.filter(~pl.all_horizontal(pl.col(list(SCHEMA)).is_null()))
     if table.is_empty():
         raise InputError(f"{file} has no rows")
     _refuse_rows(file, table, pl.any_horizontal(pl.col("path", "label").is_null()), "path or label is empty")
     _refuse_rows(file, table, ~pl.col("split").is_in(SPLITS), f"split is none of {', '.join(SPLITS)}")
     if 0 < table["split"].null_count() < len(table):
         _refuse_rows(file, table, pl.col("split").is_null(), "split is empty, while other rows have one")
-    return table.with_columns(path=_resolve_paths(file, table["path"]))
+    return table.with_columns(path=_resolve_paths(file, table)).drop("row")
 
 
 def _refuse_rows(file: Path, table: pl.DataFrame, fault: pl.Expr, what: str) -> None:
-    rows = table.with_row_index("row", offset=2).filter(fault)
+    rows = table.filter(fault)
     if not rows.is_empty():
         shown = [
             f"row {row['row']}: path={row['path']} label={row['label']} split={row['split']}" for row in rows.to_dicts()
@@ -63,9 +68,9 @@ def _refuse_rows(file: Path, table: pl.DataFrame, fault: pl.Expr, what: str) -> 
         raise InputError(f"{file}: {what}:\n{list_some(shown)}")
 
 
-def _resolve_paths(file: Path, paths: pl.Series) -> pl.Series:
+def _resolve_paths(file: Path, table: pl.DataFrame) -> pl.Series:
     resolved, leaving, absent = [], [], []
-    for row, path in enumerate(paths, start=2):
+    for row, path in table.select("row", "path").iter_rows():
         full = os.path.normpath(file.parent / path)
         if not os.path.isabs(path) and not full.startswith(str(file.parent) + os.sep):
             leaving.append(f"row {row}: {path}")
@@ -128,6 +133,8 @@ def _images_below(folder: Path) -> list[str | None]:
     return [
         os.path.join(where, name)
         for where, _, names in os.walk(folder)
+        # .ipynb_checkpoints and .thumbnails hold copies.
+        if "/." not in where.removeprefix(str(folder)).replace(os.sep, "/")
         for name in names
         if name.lower().endswith(ENDINGS) and not name.startswith(".")
     ]
@@ -166,13 +173,14 @@ def add_groups(table: pl.DataFrame, *, pattern: str | None = None, per_image: bo
     except re.error as error:
         raise InputError(f"data.group_pattern={pattern} is not a regular expression: {error}") from error
     matches = [expression.search(os.path.basename(path)) for path in table["path"]]
-    unmatched = [path for path, match in zip(table["path"], matches, strict=True) if match is None]
+    groups = [match and match.group(1 if expression.groups else 0) for match in matches]
+    # An empty group would make one weld of all its files.
+    unmatched = [path for path, group in zip(table["path"], groups, strict=True) if not group]
     if unmatched:
         raise InputError(
             f"data.group_pattern={pattern} is not found in {len(unmatched)} of {len(table)} file names:\n"
             f"{list_some(unmatched)}"
         )
-    groups = [match.group(1 if expression.groups else 0) for match in matches if match]
     return table.with_columns(group=pl.Series(groups, dtype=pl.String))
 
 

@@ -34,7 +34,7 @@ def split_by_group(table: pl.DataFrame, shares: Mapping[str, float], seed: int) 
         InputError: the shares are not three numbers from 0 to 1 with the sum 1, or train has none.
     """
     share = np.array([shares[name] for name in SPLITS])
-    if (share < 0).any() or abs(share.sum() - 1) > 1e-6 or share[0] <= 0:
+    if not (share >= 0).all() or abs(share.sum() - 1) > 1e-6 or share[0] <= 0:
         raise InputError(
             f"data.shares={dict(shares)}: train, val and test are shares from 0 to 1 with the sum 1, train above 0"
         )
@@ -122,7 +122,7 @@ def check_splits(table: pl.DataFrame) -> list[str]:
         Warnings, one sentence each: splits without groups, groups in both train and val.
 
     Raises:
-        InputError: a group in test is also in train or val; a class is in test or val and not in train.
+        InputError: a group in test is also in train or val.
     """
     if table["split"].n_unique() == 1:
         return []
@@ -131,6 +131,9 @@ def check_splits(table: pl.DataFrame) -> list[str]:
             "the splits come without groups, so nobody can tell whether a weld stands on both sides; "
             "give a group column or data.group_pattern"
         ]
+    warnings = []
+    if lacking := table["group"].null_count():
+        warnings.append(f"{lacking} of {len(table)} images have no group, so nobody can tell whose welds they show")
     where = table.drop_nulls("group").group_by("group").agg(pl.col("split").unique().sort()).sort("group")
     leaking = where.filter(pl.col("split").list.contains("test") & (pl.col("split").list.len() > 1))
     if not leaking.is_empty():
@@ -141,10 +144,11 @@ def check_splits(table: pl.DataFrame) -> list[str]:
         )
     known = where.filter(pl.col("split").list.contains("val") & pl.col("split").list.contains("train"))["group"]
     if known.is_empty():
-        return []
+        return warnings
     return [
+        *warnings,
         f"validation holds welds that training knows ({len(known)} groups: {', '.join(known[:5])}"
-        f"{', ...' if len(known) > 5 else ''}), so its figures are too high for unseen welds"
+        f"{', ...' if len(known) > 5 else ''}), so its figures are too high for unseen welds",
     ]
 
 

@@ -14,8 +14,8 @@ def draw_confusion(matrix: NDArray[np.int64], classes: Sequence[str], title: str
     axes = figure.subplots()
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(classes)), classes, rotation=40, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(classes)), classes)
+    axes.set_xticks(range(len(classes)), classes, rotation=40, ha="right", rotation_mode="anchor", parse_math=False)
+    axes.set_yticks(range(len(classes)), classes, parse_math=False)
     axes.set(xlabel="predicted", ylabel="true", title=title)
     for (row, column), count in np.ndenumerate(matrix):
         if count:
@@ -37,7 +37,7 @@ def draw_gallery(images: NDArray[np.uint8], captions: Sequence[str], title: str)
     figure.suptitle(title)
     for axes, image, caption in zip(figure.subplots(rows, columns, squeeze=False).flat, images, captions, strict=False):
         axes.imshow(image.transpose(1, 2, 0), aspect=1 / stretch)
-        axes.set_title(caption, fontsize=7)
+        axes.set_title(caption, fontsize=7, parse_math=False)
     for axes in figure.axes:
         axes.set_axis_off()
     return figure

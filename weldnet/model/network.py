@@ -191,6 +191,8 @@ def _read_state(file: Path, names: list[str]) -> Mapping[str, Tensor]:
     # A damaged or hostile file raises nearly anything here; each means the same to the user.
     except Exception as error:
         raise InputError(f"model.weights={file} is not a state dict that loads without running code") from error
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
         raise InputError(f"model.weights={file} is not a state dict: save it by torch.save(model.state_dict(), FILE)")
     return state

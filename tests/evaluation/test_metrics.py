@@ -1,0 +1,76 @@
+"""The figures against scikit-learn's."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    confusion_matrix,
+    f1_score,
+    log_loss,
+    precision_recall_fscore_support,
+)
+
+from weldnet.evaluation.metrics import count_confusion, cross_entropy, softmax, summarise
+
+Floats = NDArray[np.float64]
+Labels = NDArray[np.int64]
+
+NAMES = ("crack", "no_defect", "pore", "undercut", "spatter")
+
+
+def draw_answers(seed: int, num_images: int, absent: Sequence[int] = (), scale: float = 3.0) -> tuple[Floats, Labels]:
+    """Logits (N, 5) that are better than chance, and labels without the absent classes."""
+    rng = np.random.default_rng(seed)
+    labels = rng.choice([i for i in range(len(NAMES)) if i not in absent], num_images)
+    return scale * rng.normal(size=(num_images, len(NAMES))) + 2 * np.eye(len(NAMES))[labels], labels
+
+
+absences = st.sets(st.integers(0, 4), max_size=4).map(sorted)
+
+
+@given(st.integers(0, 2**31), st.integers(1, 60), absences)
+def test_figures_are_sklearns(seed: int, num_images: int, absent: list[int]) -> None:
+    logits, labels = draw_answers(seed, num_images, absent)
+    predicted, present = logits.argmax(1), sorted(set(labels.tolist()))
+    figures = summarise(logits, labels, NAMES)
+    assert figures["loss"] == pytest.approx(log_loss(labels, softmax(logits), labels=range(5)))
+    assert figures["accuracy"] == pytest.approx(accuracy_score(labels, predicted))
+    assert figures["confusion_matrix"] == confusion_matrix(labels, predicted, labels=range(5)).tolist()
+    macro_f1 = f1_score(labels, predicted, labels=present, average="macro", zero_division=0)
+    assert figures["macro_f1"] == pytest.approx(macro_f1)
+    expected = precision_recall_fscore_support(labels, predicted, labels=range(5), zero_division=np.nan)
+    for name, precision, recall, f1, support in zip(NAMES, *expected, strict=True):
+        row = figures["per_class"][name]
+        assert row["support"] == support
+        for key, value in (("precision", precision), ("recall", recall), ("f1", f1)):
+            assert (row[key] is None) == np.isnan(value), (name, key)
+            assert row[key] is None or row[key] == pytest.approx(value)
+    assert figures["not_measured"] == [name for i, name in enumerate(NAMES) if i not in present]
+    assert (figures["num_images"], figures["classes"]) == (num_images, list(NAMES))
+    # scikit-learn warns where an absent class is predicted, or there is one class only.
+    if len(present) > 1 and set(predicted.tolist()) <= set(present):
+        assert figures["balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels, predicted))
+    recalls = [row["recall"] for row in figures["per_class"].values() if row["support"]]
+    assert figures["balanced_accuracy"] == pytest.approx(np.mean(recalls))
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4, -1e4])
+def test_large_logits_stay_finite(offset: float) -> None:
+    logits, labels = draw_answers(0, 50, scale=200)
+    loss = cross_entropy(logits, labels)
+    assert np.isfinite(loss).all()
+    assert (loss >= 0).all()
+    np.testing.assert_allclose(softmax(logits + offset), softmax(logits), atol=1e-9)
+    np.testing.assert_allclose(softmax(logits).sum(1), 1)
+    np.testing.assert_allclose(cross_entropy(logits + offset, labels), loss, atol=1e-9)
+
+
+def test_confusion_rows_are_true_classes() -> None:
+    matrix = count_confusion(np.array([1, 1, 0]), np.array([0, 0, 2]), 3)
+    assert matrix.tolist() == [[0, 2, 0], [0, 0, 0], [1, 0, 0]]

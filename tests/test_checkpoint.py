@@ -1,0 +1,232 @@
+"""Checkpoints carry all that a test needs, and nothing that runs."""
+
+import os
+import pickle
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from drawing import SEAM, write_welds
+from training_runs import make_trainer, quiet
+
+from weldnet.checkpoint import RECORD, as_plain, current_versions, file_digest, find_checkpoint, load_checkpoint
+from weldnet.data.cache import Geometry
+from weldnet.data.datamodule import WeldDataModule
+from weldnet.errors import InputError
+from weldnet.model.classifier import WeldClassifier
+from weldnet.model.network import WeldNet
+from weldnet.training import describe
+
+GEOMETRY = Geometry(32, 16, "letterbox", "long_side_vertical")
+CONFIG = "data:\n  source: folder  # ß\n"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> WeldDataModule:
+    folder = tmp_path_factory.mktemp("welds")
+    data = WeldDataModule(
+        "folder", root=write_welds(folder / "welds"), group_pattern=SEAM, geometry=GEOMETRY, cache_dir=folder / "cache"
+    )
+    data.setup()
+    return data
+
+
+@pytest.fixture(scope="module")
+def model(data: WeldDataModule) -> WeldClassifier:
+    model = WeldClassifier(WeldNet("resnet18", 2, channels_last=False), data.classes, torch.optim.SGD)
+    model.record = as_plain(describe(data, model, CONFIG))
+    return model
+
+
+@pytest.fixture(scope="module")
+def saved(data: WeldDataModule, model: WeldClassifier, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint that a trainer wrote after a step; not to be changed."""
+    folder = tmp_path_factory.mktemp("run")
+    trainer = make_trainer(folder, max_steps=1, max_epochs=1)
+    trainer.fit(model, datamodule=data)
+    trainer.save_checkpoint(folder / "last.ckpt")
+    return folder / "last.ckpt"
+
+
+@pytest.fixture(scope="module")
+def content(saved: Path) -> dict[str, Any]:
+    """What stands in the checkpoint, its optimizer left out."""
+    content: dict[str, Any] = torch.load(saved, weights_only=True)
+    return {key: content[key] for key in (RECORD, "state_dict", "epoch")}
+
+
+@quiet
+def test_round_trip(data: WeldDataModule, model: WeldClassifier, saved: Path) -> None:
+    file = saved
+    checkpoint = load_checkpoint(file)
+    record = checkpoint.record
+    assert (record.classes, record.backbone, record.channels_last) == (["crack", "pore"], "resnet18", False)
+    assert checkpoint.geometry == GEOMETRY
+    assert (record.split_digest, record.validation_groups) == (data.split_digest, "unseen")
+    assert (record.config, record.temperature, record.versions) == (CONFIG, 1.0, current_versions())
+    assert record.git_commit is None or len(record.git_commit) == 40
+    assert checkpoint.digest == file_digest(file)
+    network = checkpoint.network()
+    assert not network.training
+    for name, value in model.network.state_dict().items():
+        assert torch.equal(network.state_dict()[name], value), name
+    images, _ = next(iter(data.batches("all")))
+    torch.testing.assert_close(network(images), model.network.eval()(images))
+
+
+Change = Callable[[dict[str, Any]], Any]
+
+
+def change_record(**fields: Any) -> Change:
+    return lambda content: content | {RECORD: content[RECORD] | fields}
+
+
+@quiet
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: {k: v for k, v in content.items() if k != RECORD}, "is a checkpoint, but not weldnet's"),
+        (lambda content: {k: v for k, v in content.items() if k != "state_dict"}, "not weldnet's"),
+        (lambda content: content["state_dict"], "not weldnet's"),
+        (lambda content: [1, 2], "not weldnet's"),
+        (lambda content: content | {RECORD: {}}, "has checkpoint format None; this weldnet reads 1"),
+        (change_record(format=2), "has checkpoint format 2"),
+        (change_record(colour="red"), "record is damaged.*colour"),
+        (lambda content: content | {RECORD: {"format": 1}}, "record is damaged.*missing"),
+        (change_record(geometry={"height": 0}), "record is damaged"),
+        (change_record(geometry={"height": 10, "depth": 3}), "record is damaged"),
+        (change_record(geometry={"height": "10"}), "record is damaged"),
+        (change_record(geometry=[1]), "record is damaged"),
+        (change_record(classes=7), "record is damaged"),
+        (change_record(classes=["crack", 3]), "record is damaged"),
+        (change_record(config=None), "record is damaged"),
+        (change_record(classes=["crack", "pore", "undercut"]), "weights do not fit its resnet18"),
+        (change_record(backbone="resnet50"), "weights do not fit its resnet50"),
+        (change_record(backbone="vgg"), "backbone"),
+        (change_record(backbone=5), "backbone|damaged"),
+        (lambda content: content | {"state_dict": {"network.head.weight": 3}}, "do not fit|damaged"),
+        (lambda content: content | {"state_dict": {5: torch.zeros(1)}}, "do not fit|damaged|not weldnet's"),
+    ],
+)
+def test_foreign_and_damaged_records(content: dict[str, Any], tmp_path: Path, change: Change, message: str) -> None:
+    file = tmp_path / "a.ckpt"
+    torch.save(change(content), file)
+    with pytest.raises(InputError, match=message):
+        load_checkpoint(file).network()
+
+
+class Evil:
+    """Creates the file `touched` when it is unpickled."""
+
+    def __init__(self, touched: Path) -> None:
+        self.touched = touched
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.touched,)
+
+
+@quiet
+def test_code_does_not_run(content: dict[str, Any], tmp_path: Path) -> None:
+    file, touched = tmp_path / "a.ckpt", tmp_path / "touched"
+    for hostile in (Evil(touched), content | {"hyper_parameters": Evil(touched)}, content | {RECORD: Evil(touched)}):
+        torch.save(hostile, file)
+        with pytest.raises(InputError, match="holds more than plain data, and loading that could run code"):
+            load_checkpoint(file)
+    for name, hostile in (("legacy", content | {"x": Evil(touched)}), ("legacy", Evil(touched))):
+        torch.save(hostile, tmp_path / name, _use_new_zipfile_serialization=False)
+        with pytest.raises(InputError, match="is not loaded"):
+            load_checkpoint(tmp_path / name)
+    file.write_bytes(pickle.dumps(Evil(touched)))
+    with pytest.raises(InputError, match="is not loaded"):
+        load_checkpoint(file)
+    assert not touched.exists()
+    pickle.loads(file.read_bytes())
+    assert touched.exists(), "else this test could not fail"
+
+
+@quiet
+def test_truncated_and_garbage(saved: Path, tmp_path: Path) -> None:
+    file, whole = tmp_path / "a.ckpt", saved.read_bytes()
+    for content in (b"", b"PK\x03\x04", b"garbage" * 100, whole[:1000], whole[: len(whole) // 2], whole[:-10]):
+        file.write_bytes(content)
+        with pytest.raises(InputError, match="it is truncated or no checkpoint at all"):
+            load_checkpoint(file)
+    for path in (tmp_path / "none.ckpt", tmp_path):
+        with pytest.raises(InputError, match="no checkpoint at"):
+            load_checkpoint(path)
+
+
+RUNS = {
+    "2026-01-01_10-00-00_aaaa": ("best.ckpt", "last.ckpt"),
+    "2026-01-02_09-00-00_bbbb": ("last.ckpt",),
+    "2026-01-03_08-00-00_cccc": (),
+}
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for run, names in RUNS.items():
+        (tmp_path / "runs" / "train" / run / "checkpoints").mkdir(parents=True)
+        for name in names:
+            (tmp_path / "runs" / "train" / run / "checkpoints" / name).touch()
+    (tmp_path / "copy=1.ckpt").touch()
+    return Path("runs", "train")
+
+
+FIRST, SECOND, THIRD = (f"runs/train/{run}" for run in RUNS)
+
+
+@pytest.mark.parametrize(
+    ("ckpt_path", "expected"),
+    [
+        ("copy=1.ckpt", "copy=1.ckpt"),
+        (f"{FIRST}/checkpoints/last.ckpt", f"{FIRST}/checkpoints/last.ckpt"),
+        (FIRST, f"{FIRST}/checkpoints/best.ckpt"),
+        (f"{SECOND}/", f"{SECOND}/checkpoints/last.ckpt"),
+        ("last", f"{SECOND}/checkpoints/last.ckpt"),
+        ("best", f"{SECOND}/checkpoints/last.ckpt"),
+    ],
+)
+def test_find_checkpoint(runs: Path, ckpt_path: str, expected: str) -> None:
+    found = find_checkpoint(ckpt_path, runs)
+    assert found.is_absolute()
+    assert found == Path(expected).absolute()
+    assert find_checkpoint(os.path.abspath(expected), runs) == found
+
+
+def test_best_of_the_newest_run(runs: Path) -> None:
+    best = Path(SECOND, "checkpoints", "best.ckpt").absolute()
+    best.touch()
+    assert find_checkpoint("best", runs) == best
+    assert find_checkpoint("last", runs) == best.with_name("last.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("ckpt_path", "message"),
+    [
+        (THIRD, r"holds no checkpoints/best\.ckpt or last\.ckpt"),
+        ("runs", r"holds no checkpoints/best\.ckpt or last\.ckpt"),
+        ("none.ckpt", "no checkpoint at .*none.ckpt; ckpt_path takes a file, a run folder, best or last"),
+        ("bset", "no checkpoint at"),
+    ],
+)
+def test_checkpoints_that_are_not_there(runs: Path, ckpt_path: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        find_checkpoint(ckpt_path, runs)
+
+
+@pytest.mark.parametrize("name", ["best", "last"])
+def test_no_run_at_all(tmp_path: Path, name: str) -> None:
+    with pytest.raises(InputError, match=rf"ckpt_path={name}: no finished epoch of any run below"):
+        find_checkpoint(name, tmp_path / "runs" / "train")
+
+
+def test_record_is_plain(data: WeldDataModule) -> None:
+    record = describe(data, WeldClassifier(WeldNet("resnet18", 2), data.classes), CONFIG)
+    plain = as_plain(record)
+    assert plain == asdict(record)
+    assert type(pickle.loads(pickle.dumps(plain))) is dict
