@@ -1,0 +1,82 @@
+"""The configs that weldnet ships, and the check of `_target_` nodes."""
+
+import inspect
+from pathlib import Path
+
+import hydra
+import pytest
+from lightning import Trainer
+from omegaconf import OmegaConf
+
+from weldnet.config.build import check_nodes
+from weldnet.config.schema import register_schemas
+from weldnet.config.targets import check_target
+from weldnet.errors import InputError
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def names(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+
+
+def test_every_trainer_argument_needs_no_plus() -> None:
+    listed = set(OmegaConf.load(CONFIGS / "trainer" / "auto.yaml")) - {"_target_"}
+    given = {"logger", "callbacks", "default_root_dir"}
+    assert listed == set(inspect.signature(Trainer).parameters) - given
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        f"{group}={name}"
+        for group in ("experiment", "optimizer", "scheduler", "trainer", "callbacks", "logger", "model")
+        for name in names(group)
+    ],
+)
+def test_every_option_composes_and_fits_its_target(override: str) -> None:
+    register_schemas()
+    with hydra.initialize_config_module("weldnet.configs", version_base="1.3"):
+        cfg = hydra.compose("train", [override])
+    cfg.output_dir = "here"
+    check_nodes(cfg)
+    assert cfg.trainer.precision in ("32-true", "bf16-mixed")
+
+
+def test_the_origin_is_to_the_letter() -> None:
+    register_schemas()
+    with hydra.initialize_config_module("weldnet.configs", version_base="1.3"):
+        cfg = hydra.compose("train", ["experiment=origin"])
+    assert (cfg.model.backbone, cfg.model.weights, cfg.model.channels_last) == ("resnet50", "IMAGENET1K_V1", False)
+    assert (cfg.optimizer._target_, cfg.optimizer.lr) == ("torch.optim.Adam", 0.001)
+    assert not cfg.scheduler
+    assert (cfg.trainer.max_epochs, cfg.trainer.precision) == (10, "32-true")
+    assert (cfg.data.image_size, cfg.data.resize, cfg.data.batch_size) == ({"height": 300, "width": 30}, "stretch", 32)
+    assert (cfg.data.augmentation, cfg.data.balance, cfg.model.label_smoothing) == ("none", "none", 0.0)
+    assert "best" not in cfg.callbacks
+
+
+@pytest.mark.parametrize(
+    ("node", "said"),
+    [
+        ({"_target_": "torch.optim.AdamW", "lr": "abc"}, "x.lr=abc"),
+        ({"_target_": "torch.optim.AdamW", "lrr": 1}, "did you mean 'lr'"),
+        ({"_target_": "torch.optim.Nothing"}, "cannot be imported"),
+        ({"_target_": "lightning.Trainer", "profiler": {"_target_": "torch.optim.AdamW", "epz": 1}}, "x.profiler.epz"),
+    ],
+)
+def test_a_wrong_node_is_named(node: dict[str, object], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        check_target("x", OmegaConf.create(node))
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        {"_target_": "torch.optim.AdamW", "lr": 1, "betas": [0.9, 0.99]},
+        {"_target_": "lightning.Trainer", "devices": "auto", "max_time": "00:01:00:00", "precision": 32},
+        {"_target_": "lightning.Trainer", "devices": [0], "max_epochs": None},
+    ],
+)
+def test_a_right_node_passes(node: dict[str, object]) -> None:
+    check_target("x", OmegaConf.create(node))

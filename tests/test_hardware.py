@@ -1,0 +1,58 @@
+"""Cores, precision and devices."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from weldnet.errors import InputError
+from weldnet.hardware import available_cores, best_precision, choose_device, use_available_cores
+
+MINE = len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"),
+    [("max 100000", MINE), ("100000 100000", 1), ("50000 100000", 1), ("900000000 100000", MINE), ("", MINE)],
+)
+def test_a_containers_quota_counts(quota: str, cores: int, tmp_path: Path) -> None:
+    (tmp_path / "cpu.max").write_text(quota)
+    assert available_cores(tmp_path / "cpu.max") == cores
+
+
+def test_without_a_container_the_affinity_counts(tmp_path: Path) -> None:
+    assert available_cores(tmp_path / "none") == MINE
+
+
+def test_torch_never_gets_more_threads_than_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(MINE + 3)
+        use_available_cores()
+        assert torch.get_num_threads() == available_cores()
+        torch.set_num_threads(MINE + 3)
+        monkeypatch.setenv("OMP_NUM_THREADS", "9")
+        use_available_cores()
+        assert torch.get_num_threads() == MINE + 3
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("bf16", [True, False])
+def test_bfloat16_only_where_the_hardware_multiplies_it(bf16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
+    assert best_precision("auto") == best_precision("cpu") == ("bf16-mixed" if bf16 else "32-true")
+    assert best_precision("mps") == "32-true"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: not bf16)
+    assert best_precision("auto") == best_precision("gpu") == ("32-true" if bf16 else "bf16-mixed")
+
+
+def test_devices() -> None:
+    assert choose_device("cpu") == torch.device("cpu")
+    for wrong in ("gpu", "cuda:99", "tpu"):
+        with pytest.raises(InputError, match=wrong):
+            choose_device(wrong)

@@ -1,0 +1,53 @@
+"""scripts/: set-up and benchmark through their real entry points."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+BENCHMARK = str(SCRIPTS / "benchmark.py")
+
+
+def test_setup_names_what_it_allows() -> None:
+    done = subprocess.run([SCRIPTS / "setup", "everything"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "allowed: dev" in done.stderr
+
+
+def test_setup_with_nothing_changed_answers_at_once() -> None:
+    if not (SCRIPTS.parent / ".venv" / ".weldnet-dev").exists():
+        pytest.skip("not installed by scripts/setup dev")
+    started = time.perf_counter()
+    subprocess.run([SCRIPTS / "setup"], check=True)
+    assert time.perf_counter() - started < 1
+
+
+def test_benchmark_names_what_it_allows() -> None:
+    done = subprocess.run([sys.executable, BENCHMARK, "train", "speed=1"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "repeats=N" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_benchmark_writes_its_ratios(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = ["path,label,group,split"]
+    for index in range(16):
+        Image.fromarray(rng.integers(0, 255, (60, 40, 3), np.uint8)).save(tmp_path / f"{index}.png")
+        rows.append(f"{index}.png,class_{index % 2},weld_{index},{'val' if index > 11 else 'train'}")
+    (tmp_path / "manifest.csv").write_text("\n".join(rows))
+    arguments = [f"manifest={tmp_path}/manifest.csv", f"json={tmp_path}/out.json", "repeats=1", "steps=1"]
+    command = [sys.executable, BENCHMARK, "train", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "out.json").read_text())
+    for other in ("bare", "plain"):
+        ratio = figures["ours_images_per_s"] / figures[f"{other}_images_per_s"]
+        assert figures[f"ours_over_{other}"] == pytest.approx(ratio)
