@@ -1,13 +1,14 @@
-#!/usr/bin/env python
+#!/usr/bin/env python3
 """What weldnet's speed is, beside the bare step and a plain PyTorch loop, in one run.
 
     scripts/benchmark.py train [manifest=FILE] [json=FILE] [repeats=5] [steps=12]
 
-Run it with the project's Python: .venv/bin/python scripts/benchmark.py train. Without a manifest it draws its own
+It runs with the project's .venv. Without a manifest it draws its own
 photographs, 1920 x 1080. The three loops take turns, so that a machine whose speed drifts slows all of them; the
 ratios are medians over the turns.
 """
 
+import importlib.util
 import json
 import logging
 import os
@@ -23,6 +24,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+if importlib.util.find_spec("weldnet") is None:
+    python = Path(__file__).resolve().parent.parent / ".venv" / "bin" / "python"
+    if not python.exists() or Path(sys.executable).parent == python.parent:
+        sys.exit("benchmark.py: weldnet is not installed; run scripts/setup")
+    os.execv(python, [str(python), *sys.argv])
+
 import numpy as np
 import polars as pl
 import torch
@@ -36,6 +43,7 @@ from torchvision import models, transforms
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.manifest import read_manifest
 from weldnet.errors import InputError
+from weldnet.hardware import use_available_cores
 
 WARMUP = 3
 BATCH = 32
@@ -79,17 +87,19 @@ def draw_photographs(folder: Path, num_images: int = 128) -> Path:
     return folder / "manifest.csv"
 
 
-def repeat_rows(manifest: Path, folder: Path, num_train: int) -> Path:
-    """A manifest with at least `num_train` training rows, the given ones repeated as often as that needs."""
+def repeat_images(manifest: Path, folder: Path, num_train: int) -> Path:
+    """A manifest with `num_train` training images, links to the given ones in turn, and one batch for validation."""
     table = read_manifest(manifest)
-    if table["split"].null_count():
-        table = table.with_columns(split=pl.lit("train"))
-    train, val = table.filter(split="train"), table.filter(pl.col("split") != "train").with_columns(split=pl.lit("val"))
-    val = (val if len(val) else train).head(BATCH).with_columns(split=pl.lit("val"))
-    repeated = pl.concat([train] * -(-num_train // len(train)))
-    pl.concat([repeated, val.filter(pl.col("label").is_in(train["label"].unique().to_list()))]).write_csv(
-        folder / "repeated.csv"
-    )
+    train = table.filter(split="train") if "train" in table["split"] else table
+    val = table.filter(pl.col("split").is_in(["val"]) & pl.col("label").is_in(train["label"].unique().to_list()))
+    rows = []
+    for split, images, count in (("train", train, num_train), ("val", val if len(val) else train, BATCH)):
+        for index in range(count):
+            image = images.row(index % len(images), named=True)
+            link = folder / f"{split}_{index:05d}{Path(image['path']).suffix}"
+            link.symlink_to(image["path"])
+            rows.append({"path": link.name, "label": image["label"], "split": split})
+    pl.DataFrame(rows).write_csv(folder / "repeated.csv")
     return folder / "repeated.csv"
 
 
@@ -206,7 +216,7 @@ def benchmark_train(options: Options) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         manifest = options.manifest or draw_photographs(folder)
-        repeated = repeat_rows(manifest, folder, (WARMUP + options.steps) * BATCH)
+        repeated = repeat_images(manifest, folder, (WARMUP + options.steps) * BATCH)
         cfg = compose(repeated)
         data = WeldDataModule("manifest", manifest=repeated, augmentation=cfg.data.augmentation, cache_dir=folder)
         started = time.perf_counter()
@@ -265,6 +275,7 @@ def main(arguments: list[str]) -> int:
             raise InputError("the first argument is the benchmark; there is: train")
         options = parse_options(arguments[1:])
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+        use_available_cores()
         figures = benchmark_train(options)
     except InputError as error:
         print(f"benchmark.py: {error}", file=sys.stderr)

@@ -107,7 +107,14 @@ def test_a_browser_shows_scalars_images_and_hyperparameters(tensorboard: str, tm
     from selenium.webdriver.support.wait import WebDriverWait
 
     options = webdriver.ChromeOptions()
-    for flag in ("headless", "no-sandbox", "disable-gpu", "disable-background-networking", "window-size=1400,1000"):
+    for flag in (
+        "headless",
+        "no-sandbox",
+        "disable-gpu",
+        "disable-dev-shm-usage",
+        "disable-background-networking",
+        "window-size=1400,1000",
+    ):
         options.add_argument(f"--{flag}")
     options.add_argument(f"--user-data-dir={tmp_path}")
     browser = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))

@@ -3,7 +3,7 @@
 import hashlib
 import subprocess
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -55,11 +55,13 @@ def current_versions() -> dict[str, str]:
 
 
 def current_commit() -> str | None:
-    """The git commit of weldnet's source, None where it is not a checkout."""
+    """The git commit of weldnet's source, with `-dirty` where it was changed since; None where it is no checkout."""
+    source = Path(__file__).parent.parent
+    if not (source / ".git").exists():
+        return None
+    command = ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        answer = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5
-        )
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=5)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return answer.stdout.strip() or None
@@ -145,11 +147,6 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def as_plain(record: Record) -> dict[str, Any]:
-    """The record as plain types, to stand in a Lightning checkpoint under `RECORD`."""
-    return asdict(record)
-
-
 def find_checkpoint(ckpt_path: str, runs: Path) -> Path:
     """The file that `ckpt_path` means.
 
@@ -161,9 +158,9 @@ def find_checkpoint(ckpt_path: str, runs: Path) -> Path:
     Raises:
         InputError: there is no such file or run.
     """
-    path = Path(ckpt_path).absolute()
+    path = Path(ckpt_path).expanduser().absolute()
     if ckpt_path in ("best", "last") and not path.exists():
-        newest = sorted(runs.absolute().glob("*/checkpoints/last.ckpt"))
+        newest = sorted(runs.absolute().glob("*/checkpoints/last.ckpt"), key=lambda file: file.stat().st_mtime_ns)
         if not newest:
             raise InputError(f"ckpt_path={ckpt_path}: no finished epoch of any run below {runs.absolute()}")
         path = newest[-1].parent.parent

@@ -49,7 +49,7 @@ class Dashboard(Callback):
         dataset = data.dataset("train")
         chosen = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(data.seed))[: self.num_augmented]
         batch = dataset.__getitems__(chosen.tolist())
-        images, labels = data.augmented(batch, step=0)
+        images, labels = data.augmented(batch, 0, 0, 0)
         shown = np.concatenate([batch[0].numpy(), images.round().to(torch.uint8).numpy()])
         names = [model.classes[label] for label in labels]
         captions = names + [f"{name}\naugmented" for name in names]

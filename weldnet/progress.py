@@ -4,6 +4,7 @@ import logging
 import time
 from typing import Any
 
+import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
@@ -35,15 +36,25 @@ class Throughput(Callback):
         self.num_images += len(batch[1]) * trainer.world_size
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.training or trainer.validating:
-            self._log(trainer)
+        self._drain()
 
-    def _log(self, trainer: Trainer) -> None:
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.mark = time.perf_counter()
+
+    def _drain(self) -> None:
+        if torch.cuda.is_available() and hasattr(self, "mark"):
+            # Steps are only queued on a GPU; they count until they are done.
+            torch.cuda.synchronize()
+            self.worked += time.perf_counter() - self.mark
+            self.mark = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._drain()
         total = self.waited + self.worked
-        if trainer.sanity_checking or not total:
+        if not total:
             return
         values = {"throughput/images_per_s": self.num_images / total, "throughput/wait_share": self.waited / total}
-        trainer.callback_metrics.update({name: Tensor([value]).squeeze() for name, value in values.items()})
+        trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
         for logger in trainer.loggers:
             logger.log_metrics(values, step=trainer.global_step)
 
@@ -52,7 +63,10 @@ class EpochLines(Callback):
     """Prints one plain line after each epoch, with or without a terminal."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.started = time.perf_counter()
+        self.started, self.validated = time.perf_counter(), False
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.validated = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
@@ -64,8 +78,9 @@ class EpochLines(Callback):
             "balanced": ("val/balanced_accuracy", ".4f"),
             "images/s": ("throughput/images_per_s", ".1f"),
         }
-        metrics = trainer.callback_metrics
+        metrics = {k: v for k, v in trainer.callback_metrics.items() if self.validated or not k.startswith("val/")}
         parts = [f"{name} {float(metrics[key]):{form}}" for name, (key, form) in shown.items() if key in metrics]
+        self.validated = False
         seconds = time.perf_counter() - self.started
         line = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {'  '.join(parts)}  {seconds:.0f} s"
         print(line, flush=True)

@@ -16,10 +16,11 @@ from weldnet.model.network import WeldNet
 
 
 def predict_logits(network: WeldNet, data: WeldDataModule, split: str, device: torch.device) -> NDArray[np.float64]:
-    """Logits (N, C) of one split, in the order of `data.samples(split)`."""
+    """Logits (N, C) of one split, in the order of `data.samples(split)`; float32 throughout, without TF32."""
     network = network.to(device)
     batches = data.batches(split)
-    with torch.inference_mode():
+    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
+    with torch.inference_mode(), exact:
         logits = [
             network(images.to(device)).cpu() for images, _ in track(batches, f"testing {split}", total=len(batches))
         ]

@@ -1,13 +1,15 @@
 """From a built model to a kept and tested checkpoint."""
 
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from lightning import Trainer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from weldnet.checkpoint import Record, as_plain, current_commit, current_versions, kept_checkpoint, load_checkpoint
+from weldnet.checkpoint import Record, current_commit, current_versions, kept_checkpoint, load_checkpoint
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.errors import InputError
 from weldnet.evaluation.report import EvaluationReport
@@ -35,12 +37,11 @@ def describe(data: WeldDataModule, model: WeldClassifier, config: str) -> Record
     Args:
         config: the whole resolved config, as YAML.
     """
-    geometry = data.geometry
     return Record(
         classes=model.classes,
         backbone=model.network.backbone,
         channels_last=model.network.channels_last,
-        geometry={name: getattr(geometry, name) for name in ("height", "width", "resize", "orient")},
+        geometry=asdict(data.geometry),
         split_digest=data.split_digest,
         validation_groups=data.validation_groups,
         config=config,
@@ -61,18 +62,16 @@ def train(
         resume_from: a `last.ckpt` to go on from.
 
     Raises:
-        InputError: train or val is empty.
+        InputError: training has diverged, or a callback asks for what is not logged.
     """
-    for split in ("train", "val"):
-        if split not in data.splits():
-            raise InputError(
-                f"no image in {split}; training needs train and val (data.shares, or the source's own splits)"
-            )
-    model.record = as_plain(record)
+    model.record = asdict(record)
     with warnings.catch_warnings():
         for message in UNTRUE_WARNINGS:
             warnings.filterwarnings("ignore", message=message)
-        trainer.fit(model, datamodule=data, ckpt_path=resume_from, weights_only=True if resume_from else None)
+        try:
+            trainer.fit(model, datamodule=data, ckpt_path=resume_from, weights_only=True if resume_from else None)
+        except MisconfigurationException as error:
+            raise InputError(f"Lightning refuses this config: {error}") from error
 
 
 def evaluate_kept(data: WeldDataModule, run: Path, device: str, *, test: bool) -> dict[str, EvaluationReport]:

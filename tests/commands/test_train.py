@@ -1,6 +1,7 @@
 """weldnet-train and weldnet-test through their real main, on drawn welds."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -145,7 +146,13 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     with pytest.raises(ConnectionAbortedError):
         call(monkeypatch, "train", *three, "output_dir=stopped", STOP)
     assert not (here / "stopped" / "metrics.json").exists()
-    call(monkeypatch, "train", "ckpt_path=stopped")
+    assert "type it again" in refuse(monkeypatch, capsys, "train", "ckpt_path=stopped")
+    for changed in ("seed=1", "data.num_images=78", "data.shares.train=0.65"):
+        arguments = ["ckpt_path=stopped", STOP, changed, "data.shares.val=0.2" if "shares" in changed else "test=false"]
+        assert "no longer those of the run" in refuse(monkeypatch, capsys, "train", *arguments)
+    shutil.copytree("stopped", "copied")
+    assert "was made as" in refuse(monkeypatch, capsys, "train", "ckpt_path=copied", STOP)
+    call(monkeypatch, "train", "ckpt_path=stopped", STOP)
     weights = [
         torch.load(here / run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
         for run in ("whole", "stopped")

@@ -241,11 +241,9 @@ def test_saved_split_is_the_same_split(root: Path) -> None:
     assert from_folder(root, seed=7).split_digest != data.split_digest
 
 
-def test_class_that_is_not_measured(root: Path) -> None:
+def test_class_with_one_group_is_trained_only(root: Path) -> None:
     write_welds(root, ("undercut",), seams=[20])
     data = from_folder(root)
-    assert data.not_measured("train") == []
-    assert data.not_measured("test") == ["undercut"]
     assert data.count_by_split()["undercut"] == {"train": 2, "val": 0, "test": 0}
 
 
@@ -253,7 +251,6 @@ def test_a_checkpoints_classes_and_unsplit_data(root: Path) -> None:
     data = from_folder(root, group_pattern=None, classes=["undercut", "pore", "crack"], unsplit="test")
     assert data.classes == ["undercut", "pore", "crack"]
     assert data.splits() == ["test"]
-    assert data.not_measured("test") == ["undercut"]
     assert set(data.dataset("test").labels.tolist()) == {1, 2}
     with pytest.raises(InputError, match="the data hold the classes crack, which the checkpoint does not know"):
         from_folder(root, classes=["pore", "undercut"], unsplit="test")

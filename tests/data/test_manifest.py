@@ -48,13 +48,13 @@ def test_columns_in_any_dress(welds: Path) -> None:
         "7,crack,train, crack/seam0_0.jpg ,a",
         "7,crack,valid,crack/seam1_0.jpg,b",
         '7,pore,validation,pore/seam0_0.jpg,"c,d"',
-        "7,pore,test,pore/seam1_0.jpg,",
+        "7,pore,test,pore/seam1_0.jpg,d",
         encoding="utf-8-sig",
     )
     table = read_manifest(file)
     assert table.columns == list(SCHEMA)
     assert table["split"].to_list() == ["train", "val", "val", "test"]
-    assert table["group"].to_list() == ["a", "b", "c,d", None]
+    assert table["group"].to_list() == ["a", "b", "c,d", "d"]
     assert table["label"].to_list() == ["crack", "crack", "pore", "pore"]
 
 
@@ -67,6 +67,8 @@ GOOD = "crack/seam0_0.jpg,crack,train"
         (["path,class", "a.jpg,crack"], r"has no column label; its columns are path, class"),
         (["file,class", "a.jpg,crack"], r"has no column path and no column label"),
         (["path,label,split"], r"has no rows"),
+        (["path,label,group", "crack/seam0_0.jpg,crack,a", "pore/seam0_0.jpg,pore,"], r"group is empty.*\n  row 3: "),
+        (["path,label,split", GOOD, GOOD], r"one file in more than one row.*\n  row 2: .*\n  row 3: "),
         (["path,label,split", GOOD, ",crack,train"], r"path or label is empty:\n  row 3: "),
         (["path,label,split", GOOD, GOOD, "pore/seam0_0.jpg, ,train"], r"path or label is empty:\n  row 4: "),
         (["path,label,split", GOOD, "pore/seam0_0.jpg,pore,dev"], r"split is none of train, val, test:\n  row 3: "),
@@ -143,7 +145,7 @@ def test_scan_names_the_class_without_images(tmp_path: Path) -> None:
     write_welds(tmp_path, seams=range(1))
     (tmp_path / "undercut").mkdir()
     (tmp_path / "undercut" / "a.gif").touch()
-    with pytest.raises(InputError, match="no image in any split for undercut "):
+    with pytest.raises(InputError, match="no image in any split for 'undercut' "):
         scan_folder(tmp_path)
 
 

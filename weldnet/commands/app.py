@@ -28,6 +28,12 @@ VERBATIM = {
 """Keys whose values are paths, globs or regular expressions: taken as typed, not as Hydra's grammar has them."""
 
 
+OPTIONS_WITH_VALUE = {
+    *("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn"),
+    *("--cfg", "-c", "--package", "-p", "--experimental-rerun"),
+}
+
+
 def quote_verbatim(argument: str) -> str:
     """An override with the value of a verbatim key quoted for Hydra; any other argument as it is.
 
@@ -45,6 +51,16 @@ def quote_verbatim(argument: str) -> str:
     value = re.sub(r"(\\*)\$\{", lambda m: m[1] * 2 + r"\${", match[3])
     value = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + (r"\'" if m[2] else ""), value)
     return f"{match[1]}{match[2]}='{value}'"
+
+
+def put_options_first(arguments: list[str]) -> list[str]:
+    """The arguments with the options, and their values, before the overrides: Hydra takes no other order."""
+    options: list[str] = []
+    overrides: list[str] = []
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        is_option = argument.startswith("-") or before in OPTIONS_WITH_VALUE
+        (options if is_option else overrides).append(argument)
+    return options + overrides
 
 
 def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
@@ -83,7 +99,7 @@ def _run_hydra(run: Callable[[DictConfig], None], config_name: str) -> None:
             mistakes.append(error)
 
     typed, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    sys.argv = [typed[0], *map(quote_verbatim, typed[1:])]
+    sys.argv = [typed[0], *map(quote_verbatim, put_options_first(typed[1:]))]
     # Without it Hydra prints its own errors its own way and exits by itself.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
@@ -106,6 +122,9 @@ def explain(error: Exception, config_name: str) -> str:
     if match := re.match(r"Error merging override (.+?)=(.*)", text):
         reason = str(error.__cause__ or "").splitlines() or [""]
         return f"{match[1]}={match[2]}: {reason[0]}"
+    if match := re.search(r"Could not find '(\w+)/([^']+)'", text):
+        options = [line.strip() for line in text.splitlines() if line.startswith("\t") and " " not in line.strip()]
+        return f"{match[1]}={match[2]}: allowed are {', '.join(options)}{nearest(match[2], options)}"
     if isinstance(error, OmegaConfBaseException) and error.full_key and "Missing mandatory value" in text:
         return f"{error.full_key} is not given; type {error.full_key}=..."
     lines = [line for line in text.splitlines() if line.strip() and "HYDRA_FULL_ERROR" not in line]

@@ -33,9 +33,14 @@ def name_folder(command: str, output_dir: str | None) -> Path:
         now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
         folder = Path("runs", command, f"{now}_{secrets.token_hex(3)}").absolute()
     else:
-        folder = Path(output_dir).absolute()
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        folder = Path(output_dir).expanduser().absolute()
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"output_dir={folder} is a file; name a folder")
+    if folder.is_dir() and any(folder.iterdir()):
         raise InputError(f"output_dir={folder} is not empty, and nothing is overwritten; name another folder")
+    above = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK)):
+        raise InputError(f"output_dir={folder} cannot be made: {above} is not a folder that you may write to")
     # Lightning starts the other processes of one machine by this command with this environment.
     os.environ[FOLDER_OF_LEADER] = str(folder)
     return folder
@@ -43,7 +48,8 @@ def name_folder(command: str, output_dir: str | None) -> Path:
 
 def is_leader() -> bool:
     """Whether this process makes the files: the only one, or the first of several."""
-    return os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
+    ranks = [os.environ[name] for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK") if name in os.environ]
+    return not ranks or ranks[0] == "0"
 
 
 def make_folder(folder: Path) -> None:
@@ -60,7 +66,10 @@ def make_folder(folder: Path) -> None:
 
 @contextmanager
 def keep_log(file: Path) -> Iterator[None]:
-    """Within it, weldnet's notes and every library's warnings are appended to a file as well."""
+    """Within it, weldnet's notes and every library's warnings are appended to a file as well, by the leader."""
+    if not is_leader():
+        yield
+        return
     handler = logging.FileHandler(file, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)

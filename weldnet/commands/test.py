@@ -69,7 +69,8 @@ def _build_data(cfg: DictConfig, checkpoint: "Checkpoint") -> "WeldDataModule":
     geometry = checkpoint.geometry
     settings.image_size.height, settings.image_size.width = geometry.height, geometry.width
     settings.resize, settings.orient = geometry.resize, geometry.orient
-    return build_data(settings, saved.seed, classes=checkpoint.record.classes, unsplit="test" if others else "split")
+    whole = others and settings.source != "synthetic"
+    return build_data(settings, saved.seed, classes=checkpoint.record.classes, unsplit="test" if whole else "split")
 
 
 main = command("test")(run)

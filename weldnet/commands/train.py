@@ -1,14 +1,16 @@
 """weldnet-train: fine-tune, keep the best, test it."""
 
 import logging
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from weldnet.commands.app import command
+from weldnet.commands.resume import find_stopped_run
 from weldnet.commands.runs import (
-    apply_overrides,
     is_leader,
     keep_log,
     make_absolute,
@@ -17,7 +19,6 @@ from weldnet.commands.runs import (
     show,
     show_command,
 )
-from weldnet.errors import InputError
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
     from weldnet.evaluation.report import EvaluationReport
 
 log = logging.getLogger(__name__)
-
-GROUPS = ("data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger")
 
 
 def run(cfg: DictConfig) -> None:
@@ -38,11 +37,9 @@ def run(cfg: DictConfig) -> None:
     from weldnet.hardware import use_available_cores
     from weldnet.training import describe, evaluate_kept, log_hyperparameters, train
 
-    resume_from = None
-    if cfg.ckpt_path is not None:
-        cfg, folder, resume_from = _resume(cfg)
-    else:
-        folder = name_folder("train", cfg.output_dir)
+    stopped = find_stopped_run(cfg, HydraConfig.get().overrides.task) if cfg.ckpt_path is not None else None
+    cfg = stopped.cfg if stopped else cfg
+    folder = stopped.folder if stopped else name_folder("train", cfg.output_dir)
     # Its notes on hardware that is not there, and its tips.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     make_absolute(cfg.data)
@@ -53,7 +50,10 @@ def run(cfg: DictConfig) -> None:
     trainer = build_trainer(cfg, folder)
     data = build_data(cfg.data, cfg.seed)
     data.setup()
-    model = build_model(cfg, data)
+    if stopped:
+        stopped.check_data(data)
+    # A stopped run has its weights in its checkpoint.
+    model = build_model(cfg, data, weights="none" if stopped else cfg.model.weights)
     text = OmegaConf.to_yaml(cfg, resolve=True)
 
     if is_leader():
@@ -64,7 +64,12 @@ def run(cfg: DictConfig) -> None:
         for warning in data.warnings:
             log.warning(warning)
         _announce(folder, trainer)
-        train(data, model, trainer, describe(data, model, text), resume_from)
+        try:
+            train(data, model, trainer, describe(data, model, text), stopped.last if stopped else None)
+        except (KeyboardInterrupt, SystemExit):
+            # Lightning turns the first into the second.
+            print(f"interrupted; go on with: {show_command('weldnet-train')} ckpt_path={show(folder)}", flush=True)
+            sys.exit(130)
         if is_leader() and not cfg.trainer.fast_dev_run:
             reports = evaluate_kept(data, folder, str(trainer.strategy.root_device), test=cfg.test)
             log_hyperparameters(trainer, _flatten(cfg), reports)
@@ -75,36 +80,6 @@ def _announce(folder: Path, trainer: "Trainer") -> None:
     if is_leader():
         print(f"training in {show(folder)}: {trainer.accelerator.name()}, {trainer.precision}")
         print(f"watch it:   {show_command('tensorboard')} --logdir {show(folder.parent)}", flush=True)
-
-
-def _resume(cfg: DictConfig) -> tuple[DictConfig, Path, Path]:
-    """The config of a stopped run with what was typed now, its folder, and its last checkpoint."""
-    from hydra.core.hydra_config import HydraConfig
-
-    from weldnet.checkpoint import find_checkpoint, load_checkpoint
-    from weldnet.testing import run_of
-
-    if cfg.output_dir is not None:
-        raise InputError("ckpt_path goes on inside that run's own folder; leave output_dir out")
-    overrides = [typed for typed in HydraConfig.get().overrides.task if not typed.startswith("ckpt_path=")]
-    for group in (*GROUPS, "experiment"):
-        if any(typed.startswith(f"{group}=") for typed in overrides):
-            raise InputError(
-                f"ckpt_path goes on with that run's own {group}; leave {group}= out, or change single keys, such as "
-                "trainer.max_epochs=40"
-            )
-    folder = run_of(find_checkpoint(cfg.ckpt_path, Path("runs", "train")))
-    last = folder / "checkpoints" / "last.ckpt"
-    checkpoint = load_checkpoint(last)
-    saved = OmegaConf.create(checkpoint.record.config)
-    assert isinstance(saved, DictConfig)
-    merged = apply_overrides(saved, cfg, overrides)
-    if checkpoint.num_epochs >= (merged.trainer.max_epochs or float("inf")):
-        raise InputError(
-            f"{show(folder)} has finished its {checkpoint.num_epochs} epochs; to go on, give it more: "
-            f"trainer.max_epochs={2 * checkpoint.num_epochs}"
-        )
-    return merged, folder, last
 
 
 def _print_outcome(folder: Path, reports: "dict[str, EvaluationReport]") -> None:

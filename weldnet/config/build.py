@@ -1,13 +1,15 @@
 """From a composed config to the data, the model and the trainer."""
 
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from weldnet.config.schema import TrainConfig
 from weldnet.config.targets import check_target, instantiate
-from weldnet.errors import InputError
+from weldnet.errors import InputError, nearest
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -44,6 +46,9 @@ def check_nodes(cfg: DictConfig) -> None:
     Raises:
         InputError: see `check_target`.
     """
+    known = [field.name for field in fields(TrainConfig)]
+    if strangers := sorted(set(map(str, cfg)) - set(known)):
+        raise InputError(f"no such key: {strangers[0]}{nearest(strangers[0], known)}; there are {', '.join(known)}")
     if cfg.trainer.precision == "auto":
         from weldnet.hardware import best_precision
 
@@ -51,6 +56,7 @@ def check_nodes(cfg: DictConfig) -> None:
     for key in ("optimizer", "scheduler", "trainer"):
         if cfg[key]:
             check_target(key, cfg[key])
+    _check_numbers(cfg)
     if cfg.trainer.gradient_clip_val and cfg.optimizer.get("fused") and "mixed" in str(cfg.trainer.precision):
         raise InputError("trainer.gradient_clip_val under mixed precision needs optimizer.fused=false")
     for group in ("callbacks", "logger"):
@@ -63,8 +69,34 @@ def check_nodes(cfg: DictConfig) -> None:
                 check_target(f"{group}.{name}", node)
 
 
-def build_model(cfg: DictConfig, data: "WeldDataModule") -> "WeldClassifier":
+def _check_numbers(cfg: DictConfig) -> None:
+    """What has the right type and cannot work all the same."""
+    import torch
+
+    ranges = {
+        "seed": (cfg.seed, 0, 2**32 - 1),
+        "trainer.max_epochs": (cfg.trainer.max_epochs, 1, 10**9),
+        "trainer.accumulate_grad_batches": (cfg.trainer.accumulate_grad_batches, 1, 10**9),
+        "trainer.gradient_clip_val": (cfg.trainer.gradient_clip_val or 0, 0, 1e9),
+        "optimizer.lr": (cfg.optimizer.get("lr"), 1e-12, 1e6),
+        "model.unfreeze_at_epoch": (cfg.model.unfreeze_at_epoch or 0, 0, 10**9),
+    }
+    for key, (value, low, high) in ranges.items():
+        if value is None or not low <= float(value) <= high:
+            raise InputError(f"{key}={value}: allowed are {low} to {high}")
+    try:
+        optimizer = instantiate("optimizer", cfg.optimizer)([torch.nn.Parameter(torch.zeros(1))])
+        if cfg.scheduler:
+            instantiate("scheduler", cfg.scheduler)(optimizer, total_steps=10)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise InputError(f"optimizer or scheduler: {error}") from error
+
+
+def build_model(cfg: DictConfig, data: "WeldDataModule", weights: str | None = None) -> "WeldClassifier":
     """The classifier of a training config for data that are set up, its trunk's weights loaded.
+
+    Args:
+        weights: instead of the config's.
 
     Raises:
         InputError: a setting is outside of what is allowed, or the weights are not to be had.
@@ -76,7 +108,7 @@ def build_model(cfg: DictConfig, data: "WeldDataModule") -> "WeldClassifier":
     network = WeldNet(
         m.backbone, len(data.classes), channels_last=m.channels_last, zero_init_residual=m.zero_init_residual
     )
-    network.load_trunk(m.weights)
+    network.load_trunk(weights or m.weights)
     return WeldClassifier(
         network,
         data.classes,
@@ -101,6 +133,9 @@ def build_trainer(cfg: DictConfig, folder: Path) -> "Trainer":
         cfg.output_dir = str(folder)
     callbacks = [instantiate(f"callbacks.{name}", node) for name, node in cfg.callbacks.items() if node]
     loggers = [instantiate(f"logger.{name}", node) for name, node in cfg.logger.items() if node]
+    if not loggers:
+        # It has nowhere to write, and Lightning refuses it then.
+        callbacks = [callback for callback in callbacks if type(callback).__name__ != "LearningRateMonitor"]
     own = {"callbacks": callbacks, "logger": loggers or False, "default_root_dir": str(folder)}
     if cfg.trainer.enable_progress_bar is None:
         # Without a terminal the epoch lines are enough.

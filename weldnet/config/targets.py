@@ -27,11 +27,12 @@ def check_target(key: str, node: DictConfig) -> None:
     except Exception as error:
         raise InputError(f"{key}._target_={node._target_} cannot be imported: {error}") from error
     parameters = inspect.signature(target).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     hints = _type_hints(target)
     for name in map(str, node):
         if name in _OURS:
             continue
-        if name not in parameters:
+        if name not in parameters and not takes_any:
             known = [known for known in parameters if known != "self"]
             raise InputError(
                 f"{key}.{name}: {node._target_} has no such argument{nearest(name, known)}"

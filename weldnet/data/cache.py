@@ -70,7 +70,7 @@ def decode_images(paths: Sequence[str], geometry: Geometry, folder: Path) -> Dec
         InputError: the cache folder cannot be written.
     """
     target = folder / "images" / _key(paths, geometry)
-    if not (target.with_suffix(".json")).is_file():
+    if _is_stale(target, paths, geometry):
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             _decode_into(target, paths, geometry)
@@ -82,6 +82,19 @@ def decode_images(paths: Sequence[str], geometry: Geometry, folder: Path) -> Dec
     return DecodedImages(
         np.load(target.with_suffix(".npy"), mmap_mode="r"), {int(row): why for row, why in unreadable.items()}
     )
+
+
+def _is_stale(target: Path, paths: Sequence[str], geometry: Geometry) -> bool:
+    """Whether there is no array, or one that lacks a file which can be read by now (a drive was away, say)."""
+    if not target.with_suffix(".json").is_file():
+        return True
+    for row in json.loads(target.with_suffix(".json").read_text()):
+        try:
+            read_image(paths[int(row)], **asdict(geometry))
+        except UnreadableImage:
+            continue
+        return True
+    return False
 
 
 def _key(paths: Sequence[str], geometry: Geometry) -> str:
@@ -101,6 +114,10 @@ def _decode_into(target: Path, paths: Sequence[str], geometry: Geometry) -> None
         array = Path(building) / "images.npy"
         shape = (len(paths), 3, geometry.height, geometry.width)
         images = np.lib.format.open_memmap(array, mode="w+", dtype=np.uint8, shape=shape)
+        if hasattr(os, "posix_fallocate"):
+            # All of the room now: a disk that fills up under a memory map kills the process.
+            with array.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, array.stat().st_size)
         unreadable: dict[int, str] = {}
 
         def decode(row: int) -> None:

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
 from weldnet.data.augmentation import BatchAugmentation
 from weldnet.data.cache import Geometry, cache_folder, decode_images
-from weldnet.data.loading import BalancedSampler, Batch, WeldImages, make_batches
+from weldnet.data.loading import BalancedSampler, Batch, WeldImages, make_batches, make_generator
 from weldnet.data.manifest import SPLITS, add_groups, read_manifest, scan_folder, write_manifest
 from weldnet.data.splits import (
     check_classes,
@@ -89,6 +89,8 @@ class WeldDataModule(LightningDataModule):
             check_choice("data.groups", groups, ("per_image",))
         if groups and group_pattern:
             raise InputError("data.groups=per_image and data.group_pattern exclude each other; give one of them")
+        if not 0 <= seed < 2**32:
+            raise InputError(f"seed={seed}: allowed are whole numbers from 0 to {2**32 - 1}")
         if batch_size < 1:
             raise InputError(f"data.batch_size={batch_size}: allowed are whole numbers from 1")
         self.source, self.root, self.manifest = source, root, manifest
@@ -114,9 +116,10 @@ class WeldDataModule(LightningDataModule):
         if self.classes:
             return
         table = self._split(self._find())
+        self._check(table)
         decoded = decode_images(table["path"].to_list(), self.geometry, self.cache)
         table = self._without_unreadable(table.with_row_index("row"), decoded.unreadable)
-        self._check(table)
+        self.warnings += self._check(table)
         self.images, self.table = decoded.images, table
         self.classes = list(self.wanted_classes or sorted(table["label"].unique()))
         self.split_digest = split_digest(table)
@@ -136,6 +139,11 @@ class WeldDataModule(LightningDataModule):
         return scan_folder(given) if self.source == "folder" else read_manifest(given)
 
     def _split(self, table: pl.DataFrame) -> pl.DataFrame:
+        if (self.per_image or self.group_pattern) and table["group"].null_count() < len(table):
+            raise InputError(
+                f"{self.manifest} has a group column already; leave the column out, or data.groups and "
+                "data.group_pattern"
+            )
         table = add_groups(table, pattern=self.group_pattern, per_image=self.per_image)
         ready_made = table["split"].null_count() < len(table)
         if self.unsplit == "test":
@@ -173,17 +181,26 @@ class WeldDataModule(LightningDataModule):
             raise InputError(f"none of the images can be read:\n{shown}")
         return table
 
-    def _check(self, table: pl.DataFrame) -> None:
-        self.warnings += check_splits(table)
+    def _check(self, table: pl.DataFrame) -> list[str]:
+        """Refuses what cannot be trained or tested honestly; returns warnings."""
+        warnings = check_splits(table)
         if self.wanted_classes is None:
             check_classes(table)
-            return
+            for split in ("train", "val"):
+                if split not in table["split"]:
+                    raise InputError(
+                        f"no image in {split}; training needs train and val (data.shares, or the source's own splits). "
+                        "A class with one group goes to train, with two to train and test: is data.group_pattern too "
+                        "coarse?"
+                    )
+            return warnings
         strangers = sorted(set(table["label"]) - set(self.wanted_classes))
         if strangers:
             raise InputError(
                 f"the data hold the classes {', '.join(strangers)}, which the checkpoint does not know; "
                 f"it knows {', '.join(self.wanted_classes)}"
             )
+        return warnings
 
     def samples(self, split: str) -> pl.DataFrame:
         """The table of one split, or of `all`, in the order of `batches(split)`."""
@@ -198,7 +215,8 @@ class WeldDataModule(LightningDataModule):
 
     def batches(self, split: str, sampler: Sampler[int] | None = None) -> "DataLoader[Batch]":
         """Batches of one split, in the table's order or the sampler's."""
-        return make_batches(self.dataset(split), self.batch_size, sampler)
+        pin = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        return make_batches(self.dataset(split), self.batch_size, sampler, pin_memory=pin)
 
     def train_dataloader(self) -> "DataLoader[Batch]":
         replicas, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
@@ -220,11 +238,17 @@ class WeldDataModule(LightningDataModule):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         if self.trainer is None or not self.trainer.training:
             return batch
-        return self.augmented(batch, self.trainer.global_step, self.trainer.global_rank)
+        index = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        return self.augmented(batch, self.trainer.current_epoch, index, self.trainer.global_rank)
 
-    def augmented(self, batch: Batch, step: int, rank: int = 0) -> Batch:
-        """The batch as training sees it at a step: a function of seed, step and rank, so that a resumed run agrees."""
-        generator = torch.Generator(batch[0].device).manual_seed(hash((self.seed, step, rank)) % 2**63)
+    def augmented(self, batch: Batch, *step: int) -> Batch:
+        """The batch as training sees it at a step: a function of the seed and the step, so that a resumed run agrees.
+
+        Args:
+            batch: on any device.
+            step: whole numbers that tell this batch from every other: epoch, index in the epoch, rank.
+        """
+        generator = make_generator(batch[0].device, self.seed, *step)
         return self.augment(batch[0], generator), batch[1]
 
     def class_weights(self) -> Tensor | None:
@@ -233,11 +257,6 @@ class WeldDataModule(LightningDataModule):
             return None
         counts = torch.bincount(self.dataset("train").labels, minlength=len(self.classes)).float()
         return counts.sum() / (len(self.classes) * counts.clamp(min=1))
-
-    def not_measured(self, split: str) -> list[str]:
-        """The classes without an image in a split."""
-        present = set(self.samples(split)["label"])
-        return [label for label in self.classes if label not in present]
 
     def count_by_split(self) -> dict[str, dict[str, int]]:
         """`{class: {"train": n, "val": n, "test": n}}`."""

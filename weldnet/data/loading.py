@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 Batch = tuple[Tensor, Tensor]
 
@@ -35,32 +35,38 @@ class WeldImages(Dataset[Batch]):
         return torch.from_numpy(self.images[self.rows[indices]]), self.labels[indices]
 
 
-class BalancedSampler(Sampler[int]):
+class BalancedSampler(DistributedSampler[Any]):
     """Draws every class equally often, with replacement; a new draw each epoch, the same for the same seed.
 
     Under several processes each draws its own share of the epoch.
+
+    Args:
+        labels: int64 (N,), the class of each image.
+        seed: of the draw.
+        num_replicas, rank: how many processes, and which one this is.
     """
 
     def __init__(self, labels: Tensor, seed: int, num_replicas: int = 1, rank: int = 0) -> None:
+        # A DistributedSampler, so that Lightning does not shard it once more.
+        super().__init__(labels, num_replicas, rank, seed=seed, drop_last=True)  # type: ignore[arg-type]
         self.weights = (1.0 / torch.bincount(labels).clamp(min=1))[labels].double()
-        self.seed, self.rank, self.epoch = seed, rank, 0
-        self.num_samples = len(labels) // num_replicas
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.num_samples
 
     def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(hash((self.seed, self.epoch, self.rank)) % 2**63)
+        generator = make_generator("cpu", self.seed, self.epoch, self.rank)
         return iter(torch.multinomial(self.weights, self.num_samples, replacement=True, generator=generator).tolist())
 
 
-def make_batches(dataset: WeldImages, batch_size: int, sampler: Sampler[int] | None = None) -> "DataLoader[Batch]":
+def make_generator(device: torch.device | str, *entropy: int) -> torch.Generator:
+    """A generator whose state is a function of some whole numbers, such as seed and step."""
+    (state,) = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
+    return torch.Generator(device).manual_seed(int(state) % 2**63)
+
+
+def make_batches(
+    dataset: WeldImages, batch_size: int, sampler: Sampler[int] | None = None, *, pin_memory: bool = False
+) -> "DataLoader[Batch]":
     """Batches in the data set's order or the sampler's: rows of memory, so no worker process is worth its start."""
-    pin = torch.cuda.is_available()
-    return DataLoader(dataset, batch_size, sampler=sampler, collate_fn=_as_is, pin_memory=pin)
+    return DataLoader(dataset, batch_size, sampler=sampler, collate_fn=_as_is, pin_memory=pin_memory)
 
 
 def _as_is(batch: Any) -> Any:

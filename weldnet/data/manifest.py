@@ -28,13 +28,16 @@ def read_manifest(file: str | Path) -> pl.DataFrame:
         InputError: no such file, a column is missing, or a row (counted as the lines of the file are, the header
             being row 1) has no path or label, an unknown split, or names no file.
     """
-    file = Path(file).absolute()
+    file = Path(os.path.abspath(file))
     if not file.is_file():
         raise InputError(f"no manifest at {file} (data.manifest)")
     try:
         table = pl.read_csv(file, infer_schema=False, encoding="utf8")
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"{file} cannot be read as CSV: {str(error).splitlines()[0]}") from error
+        raise InputError(
+            f"{file} cannot be read as CSV: {str(error).splitlines()[0]}; save it as UTF-8, separated by commas, names "
+            "with commas in double quotes"
+        ) from error
     known = {name: name.strip().lower() for name in table.columns if name.strip().lower() in SCHEMA}
     twice = sorted(name for name in known if list(known.values()).count(known[name]) > 1)
     if twice:
@@ -44,7 +47,7 @@ def read_manifest(file: str | Path) -> pl.DataFrame:
     if missing:
         raise InputError(
             f"{file} has no column {' and no column '.join(missing)}; its columns are {', '.join(table.columns)}; "
-            "needed are path,label and, where known, group,split"
+            "needed are path,label and, where known, group,split, separated by commas"
         )
     absent = [pl.lit(None, pl.String).alias(name) for name in ("group", "split") if name not in table.columns]
     table = table.with_columns(absent).select(pl.col(list(SCHEMA)).str.strip_chars().replace("", None))
@@ -56,7 +59,11 @@ def read_manifest(file: str | Path) -> pl.DataFrame:
     _refuse_rows(file, table, ~pl.col("split").is_in(SPLITS), f"split is none of {', '.join(SPLITS)}")
     if 0 < table["split"].null_count() < len(table):
         _refuse_rows(file, table, pl.col("split").is_null(), "split is empty, while other rows have one")
-    return table.with_columns(path=_resolve_paths(file, table)).drop("row")
+    if 0 < table["group"].null_count() < len(table):
+        _refuse_rows(file, table, pl.col("group").is_null(), "group is empty, while other rows have one")
+    table = table.with_columns(path=_resolve_paths(file, table))
+    _refuse_rows(file, table, pl.col("path").is_duplicated(), "one file in more than one row; keep one of them")
+    return table.drop("row")
 
 
 def _refuse_rows(file: Path, table: pl.DataFrame, fault: pl.Expr, what: str) -> None:
@@ -72,7 +79,7 @@ def _resolve_paths(file: Path, table: pl.DataFrame) -> pl.Series:
     resolved, leaving, absent = [], [], []
     for row, path in table.select("row", "path").iter_rows():
         full = os.path.normpath(file.parent / path)
-        if not os.path.isabs(path) and not full.startswith(str(file.parent) + os.sep):
+        if not os.path.isabs(path) and not Path(full).is_relative_to(file.parent):
             leaving.append(f"row {row}: {path}")
         elif not os.path.isfile(full):
             absent.append(f"row {row}: {path}")
@@ -98,7 +105,7 @@ def scan_folder(root: str | Path) -> pl.DataFrame:
     Raises:
         InputError: the folder is missing, holds no class folders, or a class has no image in any split.
     """
-    root = Path(root).absolute()
+    root = Path(os.path.abspath(root))
     if not root.is_dir():
         raise InputError(f"no folder at {root} (data.root)")
     folders = _subfolders(root)
@@ -147,7 +154,7 @@ def _check_classes(root: Path, table: pl.DataFrame) -> None:
     empty = counts.filter(pl.col("path") == 0)["label"].to_list()
     if empty:
         raise InputError(
-            f"no image in any split for {', '.join(empty)} below {root}; "
+            f"no image in any split for {', '.join(map(repr, empty))} below {root}; "
             f"image files end in {', '.join(ENDINGS)}; put images there or remove the folder"
         )
 

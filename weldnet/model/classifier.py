@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from lightning import LightningModule
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MetricCollection
@@ -82,7 +83,8 @@ class WeldClassifier(LightningModule):
     def _step(self, stage: str, batch: Batch) -> dict[str, Tensor]:
         images, labels = batch
         logits = self(images)
-        loss: Tensor = self.criterion(logits, labels)
+        # Smoothing and class weights are for learning; what is compared and reported is the plain cross entropy.
+        loss: Tensor = self.criterion(logits, labels) if stage == "train" else functional.cross_entropy(logits, labels)
         self._metrics(stage).update(logits.detach(), labels)
         self.log(f"{stage}/loss", loss, on_step=stage == "train", on_epoch=True, batch_size=len(labels), sync_dist=True)
         return {"loss": loss, "logits": logits.detach().float()}
@@ -109,7 +111,7 @@ class WeldClassifier(LightningModule):
     def _log_epoch(self, stage: str) -> None:
         metrics = self._metrics(stage)
         values = metrics.compute()
-        confusion = values["confusion"].double()
+        confusion = values["confusion"].cpu().double()
         support = confusion.sum(1)
         recall = confusion.diag() / support.clamp(min=1)
         self.log(f"{stage}/accuracy", values["accuracy"])
@@ -140,6 +142,9 @@ class WeldClassifier(LightningModule):
         self._log_epoch("test")
 
     def configure_optimizers(self) -> Any:
+        if self.unfreeze_at_epoch is not None and self.trainer.world_size > 1:
+            # DDP keeps in step only those parameters that learn when it starts.
+            raise InputError("model.unfreeze_at_epoch works in one process only; take trainer.devices=1")
         optimizer = self.make_optimizer(parameter_groups(self.network, self.lr, self.layer_decay), lr=self.lr)
         if self.make_scheduler is None:
             return optimizer

@@ -6,6 +6,7 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from weldnet.errors import InputError
 from weldnet.model.network import STAGES, WeldNet
 
 
@@ -40,8 +41,14 @@ def warmup_cosine(
         warmup_share: the share of them that rise.
         final_share: the rate at the end, as a share of the full one.
 
+    Raises:
+        InputError: a share is not from 0 to 1.
+
     Source: Loshchilov and Hutter 2017, SGDR; Goyal et al. 2017, warm-up.
     """
+    for name, share in (("warmup_share", warmup_share), ("final_share", final_share)):
+        if not 0 <= share <= 1:
+            raise InputError(f"scheduler.{name}={share}: allowed are 0 to 1")
     warmup = max(1, round(total_steps * warmup_share))
 
     def factor(step: int) -> float:
