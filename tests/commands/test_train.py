@@ -1,7 +1,10 @@
 """weldnet-train and weldnet-test through their real main, on drawn welds."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -199,3 +202,36 @@ def test_hostile_and_foreign_checkpoints_are_refused(
     for name, said in (("empty", "no checkpoint at all"), ("foreign", "not weldnet's"), ("code", "could run code")):
         assert said in refuse(monkeypatch, capsys, "test", f"ckpt_path={name}.ckpt")
     assert not (here / "runs").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_share_one_run(here: Path) -> None:
+    arguments = [*QUICK, "data.balance=sampler", "trainer.devices=2", "trainer.strategy=ddp", "trainer.max_epochs=1"]
+    script = str(Path(sys.executable).with_name("weldnet-train"))
+    # Each process with one thread: what is tested is the result.
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([script, *arguments], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    run = only_run(here)
+    assert read(run)["num_images"] == 12
+    assert done.stdout.count("epoch 1/1") == 1
+    steps = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    num_train = (pl.read_csv(run / "split.csv")["split"] == "train").sum()
+    assert steps == -(-num_train // 2 // 32), "each process trains on its half"
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_says_how_to_go_on(here: Path) -> None:
+    script = str(Path(sys.executable).with_name("weldnet-train"))
+    arguments = [*QUICK, "trainer.max_epochs=500", "output_dir=run"]
+    with subprocess.Popen([script, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("epoch 2/500"):
+                break
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+    assert process.returncode == 130
+    assert "ckpt_path=run" in rest
+    assert "Traceback" not in rest
+    assert (here / "run" / "checkpoints" / "last.ckpt").is_file()

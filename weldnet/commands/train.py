@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from weldnet.commands.app import command
@@ -19,6 +20,7 @@ from weldnet.commands.runs import (
     show,
     show_command,
 )
+from weldnet.errors import InputError
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -48,6 +50,8 @@ def run(cfg: DictConfig) -> None:
     seed_everything(cfg.seed, verbose=False)
     # Before the data: hardware that is not there should be said at once.
     trainer = build_trainer(cfg, folder)
+    if trainer.world_size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise InputError("--multirun and several processes exclude each other; start one run at a time")
     data = build_data(cfg.data, cfg.seed)
     data.setup()
     if stopped:
