@@ -1,12 +1,16 @@
-"""What every test stands on: two cores, no network, no cache but its own."""
+"""What every test stands on: its share of the cores, no network, no cache but its own."""
+
+import os
 
 import pytest
 import torch
 
 
 @pytest.fixture(scope="session", autouse=True)
-def two_cores() -> None:
-    torch.set_num_threads(2)
+def own_cores() -> None:
+    """Each of pytest-xdist's workers keeps to its share of the cores."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // workers))
 
 
 @pytest.fixture(autouse=True)
