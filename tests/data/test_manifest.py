@@ -46,7 +46,7 @@ def test_columns_in_any_dress(welds: Path) -> None:
         welds,
         "camera, Label ,SPLIT,path,Group",
         "7,crack,train, crack/seam0_0.jpg ,a",
-        "7,crack,valid,crack/seam1_0.jpg,b",
+        "7,crack,Valid,crack/seam1_0.jpg,b",
         '7,pore,validation,pore/seam0_0.jpg,"c,d"',
         "7,pore,test,pore/seam1_0.jpg,d",
         encoding="utf-8-sig",
@@ -131,7 +131,7 @@ def test_scan_classes(tmp_path: Path) -> None:
     assert table["group"].null_count() == table["split"].null_count() == len(table)
 
 
-@pytest.mark.parametrize("val", ["val", "valid", "validation"])
+@pytest.mark.parametrize("val", ["val", "valid", "Validation"])
 def test_scan_splits(tmp_path: Path, val: str) -> None:
     for folder, seams in (("train", [0, 1]), (val, [2]), ("test", [3])):
         write_welds(tmp_path / folder, seams=seams, shots=1)

@@ -7,20 +7,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hydra
 import pytest
 import torch
 import torchvision.models
 from drawing import SEAM, write_welds
 from lightning import Callback, LightningModule, Trainer
+from omegaconf import DictConfig
 from PIL import Image
 from torch import nn
 from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 from training_runs import Batch, make_trainer, quiet
 
-from weldnet.data.cache import Geometry
+from weldnet.config.build import build_data, build_model, check_nodes
+from weldnet.config.schema import register_schemas
 from weldnet.data.datamodule import WeldDataModule
-from weldnet.model.classifier import WeldClassifier
-from weldnet.model.network import WeldNet
 
 STEPS = 20
 
@@ -64,36 +65,51 @@ def plain_losses(model: nn.Module, data: WeldDataModule) -> list[float]:
     return losses
 
 
-def weldnet_losses(model: torchvision.models.ResNet, backbone: str, data: WeldDataModule, folder: Path) -> list[float]:
-    network = WeldNet(backbone, len(data.classes), channels_last=False)
-    network.trunk.load_state_dict({k: v for k, v in model.state_dict().items() if not k.startswith("fc.")})
-    network.head.load_state_dict(model.fc.state_dict())
+def compose_origin(root: Path, overrides: list[str]) -> DictConfig:
+    register_schemas()
+    with hydra.initialize_config_module("weldnet.configs", version_base="1.3"):
+        cfg = hydra.compose("train", ["experiment=origin", "data=folder", "seed=3", *overrides])
+    cfg.data.root, cfg.data.group_pattern = str(root), SEAM
+    check_nodes(cfg)
+    return cfg
+
+
+def weldnet_losses(
+    cfg: DictConfig, data: WeldDataModule, plain: torchvision.models.ResNet, folder: Path
+) -> list[float]:
+    model = build_model(cfg, data, weights="none")
+    trunk = {name: value for name, value in plain.state_dict().items() if not name.startswith("fc.")}
+    model.network.trunk.load_state_dict(trunk)
+    model.network.head.load_state_dict(plain.fc.state_dict())
     note = Losses()
-    trainer = make_trainer(folder, max_steps=STEPS, max_epochs=-1, precision="32-true", callbacks=[note])
-    trainer.fit(WeldClassifier(network, data.classes, torch.optim.Adam, lr=0.001), datamodule=data)
+    trainer = make_trainer(folder, max_steps=STEPS, max_epochs=-1, precision=cfg.trainer.precision, callbacks=[note])
+    trainer.fit(model, datamodule=data)
     return note.losses
+
+
+SMALL = ["model.backbone=resnet18", "data.image_size.height=64", "data.image_size.width=16", "data.batch_size=8"]
 
 
 @quiet
 @pytest.mark.parametrize(
-    ("backbone", "size", "batch_size"),
+    "overrides",
     [
-        ("resnet18", (64, 16), 8),
-        # About 90 s on two cores.
-        pytest.param("resnet50", (300, 30), 32, marks=pytest.mark.slow),
+        SMALL,
+        # The recipe itself: about 90 s on two cores.
+        pytest.param([], marks=pytest.mark.slow),
     ],
 )
-def test_first_losses_agree(tmp_path: Path, backbone: str, size: tuple[int, int], batch_size: int) -> None:
-    root = write_welds(tmp_path / "welds", ("crack", "no_defect", "pore"), shots=batch_size // 2, size=(160, 40))
-    data = WeldDataModule(
-        "folder", root=root, group_pattern=SEAM, geometry=Geometry(*size), batch_size=batch_size, seed=3
-    )
+def test_first_losses_agree(tmp_path: Path, overrides: list[str]) -> None:
+    shots = 4 if overrides else 16
+    root = write_welds(tmp_path / "welds", ("crack", "no_defect", "pore"), shots=shots, size=(160, 40))
+    cfg = compose_origin(root, overrides)
+    data = build_data(cfg.data, cfg.seed)
     data.setup()
     torch.manual_seed(1)
-    model = torchvision.models.get_model(backbone, weights=None, num_classes=len(data.classes))
-    assert isinstance(model, torchvision.models.ResNet)
-    ours = weldnet_losses(model, backbone, data, tmp_path)
-    expected = plain_losses(model, data)
+    plain = torchvision.models.get_model(cfg.model.backbone, weights=None, num_classes=len(data.classes))
+    assert isinstance(plain, torchvision.models.ResNet)
+    ours = weldnet_losses(cfg, data, plain, tmp_path)
+    expected = plain_losses(plain, data)
     assert len(ours) == STEPS
     assert min(expected) < 0.8 * expected[0], "the recipe learns"
     assert ours == pytest.approx(expected, abs=1e-3)

@@ -36,10 +36,10 @@ def run(cfg: DictConfig) -> None:
     data.setup()
     if data.unsplit == "split" and data.split_digest != checkpoint.record.split_digest:
         own_list = run_of(checkpoint.path) / "split.csv"
+        hint = f"the run's own list, data=manifest data.manifest={show(own_list)}, or " if own_list.is_file() else ""
         raise InputError(
             "the data are no longer those of the training: their splits differ, and welds of the training could stand "
-            f"in the test. Test the run's own list, data=manifest data.manifest={show(own_list)}, or other images, "
-            "data=folder data.root=DIR"
+            f"in the test. Test {hint}other images, data=folder data.root=DIR"
         )
     report = evaluate(checkpoint, data, cfg.split or "test", cfg.device)
     make_folder(folder)

@@ -51,7 +51,7 @@ def read_manifest(file: str | Path) -> pl.DataFrame:
         )
     absent = [pl.lit(None, pl.String).alias(name) for name in ("group", "split") if name not in table.columns]
     table = table.with_columns(absent).select(pl.col(list(SCHEMA)).str.strip_chars().replace("", None))
-    table = table.with_columns(pl.col("split").replace(_SPLIT_NAMES)).with_row_index("row", offset=2)
+    table = table.with_columns(pl.col("split").str.to_lowercase().replace(_SPLIT_NAMES)).with_row_index("row", offset=2)
     table = table.filter(~pl.all_horizontal(pl.col(list(SCHEMA)).is_null()))
     if table.is_empty():
         raise InputError(f"{file} has no rows")
@@ -109,8 +109,8 @@ def scan_folder(root: str | Path) -> pl.DataFrame:
     if not root.is_dir():
         raise InputError(f"no folder at {root} (data.root)")
     folders = _subfolders(root)
-    known = {name: split for name, split in _SPLIT_NAMES.items() if name in folders}
-    if "train" in folders or (folders and set(folders) == set(known)):
+    known = {name: _SPLIT_NAMES[name.lower()] for name in folders if name.lower() in _SPLIT_NAMES}
+    if "train" in known.values() or (folders and set(folders) == set(known)):
         strangers = sorted(set(folders) - set(known))
         if strangers:
             raise InputError(
