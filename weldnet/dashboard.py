@@ -14,6 +14,7 @@ from torch.nn import functional
 from torch.utils.tensorboard import SummaryWriter
 
 from weldnet.data.datamodule import WeldDataModule
+from weldnet.data.splits import count_by_split
 from weldnet.evaluation.figures import draw_confusion, draw_gallery
 from weldnet.evaluation.metrics import count_confusion
 from weldnet.model.classifier import WeldClassifier
@@ -125,5 +126,5 @@ def _parts(trainer: Trainer, pl_module: LightningModule) -> tuple[WeldDataModule
 
 def _class_table(data: WeldDataModule) -> str:
     lines = ["| class | train | val | test |", "|---|---:|---:|---:|"]
-    lines += [f"| {name} | {n['train']} | {n['val']} | {n['test']} |" for name, n in data.count_by_split().items()]
+    lines += [f"| {name} | {n['train']} | {n['val']} | {n['test']} |" for name, n in count_by_split(data.table).items()]
     return "\n".join(lines)

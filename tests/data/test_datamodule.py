@@ -16,6 +16,7 @@ from weldnet.data.cache import Geometry
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.images import read_image
 from weldnet.data.manifest import scan_folder, write_manifest
+from weldnet.data.splits import count_by_split
 from weldnet.errors import InputError
 from weldnet.model.classifier import WeldClassifier
 from weldnet.model.network import WeldNet
@@ -67,7 +68,7 @@ def test_folder(root: Path) -> None:
     assert data.warnings == []
     check_batches(data)
     assert len(data.samples("all")) == 32
-    assert sum(sum(row.values()) for row in data.count_by_split().values()) == 32
+    assert sum(sum(row.values()) for row in count_by_split(data.table).values()) == 32
 
 
 def test_manifest(root: Path) -> None:
@@ -171,7 +172,7 @@ def test_balance(root: Path) -> None:
     assert data.class_weights() is None
     assert from_folder(root, balance="sampler").class_weights() is None
     assert weights is not None
-    counts = torch.tensor([data.count_by_split()[label]["train"] for label in data.classes])
+    counts = torch.tensor([count_by_split(data.table)[label]["train"] for label in data.classes])
     # Every class has the same say in the mean loss, and one image has a weight of 1 on average.
     assert weights.dtype == torch.float32
     assert (weights * counts).tolist() == pytest.approx([counts.sum().item() / 3] * 3)
@@ -244,7 +245,7 @@ def test_saved_split_is_the_same_split(root: Path) -> None:
 def test_class_with_one_group_is_trained_only(root: Path) -> None:
     write_welds(root, ("undercut",), seams=[20])
     data = from_folder(root)
-    assert data.count_by_split()["undercut"] == {"train": 2, "val": 0, "test": 0}
+    assert count_by_split(data.table)["undercut"] == {"train": 2, "val": 0, "test": 0}
 
 
 def test_a_checkpoints_classes_and_unsplit_data(root: Path) -> None:

@@ -25,6 +25,7 @@ from weldnet.errors import InputError
 if TYPE_CHECKING:
     from lightning import Trainer
 
+    from weldnet.data.datamodule import WeldDataModule
     from weldnet.evaluation.report import EvaluationReport
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ def run(cfg: DictConfig) -> None:
     from weldnet.config.build import build_data, build_model, build_trainer, check_nodes
     from weldnet.evaluation.report import write_text
     from weldnet.hardware import use_available_cores
-    from weldnet.training import describe, evaluate_kept, log_hyperparameters, train
+    from weldnet.training import describe, train
 
     stopped = find_stopped_run(cfg, HydraConfig.get().overrides.task) if cfg.ckpt_path is not None else None
     cfg = stopped.cfg if stopped else cfg
@@ -75,9 +76,15 @@ def run(cfg: DictConfig) -> None:
             print(f"interrupted; go on with: {show_command('weldnet-train')} ckpt_path={show(folder)}", flush=True)
             sys.exit(130)
         if is_leader() and not cfg.trainer.fast_dev_run:
-            reports = evaluate_kept(data, folder, str(trainer.strategy.root_device), test=cfg.test)
-            log_hyperparameters(trainer, _flatten(cfg), reports)
-            _print_outcome(folder, reports)
+            _evaluate(cfg, folder, data, trainer)
+
+
+def _evaluate(cfg: DictConfig, folder: Path, data: "WeldDataModule", trainer: "Trainer") -> None:
+    from weldnet.training import evaluate_kept, log_hyperparameters
+
+    reports = evaluate_kept(data, folder, str(trainer.strategy.root_device), test=cfg.test)
+    log_hyperparameters(trainer, _flatten(cfg), reports)
+    _print_outcome(folder, reports)
 
 
 def _announce(folder: Path, trainer: "Trainer") -> None:

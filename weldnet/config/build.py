@@ -67,6 +67,17 @@ def check_nodes(cfg: DictConfig) -> None:
                         f"{group}.{name} has no _target_: name the class to make, or set {group}.{name}=null"
                     )
                 check_target(f"{group}.{name}", node)
+                _check_monitor(f"{group}.{name}.monitor", node.get("monitor"))
+
+
+def _check_monitor(key: str, monitor: str | None) -> None:
+    """Said now, not after the first epoch."""
+    logged = [f"{stage}/{name}" for stage in ("train", "val") for name in ("loss", "accuracy", "balanced_accuracy")]
+    if monitor is not None and monitor not in logged and not monitor.startswith("val_recall/"):
+        raise InputError(
+            f"{key}={monitor} is not logged{nearest(monitor, logged)}; there are {', '.join(logged)} "
+            "and val_recall/<class>"
+        )
 
 
 def _check_numbers(cfg: DictConfig) -> None:

@@ -17,8 +17,7 @@ from weldnet.data.manifest import SPLITS, add_groups, read_manifest, scan_folder
 from weldnet.data.splits import (
     check_classes,
     check_splits,
-    count_by_split,
-    split_by_group,
+    complete_splits,
     split_digest,
     validation_groups,
 )
@@ -145,26 +144,11 @@ class WeldDataModule(LightningDataModule):
                 "data.group_pattern"
             )
         table = add_groups(table, pattern=self.group_pattern, per_image=self.per_image)
-        ready_made = table["split"].null_count() < len(table)
         if self.unsplit == "test":
-            return table if ready_made else table.with_columns(split=pl.lit("test"))
-        if ready_made and "val" in table["split"]:
-            return table
-        if table["group"].null_count():
-            lacking = "val split" if ready_made else "splits"
-            raise InputError(
-                f"{self.root or self.manifest} has no {lacking}, and nothing says which images show the same weld; "
-                "split at random, photographs of one weld would stand in train and test, and the test would measure "
-                "memory. "
-                "Give one of: a group column in a manifest; data.group_pattern='REGEX', found in the file names; "
-                "data.groups=per_image, if every image shows another weld"
-            )
-        if not ready_made:
-            return split_by_group(table, self.shares, self.seed)
-        self.warnings.append("the source has no val split; it is taken from train, whole groups, by data.shares")
-        val = self.shares["val"] / (self.shares["train"] + self.shares["val"])
-        train = split_by_group(table.filter(split="train"), {"train": 1 - val, "val": val, "test": 0.0}, self.seed)
-        return pl.concat([train, table.filter(pl.col("split") != "train")])
+            return table.with_columns(pl.col("split").fill_null("test"))
+        table, warnings = complete_splits(table, self.shares, self.seed, self.root or self.manifest)
+        self.warnings += warnings
+        return table
 
     def _without_unreadable(self, table: pl.DataFrame, unreadable: Mapping[int, str]) -> pl.DataFrame:
         if not unreadable:
@@ -257,10 +241,6 @@ class WeldDataModule(LightningDataModule):
             return None
         counts = torch.bincount(self.dataset("train").labels, minlength=len(self.classes)).float()
         return counts.sum() / (len(self.classes) * counts.clamp(min=1))
-
-    def count_by_split(self) -> dict[str, dict[str, int]]:
-        """`{class: {"train": n, "val": n, "test": n}}`."""
-        return count_by_split(self.table)
 
     def splits(self) -> list[str]:
         """The splits that hold images."""

@@ -31,6 +31,24 @@ def read_manifest(file: str | Path) -> pl.DataFrame:
     file = Path(os.path.abspath(file))
     if not file.is_file():
         raise InputError(f"no manifest at {file} (data.manifest)")
+    table = _read_columns(file)
+    table = table.with_columns(pl.col("split").str.to_lowercase().replace(_SPLIT_NAMES)).with_row_index("row", offset=2)
+    table = table.filter(~pl.all_horizontal(pl.col(list(SCHEMA)).is_null()))
+    if table.is_empty():
+        raise InputError(f"{file} has no rows")
+    _refuse_rows(file, table, pl.any_horizontal(pl.col("path", "label").is_null()), "path or label is empty")
+    _refuse_rows(file, table, ~pl.col("split").is_in(SPLITS), f"split is none of {', '.join(SPLITS)}")
+    if 0 < table["split"].null_count() < len(table):
+        _refuse_rows(file, table, pl.col("split").is_null(), "split is empty, while other rows have one")
+    if 0 < table["group"].null_count() < len(table):
+        _refuse_rows(file, table, pl.col("group").is_null(), "group is empty, while other rows have one")
+    table = table.with_columns(path=_resolve_paths(file, table))
+    _refuse_rows(file, table, pl.col("path").is_duplicated(), "one file in more than one row; keep one of them")
+    return table.drop("row")
+
+
+def _read_columns(file: Path) -> pl.DataFrame:
+    """The columns of `SCHEMA` as text, trimmed, null where empty or lacking."""
     try:
         table = pl.read_csv(file, infer_schema=False, encoding="utf8")
     except (pl.exceptions.PolarsError, OSError) as error:
@@ -50,20 +68,7 @@ def read_manifest(file: str | Path) -> pl.DataFrame:
             "needed are path,label and, where known, group,split, separated by commas"
         )
     absent = [pl.lit(None, pl.String).alias(name) for name in ("group", "split") if name not in table.columns]
-    table = table.with_columns(absent).select(pl.col(list(SCHEMA)).str.strip_chars().replace("", None))
-    table = table.with_columns(pl.col("split").str.to_lowercase().replace(_SPLIT_NAMES)).with_row_index("row", offset=2)
-    table = table.filter(~pl.all_horizontal(pl.col(list(SCHEMA)).is_null()))
-    if table.is_empty():
-        raise InputError(f"{file} has no rows")
-    _refuse_rows(file, table, pl.any_horizontal(pl.col("path", "label").is_null()), "path or label is empty")
-    _refuse_rows(file, table, ~pl.col("split").is_in(SPLITS), f"split is none of {', '.join(SPLITS)}")
-    if 0 < table["split"].null_count() < len(table):
-        _refuse_rows(file, table, pl.col("split").is_null(), "split is empty, while other rows have one")
-    if 0 < table["group"].null_count() < len(table):
-        _refuse_rows(file, table, pl.col("group").is_null(), "group is empty, while other rows have one")
-    table = table.with_columns(path=_resolve_paths(file, table))
-    _refuse_rows(file, table, pl.col("path").is_duplicated(), "one file in more than one row; keep one of them")
-    return table.drop("row")
+    return table.with_columns(absent).select(pl.col(list(SCHEMA)).str.strip_chars().replace("", None))
 
 
 def _refuse_rows(file: Path, table: pl.DataFrame, fault: pl.Expr, what: str) -> None:

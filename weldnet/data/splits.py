@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -113,6 +114,40 @@ def _badness(counts: Counts, share: NDArray[np.float64], splits: NDArray[np.int6
     per_split = np.stack([counts[splits == split].sum(axis=0) for split in range(3)])
     missing = int((per_split[share > 0] == 0).sum())
     return missing, float(((per_split / np.maximum(counts.sum(axis=0), 1) - share[:, None]) ** 2).sum())
+
+
+def complete_splits(
+    table: pl.DataFrame, shares: Mapping[str, float], seed: int, source: str | Path | None = None
+) -> tuple[pl.DataFrame, list[str]]:
+    """Fills the splits that a source lacks: all of them, or val, which is then taken from train in whole groups.
+
+    Args:
+        table: table of samples, `split` null throughout or nowhere.
+        shares, seed: see `split_by_group`.
+        source: named in the message.
+
+    Returns:
+        The table with splits, and warnings, one sentence each.
+
+    Raises:
+        InputError: a split is lacking, and nothing says which images show the same weld.
+    """
+    ready_made = table["split"].null_count() < len(table)
+    if ready_made and "val" in table["split"]:
+        return table, []
+    if table["group"].null_count():
+        raise InputError(
+            f"{source} has no {'val split' if ready_made else 'splits'}, and nothing says which images show the same "
+            "weld; split at random, photographs of one weld would stand in train and test, and the test would measure "
+            "memory. Give one of: a group column in a manifest; data.group_pattern='REGEX', found in the file names; "
+            "data.groups=per_image, if every image shows another weld"
+        )
+    if not ready_made:
+        return split_by_group(table, shares, seed), []
+    val = shares["val"] / (shares["train"] + shares["val"])
+    train = split_by_group(table.filter(split="train"), {"train": 1 - val, "val": val, "test": 0.0}, seed)
+    warning = "the source has no val split; it is taken from train, whole groups, by data.shares"
+    return pl.concat([train, table.filter(pl.col("split") != "train")]), [warning]
 
 
 def check_splits(table: pl.DataFrame) -> list[str]:
