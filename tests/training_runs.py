@@ -4,11 +4,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lightning import Trainer
+from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 Batch = tuple[Tensor, Tensor]
+
+
+class Losses(Callback):
+    """Notes the loss of every step."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        self.losses.append(outputs["loss"].item())
 
 
 def make_trainer(folder: Path, **settings: Any) -> Trainer:

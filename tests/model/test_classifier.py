@@ -10,7 +10,7 @@ from lightning import Callback, LightningModule, Trainer
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, recall_score
 from torch import Tensor
 from torch.nn import functional
-from training_runs import Batch, load_batches, make_trainer, quiet
+from training_runs import Batch, Losses, load_batches, make_trainer, quiet
 
 from weldnet.errors import InputError
 from weldnet.model.classifier import WeldClassifier
@@ -33,16 +33,6 @@ def random_batch(*labels: int, seed: int = 0) -> Batch:
 
 BATCHES = [random_batch(0, 0, 0, 1, 3, 3), random_batch(3, 3, 3, 3, 0, 1, seed=1), random_batch(1, seed=2)]
 """The third class has no image."""
-
-
-class Losses(Callback):
-    def __init__(self) -> None:
-        self.losses: list[float] = []
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
-    ) -> None:
-        self.losses.append(outputs["loss"].item())
 
 
 @quiet

@@ -12,28 +12,17 @@ import pytest
 import torch
 import torchvision.models
 from drawing import SEAM, write_welds
-from lightning import Callback, LightningModule, Trainer
 from omegaconf import DictConfig
 from PIL import Image
 from torch import nn
 from torchvision.transforms import Compose, Normalize, Resize, ToTensor
-from training_runs import Batch, make_trainer, quiet
+from training_runs import Losses, make_trainer, quiet
 
 from weldnet.config.build import build_data, build_model, check_nodes
 from weldnet.config.schema import register_schemas
 from weldnet.data.datamodule import WeldDataModule
 
 STEPS = 20
-
-
-class Losses(Callback):
-    def __init__(self) -> None:
-        self.losses: list[float] = []
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
-    ) -> None:
-        self.losses.append(outputs["loss"].item())
 
 
 def files_in_order(data: WeldDataModule) -> Iterator[list[tuple[str, int]]]:

@@ -36,7 +36,6 @@ def run(cfg: DictConfig) -> None:
     from lightning import seed_everything
 
     from weldnet.config.build import build_data, build_model, build_trainer, check_nodes
-    from weldnet.evaluation.report import write_text
     from weldnet.hardware import use_available_cores
     from weldnet.training import describe, train
 
@@ -62,9 +61,7 @@ def run(cfg: DictConfig) -> None:
     text = OmegaConf.to_yaml(cfg, resolve=True)
 
     if is_leader():
-        make_folder(folder)
-        write_text(folder / "config.yaml", text)
-        data.save_split(folder / "split.csv")
+        _start_folder(folder, text, data)
     with keep_log(folder / "train.log"):
         for warning in data.warnings:
             log.warning(warning)
@@ -85,6 +82,14 @@ def _evaluate(cfg: DictConfig, folder: Path, data: "WeldDataModule", trainer: "T
     reports = evaluate_kept(data, folder, str(trainer.strategy.root_device), test=cfg.test)
     log_hyperparameters(trainer, _flatten(cfg), reports)
     _print_outcome(folder, reports)
+
+
+def _start_folder(folder: Path, config: str, data: "WeldDataModule") -> None:
+    from weldnet.evaluation.report import write_text
+
+    make_folder(folder)
+    write_text(folder / "config.yaml", config)
+    data.save_split(folder / "split.csv")
 
 
 def _announce(folder: Path, trainer: "Trainer") -> None:

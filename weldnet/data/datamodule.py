@@ -88,8 +88,6 @@ class WeldDataModule(LightningDataModule):
             check_choice("data.groups", groups, ("per_image",))
         if groups and group_pattern:
             raise InputError("data.groups=per_image and data.group_pattern exclude each other; give one of them")
-        if not 0 <= seed < 2**32:
-            raise InputError(f"seed={seed}: allowed are whole numbers from 0 to {2**32 - 1}")
         if batch_size < 1:
             raise InputError(f"data.batch_size={batch_size}: allowed are whole numbers from 1")
         self.source, self.root, self.manifest = source, root, manifest
