@@ -13,8 +13,8 @@ from drawing import SEAM, write_welds
 from training_runs import make_trainer, quiet
 
 from weldnet.checkpoint import RECORD, current_versions, file_digest, find_checkpoint, load_checkpoint
-from weldnet.data.cache import Geometry
 from weldnet.data.datamodule import WeldDataModule
+from weldnet.data.images import Geometry
 from weldnet.errors import InputError
 from weldnet.model.classifier import WeldClassifier
 from weldnet.model.network import WeldNet

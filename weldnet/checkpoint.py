@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from weldnet.data.cache import Geometry
+from weldnet.data.images import Geometry
 from weldnet.errors import InputError
 from weldnet.model.network import WeldNet
 

@@ -9,8 +9,8 @@ import pytest
 from drawing import draw_noise, save_image
 
 from weldnet.data import cache
-from weldnet.data.cache import Geometry, cache_folder, decode_images
-from weldnet.data.images import read_image
+from weldnet.data.cache import cache_folder, decode_images
+from weldnet.data.images import Geometry, read_image
 from weldnet.errors import InputError
 
 SMALL = Geometry(height=12, width=6)

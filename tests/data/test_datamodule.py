@@ -12,9 +12,8 @@ from torch import Tensor
 from torch.utils.data import DistributedSampler
 from training_runs import Batch, make_trainer, quiet
 
-from weldnet.data.cache import Geometry
 from weldnet.data.datamodule import WeldDataModule
-from weldnet.data.images import read_image
+from weldnet.data.images import Geometry, read_image
 from weldnet.data.manifest import scan_folder, write_manifest
 from weldnet.data.splits import count_by_split
 from weldnet.errors import InputError

@@ -58,7 +58,7 @@ def _build_data(cfg: DictConfig, checkpoint: "Checkpoint") -> "WeldDataModule":
     from weldnet.config.build import build_data
 
     typed = [override for override in HydraConfig.get().overrides.task if override.lstrip("+~").startswith("data")]
-    for key in ("data.image_size", "data.resize", "data.orient"):
+    for key in ("data.image_size", "data.resize", "data.orient", "data.window"):
         if any(override.lstrip("+").startswith(key) for override in typed):
             raise InputError(f"{key} is the checkpoint's; a test may not change it")
     others = any(override.startswith("data=") for override in typed)
@@ -68,7 +68,7 @@ def _build_data(cfg: DictConfig, checkpoint: "Checkpoint") -> "WeldDataModule":
     settings = apply_overrides(saved, cfg, typed).data
     geometry = checkpoint.geometry
     settings.image_size.height, settings.image_size.width = geometry.height, geometry.width
-    settings.resize, settings.orient = geometry.resize, geometry.orient
+    settings.resize, settings.orient, settings.window = geometry.resize, geometry.orient, geometry.window
     whole = others and settings.source != "synthetic"
     return build_data(settings, saved.seed, classes=checkpoint.record.classes, unsplit="test" if whole else "split")
 

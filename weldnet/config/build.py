@@ -27,8 +27,8 @@ def build_data(data: DictConfig, seed: int, **further: Any) -> "WeldDataModule":
     Raises:
         InputError: a setting is outside of what is allowed, or would be ignored.
     """
-    from weldnet.data.cache import Geometry
     from weldnet.data.datamodule import WeldDataModule
+    from weldnet.data.images import Geometry
 
     settings: dict[str, Any] = OmegaConf.to_container(data, resolve=True)  # type: ignore[assignment]
     for key, source in (("root", "folder"), ("manifest", "manifest")):
@@ -36,7 +36,8 @@ def build_data(data: DictConfig, seed: int, **further: Any) -> "WeldDataModule":
             raise InputError(
                 f"data.{key} is read by data={source} only, and data is {settings['source']}; add data={source}"
             )
-    geometry = Geometry(**settings.pop("image_size"), resize=settings.pop("resize"), orient=settings.pop("orient"))
+    names = ("resize", "orient", "window")
+    geometry = Geometry(**settings.pop("image_size"), **{name: settings.pop(name) for name in names})
     return WeldDataModule(**settings, geometry=geometry, seed=seed, **further)
 
 

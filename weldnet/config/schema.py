@@ -35,6 +35,7 @@ class DataConfig:
     image_size: ImageSizeConfig = field(default_factory=ImageSizeConfig)
     resize: str = "stretch"
     orient: str = "as_is"
+    window: Any = "full"
     batch_size: int = 32
     balance: str = "none"
     augmentation: str = "none"

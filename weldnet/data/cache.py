@@ -13,25 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from weldnet.data.images import DECODER_VERSION, ORIENTS, RESIZES, UnreadableImage, read_image
-from weldnet.errors import InputError, check_choice
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """How a file becomes the network's input: size in pixels, resize and orientation, as `read_image` takes them."""
-
-    height: int = 300
-    width: int = 30
-    resize: str = "stretch"
-    orient: str = "as_is"
-
-    def __post_init__(self) -> None:
-        for name, size in (("height", self.height), ("width", self.width)):
-            if not 1 <= size <= 4096:
-                raise InputError(f"data.image_size.{name}={size}: allowed are 1 to 4096 pixels")
-        check_choice("data.resize", self.resize, RESIZES)
-        check_choice("data.orient", self.orient, ORIENTS)
+from weldnet.data.images import DECODER_VERSION, Geometry, UnreadableImage, read_image
+from weldnet.errors import InputError
 
 
 def cache_folder(folder: str | Path | None = None) -> Path:

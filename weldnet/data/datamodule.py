@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
 from weldnet.data.augmentation import BatchAugmentation
-from weldnet.data.cache import Geometry, cache_folder, decode_images
+from weldnet.data.cache import cache_folder, decode_images
+from weldnet.data.images import Geometry
 from weldnet.data.loading import BalancedSampler, Batch, WeldImages, make_batches, make_generator
 from weldnet.data.manifest import SPLITS, add_groups, read_manifest, scan_folder, write_manifest
 from weldnet.data.splits import (

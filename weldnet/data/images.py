@@ -1,12 +1,15 @@
 """The only decoder: a file becomes an array here and nowhere else."""
 
+import math
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from weldnet.errors import InputError
+from weldnet.errors import InputError, check_choice
 
 DECODER_VERSION = 1
 """Part of every cache key: raise it when the same file would decode to other pixels."""
@@ -15,8 +18,50 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 RESIZES = ("stretch", "letterbox")
 ORIENTS = ("as_is", "long_side_vertical")
 
+WINDOWS = ("full", "percentile")
+
+Window = str | tuple[float, float]
+
 _FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP")
 _EIGHT_BIT = {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"}
+
+
+def check_window(window: Any) -> Window:
+    """A window as `read_image` takes it, from what a person or a file gave.
+
+    Raises:
+        InputError: it is none of `full`, `percentile` or two numbers, the first below the second.
+    """
+    if window in WINDOWS:
+        return str(window)
+    try:
+        low, high = (float(value) for value in window)
+    except (TypeError, ValueError):
+        low, high = 0.0, 0.0
+    if isinstance(window, str) or not (low < high and math.isfinite(high - low)):
+        raise InputError(
+            f"data.window={window}: allowed are {', '.join(WINDOWS)} and [low,high] in stored values, low below high"
+        )
+    return low, high
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a file becomes the network's input, as `read_image` takes it: size in pixels, resize, orientation, window."""
+
+    height: int = 300
+    width: int = 30
+    resize: str = "stretch"
+    orient: str = "as_is"
+    window: Window = "full"
+
+    def __post_init__(self) -> None:
+        for name, size in (("height", self.height), ("width", self.width)):
+            if not 1 <= size <= 4096:
+                raise InputError(f"data.image_size.{name}={size}: allowed are 1 to 4096 pixels")
+        check_choice("data.resize", self.resize, RESIZES)
+        check_choice("data.orient", self.orient, ORIENTS)
+        object.__setattr__(self, "window", check_window(self.window))
 
 
 class UnreadableImage(InputError):
@@ -24,7 +69,13 @@ class UnreadableImage(InputError):
 
 
 def read_image(
-    path: str | Path, *, height: int, width: int, resize: str = "stretch", orient: str = "as_is"
+    path: str | Path,
+    *,
+    height: int,
+    width: int,
+    resize: str = "stretch",
+    orient: str = "as_is",
+    window: Window = "full",
 ) -> NDArray[np.uint8]:
     """Decodes one file to the network's geometry.
 
