@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision.transforms import Resize
 
-from weldnet.data.images import ENDINGS, UnreadableImage, read_image
+from weldnet.data.images import ENDINGS, UnreadableImage, Window, read_image
+from weldnet.errors import InputError
 
 MODES = {
     "jpg": ["L", "RGB", "CMYK", "YCbCr"],
@@ -137,22 +139,46 @@ def test_long_side_becomes_vertical(tmp_path: Path) -> None:
             assert (turned == read_image(standing, height=30, width=8, resize=resize)).all()
 
 
-@pytest.mark.parametrize(
-    ("name", "dtype"), [("a.png", np.uint16), ("a.tif", np.uint16), ("a.tif", np.int32), ("a.tif", np.float32)]
-)
-def test_more_than_eight_bits_are_refused(tmp_path: Path, name: str, dtype: type[np.generic]) -> None:
-    Image.fromarray(np.arange(64).reshape(8, 8).astype(dtype)).save(tmp_path / name)
-    with pytest.raises(UnreadableImage, match="8 bits a channel are needed"):
-        read_image(tmp_path / name, height=8, width=8)
+@pytest.mark.parametrize("window", ["full", "percentile", (1000.0, 5095.0)])
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_radiograph_of_16_bits_is_never_white(tmp_path: Path, name: str, window: Window) -> None:
+    """Each stored value is over 255; a plain conversion to 8 bits would clip them all."""
+    stored = (1000 + 4095 * np.linspace(0, 1, 300 * 30)).astype(np.uint16).reshape(300, 30)
+    Image.fromarray(stored).save(tmp_path / name)
+    pixels = read_image(tmp_path / name, height=300, width=30, window=window)
+    own = np.percentile(stored, (0.5, 99.5))
+    low, high = window if isinstance(window, tuple) else (0, 65535) if window == "full" else (own[0], own[1])
+    expected = np.clip((stored.astype(float) - low) / (high - low) * 255, 0, 255)
+    assert np.abs(pixels - expected).max() <= 0.6
+    assert pixels.mean() < 200
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_32_bits_need_a_window(tmp_path: Path, dtype: type[np.generic]) -> None:
+    stored = np.arange(64).reshape(8, 8) * 1000
+    Image.fromarray(stored.astype(dtype)).save(tmp_path / "a.tif")
+    with pytest.raises(UnreadableImage, match=r"type data.window=\[low,high\] in stored values, or data.window=perc"):
+        read_image(tmp_path / "a.tif", height=8, width=8)
+    pixels = read_image(tmp_path / "a.tif", height=8, width=8, window=(0, 63000))
+    assert (pixels == np.rint(stored / 63000 * 255)).all()
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_window_of_8_bits(tmp_path: Path, mode: str) -> None:
+    image = Image.fromarray(draw_noise(24, 10)).convert(mode)
+    image.save(tmp_path / "a.png")
+    stored = np.atleast_3d(np.asarray(image)).astype(float).transpose(2, 0, 1)
+    expected = np.rint(np.clip((stored - 50) / 150 * 255, 0, 255))
+    assert (read_image(tmp_path / "a.png", height=24, width=10, window=(50, 200)) == expected).all()
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
         (b"", "the file is empty"),
-        (b"seam,label\n1,crack\n", "not a JPEG, PNG, BMP, TIFF or WebP image"),
+        (b"seam,label\n1,crack\n", "not a JPEG, PNG, BMP, TIFF, WebP or DICOM image"),
         (b"\xff\xd8\xff\xe0" + bytes(range(256)), "."),
-        (b"GIF89a" + bytes(50), "not a JPEG, PNG, BMP, TIFF or WebP image"),
+        (b"GIF89a" + bytes(50), "not a JPEG, PNG, BMP, TIFF, WebP or DICOM image"),
         (None, "no such file"),
     ],
 )
@@ -166,11 +192,17 @@ def test_no_image_is_refused(tmp_path: Path, content: bytes | None, reason: str)
 
 
 def test_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnreadableImage):
+    with pytest.raises(UnreadableImage, match="a folder"):
         read_image(tmp_path, height=8, width=8)
 
 
-@pytest.mark.filterwarnings("ignore:Truncated File Read", "ignore:.*Metadata Warning", "ignore:.*[Cc]orrupt EXIF")
+@pytest.mark.parametrize("geometry", [{"resize": "crop"}, {"orient": "up"}, {"window": (2, 1)}, {"height": 0}])
+def test_geometry_is_checked(tmp_path: Path, geometry: dict[str, Any]) -> None:
+    file = save_image(tmp_path / "a.png", draw_noise(4, 4))
+    with pytest.raises(InputError, match=f"data.*{next(iter(geometry))}"):
+        read_image(file, **{"height": 8, "width": 8, **geometry})
+
+
 @pytest.mark.parametrize("ending", ["jpg", "png", "bmp", "tif", "webp"])
 def test_truncated_file_is_refused_wherever_it_ends(tmp_path: Path, ending: str) -> None:
     whole = save_image(tmp_path / f"whole.{ending}", draw_noise(40, 30)).read_bytes()

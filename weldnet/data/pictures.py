@@ -1,0 +1,162 @@
+"""What a decoded file holds, and the window that brings its stored values to the screen."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from weldnet.errors import InputError
+
+WINDOWS = ("full", "percentile")
+
+Window = str | tuple[float, float]
+
+Size = tuple[int, int]
+"""Width and height in pixels, as Pillow has them."""
+
+_PERCENTILES = (0.5, 99.5)
+_BLOCK = 2**18
+
+
+class UnreadableImage(InputError):
+    """A file that is not an image this decoder reads; the message says why, without the path."""
+
+
+def check_window(window: Any) -> Window:
+    """A window as `read_image` takes it, from what a person or a file gave.
+
+    Raises:
+        InputError: it is none of `full`, `percentile` or two numbers, the first below the second.
+    """
+    if window in WINDOWS:
+        return str(window)
+    try:
+        low, high = (float(value) for value in window)
+    except (TypeError, ValueError):
+        low, high = 0.0, 0.0
+    if isinstance(window, str) or not (low < high and math.isfinite(high - low)):
+        raise InputError(
+            f"data.window={window}: allowed are {', '.join(WINDOWS)} and [low,high] in stored values, low below high"
+        )
+    return low, high
+
+
+def check_pixels(size: Size) -> None:
+    """Raises:
+    UnreadableImage: the width and height that a header claims give no pixels, or more than Pillow's limit.
+    """
+    width, height = size
+    limit = Image.MAX_IMAGE_PIXELS or math.inf
+    if width < 1 or height < 1 or width * height > limit:
+        raise UnreadableImage(f"{width} x {height} pixels; allowed are 1 to {limit:,} in all")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Pixels with the values that the window is given in.
+
+    Attributes:
+        values: (H, W) or (H, W, 3), whole numbers or floats.
+        full: smallest and largest value that the stored type can take; None where that says nothing of the picture.
+        inverted: low values are bright.
+    """
+
+    values: NDArray[Any]
+    full: tuple[float, float] | None
+    inverted: bool = False
+
+    @cached_property
+    def extremes(self) -> tuple[float, float]:
+        """Smallest and largest finite value.
+
+        Raises:
+            UnreadableImage: no value is finite.
+        """
+        finite = self._finite()
+        if not finite.size:
+            raise UnreadableImage("no pixel has a finite value")
+        return float(finite.min()), float(finite.max())
+
+    def show(self, window: Window) -> NDArray[np.uint8]:
+        """Maps the window to 0..255: linear, clipped, rounded; a value that is not a number is black, or white if
+        inverted.
+
+        Returns:
+            uint8 array of the shape of `values`; 0 throughout (255 if inverted) where the window has no width.
+
+        Raises:
+            UnreadableImage: the window is `full`, and the stored type has no range that is worth showing.
+        """
+        low, high = self._limits(window)
+        shown = np.empty(self.values.shape, np.uint8)
+        # Some rows at a time: whole, a radiograph in float64 is a gigabyte, and slower.
+        step = max(1, _BLOCK // self.values[0].size)
+        for row in range(0, len(shown), step):
+            # 32 bits do not fit in a smaller float.
+            scaled: NDArray[np.float64] = np.clip(self.values[row : row + step], low, high, dtype=np.float64)
+            scaled -= low
+            # Divided before it is multiplied: 255 / (high - low) can be infinite.
+            scaled /= high - low if low < high else 1
+            scaled *= 255
+            if self.values.dtype.kind == "f":
+                np.nan_to_num(scaled, copy=False, nan=0.0)
+            np.rint(scaled, out=shown[row : row + step], casting="unsafe")
+        return ~shown if self.inverted else shown
+
+    def _limits(self, window: Window) -> tuple[float, float]:
+        if isinstance(window, tuple):
+            return window
+        if window == "full":
+            if self.full is None:
+                raise UnreadableImage(
+                    "32-bit values have no range to show in full: type data.window=[low,high] in stored values, or "
+                    "data.window=percentile"
+                )
+            return self.full
+        low, high = self.extremes
+        if low < high:
+            inner = np.percentile(self._finite(), _PERCENTILES, method="inverted_cdf")
+            # A picture that is nearly all of one value keeps the rest in sight.
+            if inner[0] < inner[1]:
+                return float(inner[0]), float(inner[1])
+        return low, high
+
+    def _finite(self) -> NDArray[Any]:
+        return self.values[np.isfinite(self.values)] if self.values.dtype.kind == "f" else self.values
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The first page of a file, ready to look at, and what the file says of itself.
+
+    Attributes:
+        image: 8 bits, mode "L" or "RGB": windowed, EXIF orientation applied, transparent pixels over black.
+        format: "JPEG", "PNG", "BMP", "TIFF", "WEBP" or "DICOM", as the content says.
+        mode: pixel mode as stored: Pillow's name ("I;16", "RGB", "L") or DICOM's photometric interpretation.
+        bits: bits a channel as stored; for DICOM, Bits Stored.
+        size: width and height in pixels as stored, before the EXIF turn.
+        pages: pages or frames in the file, counted up to 10,000; the first one is used.
+        stored: the decoded pixels before the window; None where `image` has the same values.
+    """
+
+    image: Image.Image
+    format: str
+    mode: str
+    bits: int
+    size: Size
+    pages: int
+    stored: Stored | None = None
+
+    @cached_property
+    def extremes(self) -> tuple[float, float]:
+        """Smallest and largest value of the decoded picture before the window.
+
+        DICOM: after the modality LUT. Colour of 16 bits a channel: of its high bytes. Palettes and the like: of the
+        8-bit picture that they stand for.
+        """
+        stored = self.stored or Stored(np.asarray(self.image), (0, 255))
+        return stored.extremes
