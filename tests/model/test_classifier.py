@@ -88,6 +88,40 @@ def test_class_weights_and_label_smoothing_reach_the_loss() -> None:
     assert torch.equal(model.criterion(model(images), labels), expected)
 
 
+def train_loss(model: WeldClassifier, monkeypatch: pytest.MonkeyPatch, *batch: Tensor) -> Tensor:
+    monkeypatch.setattr(model, "log", lambda *args, **settings: None)
+    images, labels = batch
+    with torch.no_grad():
+        return model.training_step((images, labels), 0)["loss"]
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_soft_labels_of_one_class_are_that_class(monkeypatch: pytest.MonkeyPatch, smoothing: float, bf16: bool) -> None:
+    model = make_classifier(label_smoothing=smoothing).eval()
+    images, labels = BATCHES[0]
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        plain = train_loss(model, monkeypatch, images, labels)
+        soft = train_loss(model, monkeypatch, images, functional.one_hot(labels, len(CLASSES)).float())
+    assert plain.dtype == soft.dtype == torch.float32
+    assert torch.allclose(plain, soft, rtol=1e-5)
+
+
+def test_soft_labels_mix_the_loss_and_count_as_their_largest_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss is a mean over images then: of soft labels torch takes no mean by the class weights."""
+    weights = torch.tensor([1.0, 4.0, 0.5, 2.0])
+    model = make_classifier(class_weights=weights).eval()
+    images, _ = BATCHES[0]
+    first, second, share = torch.tensor([0, 1, 2, 3, 0, 1]), torch.tensor([1, 1, 3, 0, 2, 0]), 0.7
+    soft = torch.lerp(functional.one_hot(second, 4).float(), functional.one_hot(first, 4).float(), share)
+    loss = train_loss(model, monkeypatch, images, soft)
+    logits = model(images).detach()
+    parts = [functional.cross_entropy(logits, labels, weights, reduction="none") for labels in (first, second)]
+    assert torch.allclose(loss, (share * parts[0] + (1 - share) * parts[1]).mean())
+    confusion = model._metrics("train").compute()["confusion"]
+    assert torch.equal(confusion.sum(1), torch.bincount(first, minlength=4))
+
+
 class Unfreezing(Callback):
     """Notes in which epochs the first convolution changes, and its batch norm."""
 

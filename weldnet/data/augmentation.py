@@ -1,5 +1,6 @@
 """Random changes to a training batch, on the device that the batch is on."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -18,9 +19,10 @@ class Strengths:
         rotate_deg, shift, scale: the largest turn in degrees, shift as a share of the side, change of size. Small,
             so that the weld is never cropped away; what comes in at the border is mirrored.
         brightness, contrast, colour: the largest relative change, of all, about the mean, and of each channel alone.
+        reflection: probability of one or two lamps that shine back from the metal.
         grey: probability of losing the colour.
         blur: probability of a 3 x 3 binomial blur.
-        noise: the largest standard deviation of sensor noise, in grey levels of 255.
+        noise: the largest standard deviation of sensor noise, in grey levels of 255, the same in all channels.
     """
 
     flip: float = 0.0
@@ -30,6 +32,7 @@ class Strengths:
     brightness: float = 0.0
     contrast: float = 0.0
     colour: float = 0.0
+    reflection: float = 0.0
     grey: float = 0.0
     blur: float = 0.0
     noise: float = 0.0
@@ -46,6 +49,7 @@ PRESETS = {
         brightness=0.25,
         contrast=0.25,
         colour=0.08,
+        reflection=0.15,
         grey=0.1,
         blur=0.1,
         noise=6.0,
@@ -81,26 +85,25 @@ class BatchAugmentation(nn.Module):
             return images
         images = self._move(images.float(), generator)
         images = self._light(images, generator)
+        images = self._reflect(images, generator)
         images = self._degrade(images, generator)
         return images.clamp_(0, 255)
 
     def _move(self, images: Tensor, generator: torch.Generator) -> Tensor:
         s, n = self.strengths, len(images)
-
-        def spread(limit: float) -> Tensor:
-            return (torch.rand(n, generator=generator, device=images.device) * 2 - 1) * limit
-
-        flips = 1 - 2 * (torch.rand(n, 2, generator=generator, device=images.device) < s.flip).float()
+        flips = 1 - 2 * (_uniform(generator, 0, 1, n, 2) < s.flip).float()
         if not (s.rotate_deg or s.shift or s.scale):
             images = torch.where(flips[:, 0].view(-1, 1, 1, 1) < 0, images.flip(3), images)
             return torch.where(flips[:, 1].view(-1, 1, 1, 1) < 0, images.flip(2), images)
-        angle, size = torch.deg2rad(spread(s.rotate_deg)), 1 + spread(s.scale)
+        angle = torch.deg2rad(_uniform(generator, -s.rotate_deg, s.rotate_deg, n))
+        size = _uniform(generator, 1 - s.scale, 1 + s.scale, n)
+        shift = _uniform(generator, -2 * s.shift, 2 * s.shift, 2, n)
         # affine_grid works in units of half a side: a rotation in pixels needs the aspect taken out and put back.
         aspect = images.shape[2] / images.shape[3]
         cos, sin = torch.cos(angle) * size, torch.sin(angle) * size
         rows = [
-            torch.stack([cos * flips[:, 0], -sin * aspect, 2 * spread(s.shift)], 1),
-            torch.stack([sin / aspect, cos * flips[:, 1], 2 * spread(s.shift)], 1),
+            torch.stack([cos * flips[:, 0], -sin * aspect, shift[0]], 1),
+            torch.stack([sin / aspect, cos * flips[:, 1], shift[1]], 1),
         ]
         grid = functional.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
         return functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
@@ -109,25 +112,56 @@ class BatchAugmentation(nn.Module):
         s, n = self.strengths, len(images)
 
         def factor(limit: float, channels: int = 1) -> Tensor:
-            spread = torch.rand(n, channels, 1, 1, generator=generator, device=images.device) * 2 - 1
-            return 1 + spread * limit
+            return _uniform(generator, 1 - limit, 1 + limit, n, channels, 1, 1)
 
         mean = images.mean(dim=(1, 2, 3), keepdim=True)
         gain, contrast = factor(s.brightness) * factor(s.colour, 3), factor(s.contrast)
-        images = (images - mean) * (contrast * gain) + mean * gain
-        grey = torch.rand(n, 1, 1, 1, generator=generator, device=images.device) < s.grey
-        return torch.where(grey, images.mean(dim=1, keepdim=True), images)
+        # ((images - mean) * contrast + mean) * gain; memory is the cost here, so there are no copies on the way.
+        return images.mul_(contrast * gain).add_(mean * (1 - contrast) * gain)
+
+    def _reflect(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Adds lamps' light to some of the images, in place: one or two bright spots with soft halos in each."""
+        height, width = images.shape[2:]
+        rows = _draw_rows(generator, self.strengths.reflection, len(images))
+        spots = (len(rows), 2, 1, 1, 1)
+        # In shares of the sides, so that a spot is drawn out as the picture was when it was stretched to a strip.
+        y = torch.linspace(0, 1, height, device=images.device).view(-1, 1) - _uniform(generator, 0, 1, *spots)
+        x = torch.linspace(0, 1, width, device=images.device) - _uniform(generator, 0, 1, *spots)
+        angle = _uniform(generator, 0, math.pi, *spots)
+        minor = _uniform(generator, 0.04, 0.12, *spots)
+        major = minor * _uniform(generator, 1.5, 4, *spots)
+        along, across = x * angle.cos() + y * angle.sin(), y * angle.cos() - x * angle.sin()
+        peak = _uniform(generator, 0.7, 2.5, *spots)
+        peak[:, 1] *= _uniform(generator, 0, 1, len(rows), 1, 1, 1) < 0.5
+        tint = _uniform(generator, 0.9, 1, len(rows), 2, 3, 1, 1)
+        light = (tint * (peak / (1 + (along / major) ** 2 + (across / minor) ** 2) ** 2)).sum(1)
+        lit = images[rows].clamp_(0, 255)
+        # What is bright shines back, so ripples keep their shape and a pore stays dark.
+        light = (light * lit.mean(1, keepdim=True) / 128).clamp_(max=1)
+        images[rows] = lit + light * (255 - lit)
+        return images
 
     def _degrade(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Makes some of the images grey, blurs some and adds noise to all, in place."""
         s, n = self.strengths, len(images)
-        blurred = torch.rand(n, generator=generator, device=images.device) < s.blur
-        if bool(blurred.any()):
-            line = torch.tensor([0.25, 0.5, 0.25], device=images.device)
-            kernel = torch.outer(line, line).expand(3, 1, 3, 3)
-            padded = functional.pad(images[blurred], (1, 1, 1, 1), mode="replicate")
-            images = images.index_put((blurred,), functional.conv2d(padded, kernel, groups=3))
+        rows = _draw_rows(generator, s.grey, n)
+        images[rows] = images[rows].mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
+        rows = _draw_rows(generator, s.blur, n)
+        line = torch.tensor([0.25, 0.5, 0.25], device=images.device)
+        padded = functional.pad(images[rows], (1, 1, 1, 1), mode="replicate")
+        images[rows] = functional.conv2d(padded, torch.outer(line, line).expand(3, 1, 3, 3), groups=3)
         if s.noise:
-            sigma = torch.rand(n, 1, 1, 1, generator=generator, device=images.device) * s.noise
-            noise = torch.randn(images.shape, generator=generator, device=images.device)
-            images = images + sigma * noise
+            # One draw for the three channels: grey pictures stay grey, and the draw is what augmentation costs most.
+            noise = torch.randn(n, 1, *images.shape[2:], generator=generator, device=images.device)
+            images.addcmul_(_uniform(generator, 0, s.noise, n, 1, 1, 1), noise)
         return images
+
+
+def _uniform(generator: torch.Generator, low: float, high: float, *size: int) -> Tensor:
+    """float32 of a size, from `low` to `high`, on the generator's device."""
+    return torch.rand(size, generator=generator, device=generator.device) * (high - low) + low
+
+
+def _draw_rows(generator: torch.Generator, probability: float, num_rows: int) -> Tensor:
+    """int64 rows, each drawn with a probability: what few pictures need is computed for those alone."""
+    return (_uniform(generator, 0, 1, num_rows) < probability).nonzero().flatten()

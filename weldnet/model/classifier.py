@@ -85,11 +85,14 @@ class WeldClassifier(LightningModule):
         logits = self(images)
         # Smoothing and class weights are for learning; what is compared and reported is the plain cross entropy.
         loss: Tensor = self.criterion(logits, labels) if stage == "train" else functional.cross_entropy(logits, labels)
-        self._metrics(stage).update(logits.detach(), labels)
+        # Soft labels, as mixup and CutMix make them, count as the class of the largest share.
+        classes = labels.argmax(1) if labels.is_floating_point() else labels
+        self._metrics(stage).update(logits.detach(), classes)
         self.log(f"{stage}/loss", loss, on_step=stage == "train", on_epoch=True, batch_size=len(labels), sync_dist=True)
         return {"loss": loss, "logits": logits.detach().float()}
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """The labels are int64 (B,) or float (B, C), the share of each class."""
         return self._step("train", batch)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:

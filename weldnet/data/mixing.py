@@ -1,0 +1,107 @@
+"""Mixup and CutMix: each image of a training batch mixed with another, and their labels with them."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from weldnet.errors import InputError
+
+LARGEST_ALPHA = 10.0
+"""Past this every sample is about half and half."""
+
+
+class Mixing(nn.Module):
+    """Mixes a batch with a permutation of itself; the same generator state gives the same result.
+
+    Each image keeps a share of its own, drawn from Beta(alpha, alpha), and takes the rest from its partner: by mixup
+    as a weighted mean of the two, by CutMix as a box cut out of the partner at the same place. With both on, each
+    image takes one of the two, half and half.
+
+    Args:
+        num_classes: C.
+        mixup: alpha of mixup, from 0 (off) to 10; 0.2 is usual.
+        cutmix: alpha of CutMix, from 0 (off) to 10; 1 is usual.
+
+    Raises:
+        InputError: an alpha outside of what is allowed.
+
+    References:
+        Zhang et al., mixup: Beyond Empirical Risk Minimization, ICLR 2018, arXiv:1710.09412.
+        Yun et al., CutMix: Regularization Strategy to Train Strong Classifiers, ICCV 2019, arXiv:1905.04899.
+    """
+
+    def __init__(self, num_classes: int, mixup: float = 0.0, cutmix: float = 0.0) -> None:
+        super().__init__()
+        for name, value in (("mixup", mixup), ("cutmix", cutmix)):
+            if not 0 <= value <= LARGEST_ALPHA:
+                raise InputError(f"data.{name}={value}: allowed are 0 to {LARGEST_ALPHA:g}")
+        self.num_classes, self.mixup, self.cutmix = num_classes, mixup, cutmix
+        self.active = mixup > 0 or cutmix > 0
+
+    def forward(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Args:
+            images: uint8 or float32 (B, 3, H, W).
+            labels: int64 (B,).
+            generator: on the images' device.
+
+        Returns:
+            Images, float32 (B, 3, H, W), and labels, float32 (B, C): the share of each class, of sum 1.
+        """
+        images, targets = images.float(), functional.one_hot(labels, self.num_classes).float()
+        if not self.active:
+            return images, targets
+        n, height, width = len(images), images.shape[2], images.shape[3]
+        partners = torch.randperm(n, generator=generator, device=images.device)
+        # The share of CutMix among the samples: 0, 1 or, with both on, a half.
+        cuts = torch.rand(n, generator=generator, device=images.device) < (self.cutmix > 0) / (1 + (self.mixup > 0))
+        own = draw_symmetric_beta(torch.where(cuts, self.cutmix, self.mixup), generator)
+        kept = (~draw_boxes(1 - own, height, width, generator)).float()
+        # The border may clip a box: its label goes by the pixels that are left.
+        own = torch.where(cuts, kept.mean((1, 2)), own)
+        weights = torch.where(cuts.view(-1, 1, 1), kept, own.view(-1, 1, 1)).unsqueeze(1)
+        return torch.lerp(images[partners], images, weights), torch.lerp(targets[partners], targets, own.view(-1, 1))
+
+
+def draw_symmetric_beta(alpha: Tensor, generator: torch.Generator) -> Tensor:
+    """One draw from Beta(alpha, alpha) for each alpha; `torch.distributions` takes no generator.
+
+    With U and V uniform, c = cos(2 pi V) and q = (U^(-1/alpha) - 1) c^2, it is (1 + sign(c) / sqrt(1 + 1/q)) / 2.
+
+    Args:
+        alpha: float32 (N,), above 0.
+        generator: on the same device.
+
+    Returns:
+        float32 (N,), from 0 to 1.
+
+    References:
+        Devroye, Random variate generation in one line of code, Winter Simulation Conference 1996; after Bailey, Polar
+        generation of random variates with the t-distribution, Mathematics of Computation 62, 1994.
+    """
+    u, v = torch.rand(2, len(alpha), generator=generator, device=alpha.device)
+    cosine = torch.cos(2 * math.pi * v)
+    q = torch.expm1(-u.log() / alpha) * cosine**2
+    return (1 + cosine.sign() / (1 + 1 / q).sqrt()) / 2
+
+
+def draw_boxes(areas: Tensor, height: int, width: int, generator: torch.Generator) -> Tensor:
+    """Boxes of the picture's aspect about a random pixel, clipped at the border.
+
+    Args:
+        areas: float32 (N,), the share of the picture before clipping, from 0 to 1.
+        height, width: of the picture, in pixels.
+        generator: on the same device.
+
+    Returns:
+        bool (N, H, W), true inside; at least one pixel where the area is above 0, none where it is 0.
+    """
+
+    def inside(side: int) -> Tensor:
+        length = (side * areas.sqrt()).ceil()
+        first = torch.randint(side, areas.shape, generator=generator, device=areas.device) - (length / 2).floor()
+        position = torch.arange(side, device=areas.device) - first.unsqueeze(1)
+        return (position >= 0) & (position < length.unsqueeze(1))
+
+    return inside(height).unsqueeze(2) & inside(width).unsqueeze(1)
