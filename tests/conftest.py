@@ -8,7 +8,9 @@ import torch
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cores() -> None:
-    """Each of pytest-xdist's workers keeps to its share of the cores."""
+    """Each of pytest-xdist's workers keeps to its share of the cores, or to what OMP_NUM_THREADS says."""
+    if "OMP_NUM_THREADS" in os.environ:
+        return
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // workers))
 

@@ -46,7 +46,9 @@ def write_welds(
     for number, label in enumerate(classes):
         for seam in seams:
             for shot in range(shots):
-                pixels = draw_blobs(*size, seed=1000 * number + 10 * seam + shot) // 2 + number * 127 // len(classes)
+                pixels = draw_blobs(*size, seed=100_000 * number + 100 * seam + shot) // 2 + number * 127 // len(
+                    classes
+                )
                 save_image(root / label / f"seam{seam}_{shot}.{ending}", pixels.astype(np.uint8))
     return root
 

@@ -15,6 +15,7 @@ from training_runs import make_trainer, quiet
 from weldnet.checkpoint import RECORD, current_versions, file_digest, find_checkpoint, load_checkpoint
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.images import Geometry
+from weldnet.data.leaks import fingerprints
 from weldnet.errors import InputError
 from weldnet.model.classifier import WeldClassifier
 from weldnet.model.network import WeldNet
@@ -92,10 +93,10 @@ def change_record(**fields: Any) -> Change:
         (lambda content: {k: v for k, v in content.items() if k != "state_dict"}, "not weldnet's"),
         (lambda content: content["state_dict"], "not weldnet's"),
         (lambda content: [1, 2], "not weldnet's"),
-        (lambda content: content | {RECORD: {}}, "has checkpoint format None; this weldnet reads 1"),
-        (change_record(format=2), "has checkpoint format 2"),
+        (lambda content: content | {RECORD: {}}, "has checkpoint format None; this weldnet reads 2"),
+        (change_record(format=1), "has checkpoint format 1"),
         (change_record(colour="red"), "record is damaged.*colour"),
-        (lambda content: content | {RECORD: {"format": 1}}, "record is damaged.*missing"),
+        (lambda content: content | {RECORD: {"format": 2}}, "record is damaged.*missing"),
         (change_record(geometry={"height": 0}), "record is damaged"),
         (change_record(geometry={"height": 10, "depth": 3}), "record is damaged"),
         (change_record(geometry={"height": "10"}), "record is damaged"),
@@ -103,6 +104,9 @@ def change_record(**fields: Any) -> Change:
         (change_record(classes=7), "record is damaged"),
         (change_record(classes=["crack", 3]), "record is damaged"),
         (change_record(config=None), "record is damaged"),
+        (change_record(leaks=["a", 5]), "record is damaged"),
+        (change_record(fingerprints=[1, 2]), "record is damaged"),
+        (change_record(fingerprints=torch.zeros(3)), "record is damaged"),
         (change_record(classes=["crack", "pore", "undercut"]), "weights do not fit its resnet18"),
         (change_record(backbone="resnet50"), "weights do not fit its resnet50"),
         (change_record(backbone="vgg"), "backbone"),
@@ -231,5 +235,5 @@ def test_no_run_at_all(tmp_path: Path, name: str) -> None:
 def test_record_is_plain(data: WeldDataModule) -> None:
     record = describe(data, WeldClassifier(WeldNet("resnet18", 2), data.classes), CONFIG)
     plain = asdict(record)
-    assert plain == asdict(record)
     assert type(pickle.loads(pickle.dumps(plain))) is dict
+    assert record.fingerprints.tolist() == sorted(fingerprints(data.samples("train")["digest"]).tolist())

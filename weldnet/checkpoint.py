@@ -16,9 +16,9 @@ from weldnet.errors import InputError
 from weldnet.model.network import WeldNet
 
 RECORD = "weldnet"
-"""The key of a Lightning checkpoint under which ours stands; plain types only, so that weights_only loads it."""
+"""The key of a Lightning checkpoint under which ours stands; plain types and tensors, so that weights_only loads it."""
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,8 @@ class Record:
         backbone, channels_last: the network.
         geometry: how files become its input.
         split_digest, validation_groups: of the data it was trained on.
+        fingerprints: int64 (N,), sorted: the content of each training image, see `weldnet.data.leaks.fingerprints`.
+        leaks: those that were allowed in its data, one sentence each.
         config: the whole resolved config, as YAML.
         temperature: divides the logits; 1 until calibrated.
         versions: of the packages that made it.
@@ -42,6 +44,8 @@ class Record:
     geometry: dict[str, Any]
     split_digest: str
     validation_groups: str
+    fingerprints: Tensor
+    leaks: list[str]
     config: str
     temperature: float
     versions: dict[str, str]
@@ -134,9 +138,11 @@ def _read_record(path: Path, fields: dict[str, Any]) -> Record:
     try:
         record = Record(**fields)
         Geometry(**record.geometry)
-        if not all(isinstance(name, str) for name in record.classes) or not isinstance(record.config, str):
-            raise TypeError("classes and config are text")
-    except (TypeError, InputError) as error:
+        if not all(isinstance(name, str) for name in [*record.classes, *record.leaks, record.config]):
+            raise TypeError("classes, leaks and config are text")
+        if record.fingerprints.dtype != torch.int64:
+            raise TypeError("fingerprints are whole numbers")
+    except (TypeError, AttributeError, InputError) as error:
         raise InputError(f"{path}: its record is damaged: {error}") from error
     return record
 

@@ -50,9 +50,9 @@ class Dashboard(Callback):
         dataset = data.dataset("train")
         chosen = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(data.seed))[: self.num_augmented]
         batch = dataset.__getitems__(chosen.tolist())
-        images, labels = data.augmented(batch, 0, 0, 0)
+        images, _ = data.augmented(batch, 0, 0, 0)
         shown = np.concatenate([batch[0].numpy(), images.round().to(torch.uint8).numpy()])
-        names = [model.classes[label] for label in labels]
+        names = [model.classes[label] for label in batch[1]]
         captions = names + [f"{name}\naugmented" for name in names]
         order = [
             i + half * len(names)
@@ -125,6 +125,7 @@ def _parts(trainer: Trainer, pl_module: LightningModule) -> tuple[WeldDataModule
 
 
 def _class_table(data: WeldDataModule) -> str:
-    lines = ["| class | train | val | test |", "|---|---:|---:|---:|"]
+    leaks = [f"**LEAK: {leak}**\n" for leak in data.leaks]
+    lines = [*leaks, "| class | train | val | test |", "|---|---:|---:|---:|"]
     lines += [f"| {name} | {n['train']} | {n['val']} | {n['test']} |" for name, n in count_by_split(data.table).items()]
     return "\n".join(lines)

@@ -30,3 +30,8 @@ def list_some(items: Sequence[str], limit: int = 20) -> str:
     """One item a line, indented; past `limit` a count of the rest."""
     rest = [f"... and {len(items) - limit} more"] if len(items) > limit else []
     return "\n".join(f"  {item}" for item in [*items[:limit], *rest])
+
+
+def shorten(items: Sequence[str], limit: int = 5) -> str:
+    """The items on one line; past `limit` a count of the rest."""
+    return ", ".join([*items[:limit], *([f"... and {len(items) - limit} more"] if len(items) > limit else [])])

@@ -5,12 +5,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from weldnet.checkpoint import Record, current_commit, current_versions, kept_checkpoint, load_checkpoint
 from weldnet.data.datamodule import WeldDataModule
+from weldnet.data.leaks import fingerprints
 from weldnet.errors import InputError
 from weldnet.evaluation.report import EvaluationReport
 from weldnet.model.classifier import WeldClassifier
@@ -44,6 +47,8 @@ def describe(data: WeldDataModule, model: WeldClassifier, config: str) -> Record
         geometry=asdict(data.geometry),
         split_digest=data.split_digest,
         validation_groups=data.validation_groups,
+        fingerprints=torch.from_numpy(np.sort(fingerprints(data.samples("train")["digest"]))),
+        leaks=data.leaks,
         config=config,
         temperature=1.0,
         versions=current_versions(),
@@ -62,7 +67,7 @@ def train(
         resume_from: a `last.ckpt` to go on from.
 
     Raises:
-        InputError: training has diverged, or a callback asks for what is not logged.
+        InputError: training has diverged, a callback asks for what is not logged, or a worker process was killed.
     """
     model.record = asdict(record)
     with warnings.catch_warnings():
@@ -72,6 +77,13 @@ def train(
             trainer.fit(model, datamodule=data, ckpt_path=resume_from, weights_only=True if resume_from else None)
         except MisconfigurationException as error:
             raise InputError(f"Lightning refuses this config: {error}") from error
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise InputError(
+                f"a process that decodes images was killed, most often for want of memory ({error}); take "
+                f"data.cache=disk, or fewer than data.num_workers={data.num_workers}. The run can be gone on with"
+            ) from error
 
 
 def evaluate_kept(data: WeldDataModule, run: Path, device: str, *, test: bool) -> dict[str, EvaluationReport]:

@@ -39,12 +39,14 @@ AWKWARD = [
 def test_paths_and_patterns_arrive_as_typed(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, str] = {}
 
-    def run(cfg: DictConfig) -> None:
-        seen.update({key: str(OmegaConf.select(cfg, key)) for key in VERBATIM})
+    keys = {key for key in VERBATIM if not key.startswith("audit.")}
 
-    monkeypatch.setattr(sys, "argv", ["weldnet-train", *(f"{key}={value}" for key in VERBATIM)])
+    def run(cfg: DictConfig) -> None:
+        seen.update({key: str(OmegaConf.select(cfg, key)) for key in keys})
+
+    monkeypatch.setattr(sys, "argv", ["weldnet-train", *(f"{key}={value}" for key in keys)])
     command("train")(run)()
-    assert seen == dict.fromkeys(VERBATIM, value)
+    assert seen == dict.fromkeys(keys, value)
 
 
 @pytest.mark.parametrize("typed", ["data.root=null", "data.root='a b'", "optimizer.lr=3e-4", "--help", "data=folder"])

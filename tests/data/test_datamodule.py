@@ -1,13 +1,15 @@
 """WeldDataModule: from each source to checked splits and repeatable batches."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 import torch
-from drawing import SEAM, write_welds
+from drawing import SEAM, draw_blobs, write_welds
 from lightning import Callback, LightningModule, Trainer
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DistributedSampler
 from training_runs import Batch, make_trainer, quiet
@@ -82,6 +84,53 @@ def test_manifest(root: Path) -> None:
 
 def test_synthetic() -> None:
     check_batches(set_up(source="synthetic", num_images=60, num_seams=10))
+
+
+@pytest.mark.parametrize("cache", ["memory", "device", "none"])
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:This DataLoader will create .* worker processes")
+def test_batches_are_alike_wherever_images_are_kept(root: Path, cache: str) -> None:
+    data = from_folder(root, cache=cache, **({"num_workers": 2} if cache == "none" else {}))
+    check_batches(data)
+    plain = from_folder(root)
+    assert data.table.equals(plain.table)
+    for batch, expected in zip(data.train_dataloader(), plain.train_dataloader(), strict=True):
+        assert torch.equal(batch[0], expected[0])
+        assert torch.equal(batch[1], expected[1])
+
+
+def test_folds_hold_out_every_image_once(root: Path) -> None:
+    tests = [set(from_folder(root, num_folds=4, fold=fold).samples("test")["path"]) for fold in range(4)]
+    assert sorted(path for paths in tests for path in paths) == sorted(scan_folder(root)["path"])
+
+
+def test_images_are_mixed_in_training_only(root: Path) -> None:
+    data = from_folder(root, mixup=0.4, cutmix=1.0)
+    batch = next(iter(data.train_dataloader()))
+    images, labels = data.augmented(batch, 0, 0, 0)
+    assert (images.dtype, labels.dtype, labels.shape) == (torch.float32, torch.float32, (4, 2))
+    assert torch.equal(data.augmented(batch, 0, 0, 0)[0], images)
+    assert not torch.equal(data.augmented(batch, 0, 1, 0)[0], images)
+    assert torch.equal(data.on_after_batch_transfer(batch, 0)[0], batch[0])
+
+
+def test_more_than_one_page_is_said_aloud(root: Path) -> None:
+    pages = [Image.fromarray(draw_blobs(40, 20, seed=seed)) for seed in (70, 71)]
+    pages[0].save(root / "pore" / "seam9_0.tif", save_all=True, append_images=pages[1:])
+    (warning,) = from_folder(root, groups="per_image", group_pattern=None).warnings
+    assert re.fullmatch(r"1 file with more than one page; the first is used: .*seam9_0\.tif", warning)
+
+
+def test_a_manifest_names_the_row_of_a_missing_file(root: Path) -> None:
+    lines = [
+        "path,label",
+        "",
+        "crack/gone.jpg,crack",
+        *(f"{path},{label}" for path, label, *_ in scan_folder(root).rows()),
+    ]
+    (root / "m.csv").write_text("\n".join(lines))
+    with pytest.raises(InputError, match=r"1 of 33 images cannot be read(.*\n)+  row 3: .*gone\.jpg: no such file"):
+        set_up(source="manifest", manifest=root / "m.csv", groups="per_image")
 
 
 def test_folder_with_splits(root: Path) -> None:
@@ -259,6 +308,6 @@ def test_a_checkpoints_classes_and_unsplit_data(root: Path) -> None:
 def test_setup_happens_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = from_folder(root)
     table = data.table
-    monkeypatch.setattr("weldnet.data.datamodule.scan_folder", None)
+    monkeypatch.setattr("weldnet.data.sources.scan_folder", None)
     data.setup("fit")
     assert data.table is table

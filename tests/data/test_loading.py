@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import SequentialSampler
 
 from weldnet.data.loading import BalancedSampler, WeldImages, make_batches
+from weldnet.data.storage import HeldImages
 
 LABELS = torch.tensor([0] * 900 + [1] * 90 + [3] * 10)
 
@@ -21,7 +22,7 @@ def draw(sampler: BalancedSampler, epoch: int = 0) -> list[int]:
 def test_batches_are_rows(order: Sequence[int] | None) -> None:
     images = np.random.default_rng(0).integers(0, 256, (9, 3, 4, 2), np.uint8)
     rows, labels = np.array([8, 1, 3, 0, 5]), np.array([0, 1, 2, 0, 1])
-    dataset = WeldImages(images, rows, labels)
+    dataset = WeldImages(HeldImages(torch.from_numpy(images)), rows, labels)
     batches = list(make_batches(dataset, 2, None if order is None else SequentialSampler(order)))
     assert [len(batch[1]) for batch in batches] == [2, 2, 1]
     assert torch.equal(torch.cat([batch[0] for batch in batches]), torch.from_numpy(images[rows]))

@@ -161,14 +161,6 @@ def test_check_splits_warns(rows: Rows, warning: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("group", "split", "message"), [("d", "train", "d: test, train"), ("d", "val", "d: test, val"), ("b", "test", "b:")]
-)
-def test_check_splits_refuses_a_leak(group: str, split: str, message: str) -> None:
-    with pytest.raises(InputError, match=rf"^1 groups in test are also in train or val.*\n  {message}"):
-        check_splits(checked([*FINE, ("pore", split, group)]))
-
-
-@pytest.mark.parametrize(
     ("rows", "message"),
     [
         ([("crack", "train", "a"), ("crack", "test", "b")], r"one class only \(crack\)"),

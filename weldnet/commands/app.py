@@ -24,6 +24,7 @@ VERBATIM = {
     "data.group_pattern",
     "data.cache_dir",
     "model.weights",
+    "audit.suggest_split",
 }
 """Keys whose values are paths, globs or regular expressions: taken as typed, not as Hydra's grammar has them."""
 

@@ -68,6 +68,10 @@ def _build_data(cfg: DictConfig, checkpoint: "Checkpoint") -> "WeldDataModule":
     settings = apply_overrides(saved, cfg, typed).data
     geometry = checkpoint.geometry
     settings.image_size.height, settings.image_size.width = geometry.height, geometry.width
+    if others:
+        # That the training's own splits leak says nothing of other images; nor were those split into folds.
+        settings.allow_leak = cfg.data.allow_leak
+        settings.num_folds = settings.fold = None
     settings.resize, settings.orient, settings.window = geometry.resize, geometry.orient, geometry.window
     whole = others and settings.source != "synthetic"
     return build_data(settings, saved.seed, classes=checkpoint.record.classes, unsplit="test" if whole else "split")

@@ -24,7 +24,7 @@ class SharesConfig:
 
 @dataclass
 class DataConfig:
-    """See `weldnet.data.datamodule.WeldDataModule` and `weldnet.data.cache.Geometry`."""
+    """See `weldnet.data.datamodule.WeldDataModule` and `weldnet.data.images.Geometry`."""
 
     source: str = MISSING
     root: str | None = None
@@ -32,6 +32,9 @@ class DataConfig:
     group_pattern: str | None = None
     groups: str | None = None
     shares: SharesConfig = field(default_factory=SharesConfig)
+    num_folds: int | None = None
+    fold: int | None = None
+    allow_leak: bool = False
     image_size: ImageSizeConfig = field(default_factory=ImageSizeConfig)
     resize: str = "stretch"
     orient: str = "as_is"
@@ -39,9 +42,13 @@ class DataConfig:
     batch_size: int = 32
     balance: str = "none"
     augmentation: str = "none"
+    mixup: float = 0.0
+    cutmix: float = 0.0
     on_unreadable: str = "stop"
     num_images: int = 1500
     num_seams: int = 50
+    cache: str = "disk"
+    num_workers: int | None = None
     cache_dir: str | None = None
 
 
@@ -77,6 +84,13 @@ class TrainConfig:
 
 
 @dataclass
+class CrossvalConfig(TrainConfig):
+    """What `weldnet-crossval` takes: all that `weldnet-train` takes, and the number of folds."""
+
+    num_folds: int = 5
+
+
+@dataclass
 class TestConfig:
     """What `weldnet-test` takes."""
 
@@ -87,8 +101,27 @@ class TestConfig:
     data: DataConfig = field(default_factory=DataConfig)
 
 
+@dataclass
+class AuditSettings:
+    """See `weldnet.commands.audit`."""
+
+    suggest_split: str | None = None
+
+
+@dataclass
+class AuditConfig:
+    """What `weldnet-audit` takes."""
+
+    seed: int = 0
+    output_dir: str | None = None
+    data: DataConfig = field(default_factory=DataConfig)
+    audit: AuditSettings = field(default_factory=AuditSettings)
+
+
 def register_schemas() -> None:
     """Makes the schemas known to Hydra; each root config lists its own first."""
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
     store.store(name="test_schema", node=TestConfig)
+    store.store(name="crossval_schema", node=CrossvalConfig)
+    store.store(name="audit_schema", node=AuditConfig)

@@ -1,20 +1,33 @@
-"""Images decoded once: uint8 rows on disk, memory-mapped, so that no epoch after the first decodes anything."""
+"""Images decoded once: uint8 rows on disk, memory-mapped, so that no epoch after the first decodes anything.
+
+Below the cache folder, `images/<key>/` belongs to one geometry, window and version of the decoder.
+"""
 
 import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Sequence
+import shutil
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
-from rich.progress import track
+from rich.progress import Progress
 
-from weldnet.data.images import DECODER_VERSION, Geometry, UnreadableImage, read_image
+from weldnet.data.files import FILE_SCHEMA, describe_files
+from weldnet.data.images import DECODER_VERSION, Geometry
+from weldnet.data.segments import Places, SegmentWriter, open_segments
 from weldnet.errors import InputError
+from weldnet.hardware import available_cores
+
+SEGMENT_BYTES = 256 * 2**20
+"""The pixels of one segment; a build that is killed loses no more than this."""
 
 
 def cache_folder(folder: str | Path | None = None) -> Path:
@@ -28,92 +41,130 @@ def cache_folder(folder: str | Path | None = None) -> Path:
 
 @dataclass(frozen=True)
 class DecodedImages:
-    """The outcome of `decode_images`.
+    """The outcome of `decode_images`: N images, decoded, or only looked through.
 
     Attributes:
-        images: uint8 (N, 3, H, W), memory-mapped read-only; the rows of unreadable files are zero.
+        segments: memory-mapped uint8 arrays (M, 3, H, W).
+        segment, place: int64 (N,): the array of each image and its row there; -1 where it has none.
+        digests: N strings, the SHA-256 of each file as 64 hex digits; null where it could not be read.
+        pages: int64 (N,), pages of each file; the first is used.
         unreadable: for each file that could not be read, its index and the reason.
     """
 
-    images: NDArray[np.uint8]
+    segments: list[NDArray[np.uint8]]
+    segment: NDArray[np.int64]
+    place: NDArray[np.int64]
+    digests: pl.Series
+    pages: NDArray[np.int64]
     unreadable: dict[int, str]
 
+    def select(self, rows: NDArray[np.int64]) -> "DecodedImages":
+        """Some of the images, in the order of their indices (M,), all of them readable."""
+        parts = {name: getattr(self, name)[rows] for name in ("segment", "place", "digests", "pages")}
+        return replace(self, **parts, unreadable={})
 
-def decode_images(paths: Sequence[str], geometry: Geometry, folder: Path) -> DecodedImages:
-    """Decodes files with all cores into one memory-mapped array, or finds the array of an earlier run.
+    def read(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Copies images (B, 3, H, W) by their indices (B,)."""
+        images = np.empty((len(rows), *self.segments[0].shape[1:]), np.uint8)
+        for image, segment, place in zip(images, self.segment[rows], self.place[rows], strict=True):
+            image[:] = self.segments[segment][place]
+        return images
 
-    The array is found again by the files' paths, sizes and times of change, the geometry and the decoder's version.
+
+def decode_images(
+    paths: pl.Series, geometry: Geometry, folder: Path, *, within: Path | None = None, pixels: bool = True
+) -> DecodedImages:
+    """Decodes files with all cores, or finds what an earlier run decoded, whatever the files were called then.
+
+    Runs that want the same images wait for one another; files that cannot be read are tried again each time.
 
     Args:
-        paths: N files.
+        paths: N absolute paths.
         geometry: the network's input.
         folder: the cache folder.
+        within: files below this folder may not be symbolic links that leave it.
+        pixels: False keeps the digests alone.
 
     Raises:
-        InputError: the cache folder cannot be written.
+        InputError: the cache folder cannot be written, or the disk is full.
     """
-    target = folder / "images" / _key(paths, geometry)
-    if _is_stale(target, paths, geometry):
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _decode_into(target, paths, geometry)
-        except OSError as error:
-            raise InputError(
-                f"the cache {target.parent} cannot be written: {error}; choose another with data.cache_dir"
-            ) from error
-    unreadable = json.loads(target.with_suffix(".json").read_text())
-    return DecodedImages(
-        np.load(target.with_suffix(".npy"), mmap_mode="r"), {int(row): why for row, why in unreadable.items()}
-    )
+    home = folder / "images" / _key(geometry)
+    files, unreadable = describe_files(paths, within)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        found, segments = _find(home, files, geometry, pixels)
+        if len(_missing(found, unreadable)):
+            with _alone(home):
+                # Another run may have decoded them by now.
+                found, _ = _find(home, files, geometry, pixels)
+                unreadable |= _build(home, _missing(found, unreadable), geometry, pixels)
+            found, segments = _find(home, files, geometry, pixels)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"the cache {home} cannot be written: {reason}; choose another place with data.cache_dir, or keep no "
+            "pixels with data.cache=none"
+        ) from error
+    if len(_missing(found, unreadable)):
+        raise InputError(f"the cache {home} was deleted while it was used; start again")
+    names = {name: number for number, name in enumerate(segments)}
+    segment = found["segment"].replace_strict(names, default=-1, return_dtype=pl.Int64).to_numpy()
+    place, pages = (found[name].fill_null(-1).to_numpy() for name in ("place", "pages"))
+    return DecodedImages(list(segments.values()), segment, place, found["digest"], pages, unreadable)
 
 
-def _is_stale(target: Path, paths: Sequence[str], geometry: Geometry) -> bool:
-    """Whether there is no array, or one that lacks a file which can be read by now (a drive was away, say)."""
-    if not target.with_suffix(".json").is_file():
-        return True
-    for row in json.loads(target.with_suffix(".json").read_text()):
-        try:
-            read_image(paths[int(row)], **asdict(geometry))
-        except UnreadableImage:
-            continue
-        return True
-    return False
+def _key(geometry: Geometry) -> str:
+    return hashlib.sha256(json.dumps([DECODER_VERSION, asdict(geometry)]).encode()).hexdigest()[:16]
 
 
-def _key(paths: Sequence[str], geometry: Geometry) -> str:
-    digest = hashlib.sha256(json.dumps([DECODER_VERSION, asdict(geometry)]).encode())
-    for path in paths:
-        try:
-            stat = os.stat(path)
-            digest.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode(errors="surrogateescape"))
-        except OSError:
-            digest.update(f"{path}\0absent\n".encode(errors="surrogateescape"))
-    return digest.hexdigest()[:32]
+def _missing(found: pl.DataFrame, unreadable: dict[int, str]) -> pl.DataFrame:
+    return found.filter(pl.col("digest").is_null() & ~pl.col("index").is_in(list(unreadable)))
 
 
-def _decode_into(target: Path, paths: Sequence[str], geometry: Geometry) -> None:
-    """Writes target.npy, then target.json, each under a temporary name that is renamed: the second says it is whole."""
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix="building_") as building:
-        array = Path(building) / "images.npy"
-        shape = (len(paths), 3, geometry.height, geometry.width)
-        images = np.lib.format.open_memmap(array, mode="w+", dtype=np.uint8, shape=shape)
-        if hasattr(os, "posix_fallocate"):
-            # All of the room now: a disk that fills up under a memory map kills the process.
-            with array.open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, array.stat().st_size)
-        unreadable: dict[int, str] = {}
+def _find(
+    home: Path, files: pl.DataFrame, geometry: Geometry, pixels: bool
+) -> tuple[pl.DataFrame, dict[str, NDArray[np.uint8]]]:
+    """The files with what is known of each, null where it is not, and the segments by name."""
+    known, segments = open_segments(home, geometry)
+    if pixels:
+        known = known.filter(pl.col("segment").is_in(list(segments)))
+    known = known.unique(list(FILE_SCHEMA), keep="last")
+    return files.join(known, on=list(FILE_SCHEMA), how="left", maintain_order="left"), segments
 
-        def decode(row: int) -> None:
-            try:
-                images[row] = read_image(paths[row], **asdict(geometry))
-            except UnreadableImage as error:
-                unreadable[row] = str(error)
 
-        # Threads, not processes: Pillow decodes outside the interpreter's lock.
-        with ThreadPoolExecutor() as pool:
-            for _ in track(pool.map(decode, range(len(paths))), "decoding images", total=len(paths)):
-                pass
-        images.flush()
-        (Path(building) / "unreadable.json").write_text(json.dumps(dict(sorted(unreadable.items()))))
-        array.replace(target.with_suffix(".npy"))
-        (Path(building) / "unreadable.json").replace(target.with_suffix(".json"))
+@contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """Within it, no other process writes to `home`."""
+    lock = FileLock(home / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print("another run is decoding into the cache; waiting for it", file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        for left_by_killed_run in home.glob("building_*"):
+            shutil.rmtree(left_by_killed_run, ignore_errors=True)
+        yield
+    finally:
+        lock.release()
+
+
+def _build(home: Path, files: pl.DataFrame, geometry: Geometry, pixels: bool) -> dict[int, str]:
+    """Decodes files segment by segment; returns the index of each that could not be read, and the reason."""
+    known, segments = open_segments(home, geometry)
+    if pixels:
+        known = known.filter(pl.col("segment").is_in(list(segments)))
+    places: Places = {row[0]: row[1:] for row in known.select("digest", "segment", "place", "pages").iter_rows()}
+    del known, segments
+    per_segment = max(1, SEGMENT_BYTES // (3 * geometry.height * geometry.width))
+    unreadable: dict[int, str] = {}
+    # Threads, not processes: Pillow decodes outside the interpreter's lock.
+    with ThreadPoolExecutor(available_cores()) as pool, Progress() as progress:
+        task = progress.add_task("decoding images" if pixels else "looking at images", total=len(files))
+        for part in files.iter_slices(per_segment):
+            with SegmentWriter(home, geometry, places, len(part) if pixels else 0) as segment:
+                for _ in pool.map(segment.take, part.iter_rows(named=True)):
+                    progress.advance(task)
+                segment.close()
+            unreadable |= segment.unreadable
+    return unreadable

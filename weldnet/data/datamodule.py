@@ -11,48 +11,49 @@ from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
 from weldnet.data.augmentation import BatchAugmentation
-from weldnet.data.cache import cache_folder, decode_images
+from weldnet.data.cache import DecodedImages, cache_folder, decode_images
+from weldnet.data.folds import check_fold, split_fold
 from weldnet.data.images import Geometry
+from weldnet.data.leaks import count, find_leaks, refuse_leaks
 from weldnet.data.loading import BalancedSampler, Batch, WeldImages, make_batches, make_generator
-from weldnet.data.manifest import SPLITS, add_groups, read_manifest, scan_folder, write_manifest
-from weldnet.data.splits import (
-    check_classes,
-    check_splits,
-    complete_splits,
-    split_digest,
-    validation_groups,
-)
-from weldnet.data.synthetic import DRAWING_VERSION, write_synthetic
-from weldnet.errors import InputError, check_choice, list_some
+from weldnet.data.manifest import SPLITS, write_manifest
+from weldnet.data.mixing import Mixing
+from weldnet.data.sources import Source
+from weldnet.data.splits import check_classes, check_splits, complete_splits, split_digest, validation_groups
+from weldnet.data.storage import CACHES, HeldImages, Images, store
+from weldnet.errors import InputError, check_choice
+from weldnet.hardware import available_cores
 
-SOURCES = ("synthetic", "folder", "manifest")
 BALANCES = ("none", "weights", "sampler")
 
 
 class WeldDataModule(LightningDataModule):
     """Weld images from one of three sources, split so that test measures welds that training never saw.
 
-    `warnings` holds, after `setup`, one sentence for each thing that makes the figures less worth.
+    `setup` finds the images, splits them where the source does not, refuses splits that leak, and decodes every image
+    once into the cache; from then on a batch is a copy of rows. A batch is `(images, labels)`: uint8 (B, 3, H, W), or
+    float32 from 0 to 255 where augmented, and int64 (B,), or float32 (B, C) where images are mixed.
 
-    `setup` finds the images, splits them where the source does not, checks the splits and decodes every image once
-    into the cache; from then on a batch is a copy of rows. A batch is `(images, labels)`: uint8 (B, 3, H, W), or
-    float32 from 0 to 255 where augmented, and int64 (B,).
+    Afterwards `table` has a row an image with its split and the SHA-256 of its file; `warnings` one sentence for each
+    thing that makes the figures less worth; `leaks` one for each leak that was allowed.
 
     Args:
         source: `synthetic`, `folder` or `manifest`.
-        root: the folder, for `folder`.
-        manifest: the CSV file, for `manifest`.
-        group_pattern: regular expression that finds the group in a file's name.
-        groups: `per_image` says that every image shows another weld; None leaves it to the manifest or the pattern.
+        root, manifest, group_pattern, groups, num_images, num_seams: see `Source`.
         shares: train, val and test shares of the images, where the source has no splits.
+        num_folds, fold: split the images anew into this many folds of whole groups; fold `fold`, from 0, is the test.
         geometry: the network's input.
         batch_size: images in a batch.
         balance: `none`; `weights`: rare classes weigh more in the loss; `sampler`: they are drawn more often.
-        augmentation: `none`, `light` or `weld`; for training batches only.
+        augmentation: a key of `PRESETS`; for training batches only.
+        mixup, cutmix: see `Mixing`; for training batches only.
         on_unreadable: `stop`, or `skip` the files that cannot be read.
-        num_images, num_seams: size of the synthetic set.
-        seed: of the synthetic set, the splits, the order and the augmentation.
+        allow_leak: go on with splits that leak; `leaks` says what.
+        cache: `disk`: decoded images are memory-mapped from the cache folder; `memory` and `device`: and copied there;
+            `none`: every image is decoded each time it is wanted, by worker processes.
+        num_workers: how many of these; None for one a core.
         cache_dir: where images are kept; None for the user's cache folder.
+        seed: of the synthetic set, the splits, the order and the augmentation.
         classes: the classes and their order; None: those of the data, sorted. A checkpoint's, when testing.
         unsplit: what a source without splits means: `split` it, or all of it is `test`.
 
@@ -69,121 +70,114 @@ class WeldDataModule(LightningDataModule):
         group_pattern: str | None = None,
         groups: str | None = None,
         shares: Mapping[str, float] | None = None,
+        num_folds: int | None = None,
+        fold: int | None = None,
         geometry: Geometry | None = None,
         batch_size: int = 32,
         balance: str = "none",
         augmentation: str = "none",
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
         on_unreadable: str = "stop",
+        allow_leak: bool = False,
         num_images: int = 1500,
         num_seams: int = 50,
         seed: int = 0,
+        cache: str = "disk",
+        num_workers: int | None = None,
         cache_dir: str | Path | None = None,
         classes: Sequence[str] | None = None,
         unsplit: str = "split",
     ) -> None:
         super().__init__()
-        check_choice("data.source", source, SOURCES)
         check_choice("data.balance", balance, BALANCES)
         check_choice("data.on_unreadable", on_unreadable, ("stop", "skip"))
-        if groups is not None:
-            check_choice("data.groups", groups, ("per_image",))
-        if groups and group_pattern:
-            raise InputError("data.groups=per_image and data.group_pattern exclude each other; give one of them")
+        check_choice("data.cache", cache, CACHES)
         if batch_size < 1:
             raise InputError(f"data.batch_size={batch_size}: allowed are whole numbers from 1")
-        self.source, self.root, self.manifest = source, root, manifest
-        self.group_pattern, self.per_image = group_pattern, groups == "per_image"
+        if num_workers is not None and (cache != "none" or num_workers < 1):
+            raise InputError(f"data.num_workers={num_workers}: allowed are whole numbers from 1, with data.cache=none")
+        check_fold(num_folds, fold)
+        self.cache_folder = cache_folder(cache_dir)
+        self.source = Source(
+            source, root, manifest, group_pattern, groups, num_images, num_seams, seed, self.cache_folder
+        )
         self.shares = dict(shares or {"train": 0.7, "val": 0.15, "test": 0.15})
+        self.num_folds, self.fold, self.seed = num_folds, fold, seed
         self.geometry = geometry or Geometry()
-        self.batch_size, self.balance, self.on_unreadable = batch_size, balance, on_unreadable
-        self.augment = BatchAugmentation(augmentation)
-        self.num_images, self.num_seams, self.seed = num_images, num_seams, seed
-        self.cache = cache_folder(cache_dir)
+        self.batch_size, self.balance = batch_size, balance
+        self.augment, self.mixup, self.cutmix = BatchAugmentation(augmentation), mixup, cutmix
+        self.on_unreadable, self.allow_leak, self.cache = on_unreadable, allow_leak, cache
+        # Decoded images are rows of memory, not worth a worker process.
+        self.num_workers = num_workers or available_cores() if cache == "none" else 0
         self.wanted_classes, self.unsplit = classes, unsplit
         self.table = pl.DataFrame()
         self.classes: list[str] = []
         self.warnings: list[str] = []
+        self.leaks: list[str] = []
 
     def setup(self, stage: str | None = None) -> None:
-        """Finds, splits, checks and decodes the images; a second call does nothing.
+        """Finds, splits, checks and decodes the images, once.
 
         Raises:
-            InputError: see `read_manifest`, `scan_folder`, `add_groups`, `split_by_group`, `check_splits`; or files
-                are unreadable, or there is no way to tell which images show the same weld.
+            InputError: see `Source.find`, `split_by_group`, `check_classes`; or files are unreadable, the splits leak,
+                or there is no way to tell which images show the same weld.
         """
         if self.classes:
             return
-        table = self._split(self._find())
-        self._check(table)
-        decoded = decode_images(table["path"].to_list(), self.geometry, self.cache)
-        table = self._without_unreadable(table.with_row_index("row"), decoded.unreadable)
-        self.warnings += self._check(table)
-        self.images, self.table = decoded.images, table
+        table = self.split()
+        decoded = decode_images(
+            table["path"], self.geometry, self.cache_folder, within=self.source.within, pixels=self.cache != "none"
+        )
+        table = table.with_columns(digest=decoded.digests).with_row_index("row")
+        table, skipped = self.source.skip_unreadable(table, decoded.unreadable, self.on_unreadable)
+        self.warnings += skipped + self._check(table)
         self.classes = list(self.wanted_classes or sorted(table["label"].unique()))
+        self.images = self._keep(table, decoded.select(table["row"].to_numpy().astype(np.int64)))
+        self.table = table.with_columns(row=pl.int_range(pl.len()))
         self.split_digest = split_digest(table)
         self.validation_groups = validation_groups(table)
 
-    def _find(self) -> pl.DataFrame:
-        if self.source == "synthetic":
-            name = f"drawing_{DRAWING_VERSION}_{self.num_images}_images_{self.num_seams}_seams_seed_{self.seed}"
-            self.manifest = write_synthetic(
-                self.cache / "synthetic" / name, num_images=self.num_images, num_seams=self.num_seams, seed=self.seed
-            )
-            return read_manifest(self.manifest)
-        given = self.root if self.source == "folder" else self.manifest
-        key = "data.root=DIR" if self.source == "folder" else "data.manifest=FILE.csv"
-        if given is None:
-            raise InputError(f"data={self.source} needs {key}")
-        return scan_folder(given) if self.source == "folder" else read_manifest(given)
+    def find(self) -> pl.DataFrame:
+        """The source's table of samples, see `Source.find`."""
+        return self.source.find()
+
+    def split(self) -> pl.DataFrame:
+        """The samples with their splits, checked; no file is opened.
+
+        Raises:
+            InputError: see `setup`.
+        """
+        table = self._split(self.find())
+        self._check(table)
+        return table
 
     def _split(self, table: pl.DataFrame) -> pl.DataFrame:
-        if (self.per_image or self.group_pattern) and table["group"].null_count() < len(table):
-            raise InputError(
-                f"{self.manifest} has a group column already; leave the column out, or data.groups and "
-                "data.group_pattern"
-            )
-        table = add_groups(table, pattern=self.group_pattern, per_image=self.per_image)
         if self.unsplit == "test":
             return table.with_columns(pl.col("split").fill_null("test"))
-        table, warnings = complete_splits(table, self.shares, self.seed, self.root or self.manifest)
+        if self.num_folds is not None and self.fold is not None:
+            table, warnings = split_fold(table, self.num_folds, self.fold, self.shares, self.seed)
+        else:
+            table, warnings = complete_splits(table, self.shares, self.seed, self.source.root or self.source.manifest)
         self.warnings += warnings
         return table
 
-    def _without_unreadable(self, table: pl.DataFrame, unreadable: Mapping[int, str]) -> pl.DataFrame:
-        if not unreadable:
-            return table
-        shown = list_some([f"{table['path'][row]}: {why}" for row, why in unreadable.items()])
-        if self.on_unreadable == "stop":
-            raise InputError(
-                f"{len(unreadable)} of {len(table)} images cannot be read; mend or remove them, or go on without them "
-                f"by data.on_unreadable=skip:\n{shown}"
+    def _keep(self, table: pl.DataFrame, decoded: DecodedImages) -> Images:
+        pages = decoded.pages > 1
+        if pages.any():
+            first = table["path"][int(pages.argmax())]
+            self.warnings.append(
+                f"{count(pages.nonzero()[0], 'file')} with more than one page; the first is used: {first}"
             )
-        self.warnings.append(f"{len(unreadable)} images cannot be read and are skipped:\n{shown}")
-        table = table.filter(~pl.col("row").is_in(list(unreadable)))
-        if table.is_empty():
-            raise InputError(f"none of the images can be read:\n{shown}")
-        return table
+        return store(self.cache, table, decoded, self.geometry)
 
     def _check(self, table: pl.DataFrame) -> list[str]:
         """Refuses what cannot be trained or tested honestly; returns warnings."""
-        warnings = check_splits(table)
-        if self.wanted_classes is None:
-            check_classes(table)
-            for split in ("train", "val"):
-                if split not in table["split"]:
-                    raise InputError(
-                        f"no image in {split}; training needs train and val (data.shares, or the source's own splits). "
-                        "A class with one group goes to train, with two to train and test: is data.group_pattern too "
-                        "coarse?"
-                    )
-            return warnings
-        strangers = sorted(set(table["label"]) - set(self.wanted_classes))
-        if strangers:
-            raise InputError(
-                f"the data hold the classes {', '.join(strangers)}, which the checkpoint does not know; "
-                f"it knows {', '.join(self.wanted_classes)}"
-            )
-        return warnings
+        self.leaks = find_leaks(table)
+        if not self.allow_leak:
+            refuse_leaks(self.leaks)
+        check_classes(table, self.wanted_classes)
+        return check_splits(table)
 
     def samples(self, split: str) -> pl.DataFrame:
         """The table of one split, or of `all`, in the order of `batches(split)`."""
@@ -198,8 +192,11 @@ class WeldDataModule(LightningDataModule):
 
     def batches(self, split: str, sampler: Sampler[int] | None = None) -> "DataLoader[Batch]":
         """Batches of one split, in the table's order or the sampler's."""
-        pin = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-        return make_batches(self.dataset(split), self.batch_size, sampler, pin_memory=pin)
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        if self.cache == "device" and isinstance(self.images, HeldImages):
+            self.images = self.images.to(device)
+        pin = device.type == "cuda" and self.cache != "device"
+        return make_batches(self.dataset(split), self.batch_size, sampler, num_workers=self.num_workers, pin_memory=pin)
 
     def train_dataloader(self) -> "DataLoader[Batch]":
         replicas, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
@@ -232,7 +229,11 @@ class WeldDataModule(LightningDataModule):
             step: whole numbers that tell this batch from every other: epoch, index in the epoch, rank.
         """
         generator = make_generator(batch[0].device, self.seed, *step)
-        return self.augment(batch[0], generator), batch[1]
+        images, labels = self.augment(batch[0], generator), batch[1]
+        if not (self.mixup or self.cutmix):
+            return images, labels
+        mixed: Batch = Mixing(len(self.classes), self.mixup, self.cutmix)(images, labels, generator)
+        return mixed
 
     def class_weights(self) -> Tensor | None:
         """float32 (C,) weights for the loss under `balance=weights`: mean class count over the class's own."""

@@ -9,19 +9,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
+from weldnet.data.storage import Images, Rows
+
 Batch = tuple[Tensor, Tensor]
 
 
 class WeldImages(Dataset[Batch]):
-    """Decoded images with their labels; reads whole batches at once.
+    """Images with their labels; reads whole batches at once.
 
     Args:
-        images: uint8 (N, 3, H, W).
-        rows: int64 (M,), the images of this data set.
+        images: N images.
+        rows: int64 (M,), those of this data set.
         labels: int64 (M,), the class of each.
     """
 
-    def __init__(self, images: NDArray[np.uint8], rows: NDArray[np.int64], labels: NDArray[np.int64]) -> None:
+    def __init__(self, images: Images, rows: Rows, labels: NDArray[np.int64]) -> None:
         self.images, self.rows, self.labels = images, rows, torch.from_numpy(labels)
 
     def __len__(self) -> int:
@@ -32,7 +34,7 @@ class WeldImages(Dataset[Batch]):
         return images[0], labels[0]
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
-        return torch.from_numpy(self.images[self.rows[indices]]), self.labels[indices]
+        return torch.as_tensor(self.images.read(self.rows[indices])), self.labels[indices]
 
 
 class BalancedSampler(DistributedSampler[Any]):
@@ -63,10 +65,23 @@ def make_generator(device: torch.device | str, *entropy: int) -> torch.Generator
 
 
 def make_batches(
-    dataset: WeldImages, batch_size: int, sampler: Sampler[int] | None = None, *, pin_memory: bool = False
+    dataset: WeldImages,
+    batch_size: int,
+    sampler: Sampler[int] | None = None,
+    *,
+    num_workers: int = 0,
+    pin_memory: bool = False,
 ) -> "DataLoader[Batch]":
-    """Batches in the data set's order or the sampler's: rows of memory, so no worker process is worth its start."""
-    return DataLoader(dataset, batch_size, sampler=sampler, collate_fn=_as_is, pin_memory=pin_memory)
+    """Batches in the data set's order or the sampler's."""
+    return DataLoader(
+        dataset,
+        batch_size,
+        sampler=sampler,
+        collate_fn=_as_is,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,
+        pin_memory=pin_memory,
+    )
 
 
 def _as_is(batch: Any) -> Any:

@@ -2,12 +2,13 @@
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import polars as pl
 
 from weldnet.data.images import ENDINGS
-from weldnet.errors import InputError, list_some
+from weldnet.errors import InputError, list_some, shorten
 
 SPLITS = ("train", "val", "test")
 SCHEMA = {"path": pl.String, "label": pl.String, "group": pl.String, "split": pl.String}
@@ -19,15 +20,26 @@ _SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "v
 def read_manifest(file: str | Path) -> pl.DataFrame:
     """Reads `path,label[,group][,split]`; further columns are left alone.
 
-    Relative paths are taken from the manifest's folder and may not leave it; an absolute path is taken as it is.
+    Relative paths are taken from the manifest's folder and may not leave it; an absolute path is taken as it is. That
+    the files exist is seen when they are read.
 
     Returns:
         Table of `SCHEMA`, absolute paths, in the file's order.
 
     Raises:
         InputError: no such file, a column is missing, or a row (counted as the lines of the file are, the header
-            being row 1) has no path or label, an unknown split, or names no file.
+            being row 1) has no path or label, an unknown split, or leaves the folder.
     """
+    return _read_rows(file).drop("row")
+
+
+def find_rows(file: str | Path, paths: Iterable[str]) -> dict[str, int]:
+    """The row of each of these absolute paths in a manifest, the header being row 1."""
+    rows = _read_rows(file).filter(pl.col("path").is_in(list(paths)))
+    return dict(rows.select("path", "row").iter_rows())
+
+
+def _read_rows(file: str | Path) -> pl.DataFrame:
     file = Path(os.path.abspath(file))
     if not file.is_file():
         raise InputError(f"no manifest at {file} (data.manifest)")
@@ -44,19 +56,20 @@ def read_manifest(file: str | Path) -> pl.DataFrame:
         _refuse_rows(file, table, pl.col("group").is_null(), "group is empty, while other rows have one")
     table = table.with_columns(path=_resolve_paths(file, table))
     _refuse_rows(file, table, pl.col("path").is_duplicated(), "one file in more than one row; keep one of them")
-    return table.drop("row")
+    return table
 
 
 def _read_columns(file: Path) -> pl.DataFrame:
     """The columns of `SCHEMA` as text, trimmed, null where empty or lacking."""
     try:
-        table = pl.read_csv(file, infer_schema=False, encoding="utf8")
+        header = pl.read_csv(file, infer_schema=False, n_rows=0).columns
+        known = {name: name.strip().lower() for name in header if name.strip().lower() in SCHEMA}
+        table = pl.read_csv(file, infer_schema=False, columns=list(known) or None)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(
             f"{file} cannot be read as CSV: {str(error).splitlines()[0]}; save it as UTF-8, separated by commas, names "
             "with commas in double quotes"
         ) from error
-    known = {name: name.strip().lower() for name in table.columns if name.strip().lower() in SCHEMA}
     twice = sorted(name for name in known if list(known.values()).count(known[name]) > 1)
     if twice:
         raise InputError(f"{file} has one column more than once: {', '.join(twice)}; keep one of them")
@@ -64,7 +77,7 @@ def _read_columns(file: Path) -> pl.DataFrame:
     missing = [name for name in ("path", "label") if name not in table.columns]
     if missing:
         raise InputError(
-            f"{file} has no column {' and no column '.join(missing)}; its columns are {', '.join(table.columns)}; "
+            f"{file} has no column {' and no column '.join(missing)}; its columns are {shorten(header)}; "
             "needed are path,label and, where known, group,split, separated by commas"
         )
     absent = [pl.lit(None, pl.String).alias(name) for name in ("group", "split") if name not in table.columns]
@@ -81,22 +94,25 @@ def _refuse_rows(file: Path, table: pl.DataFrame, fault: pl.Expr, what: str) -> 
 
 
 def _resolve_paths(file: Path, table: pl.DataFrame) -> pl.Series:
-    resolved, leaving, absent = [], [], []
-    for row, path in table.select("row", "path").iter_rows():
-        full = os.path.normpath(file.parent / path)
-        if not os.path.isabs(path) and not Path(full).is_relative_to(file.parent):
-            leaving.append(f"row {row}: {path}")
-        elif not os.path.isfile(full):
-            absent.append(f"row {row}: {path}")
-        resolved.append(full)
+    folder = os.path.join(file.parent, "")
+    # Only what is absolute or has dots needs a closer look; a million rows do not wait for it.
+    odd = table["path"].str.contains(r"(^|/)\.{0,2}(/|$)")
+    plain = folder + table["path"]
+    if not odd.any():
+        return plain.rename("path")
+    closer = table.select("row", "path").filter(odd)
+    resolved = [os.path.normpath(os.path.join(folder, path)) for path in closer["path"]]
+    leaving = [
+        f"row {row}: {path}"
+        for (row, path), full in zip(closer.iter_rows(), resolved, strict=True)
+        if not os.path.isabs(path) and not full.startswith(folder)
+    ]
     if leaving:
         raise InputError(
             f"{file}: a relative path may not leave the manifest's folder; move the manifest up, or write the "
             f"path in full:\n{list_some(leaving)}"
         )
-    if absent:
-        raise InputError(f"{file}: no such file, looked for in {file.parent}:\n{list_some(absent)}")
-    return pl.Series("path", resolved, pl.String)
+    return plain.scatter(odd.arg_true(), pl.Series(resolved, dtype=pl.String)).rename("path")
 
 
 def scan_folder(root: str | Path) -> pl.DataFrame:
@@ -108,7 +124,8 @@ def scan_folder(root: str | Path) -> pl.DataFrame:
         Table of `SCHEMA`, absolute paths, sorted; `group` is null.
 
     Raises:
-        InputError: the folder is missing, holds no class folders, or a class has no image in any split.
+        InputError: the folder is missing, holds no class folders, a class has no image in any split, a name is not
+            UTF-8, or a linked folder lies outside.
     """
     root = Path(os.path.abspath(root))
     if not root.is_dir():
@@ -130,8 +147,9 @@ def scan_folder(root: str | Path) -> pl.DataFrame:
         for folder, split in splits.items()
         for label, class_folder in _subfolders(folder).items()
         # A class without an image keeps one row without a path, to be named below.
-        for path in _images_below(class_folder) or [None]
+        for path in _images_below(class_folder, root) or [None]
     ]
+    _check_names([path or label for path, label, *_ in rows])
     table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
     _check_classes(root, table)
     return table.drop_nulls("path").sort("path")
@@ -141,15 +159,36 @@ def _subfolders(folder: Path) -> dict[str, Path]:
     return {path.name: path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")}
 
 
-def _images_below(folder: Path) -> list[str | None]:
-    return [
-        os.path.join(where, name)
-        for where, _, names in os.walk(folder)
+def _images_below(folder: Path, root: Path) -> list[str | None]:
+    images: list[str | None] = []
+    for where, folders, names in os.walk(folder):
         # .ipynb_checkpoints and .thumbnails hold copies.
-        if "/." not in where.removeprefix(str(folder)).replace(os.sep, "/")
-        for name in names
-        if name.lower().endswith(ENDINGS) and not name.startswith(".")
-    ]
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in folders:
+            # A link to a folder is not followed: within the root its images are found where they are.
+            link = Path(where, name)
+            if link.is_symlink() and not link.resolve().is_relative_to(root.resolve()):
+                raise InputError(
+                    f"{link} is a symbolic link that leaves {root}; copy the folder there, or remove the link"
+                )
+        images += [
+            os.path.join(where, name) for name in names if name.lower().endswith(ENDINGS) and not name.startswith(".")
+        ]
+    return images
+
+
+def _check_names(names: list[str]) -> None:
+    strange = [repr(os.fsencode(name)) for name in names if not _is_utf8(name)]
+    if strange:
+        raise InputError(f"names that are not UTF-8; rename them (convmv -t utf8 does many):\n{list_some(strange)}")
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_classes(root: Path, table: pl.DataFrame) -> None:

@@ -45,6 +45,11 @@ def summarise(logits: Floats, labels: Labels, classes: Sequence[str]) -> dict[st
         `confusion_matrix`, `num_images`, `classes`, `not_measured` (the classes without an image).
     """
     confusion = count_confusion(logits.argmax(axis=1), labels, len(classes))
+    return {"loss": float(cross_entropy(logits, labels).mean()), **summarise_confusion(confusion, classes)}
+
+
+def summarise_confusion(confusion: Labels, classes: Sequence[str]) -> dict[str, Any]:
+    """All of `summarise` that a confusion matrix (C, C) with at least one image holds: everything but the loss."""
     hits, support, guesses = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
     per_class = {
         name: {
@@ -57,13 +62,12 @@ def summarise(logits: Floats, labels: Labels, classes: Sequence[str]) -> dict[st
     }
     measured = [row for row in per_class.values() if row["support"]]
     return {
-        "loss": float(cross_entropy(logits, labels).mean()),
-        "accuracy": float(hits.sum() / len(labels)),
+        "accuracy": float(hits.sum() / confusion.sum()),
         "balanced_accuracy": float(np.mean([row["recall"] for row in measured])),
         "macro_f1": float(np.mean([row["f1"] for row in measured])),
         "per_class": per_class,
         "confusion_matrix": confusion.tolist(),
-        "num_images": len(labels),
+        "num_images": int(confusion.sum()),
         "classes": list(classes),
         "not_measured": [name for name, row in per_class.items() if not row["support"]],
     }

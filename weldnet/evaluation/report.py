@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from weldnet.evaluation.metrics import Floats, Labels, softmax, summarise
 
@@ -56,30 +58,45 @@ class EvaluationReport:
         own = self.metrics()
         write_text(folder / "metrics.json", json.dumps(metrics or own, indent=2, allow_nan=False) + "\n")
         write_text(folder / "predictions.csv", self.predictions().write_csv())
-        figure = draw_confusion(
-            np.array(own["confusion_matrix"]), self.classes, f"{own['split']}, {len(self.labels)} images"
-        )
+        figure = draw_confusion(np.array(own["confusion_matrix"]), self.classes, self.title())
         temporary = folder / ".confusion_matrix.png"
         figure.savefig(temporary, dpi=130, format="png")
         temporary.replace(folder / "confusion_matrix.png")
 
+    def title(self) -> str:
+        """What was tested, and whether the network had seen it."""
+        seen, images = self.facts.get("num_trained_on", 0), len(self.labels)
+        known = "" if not seen else ", all of them trained on" if seen == images else f", {seen} of them trained on"
+        return f"{self.facts['split']}: {images} images{known}{' (LEAK)' if self.facts.get('leaks') else ''}"
+
     def table(self) -> Table:
         """The figures as a table for the terminal."""
-        metrics = self.metrics()
-        table = Table(title=f"{metrics['split']}: {metrics['num_images']} images", title_justify="left")
-        table.add_column("class")
-        for name in ("precision", "recall", "f1", "support"):
-            table.add_column(name, justify="right")
-        for name, row in metrics["per_class"].items():
-            if row["support"]:
-                table.add_row(name, *(_share(row[key]) for key in ("precision", "recall", "f1")), str(row["support"]))
-            else:
-                table.add_row(name, "not measured", "", "", "0", style="dim")
-        table.add_section()
-        for name in ("accuracy", "balanced_accuracy", "macro_f1"):
-            table.add_row(name, "", _share(metrics[name]), "", "")
-        table.add_row("loss", "", f"{metrics['loss']:.4f}", "", "")
-        return table
+        return draw_table(self.metrics(), self.title(), caption_leaks(self.facts.get("leaks", [])))
+
+
+def draw_table(metrics: dict[str, Any], title: str, caption: Text | None = None) -> Table:
+    """The keys of `summarise` as a table for the terminal."""
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
+    table.add_column("class")
+    for name in ("precision", "recall", "f1", "support"):
+        table.add_column(name, justify="right")
+    for name, row in metrics["per_class"].items():
+        if row["support"]:
+            table.add_row(
+                escape(name), *(_share(row[key]) for key in ("precision", "recall", "f1")), str(row["support"])
+            )
+        else:
+            table.add_row(escape(name), "not measured", "", "", "0", style="dim")
+    table.add_section()
+    for name in ("accuracy", "balanced_accuracy", "macro_f1"):
+        table.add_row(name, "", _share(metrics[name]), "", "")
+    table.add_row("loss", "", f"{metrics['loss']:.4f}", "", "")
+    return table
+
+
+def caption_leaks(leaks: Sequence[str]) -> Text | None:
+    """What stands in red below a table whose figures measure memory; None without leaks."""
+    return Text("\n".join(f"LEAK: {leak}" for leak in leaks), style="bold red") if leaks else None
 
 
 def write_text(file: Path, text: str) -> None:

@@ -1,0 +1,59 @@
+"""Files as the file system sees them: how to tell that one has changed, and that one does not leave its folder."""
+
+import os
+import stat
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import polars as pl
+
+FILE_SCHEMA = {"path": pl.String, "size": pl.Int64, "mtime_ns": pl.Int64, "ctime_ns": pl.Int64, "inode": pl.Int64}
+"""The columns that change when a file does: the time of change of the inode cannot be set by hand."""
+
+
+def describe_files(paths: pl.Series, within: Path | None) -> tuple[pl.DataFrame, dict[int, str]]:
+    """Looks at N files without opening them.
+
+    Args:
+        paths: N absolute paths.
+        within: files whose path lies below this folder may not be symbolic links that leave it; None for no limit.
+
+    Returns:
+        A table of `FILE_SCHEMA` with `index` from 0 to N - 1 before it, null where there is no regular file; and, for
+        each of those, its index and the reason.
+    """
+    unreadable: dict[int, str] = {}
+    numbers: list[tuple[int, int, int, int] | tuple[None, None, None, None]] = []
+    leaves = _find_leaving(within)
+    for index, path in enumerate(paths):
+        try:
+            found = os.stat(path)
+            reason = "" if stat.S_ISREG(found.st_mode) else "not a regular file"
+            reason = reason or leaves(path)
+        except (OSError, ValueError) as error:
+            reason = "no such file" if isinstance(error, FileNotFoundError) else str(getattr(error, "strerror", error))
+        if reason:
+            unreadable[index] = reason
+            numbers.append((None, None, None, None))
+        else:
+            numbers.append((found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino & (2**63 - 1)))
+    table = pl.DataFrame(numbers, schema=list(FILE_SCHEMA.items())[1:], orient="row")
+    return table.insert_column(0, paths.rename("path")).with_row_index("index"), unreadable
+
+
+def _find_leaving(within: Path | None) -> Callable[[str], str]:
+    """A function that tells whether a path leaves the folder by a symbolic link, in words, or an empty string."""
+    if within is None:
+        return lambda path: ""
+    inside, real = os.path.join(within, ""), os.path.join(os.path.realpath(within), "")
+    real_folder = lru_cache(maxsize=4096)(os.path.realpath)
+
+    def leaves(path: str) -> str:
+        if not path.startswith(inside):
+            return ""
+        folder, name = os.path.split(path)
+        place = os.path.realpath(path) if os.path.islink(path) else os.path.join(real_folder(folder), name)
+        return "" if place.startswith(real) else f"a symbolic link that leaves {within}; copy the file there"
+
+    return leaves

@@ -1,0 +1,75 @@
+"""The leak guard: who stands on both sides of a split, by group and by content, and what a network has seen."""
+
+import hashlib
+from collections.abc import Sequence, Sized
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from weldnet.data.splits import shared_groups
+from weldnet.errors import InputError, list_some, shorten
+
+Fingerprints = NDArray[np.int64]
+
+
+def find_leaks(table: pl.DataFrame) -> list[str]:
+    """Says what makes a test or validation score measure memory, one sentence each.
+
+    Args:
+        table: table of samples with their splits; with `digest`, the SHA-256 of each file, contents are compared, too.
+
+    Returns:
+        Sentences on groups in test that are also in train or val, and on identical files in more than one split;
+        empty when clean.
+    """
+    leaks = [
+        f"{count(groups, 'group')} in test also in {other}: {shorten(groups)}"
+        for other in ("train", "val")
+        if (groups := shared_groups(table, "test", other))
+    ]
+    if "digest" in table.columns:
+        by_content = table.drop_nulls("digest").group_by("digest").agg("path", "split")
+        across = by_content.filter(pl.col("split").list.n_unique() > 1).sort(pl.col("path").list.first())
+        copies = [
+            " = ".join(f"{path} ({split})" for path, split in zip(row["path"], row["split"], strict=True))
+            for row in across.iter_rows(named=True)
+        ]
+        if copies:
+            leaks.append(f"{count(copies, 'identical file')} in more than one split: {shorten(copies)}")
+    return leaks
+
+
+def refuse_leaks(leaks: Sequence[str]) -> None:
+    """Raises:
+    InputError: there are leaks.
+    """
+    if leaks:
+        raise InputError(
+            f"these data leak, so a score would not measure unseen welds:\n{list_some(leaks)}\nMove each group and "
+            "each copy to one side: weldnet-audit with the same data keys and audit.suggest_split=FILE.csv writes such "
+            "a split. To go on all the same, type data.allow_leak=true; every report will say so"
+        )
+
+
+def count(items: Sized, noun: str) -> str:
+    """`1 group`, `2 groups`."""
+    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
+
+
+def fingerprints(digests: pl.Series) -> Fingerprints:
+    """The first 8 bytes of each SHA-256 (64 hex digits): int64 (N,), in the same order.
+
+    Two different files of a million share one with a probability of 3e-8.
+    """
+    return np.frombuffer(bytes.fromhex("".join(digests.str.head(16))), ">i8").astype(np.int64)
+
+
+def fingerprint(content: bytes) -> int:
+    """The same of one file's content."""
+    return int.from_bytes(hashlib.sha256(content).digest()[:8], signed=True)
+
+
+def is_known(table: pl.DataFrame, known: Fingerprints) -> NDArray[np.bool_]:
+    """Whether the content of each image of a table with `digest` is among the fingerprints: bool (N,)."""
+    return np.isin(fingerprints(table["digest"]), known)

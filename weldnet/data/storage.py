@@ -1,0 +1,114 @@
+"""Where decoded images are while a network learns: on disk, in memory, on a device, or nowhere."""
+
+import os
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from weldnet.data.cache import DecodedImages
+from weldnet.data.formats import read_content
+from weldnet.data.images import Geometry, to_geometry
+from weldnet.data.leaks import Fingerprints, fingerprint, fingerprints
+from weldnet.errors import InputError
+
+CACHES = ("disk", "memory", "device", "none")
+
+Rows = NDArray[np.int64]
+
+
+class Images(Protocol):
+    """N images, wherever they are."""
+
+    def read(self, rows: Rows) -> Tensor | NDArray[np.uint8]:
+        """uint8 (B, 3, H, W) by their indices (B,)."""
+
+
+class HeldImages:
+    """Images held in memory or on a device: uint8 (N, 3, H, W)."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+
+    def read(self, rows: Rows) -> Tensor:
+        return self.images[torch.from_numpy(rows).to(self.images.device)]
+
+    def to(self, device: torch.device) -> "HeldImages":
+        """The same images on a device.
+
+        Raises:
+            InputError: they do not fit.
+        """
+        try:
+            return HeldImages(self.images.to(device))
+        except torch.OutOfMemoryError as error:
+            raise InputError(
+                f"data.cache=device: {self.images.nbytes / 1e9:.1f} GB of images do not fit on {device}; take "
+                "data.cache=memory or disk"
+            ) from error
+
+
+class FileImages:
+    """Images decoded each time they are wanted; worker processes share one copy of the names.
+
+    Args:
+        paths: N files.
+        known: (N,), their fingerprints: what has changed since is refused.
+        geometry: the network's input.
+    """
+
+    def __init__(self, paths: pl.Series, known: Fingerprints, geometry: Geometry) -> None:
+        # A tensor, because a list of strings is copied into each worker page by page as soon as it is looked at.
+        self.paths = torch.from_numpy(
+            np.array([os.fsencode(path) for path in paths]).view(np.uint8).reshape(len(paths), -1)
+        )
+        self.known, self.geometry = torch.from_numpy(known), geometry
+
+    def read(self, rows: Rows) -> NDArray[np.uint8]:
+        """Raises:
+        InputError: a file can no longer be read, or has changed.
+        """
+        return np.stack([self._decode(int(row)) for row in rows])
+
+    def _decode(self, row: int) -> NDArray[np.uint8]:
+        path = os.fsdecode(self.paths[row].numpy().tobytes().rstrip(b"\0"))
+        try:
+            content = read_content(path)
+            if fingerprint(content) != self.known[row]:
+                raise InputError("it has changed since the run began")
+            return to_geometry(content, self.geometry)[0]
+        except InputError as error:
+            raise InputError(f"{path}: {error}; start again, or take data.cache=disk") from None
+
+
+def check_memory(num_bytes: int, meminfo: Path = Path("/proc/meminfo")) -> None:
+    """Raises:
+    InputError: so much memory is not free.
+    """
+    try:
+        lines = meminfo.read_text().splitlines()
+    except OSError:
+        return
+    free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    if num_bytes > 0.9 * free:
+        raise InputError(
+            f"data.cache=memory needs {num_bytes / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; take data.cache=disk"
+        )
+
+
+def store(cache: str, table: pl.DataFrame, decoded: DecodedImages, geometry: Geometry) -> Images:
+    """The images of a table with `path` and `digest`, kept as `cache` says.
+
+    Raises:
+        InputError: they do not fit into memory.
+    """
+    if cache == "none":
+        return FileImages(table["path"], fingerprints(table["digest"]), geometry)
+    if cache == "disk":
+        return decoded
+    check_memory(len(table) * 3 * geometry.height * geometry.width)
+    return HeldImages(torch.from_numpy(decoded.read(np.arange(len(table)))))
