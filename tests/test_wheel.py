@@ -25,10 +25,8 @@ def test_an_installed_wheel_trains_from_an_empty_folder(tmp_path: Path) -> None:
     subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", str(tmp_path), str(source)], check=True)
     (wheel,) = tmp_path.glob("weldnet-*.whl")
     # The editable install beside it would lend what the wheel lacks, so the list is compared, too.
-    written = {"weldnet": "*.py", "configs": "*.yaml"}
-    names = {
-        str(path.relative_to(source)) for folder, kind in written.items() for path in (source / folder).rglob(kind)
-    }
+    written = (("weldnet", "*.py"), ("weldnet", "*.html"), ("configs", "*.yaml"))
+    names = {str(path.relative_to(source)) for folder, kind in written for path in (source / folder).rglob(kind)}
     names = {name.replace("configs/", "weldnet/configs/") for name in names}
     assert names <= set(zipfile.ZipFile(wheel).namelist())
     site = tmp_path / "site"

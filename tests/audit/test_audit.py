@@ -1,0 +1,226 @@
+"""The audit's statistics against scipy and brute force, and the split it suggests."""
+
+from collections.abc import Iterable, Mapping
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from drawing import make_table
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from weldnet.audit.audit import Audit, suggest_split
+from weldnet.audit.classes import (
+    check_confounding,
+    check_groups,
+    check_small_classes,
+    count_samples,
+    needed_defects,
+    recall_bound,
+    tabulate_recall,
+)
+from weldnet.audit.copies import check_duplicates
+from weldnet.audit.findings import Finding
+from weldnet.data.leaks import find_leaks
+from weldnet.data.splits import check_splits
+
+SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}
+
+
+@pytest.mark.parametrize("number", [1, 2, 28, 29, 59, 299, 1000])
+def test_the_recall_bound_is_that_of_clopper_and_pearson(number: int) -> None:
+    exact = binomtest(number, number, alternative="greater").proportion_ci(0.95, method="exact").low
+    assert recall_bound(number) == pytest.approx(exact)
+
+
+def test_the_needed_defects_are_the_fewest_that_suffice() -> None:
+    assert [needed_defects(recall) for recall in (0.90, 0.95, 0.99)] == [29, 59, 299]
+    for recall in (0.5, 0.8, 0.9, 0.97, 0.99):
+        assert needed_defects(recall) == next(n for n in range(1, 1000) if recall_bound(n) >= recall)
+
+
+def test_what_a_test_could_prove_is_told_by_images_and_by_groups() -> None:
+    rows = [(f"/{i}", "crack", f"g{i % 2}", "test") for i in range(29)] + [("/x", "pore", "g3", "train")]
+    crack, pore = tabulate_recall(make_table(rows)).to_dicts()
+    assert (crack["images"], crack["groups"], pore["images"], pore["groups"]) == (29, 2, 0, 0)
+    assert crack["recall_bound"] > 0.9
+    assert crack["recall_bound_by_groups"] == pytest.approx(0.05**0.5)
+    assert pore["recall_bound"] is None
+    ungrouped = tabulate_recall(make_table([(path, label, None, split) for path, label, _, split in rows]))
+    assert ungrouped["groups"].to_list() == [None, None]
+
+
+def table_of(counts: Mapping[Any, int]) -> pl.DataFrame:
+    """So many images of each (class, group, split)."""
+    rows = [key for key, number in counts.items() for _ in range(number)]
+    return make_table((f"/{i}", label, group, split) for i, (label, group, split) in enumerate(rows))
+
+
+def details(findings: Iterable[Finding]) -> str:
+    return "\n".join(finding.detail for finding in findings)
+
+
+@pytest.mark.parametrize(
+    ("counts", "confounded"),
+    [
+        ({("good", "A", "train"): 50, ("pore", "B", "train"): 20, ("crack", "B", "train"): 20}, ["good"]),
+        ({("good", "A", "train"): 50, ("pore", "B", "train"): 20}, ["good", "pore"]),
+        (
+            {("good", "A", None): 50, ("good", "B", None): 50, ("pore", "C", None): 20, ("crack", "C", None): 20},
+            ["good"],
+        ),
+        # Another weld shows it in test, which does not help training.
+        (
+            {
+                ("good", "A", "train"): 50,
+                ("pore", "B", "train"): 9,
+                ("crack", "B", "train"): 9,
+                ("good", "B", "test"): 9,
+            },
+            ["good"],
+        ),
+        # 2 of 100 images lie elsewhere, and the group shows 2 others.
+        (
+            {("good", "A", "train"): 98, ("pore", "A", "train"): 2, ("good", "B", "train"): 2}
+            | {("pore", "B", "train"): 20, ("crack", "B", "train"): 20},
+            ["good"],
+        ),
+        ({("good", "A", "train"): 90, ("good", "B", "train"): 10, ("pore", "B", "train"): 30}, []),
+        # Each weld shows one defect, and there are many.
+        ({(label, f"{label}{i}", "train"): 10 for label in ("good", "pore") for i in range(3)}, []),
+        ({(label, f"{label}{i}", "train"): 1 for label in ("good", "pore") for i in range(9)}, []),
+        ({("good", "A", "train"): 50}, []),
+    ],
+)
+def test_confounded_classes(counts: dict[tuple[str, str, str | None], int], confounded: list[str]) -> None:
+    findings = check_confounding(table_of(counts))
+    assert [finding.detail.split(":")[0].removeprefix("class ") for finding in findings] == confounded
+
+
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ({("a", "A", "train"): 5, ("a", "B", "test"): 1, ("b", "A", "train"): 5, ("b", "B", "test"): 1}, ""),
+        (
+            {("a", "A", None): 4, ("a", "B", None): 4, ("b", "A", None): 3, ("b", "B", None): 1},
+            "class b: it has only 4",
+        ),
+        ({("a", "A", None): 4, ("a", "B", None): 4, ("b", "A", None): 9}, "class b: all its images are of one group"),
+        (
+            {("a", "A", "train"): 9, ("a", "B", "test"): 9, ("b", "A", "train"): 9, ("b", "C", "train"): 1},
+            "no image in test",
+        ),
+        (
+            {("a", "A", "train"): 9, ("a", "B", "val"): 9, ("b", "B", "val"): 9, ("b", "C", "val"): 1},
+            "in val but not in train",
+        ),
+        ({("a", "A", None): 9, ("a", "B", None): 9}, "only class"),
+    ],
+)
+def test_small_classes(counts: dict[tuple[str, str, str | None], int], said: str) -> None:
+    findings = check_small_classes(table_of(counts))
+    assert len(findings) == (said != "")
+    assert said in details(findings)
+    errors = ("not in train", "only class")
+    assert all((finding.severity == "error") == any(word in finding.detail for word in errors) for finding in findings)
+
+
+def test_one_finding_for_each_leaking_group() -> None:
+    counts = {
+        ("a", group, split): 2
+        for group, split in zip("AAABBCC", ["train", "val", "test", "train", "val", "val", "test"], strict=True)
+    }
+    findings = check_groups(table_of(counts))
+    assert [(found.severity, len(found.paths)) for found in findings] == [("error", 6), ("warning", 4), ("error", 4)]
+    assert "group A is in train (2) and val (2) and test (2)" in findings[0].detail
+
+
+@st.composite
+def files_and_pairs(draw: st.DrawFn) -> tuple[pl.DataFrame, list[tuple[int, int]]]:
+    contents = draw(st.lists(st.integers(0, 5), min_size=1, max_size=9))
+    number = {content: index for index, content in enumerate(dict.fromkeys(contents))}
+    rows = [
+        (
+            f"/{i}",
+            draw(st.sampled_from("ab")),
+            draw(st.sampled_from("AB")),
+            draw(st.sampled_from(["train", "val", "test"])),
+        )
+        for i in range(len(contents))
+    ]
+    table = make_table(rows).with_columns(content=pl.Series([number[content] for content in contents], dtype=pl.Int64))
+    pairs = [pair for pair in combinations(range(len(number)), 2) if draw(st.booleans())]
+    return table, pairs
+
+
+def cluster(items: Iterable[int], linked: Iterable[tuple[int, int]]) -> set[frozenset[int]]:
+    """Connected components of more than one item, by merging until nothing changes."""
+    clusters = {frozenset([item]) for item in items}
+    for one, other in linked:
+        first, second = (next(c for c in clusters if item in c) for item in (one, other))
+        clusters = clusters - {first, second} | {first | second}
+    return {c for c in clusters if len(c) > 1}
+
+
+@settings(deadline=None, max_examples=60)
+@given(files_and_pairs())
+def test_duplicates_are_clustered_as_by_brute_force(drawn: tuple[pl.DataFrame, list[tuple[int, int]]]) -> None:
+    table, pairs = drawn
+    rows = table.to_dicts()
+    every = list(combinations(range(len(rows)), 2))
+    same = [(i, j) for i, j in every if rows[i]["content"] == rows[j]["content"]]
+    near = [(i, j) for i, j in every if tuple(sorted((rows[i]["content"], rows[j]["content"]))) in pairs]
+    in_near = {i for pair in near for i in pair}
+    expected = set()
+    for column, kind in (("split", "cross_split_duplicate"), ("label", "cross_label_duplicate")):
+        crossing = {c for c in cluster(range(len(rows)), same) if len({rows[i][column] for i in c}) > 1}
+        expected |= {(kind, "error", c) for c in crossing}
+        for c in cluster(range(len(rows)), [(i, j) for i, j in near if rows[i][column] != rows[j][column]]):
+            error = column == "split" and "test" in {rows[i]["split"] for i in c}
+            expected.add((kind, "error" if error else "warning", c))
+    expected |= {("exact_duplicate", "warning", c) for c in cluster(range(len(rows)), same)}
+    for c in cluster(in_near, near + [(i, j) for i, j in same if i in in_near]):
+        one_place = len({(rows[i]["split"], rows[i]["group"]) for i in c}) == 1
+        expected.add(("near_duplicate", "note" if one_place else "warning", c))
+    found = check_duplicates(table, np.array(pairs, np.int64).reshape(-1, 2))
+    assert {(f.kind, f.severity, frozenset(int(path[1:]) for path in f.paths)) for f in found} == expected
+
+
+def test_files_without_splits_cross_none() -> None:
+    table = make_table([("/a", "x", None, None), ("/b", "x", None, None), ("/c", "x", None, None)])
+    found = check_duplicates(table.with_columns(content=pl.Series([0, 0, 1])), np.array([[0, 1]]))
+    assert [(f.kind, f.severity) for f in found] == [("exact_duplicate", "warning"), ("near_duplicate", "warning")]
+
+
+@settings(deadline=None, max_examples=30)
+@given(files_and_pairs(), st.integers(0, 3))
+def test_the_suggested_split_joins_what_shares_a_picture(
+    drawn: tuple[pl.DataFrame, list[tuple[int, int]]], seed: int
+) -> None:
+    table, pairs = drawn
+    images = table.with_columns(reason=pl.lit(None, pl.String))
+    unread = pl.DataFrame([{"path": "/no", "label": "a", "group": "Z", "reason": "torn"}])
+    audit = Audit(
+        pl.concat([images, unread], how="diagonal"), [], np.array(pairs, np.int64).reshape(-1, 2), None, "full"
+    )
+    split = suggest_split(audit, SHARES, seed)
+    assert split["path"].to_list() == table["path"].to_list()
+    assert split["label"].to_list() == table["label"].to_list()
+    assert set(split["group"]) <= set(table["group"])
+    assert find_leaks(split.with_columns(digest=table["content"].cast(pl.String))) == []
+    assert not any("knows" in warning for warning in check_splits(split))
+    crossing = check_duplicates(split.with_columns(content=table["content"]), audit.near_pairs)
+    assert not any(found.kind == "cross_split_duplicate" for found in crossing)
+    # No more was joined than had to be: groups without a picture in common stay apart.
+    if len(table["content"].unique()) == len(table) and not pairs:
+        assert split["group"].to_list() == table["group"].to_list()
+
+
+def test_the_counts_of_a_group_an_image_stay_short() -> None:
+    table = make_table((f"/{i}", "ab"[i % 2], f"/{i}", None) for i in range(100))
+    assert count_samples(table).to_dicts() == [
+        {"label": label, "split": None, "group": None, "images": 50} for label in "ab"
+    ]

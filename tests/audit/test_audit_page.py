@@ -1,0 +1,189 @@
+"""The page and the terminal text of an audit: hostile names stay names, nothing is loaded, nothing grows endless."""
+
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from drawing import draw_blobs, draw_noise, make_table, save_image
+from rich.console import Console
+
+from weldnet.audit.audit import Audit, audit
+from weldnet.audit.charts import Thumbnails, plot_sizes, tabulate_groups
+from weldnet.audit.findings import Finding
+from weldnet.audit.page import judge, render_page
+from weldnet.audit.report import print_audit, save_audit, summarise
+from weldnet.audit.words import KINDS, common_folder, group_findings, make_visible
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "a'\"><img src=x onerror=alert(2)>",
+    "[red]b[/red]",
+    "\x1b[2Jc",
+    "\u202egnp.d",
+    "e\nf",
+)
+
+
+class Elements(HTMLParser):
+    """Every tag of a page, and every address that it loads or leads to."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        assert not [name for name, _ in attrs if name.startswith("on")]
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "xlink:href")]
+
+
+@pytest.fixture
+def hostile(tmp_path: Path) -> Audit:
+    """Six images, three of them alike, with hostile names, classes and groups."""
+    rows = []
+    for number, name in enumerate(HOSTILE):
+        label = HOSTILE[number % 2].replace("/", "")
+        file = save_image(tmp_path / label / f"{name.replace('/', '')}.png", draw_blobs(30, 20 + number, number % 3))
+        rows.append((str(file), label, name, ("train", "test")[number % 2]))
+    return audit(make_table(rows))
+
+
+def test_the_page_of_hostile_names(hostile: Audit, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    save_audit(hostile, tmp_path / "out")
+    page = (tmp_path / "out" / "audit.html").read_text(encoding="utf-8")
+    elements = Elements(page)
+    assert "script" not in elements.tags
+    assert "&lt;script&gt;alert(1)" in page
+    assert "http://" not in page
+    assert "https://" not in page
+    assert "url(" not in page
+    assert "@import" not in page
+    assert elements.addresses
+    assert all(address.startswith("data:image/jpeg;base64,") for address in elements.addresses)
+    assert elements.tags.count("img") == len(elements.addresses)
+    assert not re.search("[\x1b\u202e]", page)
+    paths = {
+        path for one in json.loads((tmp_path / "out" / "audit.json").read_text())["findings"] for path in one["paths"]
+    }
+    assert paths <= set(hostile.images["path"])
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["audit.html", "audit.json"]
+
+
+def test_the_terminal_obeys_no_name(hostile: Audit) -> None:
+    stream = io.StringIO()
+    print_audit(hostile, Console(file=stream, width=400))
+    printed = stream.getvalue()
+    assert not re.search("[\x1b\u202e]", printed)
+    assert r"\x1b[2Jc" in printed
+    assert "[red]b[red].png" in printed
+
+
+def finding(kind: str = "exact_duplicate", severity: str = "warning", *paths: str) -> Finding:
+    return Finding(kind, severity, paths, "something")  # type: ignore[arg-type]
+
+
+def audit_of(path: Path, findings: list[Finding]) -> Audit:
+    """An audit of one picture with made-up findings."""
+    save_image(path, draw_noise(200, 200))
+    known = audit(make_table([(str(path), "crack", "seam1", "train")]))
+    return Audit(known.images, findings, known.near_pairs, None, "full")
+
+
+def test_many_findings_and_many_paths_are_counted_not_listed(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    many = audit_of(path, [finding("exact_duplicate", "warning", *[str(path)] * 1000)] * 5000)
+    page = render_page(many, summarise(many))
+    assert len(page) < 15_000_000
+    assert "and 994 more" in page
+    assert "4,776 more of this kind" in page
+    stream = io.StringIO()
+    print_audit(many, Console(file=stream, width=200))
+    lines = stream.getvalue().splitlines()
+    assert len(lines) < 30
+    assert any("and 4,988 more" in line for line in lines)
+
+
+def test_thumbnails_end_where_the_room_does(tmp_path: Path) -> None:
+    file = save_image(tmp_path / "a.png", draw_noise(400, 300))
+    thumbnails = Thumbnails("full", bytes_left=1)
+    assert str(thumbnails.draw(str(file))).startswith("data:image/jpeg;base64,")
+    assert thumbnails.draw(str(file)) is None
+    assert Thumbnails("full").draw(str(tmp_path / "gone.png")) is None
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ([], "Nothing found here"),
+        ([finding("wrong_extension")], "read the warnings"),
+        ([finding("size_predicts_class"), finding()], "to the crop than to the defect"),
+        ([finding("unreadable", "error")], "Training would stop"),
+        ([finding("cross_label_duplicate", "error"), finding("unreadable", "error")], "two labels"),
+        ([finding("group_leak", "error"), finding("cross_label_duplicate", "error")], "too high"),
+    ],
+)
+def test_the_verdict_says_what_a_score_is_worth(tmp_path: Path, found: list[Finding], said: str) -> None:
+    first, second = judge(audit_of(tmp_path / "a.png", found))
+    assert said in second
+    errors = sum(one.severity == "error" for one in found)
+    assert first.startswith(f"{errors} error" if found else "No error")
+
+
+def test_findings_are_told_worst_first() -> None:
+    found = [
+        finding("near_duplicate", "note"),
+        finding("clipped"),
+        finding("unreadable", "error"),
+        finding("near_duplicate"),
+    ]
+    order = [(severity, kind) for severity, kind, _ in group_findings(found)]
+    assert order == [
+        ("error", "unreadable"),
+        ("warning", "near_duplicate"),
+        ("warning", "clipped"),
+        ("note", "near_duplicate"),
+    ]
+
+
+def test_every_kind_is_explained() -> None:
+    assert all(kind.title and kind.meaning.endswith(".") and kind.remedy.endswith(".") for kind in KINDS.values())
+
+
+def test_names_are_made_visible() -> None:
+    assert make_visible("Schweißnaht 1 (ü).jpg") == "Schweißnaht 1 (ü).jpg"
+    assert make_visible("a\x1b\u202eb\n") == r"a\x1b\u202eb\n"
+    assert common_folder(["/a/b/c.png", "/a/bd/e.png"]) == "/a/"
+    assert common_folder(["/c.png", "/d.png"]) == "/"
+
+
+def test_the_sizes_of_many_classes_are_drawn() -> None:
+    rng = np.random.default_rng(0)
+    table = pl.DataFrame({"label": [f"class {i % 12}" for i in range(5000)]}).with_columns(
+        width=pl.Series(rng.integers(5, 900, 5000)), height=pl.Series(rng.integers(5, 90, 5000))
+    )
+    plot = plot_sizes(table)
+    assert plot is not None
+    assert [mark["name"] for mark in plot["marks"]][-1] == "6 other classes"
+    assert len({mark["colour"] for mark in plot["marks"]}) == 7
+    assert plot["shown"] == 2000
+    assert 4 <= len(plot["x_ticks"]) <= 10
+    assert 4 <= len(plot["y_ticks"]) <= 10
+    assert plot_sizes(table.with_columns(width=pl.lit(3), height=pl.lit(4))) is None
+
+
+def test_groups_are_tabulated_from_train() -> None:
+    rows = [(f"/{i}", "ab"[i % 2], f"g{i % 30:02}", "train") for i in range(120)] + [("/t", "c", "other", "test")]
+    groups = tabulate_groups(make_table(rows))
+    assert groups is not None
+    assert (groups["where"], len(groups["groups"]), groups["left"]) == ("train", 24, 6)
+    assert [label for label, _ in groups["rows"]] == ["a", "b"]
+    assert tabulate_groups(make_table([(f"/{i}", "a", f"/{i}", None) for i in range(4)])) is None
+    assert tabulate_groups(make_table([("/1", "a", None, None)])) is None

@@ -1,0 +1,78 @@
+"""Whether sizes that tell the class are found, and no others."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from weldnet.audit.sizes import check_sizes, score_sizes
+
+
+def sized(labels: Sequence[str], groups: Sequence[Any], width: Any, height: Any) -> pl.DataFrame:
+    known = pl.Series([None if group is None else str(group) for group in groups], dtype=pl.String)
+    return pl.DataFrame({"label": labels}).with_columns(
+        group=known,
+        width=pl.Series(np.broadcast_to(width, len(labels))),
+        height=pl.Series(np.broadcast_to(height, len(labels))),
+    )
+
+
+@pytest.mark.parametrize("grouping", ["none", "per image", "two", "each shows both", "each shows one"])
+def test_a_size_that_tells_the_class_is_found(grouping: str) -> None:
+    labels = np.repeat(["a", "b"], 40)
+    index = np.arange(80)
+    groupings: dict[str, Sequence[Any]] = {
+        "none": [None] * 80,
+        "per image": list(index),
+        "two": list(index % 2),
+        "each shows both": list(index % 8),
+        "each shows one": list(index // 8),
+    }
+    noise = np.random.default_rng(0).integers(0, 10, 80)
+    score = score_sizes(sized(list(labels), groupings[grouping], 60 + noise + 6 * (labels == "b"), 50))
+    assert score is not None
+    assert score.is_clear
+    assert score.by_group == (grouping != "none")
+    assert 0.65 < score.balanced_accuracy < 0.95
+    assert f"balanced accuracy {score.balanced_accuracy:.2f}" in check_sizes(score)[0].detail
+
+
+def test_the_aspect_alone_is_enough() -> None:
+    rng = np.random.default_rng(0)
+    scale, labels = rng.integers(10, 200, 200), np.repeat(["a", "b"], 100)
+    score = score_sizes(sized(list(labels), [None] * 200, scale * (2 + (labels == "b")), scale * 2))
+    assert score is not None
+    assert score.is_clear
+
+
+def test_one_size_tells_nothing() -> None:
+    assert score_sizes(sized(["a", "b"] * 20, [None] * 40, 60, 50)) is None
+    assert score_sizes(sized(["a"] * 40, [None] * 40, np.arange(40), 50)) is None
+    assert check_sizes(None) == []
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_sizes_of_a_small_clean_set_raise_no_alarm(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for groups in ([None] * 24, list(range(24)), [i // 4 for i in range(24)]):
+        score = score_sizes(sized(["a", "b"] * 12, groups, rng.integers(40, 120, 24), rng.integers(40, 120, 24)))
+        assert check_sizes(score) == []
+
+
+def test_a_size_of_its_own_for_each_weld_is_no_alarm() -> None:
+    # Forty images a weld: shuffled one by one they would seem to prove what a dozen welds cannot.
+    alarms = 0
+    for seed in range(10):
+        sizes = np.random.default_rng(seed).integers(40, 120, 12).repeat(10)
+        score = score_sizes(sized(["a"] * 60 + ["b"] * 60, list(np.arange(120) // 10), sizes, 50))
+        alarms += len(check_sizes(score))
+    assert alarms <= 1
+
+
+def test_many_images_are_sampled() -> None:
+    labels = np.repeat(["a", "b", "rare"], [20_000, 20_000, 2])
+    score = score_sizes(sized(list(labels), [None] * 40_002, np.where(labels == "a", 60, 61), 50))
+    assert score is not None
+    assert (score.balanced_accuracy, score.chance) == (1.0, 0.5)

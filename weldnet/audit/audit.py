@@ -1,0 +1,101 @@
+"""The audit: what is wrong with a set of images, before anyone trains on them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from weldnet.audit.classes import check_confounding, check_groups, check_small_classes
+from weldnet.audit.copies import check_duplicates, find_near_contents
+from weldnet.audit.facts import read_facts
+from weldnet.audit.files import check_files
+from weldnet.audit.findings import SEVERITIES, Finding, Severity
+from weldnet.audit.sizes import SizeScore, check_sizes, score_sizes
+from weldnet.data.duplicates import connect
+from weldnet.data.pictures import Window
+from weldnet.data.splits import split_by_group
+from weldnet.errors import InputError
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What is known of a set of images.
+
+    Attributes:
+        images: one row an image: the columns of `weldnet.data.manifest.SCHEMA` and of
+            `weldnet.audit.facts.FACTS`, and `content`: a number for each distinct content, null where unreadable.
+        findings: worst first.
+        near_pairs: int64 (P, 2): contents that look nearly the same.
+        size_score: how well the size alone tells the class; None where all have one size.
+        window: how stored values were shown.
+    """
+
+    images: pl.DataFrame
+    findings: list[Finding]
+    near_pairs: NDArray[np.int64]
+    size_score: SizeScore | None
+    window: Window
+
+    def of(self, severity: Severity) -> list[Finding]:
+        """The findings of one severity."""
+        return [finding for finding in self.findings if finding.severity == severity]
+
+
+def audit(samples: pl.DataFrame, window: Window = "full", within: Path | None = None) -> Audit:
+    """Reads every image once and looks for what would make training fail or a score wrong.
+
+    Args:
+        samples: table of `weldnet.data.manifest.SCHEMA`, absolute paths, at least one row.
+        window: the one that training would use.
+        within: files below this folder may not be symbolic links that leave it.
+    """
+    facts, thumbnails = read_facts(samples["path"], window, within)
+    images = samples.hstack(facts)
+    content = pl.when(pl.col("reason").is_null()).then(pl.col("digest")).rank("dense") - 1
+    images = images.with_columns(content=content.cast(pl.Int64))
+    readable = images.filter(pl.col("reason").is_null())
+    near_pairs = find_near_contents(images, thumbnails, window)
+    size_score = score_sizes(readable)
+    findings = [
+        *check_groups(samples),
+        *check_files(images, window),
+        *check_duplicates(readable, near_pairs),
+        *check_small_classes(readable),
+        *check_confounding(readable),
+        *check_sizes(size_score),
+    ]
+    findings.sort(key=lambda found: SEVERITIES.index(found.severity))
+    return Audit(images, findings, near_pairs, size_score, window)
+
+
+def suggest_split(audit: Audit, shares: Mapping[str, float], seed: int) -> pl.DataFrame:
+    """A split without leaks: groups that share a picture become one, then `split_by_group`.
+
+    Args:
+        audit: of images that all have a group.
+        shares, seed: see `split_by_group`.
+
+    Returns:
+        Table of `weldnet.data.manifest.SCHEMA`, without the images that cannot be read. A joined group has the name
+        of its first one.
+
+    Raises:
+        InputError: no image can be read, or see `split_by_group`.
+    """
+    readable = audit.images.filter(pl.col("reason").is_null())
+    if readable.is_empty():
+        raise InputError("none of the images can be read, so there is nothing to split")
+    names = readable["group"].unique().sort()
+    number = {name: index for index, name in enumerate(names)}
+    contents = readable["content"].to_numpy()
+    of_content = len(names) + contents
+    by_group = np.column_stack([readable["group"].replace_strict(number, return_dtype=pl.Int64).to_numpy(), of_content])
+    # Groups and contents are the nodes of one graph; a group touches its contents, a near pair two contents.
+    edges = np.concatenate([by_group, len(names) + audit.near_pairs])
+    component = connect(edges, int(edges.max()) + 1)
+    first = np.unique(component[: len(names)], return_index=True)
+    joined = names.gather(first[1])[np.searchsorted(first[0], component[by_group[:, 0]])]
+    return split_by_group(readable.select("path", "label", group=joined, split="split"), shares, seed)

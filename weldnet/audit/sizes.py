@@ -1,0 +1,132 @@
+"""Whether the size of an image alone tells its class: then a network need not look at the weld."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from sklearn.tree import DecisionTreeClassifier
+
+from weldnet.audit.classes import FEWEST_IMAGES
+from weldnet.audit.findings import Finding
+
+Floats = NDArray[np.float64]
+Rows = NDArray[np.int64]
+
+_MARGIN = 0.15
+_MOST_IMAGES = 5_000
+_MOST_FOLDS = 5
+_FEWEST_BLOCKS = 4
+_PERMUTATIONS = 99
+
+
+@dataclass(frozen=True)
+class SizeScore:
+    """How well a small tree tells the classes by width, height and aspect.
+
+    Attributes:
+        balanced_accuracy: mean recall over the classes, cross-validated.
+        chance: what guessing gives, 1 / C.
+        by_group: whether no group stood in the training and the held-out part of a fold.
+        is_clear: whether the score is well over chance, and not by chance.
+    """
+
+    balanced_accuracy: float
+    chance: float
+    by_group: bool
+    is_clear: bool
+
+
+def score_sizes(samples: pl.DataFrame) -> SizeScore | None:
+    """Trains a tree of depth 3 on the sizes, cross-validated by group where every class has two groups or more.
+
+    Args:
+        samples: `label`, `group`, `width` and `height` (pixels, upright) of the images that can be read.
+
+    Returns:
+        The score, or None where there is nothing to tell: one size, or fewer than two classes that are not tiny.
+    """
+    if len(samples) > _MOST_IMAGES:
+        samples = samples.sample(_MOST_IMAGES, seed=0)
+    table = samples.filter(pl.len().over("label") >= FEWEST_IMAGES)
+    width, height = (table[name].to_numpy().astype(np.float64) for name in ("width", "height"))
+    classes, labels = np.unique(table["label"].to_numpy(), return_inverse=True)
+    if len(classes) < 2 or (np.ptp(width) == 0 and np.ptp(height) == 0):
+        return None
+    features = np.column_stack([width, height, width / height])
+    folds, blocks, by_group = _make_folds(table, labels)
+    score, chance = _score(features, labels, folds), 1 / len(classes)
+    # Guesses on a few images stray far from chance: three standard deviations.
+    margin = max(_MARGIN, 3 * math.sqrt(chance * (1 - chance) / len(labels)))
+    is_clear = score >= chance + margin and _is_significant(features, labels, folds, blocks, score)
+    return SizeScore(score, chance, by_group, is_clear)
+
+
+def check_sizes(score: SizeScore | None) -> list[Finding]:
+    """`size_predicts_class` where the score is clear."""
+    if score is None or not score.is_clear:
+        return []
+    how = (
+        "cross-validated by group" if score.by_group else "cross-validated by image, as not every class has two groups"
+    )
+    detail = (
+        f"width, height and aspect alone tell the class with balanced accuracy {score.balanced_accuracy:.2f} "
+        f"(chance {score.chance:.2f}; a tree of depth 3, {how}); a network could learn the crop instead of the defect"
+    )
+    return [Finding("size_predicts_class", "warning", (), detail)]
+
+
+def _make_folds(table: pl.DataFrame, labels: Rows) -> tuple[list[tuple[Rows, Rows]], list[Rows], bool]:
+    """Folds as (train, held out) rows, the blocks of rows that a permutation keeps together, whether by group."""
+    per_class = table.group_by("label").agg(groups=pl.col("group").n_unique(), images=pl.len())
+    fewest = int(per_class["groups"].min())  # type: ignore[arg-type]
+    by_group = table["group"].null_count() == 0 and fewest >= 2
+    if not by_group:
+        images = int(per_class["images"].min())  # type: ignore[arg-type]
+        plain = StratifiedKFold(min(_MOST_FOLDS, images), shuffle=True, random_state=0)
+        return list(plain.split(labels, labels)), [np.arange(len(table))], False
+    groups = np.unique(table["group"].to_numpy(), return_inverse=True)[1]
+    grouped = StratifiedGroupKFold(min(_MOST_FOLDS, fewest), shuffle=True, random_state=0)
+    # So few groups have too few permutations to say anything; their images must do.
+    keep_groups = fewest >= _FEWEST_BLOCKS and groups.max() + 1 < len(groups)
+    order = np.argsort(groups, kind="stable")
+    blocks = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1) if keep_groups else [order]
+    return list(grouped.split(labels, labels, groups)), blocks, True
+
+
+def _score(features: Floats, labels: Rows, folds: list[tuple[Rows, Rows]]) -> float:
+    """Balanced accuracy of the held-out images of all folds together."""
+    tree = DecisionTreeClassifier(max_depth=3, class_weight="balanced", random_state=0)
+    predicted = np.empty_like(labels)
+    for train, held_out in folds:
+        predicted[held_out] = tree.fit(features[train], labels[train]).predict(features[held_out])
+    return float(balanced_accuracy_score(labels, predicted))
+
+
+def _is_significant(
+    features: Floats, labels: Rows, folds: list[tuple[Rows, Rows]], blocks: Sequence[Rows], score: float
+) -> bool:
+    """Whether sizes dealt out at random hardly ever reach the score.
+
+    Images of one weld often have one size, so that where there are enough groups the sizes of a whole group go to
+    another, and are shuffled within it. There are not so many ways to do that, so some may reach the score by chance.
+    """
+    allowed = 4 if len(blocks) > 1 else 0
+    rng, reached = np.random.default_rng(0), 0
+    for _ in range(_PERMUTATIONS):
+        reached += _score(_deal(features, blocks, rng), labels, folds) >= score
+        if reached > allowed:
+            return False
+    return True
+
+
+def _deal(features: Floats, blocks: Sequence[Rows], rng: np.random.Generator) -> Floats:
+    """The rows of each block of features given, in random order, to a random block, over again where it is larger."""
+    dealt = np.empty_like(features)
+    for block, source in zip(blocks, rng.permutation(len(blocks)), strict=True):
+        dealt[block] = features[np.resize(rng.permutation(blocks[source]), len(block))]
+    return dealt

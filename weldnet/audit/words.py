@@ -1,0 +1,142 @@
+"""The words of an audit: what each kind of finding means, what to do about it, and names that are safe to show."""
+
+import os
+from collections.abc import Iterable
+from itertools import groupby
+from typing import NamedTuple
+
+from weldnet.audit.findings import SEVERITIES, Finding, Severity
+
+
+class Kind(NamedTuple):
+    """The words for one kind.
+
+    Attributes:
+        title: its heading.
+        meaning: what it means for training and for the test score.
+        remedy: what to do.
+        pictured: whether its images are worth looking at.
+    """
+
+    title: str
+    meaning: str
+    remedy: str
+    pictured: bool
+
+
+KINDS = {
+    "group_leak": Kind(
+        "Groups in more than one split",
+        "Photographs of one weld stand on both sides, so the score measures memory of that weld.",
+        "Move each group to one split: audit.suggest_split=FILE.csv writes such a manifest.",
+        False,
+    ),
+    "cross_split_duplicate": Kind(
+        "The same picture in more than one split",
+        "The network is asked about pictures that it has learned by heart.",
+        "Keep each picture in one split: audit.suggest_split=FILE.csv joins duplicates into one group.",
+        True,
+    ),
+    "cross_label_duplicate": Kind(
+        "The same picture under more than one label",
+        "At least one of the labels is wrong, in training and in the score.",
+        "Look at the pictures, keep the right label, remove the other copies.",
+        True,
+    ),
+    "unreadable": Kind(
+        "Files that cannot be read",
+        "Training stops at them.",
+        "Mend or remove them, or leave them out by data.on_unreadable=skip.",
+        False,
+    ),
+    "small_class": Kind(
+        "Classes too small to learn or to test",
+        "What a class has too few of, the network cannot learn, or the test cannot measure.",
+        "Photograph more, from other welds, or join or remove the class.",
+        False,
+    ),
+    "class_group_confounded": Kind(
+        "Classes that are nearly one weld",
+        "A network can tell the weld by its colour or its light and never learn the defect; the score on these welds "
+        "would not show it.",
+        "Photograph the class on other welds, and other classes on this one; test on other welds.",
+        False,
+    ),
+    "size_predicts_class": Kind(
+        "The image size gives the class away",
+        "How the pictures were cropped tells the class; resized to one shape, the network sees it as a stretch.",
+        "Crop all classes alike, or test on images that were.",
+        False,
+    ),
+    "exact_duplicate": Kind(
+        "Identical files",
+        "Copies weigh more than other images, and stray into both sides of a random split.",
+        "Keep one of each.",
+        True,
+    ),
+    "near_duplicate": Kind(
+        "Nearly identical pictures",
+        "The same picture saved again, or a weld photographed twice from one place: split at random, they leak.",
+        "Keep them in one group, or keep one of each.",
+        True,
+    ),
+    "wrong_extension": Kind(
+        "Endings that lie",
+        "weldnet reads the content and does not mind; other programs refuse such files.",
+        "Rename them.",
+        True,
+    ),
+    "constant": Kind(
+        "Pictures of one colour",
+        "They show no weld.",
+        "Look at them and remove them.",
+        True,
+    ),
+    "clipped": Kind(
+        "Clipped pictures",
+        "Most pixels are pure black or pure white: what was there is lost.",
+        "Look at them; photograph again with another exposure.",
+        True,
+    ),
+    "bit_depth": Kind(
+        "Bit depth",
+        "The window says which stored values become black and white; the wrong one hides what is in the picture.",
+        "Give the window that fits the detector: data.window=[low,high] or data.window=percentile.",
+        True,
+    ),
+    "multi_page": Kind(
+        "Files with several pages",
+        "Only the first page is used.",
+        "Save the other pages as files of their own if they matter.",
+        False,
+    ),
+    "no_groups": Kind(
+        "No groups",
+        "Nobody can tell which images show the same weld, so a leak between splits stays unseen.",
+        "Give a group column in a manifest, data.group_pattern='REGEX', or data.groups=per_image.",
+        False,
+    ),
+}
+"""Every kind, in the order in which it is told."""
+
+
+def group_findings(findings: Iterable[Finding]) -> list[tuple[Severity, str, list[Finding]]]:
+    """The findings by severity, worst first, and within it by kind, in the order of `KINDS`."""
+    kinds = list(KINDS)
+    ordered = sorted(findings, key=lambda found: (SEVERITIES.index(found.severity), kinds.index(found.kind)))
+    return [(*key, list(group)) for key, group in groupby(ordered, key=lambda found: (found.severity, found.kind))]
+
+
+def common_folder(paths: Iterable[str]) -> str:
+    """The folder that all files lie below, with a separator at its end."""
+    return os.path.join(os.path.commonpath([os.path.dirname(path) for path in paths]), "")
+
+
+def make_visible(text: str) -> str:
+    """The text with what a terminal would obey or hide (control characters, changes of direction) written out."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def count(number: int, noun: str) -> str:
+    """`1 error`, `2 errors`, `1,000 errors`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

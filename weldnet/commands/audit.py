@@ -1,0 +1,74 @@
+"""weldnet-audit: what is wrong with a set of images, before anyone trains on them."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+from weldnet.commands.app import command
+from weldnet.commands.runs import make_folder, name_folder, show, show_command
+from weldnet.errors import InputError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def run(cfg: DictConfig) -> None:
+    """Audits the images of a composed config; exits with code 1 where a finding is an error."""
+    from rich.console import Console
+
+    from weldnet.audit.audit import audit, suggest_split
+    from weldnet.audit.report import print_audit, save_audit
+    from weldnet.config.build import build_data
+    from weldnet.data.splits import check_shares, require_groups
+
+    folder = name_folder("audit", cfg.output_dir)
+    manifest = _check_file(cfg.audit.suggest_split)
+    data = build_data(cfg.data, cfg.seed)
+    samples = data.find()
+    if manifest is not None:
+        check_shares(data.shares)
+        require_groups(samples, "audit.suggest_split needs groups")
+    found = audit(samples, data.geometry.window, data.source.within)
+    make_folder(folder)
+    save_audit(found, folder)
+    print_audit(found, Console())
+    print(f"the page:  {show(folder / 'audit.html')}")
+    print(f"all of it: {show(folder / 'audit.json')}")
+    if manifest is not None:
+        _write_split(suggest_split(found, data.shares, cfg.seed), manifest, len(samples))
+    if found.of("error"):
+        sys.exit(1)
+
+
+def _check_file(name: str | None) -> Path | None:
+    if name is None:
+        return None
+    file = Path(name).expanduser().absolute()
+    if file.exists() or file.is_symlink():
+        raise InputError(f"audit.suggest_split={name} exists, and nothing is overwritten; name another file")
+    if not (file.parent.is_dir() and os.access(file.parent, os.W_OK)):
+        raise InputError(f"audit.suggest_split={name}: {file.parent} is no folder that you may write to")
+    return file
+
+
+def _write_split(split: "pl.DataFrame", manifest: Path, num_images: int) -> None:
+    from weldnet.audit.words import count
+    from weldnet.data.manifest import write_manifest
+    from weldnet.data.splits import check_classes
+
+    write_manifest(split, manifest)
+    left_out = num_images - len(split)
+    note = f", without {count(left_out, 'file')} that cannot be read" if left_out else ""
+    print(f"the split: {show(manifest)}{note}")
+    try:
+        check_classes(split)
+    except InputError as error:
+        print(f"it cannot be trained on as it is: {error}")
+    else:
+        print(f"train on it by: {show_command('weldnet-train')} data=manifest data.manifest={show(manifest)}")
+
+
+main = command("audit")(run)
