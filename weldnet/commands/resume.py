@@ -78,12 +78,7 @@ def find_stopped_run(cfg: DictConfig, overrides: list[str]) -> StoppedRun:
     checkpoint = load_checkpoint(last)
     saved = OmegaConf.create(checkpoint.record.config)
     assert isinstance(saved, DictConfig)
-    if Path(saved.output_dir).resolve() != folder.resolve():
-        raise InputError(
-            f"{show(folder)} was made as {saved.output_dir}; a moved or copied run can be tested, but not gone on "
-            "with. Move it back, or start a new run"
-        )
-    _check_trust(saved, typed)
+    check_saved(saved, folder, typed)
     merged = apply_overrides(saved, cfg, typed)
     if checkpoint.num_epochs >= (merged.trainer.max_epochs or float("inf")):
         raise InputError(
@@ -93,11 +88,26 @@ def find_stopped_run(cfg: DictConfig, overrides: list[str]) -> StoppedRun:
     return StoppedRun(merged, folder, last, checkpoint.record)
 
 
-def _check_trust(saved: DictConfig, typed: list[str]) -> None:
+def check_saved(saved: DictConfig, folder: Path, typed: list[str]) -> None:
+    """Checks a config that was found in a run folder before anything is made of it.
+
+    Args:
+        saved: the config.
+        folder: where it was found.
+        typed: what was typed this time.
+
+    Raises:
+        InputError: the folder was moved or copied, or the config names what could run anyone's code.
+    """
+    if Path(saved.output_dir).resolve() != folder.resolve():
+        raise InputError(
+            f"{show(folder)} was made as {saved.output_dir}; a moved or copied run can be tested, but not gone on "
+            "with. Move it back, or start a new run"
+        )
     for key, target in _targets("", OmegaConf.to_container(saved)):
         if not str(target).startswith(TRUSTED) and not any(o.lstrip("+") == f"{key}={target}" for o in typed):
             raise InputError(
-                f"the checkpoint's config names {target}, which is none of weldnet's, torch's or Lightning's parts; if "
+                f"the run's own config names {target}, which is none of weldnet's, torch's or Lightning's parts; if "
                 f"you trust it, type it again: +{key}={target}"
             )
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -92,6 +92,12 @@ def show_command(name: str) -> str:
     installed = Path(sys.executable).with_name(name)
     found = shutil.which(name)
     return name if found and Path(found).resolve() == installed.resolve() else show(installed)
+
+
+def stop_here(go_on: str) -> NoReturn:
+    """Ends an interrupted command by exit code 130, with the command to go on with."""
+    print(f"interrupted; go on with: {go_on}", flush=True)
+    sys.exit(130)
 
 
 def make_absolute(data: DictConfig) -> None:

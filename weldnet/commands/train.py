@@ -1,7 +1,6 @@
 """weldnet-train: fine-tune, keep the best, test it."""
 
 import logging
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from weldnet.commands.app import command
-from weldnet.commands.resume import find_stopped_run
+from weldnet.commands.resume import StoppedRun, find_stopped_run
 from weldnet.commands.runs import (
     is_leader,
     keep_log,
@@ -19,6 +18,7 @@ from weldnet.commands.runs import (
     name_folder,
     show,
     show_command,
+    stop_here,
 )
 from weldnet.errors import InputError
 
@@ -33,23 +33,56 @@ log = logging.getLogger(__name__)
 
 def run(cfg: DictConfig) -> None:
     """Trains from a composed config; with `ckpt_path`, goes on inside that run's folder."""
-    from lightning import seed_everything
-
-    from weldnet.config.build import build_data, build_model, build_trainer, check_nodes
-    from weldnet.hardware import use_available_cores
-    from weldnet.training import describe, train
-
     stopped = find_stopped_run(cfg, HydraConfig.get().overrides.task) if cfg.ckpt_path is not None else None
     cfg = stopped.cfg if stopped else cfg
     folder = stopped.folder if stopped else name_folder("train", cfg.output_dir)
+    reports = train_run(cfg, folder, stopped, f"{show_command('weldnet-train')} ckpt_path={show(folder)}")
+    if reports:
+        _print_outcome(folder, reports)
+
+
+def prepare_trainer(cfg: DictConfig, folder: Path) -> "Trainer":
+    """Checks all of a config that needs no data, seeds, and builds the trainer of a run in `folder`.
+
+    Raises:
+        InputError: see `check_nodes` and `build_trainer`.
+    """
+    from lightning import seed_everything
+
+    from weldnet.config.build import build_trainer, check_nodes
+    from weldnet.hardware import use_available_cores
+
     # Its notes on hardware that is not there, and its tips.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     make_absolute(cfg.data)
     check_nodes(cfg)
     use_available_cores()
     seed_everything(cfg.seed, verbose=False)
+    return build_trainer(cfg, folder)
+
+
+def train_run(
+    cfg: DictConfig, folder: Path, stopped: StoppedRun | None, go_on: str
+) -> "dict[str, EvaluationReport] | None":
+    """Trains one config in one run folder, keeps the best epoch and tests it.
+
+    Args:
+        cfg: what `weldnet-train` takes.
+        folder: of the run; made once everything has been checked.
+        stopped: the run in that folder to go on with; None for a new one.
+        go_on: the command that is shown when the training is interrupted.
+
+    Returns:
+        The reports by split; None where there is nothing to test: after `fast_dev_run`, and in all processes but one.
+
+    Raises:
+        InputError: a setting, the hardware or the data do not allow it, or training has diverged.
+    """
+    from weldnet.config.build import build_data, build_model
+    from weldnet.training import describe, train
+
     # Before the data: hardware that is not there should be said at once.
-    trainer = build_trainer(cfg, folder)
+    trainer = prepare_trainer(cfg, folder)
     if trainer.world_size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
         raise InputError("--multirun and several processes exclude each other; start one run at a time")
     data = build_data(cfg.data, cfg.seed)
@@ -70,18 +103,18 @@ def run(cfg: DictConfig) -> None:
             train(data, model, trainer, describe(data, model, text), stopped.last if stopped else None)
         except (KeyboardInterrupt, SystemExit):
             # Lightning turns the first into the second.
-            print(f"interrupted; go on with: {show_command('weldnet-train')} ckpt_path={show(folder)}", flush=True)
-            sys.exit(130)
-        if is_leader() and not cfg.trainer.fast_dev_run:
-            _evaluate(cfg, folder, data, trainer)
+            stop_here(go_on)
+        return _evaluate(cfg, folder, data, trainer) if is_leader() and not cfg.trainer.fast_dev_run else None
 
 
-def _evaluate(cfg: DictConfig, folder: Path, data: "WeldDataModule", trainer: "Trainer") -> None:
+def _evaluate(
+    cfg: DictConfig, folder: Path, data: "WeldDataModule", trainer: "Trainer"
+) -> "dict[str, EvaluationReport]":
     from weldnet.training import evaluate_kept, log_hyperparameters
 
     reports = evaluate_kept(data, folder, str(trainer.strategy.root_device), test=cfg.test)
     log_hyperparameters(trainer, _flatten(cfg), reports)
-    _print_outcome(folder, reports)
+    return reports
 
 
 def _start_folder(folder: Path, config: str, data: "WeldDataModule") -> None:

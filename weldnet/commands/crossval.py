@@ -1,0 +1,107 @@
+"""weldnet-crossval: every weld is held out once; mean, spread, each fold, and the pooled confusion matrix."""
+
+import gc
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from weldnet.commands.app import command
+from weldnet.commands.crossval_folder import CrossvalFolder, find_stopped_crossval
+from weldnet.commands.runs import is_leader, make_absolute, name_folder, show, show_command, stop_here
+from weldnet.commands.train import prepare_trainer, train_run
+from weldnet.errors import InputError
+
+if TYPE_CHECKING:
+    from weldnet.evaluation.crossval import CrossvalReport
+
+
+def run(cfg: DictConfig) -> None:
+    """Trains and tests the folds from a composed config; with `ckpt_path`, those that a stopped run has left."""
+    if not is_leader():
+        raise InputError("weldnet-crossval runs in one process; start it without torchrun, or with one task")
+    stopped = None
+    if cfg.ckpt_path is not None:
+        stopped = find_stopped_crossval(cfg, HydraConfig.get().overrides.task)
+    crossval = stopped or CrossvalFolder.of(cfg, name_folder("crossval", cfg.output_dir))
+    make_absolute(crossval.recipe.data)
+    only = cfg.data.fold
+    todo = crossval.unfinished(only)
+    _check(crossval)
+    go_on = f"{show_command('weldnet-crossval')} ckpt_path={show(crossval.folder)}"
+    only_this = "" if only is None else f" data.fold={only}"
+    try:
+        with crossval.alone():
+            crossval.save_config()
+            for fold in todo:
+                _train_fold(crossval, fold, go_on + only_this)
+            _print_outcome(crossval, go_on)
+    except KeyboardInterrupt:
+        stop_here(go_on + only_this)
+
+
+def _check(crossval: CrossvalFolder) -> None:
+    """All that could stop a later fold, said before the first one is trained."""
+    from weldnet.config.build import build_data
+
+    first = crossval.fold_config(0)
+    trainer = prepare_trainer(first, crossval.fold_folder(0))
+    if trainer.world_size > 1:
+        raise InputError("weldnet-crossval runs in one process; take trainer.devices=1")
+    # Whatever this machine's precision is, a run that goes on elsewhere keeps it.
+    crossval.recipe.trainer.precision = first.trainer.precision
+    for fold in range(crossval.num_folds):
+        settings = crossval.fold_config(fold).data
+        if settings.cache != "none":
+            # The images are decoded once for all folds; here they need not be copied.
+            settings.cache = "disk"
+        data = build_data(settings, first.seed)
+        data.setup()
+        if crossval.known_digest(fold) not in (None, data.split_digest):
+            raise InputError(
+                f"the data are no longer those of {show(crossval.folder)}: fold {fold} now holds out other images. "
+                "Bring the data back as they were, or start a new cross-validation without ckpt_path"
+            )
+
+
+def _train_fold(crossval: CrossvalFolder, fold: int, go_on: str) -> None:
+    stopped = crossval.find_stopped_fold(fold)
+    print(f"\nfold_{fold}, {fold + 1} of {crossval.num_folds}{': goes on' if stopped else ''}", flush=True)
+    reports = train_run(crossval.fold_config(fold), crossval.fold_folder(fold), stopped, go_on)
+    assert reports is not None
+    metrics = reports["test"].metrics()
+    figures = "  ".join(f"{name} {metrics[name]:.4f}" for name in ("accuracy", "balanced_accuracy", "loss"))
+    print(f"fold_{fold}: {metrics['num_images']} images held out: {figures}", flush=True)
+    # Model and trainer hold each other; the next fold may need the device's memory.
+    gc.collect()
+
+
+def _print_outcome(crossval: CrossvalFolder, go_on: str) -> None:
+    from rich.console import Console
+
+    from weldnet.evaluation.crossval import read_folds
+
+    report = read_folds(crossval.finished(), crossval.num_folds)
+    print()
+    if len(report.folds) < crossval.num_folds:
+        Console().print(report.table(report.metrics()))
+        print(f"folds:      {show(crossval.folder)}")
+        print(f"next:       {go_on}")
+        return
+    _print_report(report, crossval.folder)
+
+
+def _print_report(report: "CrossvalReport", folder: Path) -> None:
+    from rich.console import Console
+
+    report.save(folder)
+    for table in report.tables():
+        Console().print(table)
+    print(f"figures:    {show(folder / 'crossval.json')}, {show(folder / 'confusion_matrix.png')}")
+    print(f"one by one: {show(folder / 'predictions.csv')}")
+    print(f"a fold:     {show_command('weldnet-test')} ckpt_path={show(folder / 'fold_0')}")
+    print(f"next:       {show_command('weldnet-train')} with the same keys, for the one classifier to use")
+
+
+main = command("crossval")(run)

@@ -1,0 +1,153 @@
+"""CrossvalReport: the tests of all folds together, as files and as tables."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from rich.markup import escape
+from rich.table import Table
+
+from weldnet.evaluation.metrics import summarise_confusion
+from weldnet.evaluation.report import caption_leaks, draw_table, write_text
+
+FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "loss")
+
+FILES = ("metrics.json", "predictions.csv", "confusion_matrix.png")
+"""What the test of a fold leaves; all of them tell that it is finished."""
+
+_OF_FOLD = ("num_images", "not_measured", "num_trained_on", "validation_groups", "split_digest", "checkpoint_digest")
+
+
+@dataclass(frozen=True)
+class CrossvalReport:
+    """What the classifiers of K folds said of the images that each had never seen.
+
+    Attributes:
+        folds: the `metrics.json` of each fold, by its number.
+        predictions: the `predictions.csv` of all of them, as text, with the column `fold`.
+        num_folds: K; fewer than K are here while some are still to be trained.
+    """
+
+    folds: dict[int, dict[str, Any]]
+    predictions: pl.DataFrame
+    num_folds: int
+
+    def metrics(self) -> dict[str, Any]:
+        """The keys of `crossval.json`.
+
+        Returns:
+            `mean` and `spread` (standard deviation over the folds, ddof=1; null for one fold) of each figure;
+            `pooled`: the keys of `summarise` for all held-out images together; `folds`: the figures of each;
+            `num_folds`; `leaks` and `warnings` of any fold.
+        """
+        values = {name: [metrics[name] for metrics in self.folds.values()] for name in FIGURES}
+        groups = dict(self.predictions.group_by("fold").agg(pl.col("group").n_unique()).iter_rows())
+        return {
+            "num_folds": self.num_folds,
+            "mean": {name: float(np.mean(row)) for name, row in values.items()},
+            "spread": {name: float(np.std(row, ddof=1)) if len(row) > 1 else None for name, row in values.items()},
+            "spread_is": "standard deviation over the folds, ddof=1",
+            "pooled": self.pooled(),
+            "folds": [
+                {"fold": fold, "num_groups": groups[fold], **{name: metrics[name] for name in (*FIGURES, *_OF_FOLD)}}
+                for fold, metrics in self.folds.items()
+            ],
+            **{
+                name: list(dict.fromkeys(each for metrics in self.folds.values() for each in metrics[name]))
+                for name in ("leaks", "warnings")
+            },
+        }
+
+    def pooled(self) -> dict[str, Any]:
+        """The keys of `summarise` for all held-out images together, every image counted once."""
+        metrics = list(self.folds.values())
+        confusion = np.sum([fold["confusion_matrix"] for fold in metrics], axis=0)
+        images = [fold["num_images"] for fold in metrics]
+        loss = float(np.average([fold["loss"] for fold in metrics], weights=images))
+        return {"loss": loss, **summarise_confusion(confusion, metrics[0]["classes"])}
+
+    def save(self, folder: Path) -> None:
+        """Writes `predictions.csv`, `confusion_matrix.png` and, last, `crossval.json`, each all or nothing."""
+        from weldnet.evaluation.figures import draw_confusion
+
+        metrics = self.metrics()
+        write_text(folder / "predictions.csv", self.predictions.write_csv())
+        matrix, classes = np.array(metrics["pooled"]["confusion_matrix"]), metrics["pooled"]["classes"]
+        temporary = folder / ".confusion_matrix.png"
+        draw_confusion(matrix, classes, self.title()).savefig(temporary, dpi=130, format="png")
+        temporary.replace(folder / "confusion_matrix.png")
+        write_text(folder / "crossval.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+
+    def title(self) -> str:
+        """What was tested, and whether some of it leaks."""
+        leak = " (LEAK)" if any(metrics["leaks"] for metrics in self.folds.values()) else ""
+        return f"pooled: {len(self.predictions)} images, each held out once, {self.num_folds} folds{leak}"
+
+    def tables(self) -> list[Table]:
+        """For the terminal: the pooled confusion matrix, the pooled figures of each class, the folds."""
+        metrics = self.metrics()
+        pooled = metrics["pooled"]
+        return [
+            draw_counts(pooled["confusion_matrix"], pooled["classes"], "pooled; true down, predicted across"),
+            draw_table(pooled, self.title()),
+            self.table(metrics),
+        ]
+
+    def table(self, metrics: dict[str, Any]) -> Table:
+        """The figures of each fold, their mean and spread, from `metrics()`."""
+        num_done = len(metrics["folds"])
+        table = Table(
+            title=f"{num_done} of {self.num_folds} folds; spread: the standard deviation over them",
+            title_justify="left",
+            caption=caption_leaks(metrics["leaks"]),
+            caption_justify="left",
+        )
+        table.add_column("fold")
+        for name in ("groups", "images", *FIGURES):
+            table.add_column(name.removesuffix("_accuracy"), justify="right")
+        for row in metrics["folds"]:
+            figures = [f"{row[name]:.4f}" for name in FIGURES]
+            table.add_row(str(row["fold"]), str(row["num_groups"]), str(row["num_images"]), *figures)
+        if num_done > 1:
+            table.add_section()
+            table.add_row("mean", "", "", *(f"{metrics['mean'][name]:.4f}" for name in FIGURES))
+            table.add_row("spread", "", "", *(f"± {metrics['spread'][name]:.4f}" for name in FIGURES))
+        return table
+
+
+def read_folds(folders: dict[int, Path], num_folds: int) -> CrossvalReport:
+    """The report of folds from the files their tests left.
+
+    Args:
+        folders: the run folder of each finished fold, by its number; at least one.
+        num_folds: of the whole cross-validation.
+    """
+    folds = {fold: json.loads((folder / "metrics.json").read_text("utf-8")) for fold, folder in folders.items()}
+    # As text, so that every figure is written again to the last digit.
+    tables = [
+        pl.read_csv(folder / "predictions.csv", infer_schema=False).insert_column(3, pl.lit(fold).alias("fold"))
+        for fold, folder in folders.items()
+    ]
+    return CrossvalReport(folds, pl.concat(tables), num_folds)
+
+
+def is_tested(folder: Path) -> bool:
+    """Whether a fold was trained and its held-out welds were tested."""
+    return all((folder / name).is_file() for name in FILES)
+
+
+def draw_counts(matrix: Sequence[Sequence[int]], classes: Sequence[str], title: str) -> Table:
+    """A confusion matrix (C, C) as a table for the terminal; what was right is bold, nothing is a point."""
+    table = Table("", title=title, title_justify="left")
+    for i in range(len(classes)):
+        # Names across would not fit.
+        table.add_column(str(i), justify="right")
+    for i, (name, row) in enumerate(zip(classes, matrix, strict=True)):
+        table.add_row(
+            f"{i} {escape(name)}", *(f"[bold]{n}[/]" if i == j else str(n) if n else "." for j, n in enumerate(row))
+        )
+    return table
