@@ -1,0 +1,141 @@
+"""How time and memory grow with the number of images; each figure is taken in a process of its own."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from benchmark_common import Options
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from weldnet.data.datamodule import WeldDataModule
+from weldnet.data.duplicates import THUMBNAIL_SIZE, find_duplicates
+from weldnet.data.images import Geometry
+from weldnet.data.leaks import fingerprint
+from weldnet.data.loading import WeldImages, make_batches
+from weldnet.data.storage import FileImages
+
+SIZES = (10_000, 100_000, 1_000_000)
+NUM_WORKERS = 4
+
+
+def measure_manifest(size: int, folder: Path) -> dict[str, float]:
+    """Reads, checks, groups and splits a manifest whose files do not exist: all that comes before the cache."""
+    rng = np.random.default_rng(0)
+    welds = rng.integers(0, size // 10, size)
+    table = pl.DataFrame({"weld": welds, "label": (welds * 7 + rng.integers(0, 2, size)) % 8}).with_row_index("shot")
+    manifest = folder / "manifest.csv"
+    table.select(
+        path=pl.format("photos/line_{}/weld_{}/shot_{}.jpg", pl.col("weld") % 17, "weld", "shot"),
+        label=pl.format("class_{}", "label"),
+        group=pl.format("weld_{}", "weld"),
+    ).write_csv(manifest)
+    before = peak_memory()
+    data = WeldDataModule("manifest", manifest=manifest)
+    started = time.perf_counter()
+    table = data.split()
+    seconds = time.perf_counter() - started
+    assert len(table) == size
+    return {"seconds": seconds, "peak_mb": peak_memory(), "before_mb": before}
+
+
+def measure_near_pairs(size: int, folder: Path) -> dict[str, float]:
+    """Searches thumbnails for near-duplicates: one in a hundred is another's copy, darker and noisy."""
+    rng = np.random.default_rng(0)
+    thumbnails = np.empty((size, THUMBNAIL_SIZE, THUMBNAIL_SIZE), np.uint8)
+    for start in range(0, size, 10_000):
+        part = thumbnails[start : start + 10_000]
+        coarse = rng.normal(128, 40, (len(part), 6, 6)).clip(0, 255).astype(np.uint8)
+        part[:] = coarse.repeat(THUMBNAIL_SIZE // 6, axis=1).repeat(THUMBNAIL_SIZE // 6, axis=2)
+        copies = len(part) // 100
+        part[-copies:] = part[:copies] * 0.9 + rng.integers(0, 3, part[:copies].shape)
+    before = peak_memory()
+    started = time.perf_counter()
+    found = find_duplicates(thumbnails)
+    return {
+        "seconds": time.perf_counter() - started,
+        "peak_mb": peak_memory(),
+        "before_mb": before,
+        "pairs_found": len(found.pairs),
+        "pairs_planted": size // 100,
+    }
+
+
+def measure_workers(size: int, folder: Path) -> dict[str, float]:
+    """The memory that worker processes have for themselves, all together, with data.cache=none."""
+    files = []
+    for index in range(8):
+        files.append(folder / f"{'photograph_of_a_weld_' * 3}{index}.jpg")
+        Image.fromarray(np.full((60, 40, 3), index, np.uint8)).save(files[-1])
+    known = np.array([fingerprint(file.read_bytes()) for file in files])
+    which = np.arange(size) % len(files)
+    images = FileImages(pl.Series([str(files[index]) for index in which]), known[which], Geometry())
+    dataset = WeldImages(images, np.arange(size), which)
+    order = np.random.default_rng(0).permutation(size)[:6400].tolist()
+    started, private = time.perf_counter(), 0.0
+    for step, _ in enumerate(make_batches(dataset, 32, order, num_workers=NUM_WORKERS)):
+        if step == 150:
+            private = sum(private_memory(child) for child in children())
+    return {"seconds": time.perf_counter() - started, "workers_mb": private}
+
+
+def children() -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+
+
+def private_memory(process: int) -> float:
+    """MB that no other process shares."""
+    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    kilobytes = [int(line.split()[1]) for line in lines if line.startswith("Private")]
+    return sum(kilobytes) / 1024
+
+
+def peak_memory() -> float:
+    """MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+MEASURES: dict[str, tuple[str, Callable[[int, Path], dict[str, float]]]] = {
+    "manifest": ("manifest read, checked, split", measure_manifest),
+    "near_pairs": ("near-duplicate search", measure_near_pairs),
+    "workers": (f"{NUM_WORKERS} workers, data.cache=none", measure_workers),
+}
+
+
+def run(options: Options) -> dict[str, Any]:
+    """Takes every measure at every size."""
+    figures: dict[str, Any] = {}
+    for name in MEASURES:
+        for size in SIZES:
+            command = [sys.executable, __file__, name, str(size)]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            figures[f"{name}_{size}"] = json.loads(done.stdout)
+            print(f"{name} {size}: {done.stdout.strip()}", flush=True)
+    return figures
+
+
+def show(figures: dict[str, Any]) -> None:
+    """Prints the figures as a table."""
+    table = Table(title="seconds, and MB at the peak (workers: MB of their own)", title_justify="left")
+    table.add_column("images")
+    for size in SIZES:
+        table.add_column(f"{size:,}", justify="right")
+    for name, (text, _) in MEASURES.items():
+        cells = [figures[f"{name}_{size}"] for size in SIZES]
+        table.add_row(text, *(f"{c['seconds']:.1f} s, {c.get('peak_mb', c.get('workers_mb')):.0f} MB" for c in cells))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as own_folder:
+        print(json.dumps(MEASURES[sys.argv[1]][1](int(sys.argv[2]), Path(own_folder))))
