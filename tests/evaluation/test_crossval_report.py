@@ -62,7 +62,7 @@ def test_pooled_is_the_summary_of_all_images(folders: dict[int, Path], tmp_path:
     assert figures["leaks"] == ["one seam twice"]
     assert figures["warnings"] == ["said of every fold"]
     lines = (tmp_path / "predictions.csv").read_text().splitlines()
-    assert lines[0].startswith('path,label,group,fold,predicted,"p_crack, long"')
+    assert lines[0].startswith('path,label,group,fold,predicted,iso_6520_1,verdict,unlike_training,"p_crack, long"')
     assert [line.split(",0,")[0] for line in lines[1:2]] == ['/data/0_0.jpg,"crack, long",0000']
     own = [folder.joinpath("predictions.csv").read_text().splitlines()[1:] for folder in folders.values()]
     assert [line.split(",")[-3:] for line in lines[1:]] == [line.split(",")[-3:] for fold in own for line in fold]

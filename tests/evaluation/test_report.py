@@ -47,7 +47,10 @@ def test_predictions_csv(tmp_path: Path) -> None:
     report.save(tmp_path)
     with (tmp_path / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["path", "label", "group", "predicted", "p_crack", "p_no_defect", "p_pore"]
+    assert list(rows[0]) == [
+        *("path", "label", "group", "predicted", "iso_6520_1", "verdict", "unlike_training"),
+        *("p_crack", "p_no_defect", "p_pore"),
+    ]
     assert len(rows) == 12
     for row, sample in zip(rows, report.samples.to_dicts(), strict=True):
         assert {key: row[key] for key in ("path", "label", "group")} == {

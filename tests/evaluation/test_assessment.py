@@ -1,0 +1,82 @@
+"""What report.json holds is right, plain, and says what it rests on."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import beta
+from sklearn.metrics import average_precision_score, roc_auc_score
+from test_judge import CLASSES, draw
+
+from weldnet.evaluation.assessment import UNCERTIFIED, assess
+from weldnet.evaluation.judge import Judge, Outputs, fit_judge
+
+
+@pytest.fixture(scope="module")
+def judge() -> Judge:
+    return fit_judge(CLASSES, ["good"], draw(300, 0), draw(200, 1), draw(400, 2), by_group=True)
+
+
+def report(outputs: Outputs, judge: Judge | None) -> dict[str, Any]:
+    judgement = None if judge is None else judge.judge(outputs)
+    made = assess(outputs.logits, outputs.labels, CLASSES, outputs.groups, judgement)
+    return dict(json.loads(json.dumps(made, allow_nan=False)))
+
+
+def test_figures_equal_their_references(judge: Judge) -> None:
+    outputs = draw(400, 3)
+    made, said = report(outputs, judge), judge.judge(outputs)
+    predicted, labels = outputs.logits.argmax(1), outputs.labels
+    defects = labels != 1
+    k, n = int((predicted[defects] == 1).sum()), int(defects.sum())
+    assert (made["escapes"]["k"], made["escapes"]["n"]) == (k, n)
+    assert made["escapes"]["high"] == pytest.approx(beta.ppf(0.95, k + 1, n - k))
+    assert "one-sided 95 %" in made["escapes"]["high_is"]
+    recall = made["proportions"]["recall/crack"]
+    k, n = int((predicted[labels == 0] == 0).sum()), int((labels == 0).sum())
+    assert (recall["low"], recall["high"]) == pytest.approx(
+        (beta.ppf(0.025, k, n - k + 1), beta.ppf(0.975, k + 1, n - k))
+    )
+    assert "assumes independent images" in recall["interval_is"]
+    scores = said.probabilities[:, 2]
+    assert made["by_group"]["auroc/pore"]["value"] == pytest.approx(roc_auc_score(labels == 2, scores))
+    ap = made["by_group"]["average_precision/pore"]["value"]
+    assert ap == pytest.approx(average_precision_score(labels == 2, scores))
+    accepted = said.verdicts == "accept"
+    rows = made["verdicts"]["photographs"]
+    assert rows["escapes"]["k"] == int(accepted[defects].sum())
+    assert rows["false_calls"]["k"] == int((~accepted[~defects]).sum())
+    assert sum(rows[name]["k"] for name in ("accept", "reject", "refer")) == 400
+    assert made["loss"] != made["loss_calibrated"]
+    assert made["calibration"]["before"]["negative_log_likelihood"] == pytest.approx(made["loss"])
+    assert made["calibration"]["after"]["negative_log_likelihood"] == pytest.approx(made["loss_calibrated"])
+    assert any("exchangeable" in statement for statement in made["statements"])
+
+
+def test_few_welds_list_each(judge: Judge) -> None:
+    outputs = draw(60, 4)
+    few = Outputs(outputs.logits, outputs.features, outputs.labels, [f"weld{i % 3}" for i in range(60)])
+    row = report(few, judge)["by_group"]["accuracy"]
+    assert (row["low"], row["high"]) == (None, None)
+    assert "3 groups" in row["reason"]
+    assert set(row["per_group"]) == {"weld0", "weld1", "weld2"}
+
+
+@pytest.mark.parametrize("groups", ["known", "unknown"])
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_what_is_lacking_is_said(judge: Judge, groups: str, calibrated: bool) -> None:
+    outputs = draw(40, 5)
+    keep = outputs.labels != 0
+    names: list[str | None] = [f"weld{i % 12}" if groups == "known" else None for i in range(int(keep.sum()))]
+    part = Outputs(outputs.logits[keep], outputs.features[keep], outputs.labels[keep], names)
+    made = report(part, judge if calibrated else None)
+    assert made["not_measured"] == ["crack"]
+    assert made["num_without_group"] == (0 if groups == "known" else len(names))
+    if calibrated:
+        assert any("this test:" in statement for statement in made["statements"])
+        assert (made["verdicts"]["welds"] is None) == (groups == "unknown")
+    else:
+        assert made["statements"] == [UNCERTIFIED]
+        assert (made["verdicts"], made["escapes"]) == (None, None)
+    assert np.isfinite(made["loss"])

@@ -1,0 +1,105 @@
+"""Whether a trained network looks at the defect: one minute's training on drawn welds, whose boxes are known.
+
+Lift over nine seeds, accuracy 0.96 and more: integrated gradients 9.4 to 9.8, HiResCAM 4.1 to 4.4, and Grad-CAM 0.9 to
+4.1, three of them below 3; so nothing is asked of Grad-CAM on layer3.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+
+from weldnet.data.weld_drawing import draw_weld
+from weldnet.data.weld_surface import HEIGHT, WIDTH, draw_seam
+from weldnet.evaluation import explanation
+from weldnet.evaluation.explanation import explain, share_inside
+from weldnet.model.network import WeldNet
+
+CLASSES = ("no_defect", "surface_pore", "burn_through")
+"""Learned in a minute, and their boxes are small; a spatter's box is 64 % of the image, nothing can be 3 times that."""
+
+
+class Welds(NamedTuple):
+    """Photographs of 300 x 30 with the class and the box of each; a sound weld's box is empty."""
+
+    images: Tensor
+    labels: Tensor
+    boxes: NDArray[np.float64]
+
+    def pick(self, mask: Tensor) -> "Welds":
+        return Welds(self.images[mask], self.labels[mask], self.boxes[mask.numpy()])
+
+
+def draw_welds(seams: range, num_shots: int) -> Welds:
+    images, labels, boxes = [], [], []
+    for number in seams:
+        seam = draw_seam(np.random.default_rng([0, number]))
+        for shot in range(num_shots):
+            for label, name in enumerate(CLASSES):
+                weld = draw_weld(seam, name, [0, number, shot])
+                images.append(np.asarray(Image.fromarray(weld.pixels).resize((30, 300), Image.Resampling.BILINEAR)))
+                labels.append(label)
+                boxes.append(weld.box or (0, 0, 0, 0))
+    scale = [30 / WIDTH, 300 / HEIGHT] * 2
+    return Welds(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), torch.tensor(labels), np.array(boxes) * scale)
+
+
+def train(network: nn.Module, welds: Welds, num_epochs: int, batch_size: int = 16) -> None:
+    num_images = len(welds.labels)
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.05)
+    num_steps = num_epochs * -(-num_images // batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=2e-3, total_steps=num_steps)
+    network.train()
+    for _ in range(num_epochs):
+        for batch in torch.split(torch.randperm(num_images), batch_size):
+            axes = [axis for axis in (2, 3) if torch.rand(1) < 0.5]
+            loss = functional.cross_entropy(network(welds.images[batch].flip(axes)), welds.labels[batch])
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            schedule.step()
+
+
+def measure_lift(network: WeldNet, welds: Welds, method: str) -> float:
+    """Mean share of the evidence in the box over the box's mean share of the area, where there is evidence at all."""
+    maps = explain(network, network.stage("layer3")[0], welds.images, welds.labels, method).maps
+    seen = maps.any(axis=(1, 2))
+    left, top, right, bottom = welds.boxes[seen].T
+    shares = [share_inside(*pair) for pair in zip(maps[seen], welds.boxes[seen].tolist(), strict=True)]
+    return float(np.mean(shares) / np.mean((right - left) * (bottom - top) / (300 * 30)))
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[WeldNet, Welds]:
+    """A network, and the defects on seams new to it that it classifies right."""
+    torch.manual_seed(0)
+    network = WeldNet("resnet18", len(CLASSES))
+    train(network, draw_welds(range(32), 4), num_epochs=4)
+    welds = draw_welds(range(100, 115), 1)
+    with torch.inference_mode():
+        right = network.eval()(welds.images).argmax(1) == welds.labels
+    assert right.float().mean() > 0.7, "chance is 0.33"
+    return network, welds.pick(right.clone() & (welds.labels > 0))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["hires_cam", "integrated_gradients"])
+def test_trained_network_looks_at_the_defect(
+    trained: tuple[WeldNet, Welds], method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network, welds = trained
+    monkeypatch.setattr(explanation, "NUM_STEPS", 10)
+    if method == "integrated_gradients":
+        welds = welds.pick(torch.arange(len(welds.labels)) % 4 == 0)
+    untrained = []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        untrained.append(measure_lift(WeldNet("resnet18", len(CLASSES)), welds, method))
+    lift = measure_lift(network, welds, method)
+    print(f"{method}: lift {lift:.2f}, untrained {np.round(untrained, 2)}")
+    assert lift > max(3, float(np.mean(untrained)))

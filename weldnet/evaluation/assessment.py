@@ -1,0 +1,112 @@
+"""Everything `report.json` holds of one tested set: each figure with its uncertainty, and what it rests on."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from weldnet.evaluation.bootstrap import bootstrap_groups, index_groups, resample_means
+from weldnet.evaluation.calibration import summarise_calibration
+from weldnet.evaluation.decision import (
+    CAVEAT,
+    NO_GOOD_CLASS,
+    VERDICTS,
+    mark_defects,
+    referral_curve,
+    summarise_verdicts,
+)
+from weldnet.evaluation.intervals import explain_shortage, proportion
+from weldnet.evaluation.judge import Judgement
+from weldnet.evaluation.metrics import Floats, Labels, count_confusion, cross_entropy, softmax, summarise_confusion
+from weldnet.evaluation.ranking import resample_ranking
+from weldnet.evaluation.rates import ONE_SIDED, measure_proportions, resample_rates
+
+UNCERTIFIED = "every image is referred: the checkpoint has no operating point, because its training was not finished"
+
+
+def assess(
+    logits: Floats,
+    labels: Labels,
+    classes: Sequence[str],
+    groups: Sequence[str | None],
+    judgement: Judgement | None,
+) -> dict[str, Any]:
+    """The figures of N images, as plain types for JSON.
+
+    Args:
+        logits: (N, C), N at least 1.
+        labels: (N,) indices into `classes`.
+        classes: C names.
+        groups: (N,), the weld of each image, None where unknown.
+        judgement: of these images; None where the checkpoint has no judge.
+
+    Returns:
+        `proportions`: exact intervals by name (`recall/<class>`, ...), and `escapes` and `false_calls` of the class
+        with the highest logit, one-sided; `by_group`: the same and `f1`, `auroc`, `average_precision`, `loss` with a
+        bootstrap over whole groups; the keys of `summarise_confusion`; `calibration`; and the keys of
+        `assess_verdicts`.
+    """
+    good = [] if judgement is None else list(judgement.judge.good_classes)
+    predicted = logits.argmax(axis=1)
+    probabilities = softmax(logits) if judgement is None else judgement.probabilities
+    confusion = count_confusion(predicted, labels, len(classes))
+    proportions = measure_proportions(confusion, classes, good)
+    # Images of unknown welds are taken for welds of their own, which `num_without_group` tells.
+    names, indices = index_groups([group or f"image {row}" for row, group in enumerate(groups)])
+    losses = {"loss": cross_entropy(logits, labels)}
+    if judgement is not None:
+        losses["loss_calibrated"] = cross_entropy(logits / judgement.judge.temperature, labels)
+    statistics = [
+        resample_rates(predicted, labels, indices, classes, good),
+        resample_ranking(probabilities, labels, indices, classes),
+        resample_means(losses, indices),
+    ]
+    by_group = bootstrap_groups(statistics, names, upper=ONE_SIDED)
+    report = {
+        **summarise_confusion(confusion, classes),
+        **{name: float(values.mean()) for name, values in losses.items()},
+        "num_groups": len(names),
+        "num_without_group": sum(group is None for group in groups),
+        "good_classes": good,
+        "escapes": proportions["escapes"].to_dict() if good else None,
+        "false_calls": proportions["false_calls"].to_dict() if good else None,
+        "proportions": {name: each.to_dict() for name, each in proportions.items()},
+        "by_group": {name: each.to_dict() for name, each in by_group.items()},
+        "calibration": summarise_calibration(logits, labels, 1.0 if judgement is None else judgement.judge.temperature),
+    }
+    return report | assess_verdicts(labels, classes, groups, judgement)
+
+
+def assess_verdicts(
+    labels: Labels, classes: Sequence[str], groups: Sequence[str | None], judgement: Judgement | None
+) -> dict[str, Any]:
+    """The figures of the verdicts: `operating_point`, `verdicts` (per photograph and per weld), `referral_curve`,
+    `num_unlike_training`, and `statements`: what cannot be met, and what the bound does not cover.
+    """
+    if judgement is None:
+        return {"operating_point": None, "verdicts": None, "referral_curve": None, "statements": [UNCERTIFIED]}
+    judge = judgement.judge
+    point = judge.point
+    if not judge.good_classes:
+        statements = [NO_GOOD_CLASS]
+        is_defect = np.zeros(len(labels), bool)
+    else:
+        is_defect = mark_defects(labels, classes, judge.good_classes)
+        short = explain_shortage(int(is_defect.sum()), point.max_escape_rate, point.confidence)
+        statements = [*point.reasons, *judge.notes, CAVEAT, *([f"this test: {short}"] if short else [])]
+    counts = summarise_verdicts(judgement.verdicts, is_defect, groups)
+    curve = referral_curve(judgement.sound, is_defect, point, judgement.unlike_training)
+    return {
+        "operating_point": point.to_dict(),
+        "verdicts": {unit: None if rows is None else _with_intervals(rows) for unit, rows in counts.items()},
+        "num_unlike_training": int(judgement.unlike_training.sum()),
+        "referral_curve": {name: [None if np.isnan(x) else float(x) for x in row] for name, row in curve.items()},
+        "statements": statements,
+    }
+
+
+def _with_intervals(counts: dict[str, dict[str, int]]) -> dict[str, Any]:
+    return {
+        name: proportion(row["count"], row["of"], side="two-sided" if name in VERDICTS else "upper").to_dict()
+        for name, row in counts.items()
+    }

@@ -1,0 +1,250 @@
+"""Accept, reject or refer to an inspector: thresholds that hold an error rate with a stated confidence.
+
+The score of an image is its calibrated probability of being sound. It is accepted above one threshold, rejected below
+another, and referred between the two or when it is unlike anything in training.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binom
+
+from weldnet.errors import check_choice
+from weldnet.evaluation.metrics import Floats, Labels
+
+Flags = NDArray[np.bool_]
+Verdicts = NDArray[np.str_]
+Counts = dict[str, dict[str, int]]
+
+ACCEPT, REJECT, REFER = VERDICTS = ("accept", "reject", "refer")
+
+GOOD_NAMES = ("good", "no defect")
+"""What a class of sound welds is called, in small letters, with spaces for `_` and `-`."""
+
+NO_GOOD_CLASS = "every image is referred: no class of sound welds is known; name them in evaluation.good_classes"
+
+CAVEAT = (
+    "The bound assumes images exchangeable with the calibration data. It does not cover unseen welds: several "
+    "photographs of one weld tell less than as many welds. It is weaker still when validation holds known welds."
+)
+"""What every report of an operating point states."""
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """The two thresholds, and what they rest on.
+
+    Attributes:
+        accept_above: accepted are images whose sound probability is greater; in [0.5, 1], or None to accept nothing.
+        reject_below: rejected are images whose sound probability is smaller; in [0, 0.5], or None to reject nothing.
+        good_classes: the classes of sound welds.
+        max_escape_rate: the target for defects accepted / all defects, in (0, 1).
+        max_false_reject_rate: the target for sound images rejected / all sound images, in (0, 1).
+        confidence: of each target by itself, in (0, 1); both hold together with at least 2 * confidence - 1.
+        num_defects, num_sound: calibration images with and without a defect.
+        reasons: what could not be met and why, a sentence each.
+    """
+
+    accept_above: float | None
+    reject_below: float | None
+    good_classes: tuple[str, ...]
+    max_escape_rate: float
+    max_false_reject_rate: float
+    confidence: float
+    num_defects: int
+    num_sound: int
+    reasons: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types, for a checkpoint or JSON."""
+        return asdict(self) | {"good_classes": list(self.good_classes), "reasons": list(self.reasons)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "OperatingPoint":
+        """The inverse of `to_dict`."""
+        return cls(**{**values, "good_classes": tuple(values["good_classes"]), "reasons": tuple(values["reasons"])})
+
+
+def find_good_classes(classes: Sequence[str]) -> list[str]:
+    """The classes that are called `good`, `no_defect`, `no-defect` or `no defect`, in any case."""
+    return [name for name in classes if name.strip().casefold().replace("_", " ").replace("-", " ") in GOOD_NAMES]
+
+
+def sound_probability(probabilities: Floats, classes: Sequence[str], good_classes: Sequence[str]) -> Floats:
+    """The probability (N,) in [0, 1] that an image shows no defect; zeros where no good class is known.
+
+    Args:
+        probabilities: (N, C), calibrated; rows sum to 1.
+        classes: C names.
+        good_classes: some of them.
+
+    Raises:
+        InputError: a good class is not among the classes.
+    """
+    # Several classes may sum to a rounding error above 1, which would lie above every threshold.
+    total: Floats = probabilities[:, _mark_good(classes, good_classes)].sum(axis=1).clip(max=1.0)
+    return total
+
+
+def mark_defects(labels: Labels, classes: Sequence[str], good_classes: Sequence[str]) -> Flags:
+    """Whether each label (N,) is one of a defect, (N,).
+
+    Raises:
+        InputError: a good class is not among the classes.
+    """
+    return ~_mark_good(classes, good_classes)[labels]
+
+
+def choose_operating_point(
+    sound_probability: Floats,
+    is_defect: Flags,
+    good_classes: Sequence[str],
+    *,
+    max_escape_rate: float = 0.05,
+    max_false_reject_rate: float = 0.05,
+    confidence: float = 0.95,
+) -> OperatingPoint:
+    """The most permissive thresholds that calibration images certify.
+
+    Nothing is accepted below a sound probability of 0.5 or rejected above it, whatever the bounds would allow: with a
+    good network both would allow the whole middle. This only makes the verdicts stricter, so both bounds stand.
+
+    Args:
+        sound_probability: (N,) in [0, 1], of images that chose neither the weights nor the temperature.
+        is_defect: (N,), see `mark_defects`.
+        good_classes: the classes behind the scores; with none, every image is referred.
+        max_escape_rate, max_false_reject_rate, confidence: see `OperatingPoint`.
+    """
+    defects, sound = sound_probability[is_defect], sound_probability[~is_defect]
+    targets = (tuple(good_classes), max_escape_rate, max_false_reject_rate, confidence, len(defects), len(sound))
+    if not good_classes:
+        return OperatingPoint(None, None, *targets, reasons=(NO_GOOD_CLASS,))
+    above = certify_threshold(defects, max_escape_rate, confidence)
+    mirrored = certify_threshold(-sound, max_false_reject_rate, confidence)
+    accept_above = None if above is None else max(above, 0.5)
+    reject_below = None if mirrored is None else min(-mirrored, 0.5)
+    reasons = []
+    if accept_above is None:
+        need = f"max_escape_rate={max_escape_rate:g} needs {count_needed(max_escape_rate, confidence)}"
+        reasons.append(f"nothing is accepted: {len(defects)} calibration images show a defect, and {need} or more")
+    elif not (sound > accept_above).any():
+        reasons.append(f"no sound calibration image scores above {accept_above:.4g}, as an accepted one must")
+    if reject_below is None:
+        need = (
+            f"max_false_reject_rate={max_false_reject_rate:g} needs {count_needed(max_false_reject_rate, confidence)}"
+        )
+        reasons.append(f"nothing is rejected: {len(sound)} calibration images are sound, and {need} or more")
+    return OperatingPoint(accept_above, reject_below, *targets, tuple(reasons))
+
+
+def certify_threshold(scores: Floats, max_rate: float, confidence: float) -> float | None:
+    """The lowest threshold t with P(score > t) <= max_rate, at the given confidence; None if there is none.
+
+    Learn-then-test over every real t, in the fixed sequence from the largest down: t passes while the exact p-value
+    P(Bin(n, max_rate) <= #{scores > t}) is at most 1 - confidence, which ends at an order statistic of the scores.
+
+    Proof, ties included: let k be the largest count that passes, T the (k + 1)-th largest score, and q the lowest t
+    that is truly safe. T is unsafe only if T < q, when at most k scores are >= q; each of them is with a probability
+    of at least max_rate, so this has a probability of at most P(Bin(n, max_rate) <= k) <= 1 - confidence.
+
+    Args:
+        scores: (n,) of the images whose rate is bounded, drawn as the later ones will be.
+        max_rate, confidence: in (0, 1).
+
+    Source: Angelopoulos, Bates, Candès, Jordan, Lei 2021, arXiv:2110.01052; the fixed sequence: Bauer 1991, Statistics
+    in Medicine 10; the order statistic as a tolerance limit: Wilks 1941, Annals of Mathematical Statistics 12.
+    """
+    p_values = binom.cdf(np.arange(len(scores)), len(scores), max_rate)
+    rank = int((p_values <= 1 - confidence).sum())
+    return float(np.sort(scores)[-rank]) if rank else None
+
+
+def count_needed(max_rate: float, confidence: float) -> int:
+    """How many images without one error certify `max_rate`: the least n with (1 - max_rate)^n <= 1 - confidence."""
+    return math.ceil(math.log(1 - confidence) / math.log1p(-max_rate))
+
+
+def decide(sound_probability: Floats, unlike_training: Flags, point: OperatingPoint) -> Verdicts:
+    """One of `VERDICTS` for each image, (N,); a score that is not a number is referred.
+
+    Args:
+        sound_probability: (N,) in [0, 1].
+        unlike_training: (N,), images that are referred whatever their score.
+        point: from `choose_operating_point`.
+    """
+    accepted = sound_probability > (math.inf if point.accept_above is None else point.accept_above)
+    rejected = sound_probability < (-math.inf if point.reject_below is None else point.reject_below)
+    return np.select([unlike_training, accepted, rejected], [REFER, ACCEPT, REJECT], REFER)
+
+
+def summarise_verdicts(verdicts: Verdicts, is_defect: Flags, groups: Sequence[str | None]) -> dict[str, Counts | None]:
+    """Counts of verdicts and errors, per photograph and per weld.
+
+    A weld is defective when any of its photographs shows a defect. It is accepted when all of them are (so a defective
+    weld escapes only then), rejected when any is, and referred otherwise.
+
+    Args:
+        verdicts, is_defect: (N,), from `decide` and `mark_defects`.
+        groups: (N,), the weld of each photograph.
+
+    Returns:
+        `photographs` and `welds` (None where the weld of some photograph is unknown), each with `accept`, `reject`,
+        `refer` (of all), `escapes` (accepted of the defective), `false_calls` (not accepted of the sound) and
+        `false_rejects` (rejected of the sound), all as `{"count": k, "of": n}`.
+    """
+    if any(group is None for group in groups):
+        return {"photographs": _count(verdicts, is_defect), "welds": None}
+    _, weld = np.unique(np.array(groups, np.str_), return_inverse=True)
+    marks = (verdicts != ACCEPT, verdicts == REJECT, is_defect)
+    any_open, any_rejected, any_defect = (np.bincount(weld, mark) > 0 for mark in marks)
+    of_welds = np.select([any_rejected, any_open], [REJECT, REFER], ACCEPT)
+    return {"photographs": _count(verdicts, is_defect), "welds": _count(of_welds, any_defect)}
+
+
+def referral_curve(
+    sound_probability: Floats,
+    is_defect: Flags,
+    point: OperatingPoint | None = None,
+    unlike_training: Flags | None = None,
+) -> dict[str, Floats]:
+    """The escape rate against the share referred, as the accept threshold falls from the highest score.
+
+    Args:
+        sound_probability: (N,) in [0, 1], N at least 1.
+        is_defect: (N,); without a defect the escape rate is nan.
+        point: its `reject_below` holds along the curve, and no threshold lies below that; None to reject nothing.
+        unlike_training: (N,), images that are referred at every threshold; None for no image.
+
+    Returns:
+        `accept_above`, `share_referred` (falling) and `escape_rate` (rising), (K,) each, K at most 200.
+    """
+    unlike = np.zeros(len(is_defect), np.bool_) if unlike_training is None else unlike_training
+    floor = 0.0 if point is None or point.reject_below is None else point.reject_below
+    rejected = (sound_probability < floor) & ~unlike
+    steps = np.append(np.unique(sound_probability[sound_probability > floor])[::-1], floor)
+    thresholds = steps[np.linspace(0, len(steps) - 1, min(200, len(steps))).round().astype(int)]
+    accepted = (sound_probability > thresholds[:, None]) & ~unlike
+    return {
+        "accept_above": thresholds,
+        "share_referred": 1 - (accepted.sum(axis=1) + rejected.sum()) / len(is_defect),
+        "escape_rate": accepted[:, is_defect].mean(axis=1) if is_defect.any() else np.full(len(thresholds), np.nan),
+    }
+
+
+def _count(verdicts: Verdicts, is_defect: Flags) -> Counts:
+    cases = {name: (verdicts == name, np.ones_like(is_defect)) for name in VERDICTS} | {
+        "escapes": (verdicts == ACCEPT, is_defect),
+        "false_calls": (verdicts != ACCEPT, ~is_defect),
+        "false_rejects": (verdicts == REJECT, ~is_defect),
+    }
+    return {name: {"count": int((hit & of).sum()), "of": int(of.sum())} for name, (hit, of) in cases.items()}
+
+
+def _mark_good(classes: Sequence[str], good_classes: Sequence[str]) -> Flags:
+    for name in good_classes:
+        check_choice("evaluation.good_classes", name, classes)
+    return np.array([name in good_classes for name in classes], np.bool_)

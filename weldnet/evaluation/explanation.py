@@ -1,0 +1,222 @@
+"""Where a network looked: the evidence for a class as a map over the photograph."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from weldnet.errors import check_choice
+
+Map = NDArray[np.float32]
+Image = NDArray[np.uint8]
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom in pixels, right and bottom exclusive."""
+
+METHODS = ("grad_cam", "hires_cam", "integrated_gradients")
+NUM_STEPS = 50
+"""Points on the path of integrated gradients."""
+CHUNK_PIXELS = 2**18
+"""Pixels that pass through the network at once: 29 images of 300 x 30; half a gigabyte for a ResNet50's gradients."""
+
+OVERLAY_PX = 900
+"""An overlay's longer side is near to this."""
+GAP_PX = 12
+
+
+class Explanation(NamedTuple):
+    """Maps float32 (B, H, W) in 0..1, and how many rows and columns (h, w) of evidence they were drawn from."""
+
+    maps: Map
+    resolution: tuple[int, int]
+
+
+def explain(
+    network: nn.Module, layer: nn.Module, images: Tensor, targets: Tensor, method: str = "grad_cam"
+) -> Explanation:
+    """The positive evidence for a class at each pixel, as a share of the image's strongest.
+
+    Args:
+        network: images to logits (B, C), not compiled, with float32 weights; left as it was found.
+        layer: a module of it that gives (B, K, h, w); integrated gradients go by the pixels and leave it aside.
+        images: (B, 3, H, W) from 0 to 255, uint8 or float; B at least 1, on any device.
+        targets: (B,) int64, the class of each map.
+        method: one of `METHODS`.
+
+    Returns:
+        Maps whose maximum is 1, bilinear between the points of `resolution` and right to about half their distance. A
+        map without positive evidence is zero.
+
+    Raises:
+        InputError: no such method.
+    """
+    evidence = attribute(network, layer, images, targets, method)
+    height, width = evidence.shape[1:]
+    positive = functional.interpolate(evidence.relu()[:, None], size=tuple(images.shape[2:]), mode="bilinear")[:, 0]
+    peak = positive.amax(dim=(1, 2), keepdim=True)
+    return Explanation((positive / peak.where(peak > 0, 1)).numpy(), (height, width))
+
+
+def attribute(
+    network: nn.Module, layer: nn.Module, images: Tensor, targets: Tensor, method: str = "grad_cam"
+) -> Tensor:
+    """The evidence for and, below zero, against a class, in units of its logit; arguments as for `explain`.
+
+    - `grad_cam`: sum over k of A_k times the mean of d logit / d A_k, A the layer's output: (B, h, w). Selvaraju et
+      al. 2017, arXiv:1610.02391, before the ReLU.
+    - `hires_cam`: sum over k of A_k times d logit / d A_k, point by point: (B, h, w). The same as Grad-CAM in
+      the last stage, where every point weighs the same. On layer3 Grad-CAM's mean gradient fits no point: there its map
+      may miss the defect, seed by seed, and this one keeps to it. Draelos and Carin 2020, arXiv:2011.08891.
+    - `integrated_gradients`: the gradient's mean on the straight path from the image's mean colour to the image, times
+      their difference, summed over the colours: (B, H, W). It sums to the difference of the two logits. Sundararajan et
+      al. 2017, arXiv:1703.01365.
+
+    Returns:
+        float32 on the CPU, without a graph.
+
+    Raises:
+        InputError: no such method.
+    """
+    check_choice("method", method, METHODS)
+    device = next(network.parameters()).device
+    # The steps of a path are a batch of their own.
+    chunk = 1 if method == "integrated_gradients" else _chunk_size(images)
+    parts = []
+    with _frozen(network, device):
+        for start in range(0, len(images), chunk):
+            # Copies: a tensor of the caller's inference mode cannot be part of a graph.
+            pixels = images[start : start + chunk].to(device, torch.float32, copy=True)
+            classes = targets[start : start + chunk].to(device, copy=True)
+            if method == "integrated_gradients":
+                part = _integrate_gradients(network, pixels, classes)
+            else:
+                part = _weigh_activations(network, layer, pixels, classes, method)
+            parts.append(part.detach().cpu())
+    return torch.cat(parts)
+
+
+def _chunk_size(images: Tensor) -> int:
+    return max(1, CHUNK_PIXELS // (images.shape[2] * images.shape[3]))
+
+
+def _weigh_activations(network: nn.Module, layer: nn.Module, images: Tensor, targets: Tensor, method: str) -> Tensor:
+    from captum.attr import LayerGradCam, LayerGradientXActivation
+
+    weigh = LayerGradCam if method == "grad_cam" else LayerGradientXActivation
+    evidence: Tensor = weigh(network, layer).attribute(images, targets)
+    return evidence.sum(dim=1)
+
+
+def _integrate_gradients(network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    from captum.attr import IntegratedGradients
+
+    # From black, captum's default, dark pixels get no evidence, and cracks and pores are dark.
+    start = images.mean(dim=(2, 3), keepdim=True).expand_as(images)
+    evidence: Tensor = IntegratedGradients(network).attribute(
+        images, start, targets, n_steps=NUM_STEPS, internal_batch_size=_chunk_size(images)
+    )
+    return evidence.sum(dim=1)
+
+
+@contextmanager
+def _frozen(network: nn.Module, device: torch.device) -> Iterator[None]:
+    """Evaluation mode, float32, gradients for activations only; afterwards the network is as it was."""
+    modes = [(module, module.training) for module in network.modules()]
+    flags = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
+    try:
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            torch.autocast(device.type, enabled=False),
+            torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
+        ):
+            network.eval().requires_grad_(False)
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+
+
+def share_inside(evidence: Map, box: Box) -> float:
+    """The share of a map (H, W) of 0 or more that lies in a box, counting parts of pixels; 0 for a map of zeros.
+
+    A map that knows nothing, the same everywhere, has the box's share of the area.
+    """
+    left, top, right, bottom = box
+    inside = _cover(top, bottom, evidence.shape[0]) @ evidence @ _cover(left, right, evidence.shape[1])
+    total = float(evidence.sum(dtype=np.float64))
+    return float(inside) / total if total else 0.0
+
+
+def _cover(start: float, stop: float, length: int) -> NDArray[np.float64]:
+    """How much of each of `length` pixels lies between start and stop: (length,) in 0..1."""
+    pixels = np.arange(length)
+    cover: NDArray[np.float64] = np.clip(np.minimum(pixels + 1, stop) - np.maximum(pixels, start), 0, 1)
+    return cover
+
+
+def _fade_in() -> ListedColormap:
+    """Plasma, safe for the colour-blind, unlike bare metal in colour, and the more opaque the stronger."""
+    strengths = np.linspace(0, 1, 256)
+    colours = colormaps["plasma"](strengths)
+    colours[:, 3] = 0.75 * strengths
+    return ListedColormap(colours)
+
+
+def draw_overlay(image: Image, evidence: Map) -> Image:
+    """The photograph beside itself under its map, enlarged by whole pixels.
+
+    Args:
+        image: (3, H, W).
+        evidence: (H, W) in 0..1.
+
+    Returns:
+        (H', W', 3); strips are drawn twice as wide as they are, as in `draw_gallery`.
+    """
+    height, width = evidence.shape
+    stretch = 2 if height >= 4 * width else 1
+    scale = max(1, OVERLAY_PX // max(height, stretch * width))
+    photograph = image.transpose(1, 2, 0).astype(np.float64)
+    colours = _fade_in()(evidence)
+    alpha = colours[..., 3:]
+    covered = (1 - alpha) * photograph + alpha * 255 * colours[..., :3]
+    left, right = (x.repeat(scale, axis=0).repeat(stretch * scale, axis=1) for x in (photograph, covered))
+    gap = np.full((height * scale, GAP_PX, 3), 255.0)
+    return np.concatenate([left, gap, right], axis=1).round().astype(np.uint8)
+
+
+def draw_explanations(images: Image, maps: Map, captions: Sequence[str], title: str) -> Figure:
+    """Overlays of images (N, 3, H, W) and maps (N, H, W) with their colour scale, each under its caption.
+
+    Args:
+        captions: N; say class and probability.
+        title: say the method and the map's resolution.
+    """
+    pairs = [draw_overlay(image, evidence) for image, evidence in zip(images, maps, strict=True)]
+    height, width = pairs[0].shape[:2]
+    tall = height > width
+    columns = min(len(pairs), 8 if tall else 3)
+    rows = -(-len(pairs) // columns)
+    cell = 4.2 if tall else 4.2 * height / width
+    breadth = max(4.5, columns * max(1.6, cell * width / height) + 1.2)
+    figure = Figure(figsize=(breadth, rows * (cell + 0.3) + 0.5), layout="constrained")
+    figure.suptitle(title, fontsize=10, wrap=True, parse_math=False)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes, pair, caption in zip(grid.flat, pairs, captions, strict=False):
+        axes.imshow(pair)
+        axes.set_title(caption, fontsize=7, parse_math=False)
+    for axes in grid.flat:
+        axes.set_axis_off()
+    scale = ScalarMappable(Normalize(0, 1), _fade_in())
+    figure.colorbar(scale, ax=grid, label="evidence for the class, share of the map's strongest", pad=0.02)
+    return figure

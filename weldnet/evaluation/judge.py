@@ -1,0 +1,175 @@
+"""Judge: from a network's logits and features to calibrated probabilities and a verdict on each image."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weldnet.evaluation.calibration import fit_temperature, is_separated
+from weldnet.evaluation.decision import (
+    Flags,
+    OperatingPoint,
+    Verdicts,
+    choose_operating_point,
+    decide,
+    mark_defects,
+    sound_probability,
+)
+from weldnet.evaluation.metrics import Floats, Labels, softmax
+from weldnet.evaluation.novelty import FeatureDistance, choose_threshold
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """What a network says of N images, and what is true of them.
+
+    Attributes:
+        logits: float64 (N, C).
+        features: float32 (N, F), pooled, before the last layer.
+        labels: int64 (N,).
+        groups: (N,), the weld of each, None where unknown.
+    """
+
+    logits: Floats
+    features: NDArray[np.float32]
+    labels: Labels
+    groups: Sequence[str | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """What a judge says of N images.
+
+    Attributes:
+        probabilities: (N, C), calibrated.
+        sound: (N,), the probability of being sound.
+        distances: (N,), from the features of training; above 1 an image is unlike anything in it.
+        unlike_training: (N,).
+        verdicts: (N,), `accept`, `reject` or `refer`.
+        judge: who said it.
+    """
+
+    probabilities: Floats
+    sound: Floats
+    distances: Floats
+    unlike_training: Flags
+    verdicts: Verdicts
+    judge: "Judge"
+
+
+@dataclass(frozen=True, eq=False)
+class Judge:
+    """All that turns outputs into verdicts, and the calibration images to choose the thresholds anew from.
+
+    Attributes:
+        classes: C names; `good_classes` are those of sound welds.
+        temperature: divides the logits.
+        novelty, max_distance: the distance from training, and the largest that is still like it.
+        point: the thresholds.
+        logits, labels, groups: of the M calibration images, which chose neither the epoch nor the temperature.
+        by_group: whether no weld of theirs is among the images that did choose.
+        notes: what makes the calibration less worth, a sentence each.
+    """
+
+    classes: tuple[str, ...]
+    good_classes: tuple[str, ...]
+    temperature: float
+    novelty: FeatureDistance
+    max_distance: float
+    point: OperatingPoint
+    logits: Floats
+    labels: Labels
+    groups: tuple[str | None, ...]
+    by_group: bool
+    notes: tuple[str, ...] = ()
+
+    def judge(self, outputs: Outputs) -> Judgement:
+        """Probabilities, distances and verdicts of some images."""
+        probabilities = softmax(outputs.logits / self.temperature)
+        sound = sound_probability(probabilities, self.classes, self.good_classes)
+        distances = self.novelty.distance(outputs.features).astype(np.float64) / self.max_distance
+        unlike = distances > 1
+        return Judgement(probabilities, sound, distances, unlike, decide(sound, unlike, self.point), self)
+
+    def choose(self, good_classes: Sequence[str], **targets: float) -> "Judge":
+        """The same judge with thresholds chosen anew on its own calibration images.
+
+        Args:
+            good_classes: the classes of sound welds.
+            targets: as `choose_operating_point` takes them.
+
+        Raises:
+            InputError: a good class is not among the classes.
+        """
+        sound = sound_probability(softmax(self.logits / self.temperature), self.classes, good_classes)
+        is_defect = mark_defects(self.labels, self.classes, good_classes)
+        point = choose_operating_point(sound, is_defect, good_classes, **targets)
+        return replace(self, good_classes=tuple(good_classes), point=point)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain types and arrays, for a checkpoint."""
+        return {
+            **{name: getattr(self, name) for name in ("temperature", "max_distance", "by_group", "logits", "labels")},
+            **{name: list(getattr(self, name)) for name in ("classes", "good_classes", "groups", "notes")},
+            "novelty": self.novelty.to_dict(),
+            "point": self.point.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Judge":
+        """The inverse of `to_dict`."""
+        lists = {name: tuple(values[name]) for name in ("classes", "good_classes", "groups", "notes")}
+        built = {
+            "novelty": FeatureDistance.from_dict(values["novelty"]),
+            "point": OperatingPoint.from_dict(values["point"]),
+        }
+        return cls(**{**values, **lists, **built})
+
+
+def fit_judge(
+    classes: Sequence[str],
+    good_classes: Sequence[str],
+    train: Outputs,
+    select: Outputs,
+    calibrate: Outputs,
+    *,
+    by_group: bool,
+    **targets: float,
+) -> Judge:
+    """Calibrates a trained network.
+
+    Args:
+        classes: C names.
+        good_classes: those of sound welds.
+        train: the training images: what is like training.
+        select: the validation images that chose the epoch: they fit the temperature and the largest distance.
+        calibrate: the other validation images: they choose the thresholds.
+        by_group: whether no weld is in both of the last two.
+        targets: as `choose_operating_point` takes them.
+
+    Raises:
+        InputError: a good class is not among the classes.
+    """
+    notes = []
+    if is_separated(select.logits, select.labels):
+        notes.append("the network is right on every image that fits the temperature, which therefore stays 1")
+    if not by_group:
+        notes.append("validation has too few welds to part: images of one weld chose the epoch and the thresholds")
+    novelty = FeatureDistance.fit(train.features, train.labels)
+    max_distance = max(choose_threshold(novelty.distance(select.features)), 1e-9)
+    judge = Judge(
+        tuple(classes),
+        (),
+        fit_temperature(select.logits, select.labels),
+        novelty,
+        max_distance,
+        choose_operating_point(np.zeros(0), np.zeros(0, bool), ()),
+        calibrate.logits,
+        calibrate.labels,
+        tuple(calibrate.groups),
+        by_group,
+        tuple(notes),
+    )
+    return judge.choose(good_classes, **targets)
