@@ -80,7 +80,7 @@ def test_warnings_alone_exit_with_0(here: Path, monkeypatch: pytest.MonkeyPatch)
     copies = [here / "photos" / "crack" / f"seam0_{shot}.jpg" for shot in (0, 9)]
     assert found_in(here / "a") == {expect("exact_duplicate", "warning", *copies)}
     assert call(monkeypatch, "data=folder", "data.root=photos", "output_dir=b") == 0
-    assert found_in(here / "b") == {expect("exact_duplicate", "warning", *copies), expect("no_groups", "note")}
+    assert found_in(here / "b") == {expect("exact_duplicate", "warning", *copies), expect("no_groups", "warning")}
     assert read(here / "b")["splits"] == {}
 
 

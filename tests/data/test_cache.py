@@ -264,6 +264,35 @@ BUILD = """
 """
 
 
+def test_what_tables_say_is_checked(files: list[str], tmp_path: Path) -> None:
+    decode(files, tmp_path)
+    (table,) = (tmp_path / "cache").rglob("*.parquet")
+    for places in (pl.col("place") + 1000, -pl.col("place") - 1, pl.col("place") * 0):
+        whole = pl.read_parquet(table)
+        whole.with_columns(place=places).write_parquet(table)
+        images = pixels(decode(files, tmp_path))
+        assert all((row == read_image(f, height=12, width=6)).all() for row, f in zip(images, files, strict=True))
+        (table,) = (tmp_path / "cache").rglob("*.parquet")
+    (tmp_path / "cache" / "images" / table.parent.name / "orphan.u8").write_bytes(b"0" * 1000)
+    decode([*files, str(save_image(tmp_path / "new.png", draw_noise(9, 9)))], tmp_path)
+    assert not list((tmp_path / "cache").rglob("orphan.u8"))
+
+
+def test_a_cache_that_may_only_be_read(files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decode(files, tmp_path)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(cache, "_build", refuse)
+    (tmp_path / "bad.png").write_bytes(b"")
+    decoded = decode([*files, str(tmp_path / "bad.png")], tmp_path)
+    assert decoded.unreadable == {5: "the file is empty"}
+    assert decoded.read(np.arange(5)).any()
+    with pytest.raises(InputError, match="Read-only file system"):
+        decode([*files, str(save_image(tmp_path / "new.png", draw_noise(9, 9)))], tmp_path)
+
+
 def start_build(folder: Path) -> "subprocess.Popen[str]":
     command = [sys.executable, "-c", textwrap.dedent(BUILD), str(folder)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -292,9 +321,14 @@ def test_a_damaged_segment_is_made_again(
     decode(files, tmp_path)
     (file,) = (tmp_path / "cache").rglob(f"*.{ending}")
     damage(file)
+    file_was_cut = file.exists()
     images = pixels(decode(files, tmp_path))
     assert all((row == read_image(f, height=12, width=6)).all() for row, f in zip(images, files, strict=True))
-    assert ("is damaged" in caplog.text) == file.with_suffix(".parquet").exists()
+    # Without its table a segment is as if it had never been.
+    assert ("a damaged part of the cache" in caplog.text) == (ending == "u8" or file_was_cut)
+    caplog.clear()
+    decode(files, tmp_path)
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize(

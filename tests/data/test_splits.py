@@ -14,6 +14,7 @@ from weldnet.data.splits import (
     check_classes,
     check_splits,
     count_by_split,
+    part_validation,
     split_by_group,
     split_digest,
     validation_groups,
@@ -194,3 +195,32 @@ def test_count_by_split() -> None:
         "crack": {"train": 1, "val": 1, "test": 0},
         "pore": {"train": 1, "val": 0, "test": 1},
     }
+
+
+@pytest.mark.parametrize("groups_a_class", [1, 2, 5])
+def test_validation_is_parted_by_whole_groups_where_they_allow(groups_a_class: int) -> None:
+    rows = [
+        (
+            f"/d/{split}/{label}/{group}_{shot}.jpg",
+            label,
+            f"{split}_{label if groups_a_class == 1 else ''}{group}",
+            split,
+        )
+        for split in ("train", "val", "test")
+        for label in ("crack", "pore")
+        for group in range(groups_a_class)
+        for shot in range(4)
+    ]
+    table, by_group = part_validation(make_table(rows), seed=0)
+    assert by_group == (groups_a_class > 1)
+    assert table.drop("part").equals(make_table(rows))
+    assert table.filter(pl.col("split") != "val")["part"].null_count() == len(table) - len(table.filter(split="val"))
+    parts = {part: table.filter(part=part) for part in ("select", "calibrate")}
+    assert sum(map(len, parts.values())) == len(table.filter(split="val"))
+    for part in parts.values():
+        assert set(part["label"]) == {"crack", "pore"}
+    if by_group:
+        assert not set(parts["select"]["group"]) & set(parts["calibrate"]["group"])
+    assert part_validation(make_table(rows), seed=0)[0].equals(table)
+    nothing, _ = part_validation(make_table(rows).filter(split="test"), seed=0)
+    assert nothing["part"].null_count() == len(nothing)

@@ -25,7 +25,13 @@ def check_groups(samples: pl.DataFrame) -> list[Finding]:
     if lacking:
         who = "nothing says" if lacking == len(samples) else f"of {lacking} of {len(samples)} images nothing says"
         findings.append(
-            Finding("no_groups", "note", (), f"{who} which weld is shown, so leaks of welds between splits stay unseen")
+            Finding(
+                "no_groups",
+                # Without splits of the source's own, training refuses to split by guess.
+                "warning" if samples["split"].null_count() else "note",
+                (),
+                f"{who} which weld is shown, so leaks of welds between splits stay unseen",
+            )
         )
     known = samples.drop_nulls(["group", "split"])
     leaking = known.filter(pl.col("split").n_unique().over("group") > 1)

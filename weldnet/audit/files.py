@@ -19,7 +19,7 @@ _ENDINGS = {
     "BMP": (".bmp",),
     "TIFF": (".tif", ".tiff"),
     "WEBP": (".webp",),
-    "DICOM": (".dcm",),
+    "DICOM": (".dcm", ".dicom"),
 }
 
 
@@ -65,7 +65,8 @@ def _is_dark(window: Window) -> pl.Expr:
     """Whether an image of more than 8 bits uses so little of its range that it would be nearly one grey."""
     if window != "full":
         return pl.lit(False)
-    little = pl.col("high") - pl.col("low") < _DARK_SHARE * pl.col("range")
+    # Colour of 16 bits is read by its high bytes, from 0 to 255.
+    little = pl.col("high") - pl.col("low") < _DARK_SHARE * pl.col("range").fill_null(255)
     return (pl.col("bits") > 8) & little.fill_null(False)
 
 

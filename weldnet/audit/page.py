@@ -5,7 +5,8 @@ from importlib.resources import files
 from typing import Any
 
 import polars as pl
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup
 
 from weldnet.audit.audit import Audit
 from weldnet.audit.charts import Thumbnails, plot_sizes, tabulate_groups
@@ -28,9 +29,7 @@ def render_page(audit: Audit, summary: Mapping[str, Any]) -> str:
         audit: what was found.
         summary: `weldnet.audit.report.summarise(audit)`.
     """
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["visible"] = lambda text: make_visible(str(text))
-    template = environment.from_string(files("weldnet.audit").joinpath("page.html").read_text(encoding="utf-8"))
+    template = load_page("weldnet.audit")
     readable = audit.images.filter(pl.col("reason").is_null())
     album = _Album(audit)
     sections = [album.describe(*group) for group in group_findings(audit.findings)]
@@ -46,6 +45,14 @@ def render_page(audit: Audit, summary: Mapping[str, Any]) -> str:
         rows=summary["counts"][:_ROWS],
         sheet=album.draw_classes(readable),
     )
+
+
+def load_page(package: str) -> Template:
+    """The `page.html` of a package, with `style`, the look of all pages, and the filter `visible`."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["visible"] = lambda text: make_visible(str(text))
+    environment.globals["style"] = Markup(files("weldnet.audit").joinpath("style.css").read_text(encoding="utf-8"))
+    return environment.from_string(files(package).joinpath("page.html").read_text(encoding="utf-8"))
 
 
 def judge(audit: Audit) -> tuple[str, str]:

@@ -79,7 +79,7 @@ def print_audit(audit: Audit, console: Console) -> None:
 
 def _tabulate(samples: pl.DataFrame) -> Table:
     counts = tabulate_splits(samples)
-    table = Table(title=f"{len(samples):,} images", title_justify="left")
+    table = Table(title=count(len(samples), "image"), title_justify="left")
     table.add_column("class")
     for name in counts["columns"]:
         table.add_column(name, justify="right")

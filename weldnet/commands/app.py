@@ -25,6 +25,7 @@ VERBATIM = {
     "data.cache_dir",
     "model.weights",
     "audit.suggest_split",
+    "evaluation.vocabulary",
 }
 """Keys whose values are paths, globs or regular expressions: taken as typed, not as Hydra's grammar has them."""
 
@@ -117,7 +118,8 @@ def explain(error: Exception, config_name: str) -> str:
     """What is wrong, and what to type instead."""
     text = str(error)
     if isinstance(error, InputError):
-        return text
+        # From a worker process torch brings the whole traceback along.
+        return text.strip().splitlines()[-1].split("Error: ", 1)[-1] if "DataLoader worker" in text else text
     if match := re.match(r"Could not override '([^']+)'", text):
         return f"no such key: {match[1]}{_suggest(match[1], config_name)}"
     if match := re.match(r"Error merging override (.+?)=(.*)", text):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from weldnet.commands.app import command
-from weldnet.commands.runs import make_folder, name_folder, show, show_command
+from weldnet.commands.runs import make_absolute, make_folder, name_folder, show, show_command
 from weldnet.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def run(cfg: DictConfig) -> None:
 
     folder = name_folder("audit", cfg.output_dir)
     manifest = _check_file(cfg.audit.suggest_split)
+    make_absolute(cfg.data)
     data = build_data(cfg.data, cfg.seed)
     samples = data.find()
     if manifest is not None:
@@ -37,8 +38,13 @@ def run(cfg: DictConfig) -> None:
     print_audit(found, Console())
     print(f"the page:  {show(folder / 'audit.html')}")
     print(f"all of it: {show(folder / 'audit.json')}")
-    if manifest is not None:
-        _write_split(suggest_split(found, data.shares, cfg.seed), manifest, len(samples))
+    try:
+        if manifest is not None:
+            _write_split(suggest_split(found, data.shares, cfg.seed), manifest, len(samples))
+    except InputError as error:
+        if not found.of("error"):
+            raise
+        print(f"no split is suggested: {error}", file=sys.stderr)
     if found.of("error"):
         sys.exit(1)
 

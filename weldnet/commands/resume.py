@@ -39,8 +39,15 @@ class StoppedRun:
 
     def check_data(self, data: "WeldDataModule") -> None:
         """Raises:
-        InputError: the data or their split are no longer those of the run.
+        InputError: the data, their split or their geometry are no longer those of the run.
         """
+        from weldnet.data.images import Geometry
+
+        if data.geometry != Geometry(**self.record.geometry):
+            raise InputError(
+                "data.image_size, resize, orient and window are the run's own; what learned from one geometry "
+                "does not go on in another. Leave them out, or start a new run without ckpt_path"
+            )
         if data.split_digest != self.record.split_digest or data.classes != self.record.classes:
             raise InputError(
                 "the data are no longer those of the run: their splits differ, and welds it has trained on could stand "

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from rich.progress import Progress
 
 from weldnet.data.files import FILE_SCHEMA, describe_files
-from weldnet.data.images import DECODER_VERSION, Geometry
+from weldnet.data.formats import read_content
+from weldnet.data.images import DECODER_VERSION, Geometry, UnreadableImage, to_geometry
 from weldnet.data.segments import Places, SegmentWriter, open_segments
 from weldnet.errors import InputError
 from weldnet.hardware import available_cores
@@ -90,6 +91,8 @@ def decode_images(
     """
     home = folder / "images" / _key(geometry)
     files, unreadable = describe_files(paths, within)
+    found: pl.DataFrame | None = None
+    segments: dict[str, NDArray[np.uint8]] = {}
     try:
         home.mkdir(parents=True, exist_ok=True)
         found, segments = _find(home, files, geometry, pixels)
@@ -100,6 +103,11 @@ def decode_images(
                 unreadable |= _build(home, _missing(found, unreadable), geometry, pixels)
             found, segments = _find(home, files, geometry, pixels)
     except (OSError, pl.exceptions.PolarsError) as error:
+        missing = _missing(found, unreadable) if found is not None else files
+        unreadable |= _try(missing, geometry)
+        if found is not None and not len(_missing(found, unreadable)):
+            # A cache that may only be read has all that can be read.
+            return _gather(found, segments, unreadable)
         reason = getattr(error, "strerror", None) or error
         raise InputError(
             f"the cache {home} cannot be written: {reason}; choose another place with data.cache_dir, or keep no "
@@ -107,6 +115,23 @@ def decode_images(
         ) from error
     if len(_missing(found, unreadable)):
         raise InputError(f"the cache {home} was deleted while it was used; start again")
+    return _gather(found, segments, unreadable)
+
+
+def _try(files: pl.DataFrame, geometry: Geometry) -> dict[int, str]:
+    """The index of each file that cannot be read, up to the first that can, and the reason."""
+    unreadable = {}
+    for index, path in files.select("index", "path").iter_rows():
+        try:
+            to_geometry(read_content(path), geometry)
+        except UnreadableImage as error:
+            unreadable[index] = str(error)
+        else:
+            break
+    return unreadable
+
+
+def _gather(found: pl.DataFrame, segments: dict[str, NDArray[np.uint8]], unreadable: dict[int, str]) -> DecodedImages:
     names = {name: number for number, name in enumerate(segments)}
     segment = found["segment"].replace_strict(names, default=-1, return_dtype=pl.Int64).to_numpy()
     place, pages = (found[name].fill_null(-1).to_numpy() for name in ("place", "pages"))
@@ -144,6 +169,9 @@ def _alone(home: Path) -> Iterator[None]:
     try:
         for left_by_killed_run in home.glob("building_*"):
             shutil.rmtree(left_by_killed_run, ignore_errors=True)
+        for pixels in home.glob("*.u8"):
+            if not pixels.with_suffix(".parquet").exists():
+                pixels.unlink()
         yield
     finally:
         lock.release()
@@ -151,7 +179,7 @@ def _alone(home: Path) -> Iterator[None]:
 
 def _build(home: Path, files: pl.DataFrame, geometry: Geometry, pixels: bool) -> dict[int, str]:
     """Decodes files segment by segment; returns the index of each that could not be read, and the reason."""
-    known, segments = open_segments(home, geometry)
+    known, segments = open_segments(home, geometry, remove_damaged=True)
     if pixels:
         known = known.filter(pl.col("segment").is_in(list(segments)))
     places: Places = {row[0]: row[1:] for row in known.select("digest", "segment", "place", "pages").iter_rows()}

@@ -14,12 +14,19 @@ from weldnet.data.augmentation import BatchAugmentation
 from weldnet.data.cache import DecodedImages, cache_folder, decode_images
 from weldnet.data.folds import check_fold, split_fold
 from weldnet.data.images import Geometry
-from weldnet.data.leaks import count, find_leaks, refuse_leaks
+from weldnet.data.leaks import count, find_contradictions, find_leaks, refuse_leaks
 from weldnet.data.loading import BalancedSampler, Batch, WeldImages, make_batches, make_generator
 from weldnet.data.manifest import SPLITS, write_manifest
 from weldnet.data.mixing import Mixing
 from weldnet.data.sources import Source
-from weldnet.data.splits import check_classes, check_splits, complete_splits, split_digest, validation_groups
+from weldnet.data.splits import (
+    check_classes,
+    check_splits,
+    complete_splits,
+    part_validation,
+    split_digest,
+    validation_groups,
+)
 from weldnet.data.storage import CACHES, HeldImages, Images, store
 from weldnet.errors import InputError, check_choice
 from weldnet.hardware import available_cores
@@ -107,6 +114,7 @@ class WeldDataModule(LightningDataModule):
         self.geometry = geometry or Geometry()
         self.batch_size, self.balance = batch_size, balance
         self.augment, self.mixup, self.cutmix = BatchAugmentation(augmentation), mixup, cutmix
+        Mixing(2, mixup, cutmix)
         self.on_unreadable, self.allow_leak, self.cache = on_unreadable, allow_leak, cache
         # Decoded images are rows of memory, not worth a worker process.
         self.num_workers = num_workers or available_cores() if cache == "none" else 0
@@ -134,7 +142,8 @@ class WeldDataModule(LightningDataModule):
         self.warnings += skipped + self._check(table)
         self.classes = list(self.wanted_classes or sorted(table["label"].unique()))
         self.images = self._keep(table, decoded.select(table["row"].to_numpy().astype(np.int64)))
-        self.table = table.with_columns(row=pl.int_range(pl.len()))
+        table = table.with_columns(row=pl.int_range(pl.len()))
+        self.table, self.parted_by_group = part_validation(table, self.seed)
         self.split_digest = split_digest(table)
         self.validation_groups = validation_groups(table)
 
@@ -177,10 +186,14 @@ class WeldDataModule(LightningDataModule):
         if not self.allow_leak:
             refuse_leaks(self.leaks)
         check_classes(table, self.wanted_classes)
-        return check_splits(table)
+        if self.fold is not None and "test" not in table["split"]:
+            raise InputError(f"data.fold={self.fold} has no image left to test; mend its files, or take fewer folds")
+        return check_splits(table) + find_contradictions(table)
 
     def samples(self, split: str) -> pl.DataFrame:
-        """The table of one split, or of `all`, in the order of `batches(split)`."""
+        """The table of a split, a part of val (`select`, `calibrate`) or `all`, in the order of `batches(split)`."""
+        if split in ("select", "calibrate"):
+            return self.table.filter(part=split)
         return self.table if split == "all" else self.table.filter(split=split)
 
     def dataset(self, split: str) -> WeldImages:
@@ -210,7 +223,7 @@ class WeldDataModule(LightningDataModule):
         return self.batches("train", sampler)
 
     def val_dataloader(self) -> "DataLoader[Batch]":
-        return self.batches("val")
+        return self.batches("select")
 
     def test_dataloader(self) -> "DataLoader[Batch]":
         return self.batches("test")

@@ -40,6 +40,22 @@ def find_leaks(table: pl.DataFrame) -> list[str]:
     return leaks
 
 
+def find_contradictions(table: pl.DataFrame) -> list[str]:
+    """Says what can hardly be meant, one sentence each: one content under two labels, groups that differ by case."""
+    said = []
+    if "digest" in table.columns:
+        of_content = table.drop_nulls("digest").group_by("digest").agg("path", "label")
+        twice = of_content.filter(pl.col("label").list.n_unique() > 1)["path"].list.join(" = ").sort().to_list()
+        if twice:
+            said.append(f"{count(twice, 'file')} with more than one label, so one is wrong: {shorten(twice)}")
+    names = table.select(pl.col("group").drop_nulls().unique()).with_columns(folded=pl.col("group").str.to_lowercase())
+    alike = names.group_by("folded").agg(pl.col("group").sort()).filter(pl.col("group").list.len() > 1)
+    if len(alike):
+        shown = alike["group"].list.join(" and ").sort().to_list()
+        said.append(f"groups that differ by upper and lower case only count as different welds: {shorten(shown)}")
+    return said
+
+
 def refuse_leaks(leaks: Sequence[str]) -> None:
     """Raises:
     InputError: there are leaks.
@@ -68,6 +84,12 @@ def fingerprints(digests: pl.Series) -> Fingerprints:
 def fingerprint(content: bytes) -> int:
     """The same of one file's content."""
     return int.from_bytes(hashlib.sha256(content).digest()[:8], signed=True)
+
+
+def fingerprint_names(names: pl.Series) -> Fingerprints:
+    """The fingerprints of the distinct names among some, sorted; null counts for none."""
+    distinct = names.drop_nulls().unique()
+    return np.array(sorted(fingerprint(name.encode()) for name in distinct), np.int64)
 
 
 def is_known(table: pl.DataFrame, known: Fingerprints) -> NDArray[np.bool_]:

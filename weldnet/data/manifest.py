@@ -42,7 +42,11 @@ def find_rows(file: str | Path, paths: Iterable[str]) -> dict[str, int]:
 def _read_rows(file: str | Path) -> pl.DataFrame:
     file = Path(os.path.abspath(file))
     if not file.is_file():
-        raise InputError(f"no manifest at {file} (data.manifest)")
+        hint = "that is a folder: data=folder data.root=DIR" if file.is_dir() else "data.manifest=FILE.csv"
+        raise InputError(f"no manifest at {file}; {hint}")
+    with file.open("rb") as start:
+        if start.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+            raise InputError(f"{file} is UTF-16; save it as UTF-8 (Excel: CSV UTF-8)")
     table = _read_columns(file)
     table = table.with_columns(pl.col("split").str.to_lowercase().replace(_SPLIT_NAMES)).with_row_index("row", offset=2)
     table = table.filter(~pl.all_horizontal(pl.col(list(SCHEMA)).is_null()))
@@ -70,6 +74,11 @@ def _read_columns(file: Path) -> pl.DataFrame:
             f"{file} cannot be read as CSV: {str(error).splitlines()[0]}; save it as UTF-8, separated by commas, names "
             "with commas in double quotes"
         ) from error
+    doubled = [name for name in header if re.fullmatch(rf"({'|'.join(SCHEMA)})_duplicated_\d+", name.strip().lower())]
+    if doubled:
+        raise InputError(
+            f"{file} has the column {doubled[0].split('_duplicated_')[0]} more than once; keep one of them"
+        )
     twice = sorted(name for name in known if list(known.values()).count(known[name]) > 1)
     if twice:
         raise InputError(f"{file} has one column more than once: {', '.join(twice)}; keep one of them")
@@ -129,8 +138,8 @@ def scan_folder(root: str | Path) -> pl.DataFrame:
     """
     root = Path(os.path.abspath(root))
     if not root.is_dir():
-        raise InputError(f"no folder at {root} (data.root)")
-    folders = _subfolders(root)
+        raise InputError(f"no folder at {root} (data.root); if it was moved, type where it is now: data.root=DIR")
+    folders = _subfolders(root, root)
     known = {name: _SPLIT_NAMES[name.lower()] for name in folders if name.lower() in _SPLIT_NAMES}
     if "train" in known.values() or (folders and set(folders) == set(known)):
         strangers = sorted(set(folders) - set(known))
@@ -145,7 +154,7 @@ def scan_folder(root: str | Path) -> pl.DataFrame:
     rows = [
         (path, label, None, split)
         for folder, split in splits.items()
-        for label, class_folder in _subfolders(folder).items()
+        for label, class_folder in _subfolders(folder, root).items()
         # A class without an image keeps one row without a path, to be named below.
         for path in _images_below(class_folder, root) or [None]
     ]
@@ -155,26 +164,38 @@ def scan_folder(root: str | Path) -> pl.DataFrame:
     return table.drop_nulls("path").sort("path")
 
 
-def _subfolders(folder: Path) -> dict[str, Path]:
-    return {path.name: path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")}
+def _subfolders(folder: Path, root: Path) -> dict[str, Path]:
+    try:
+        folders = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    except OSError as error:
+        _refuse_folder(error)
+    for path in folders:
+        _refuse_link(path, root)
+    return {path.name: path for path in folders}
+
+
+def _refuse_link(path: Path, root: Path) -> None:
+    if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
+        raise InputError(f"{path} is a symbolic link that leaves {root}; copy the folder there, or remove the link")
 
 
 def _images_below(folder: Path, root: Path) -> list[str | None]:
     images: list[str | None] = []
-    for where, folders, names in os.walk(folder):
+    for where, folders, names in os.walk(folder, onerror=_refuse_folder):
         # .ipynb_checkpoints and .thumbnails hold copies.
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in folders:
             # A link to a folder is not followed: within the root its images are found where they are.
-            link = Path(where, name)
-            if link.is_symlink() and not link.resolve().is_relative_to(root.resolve()):
-                raise InputError(
-                    f"{link} is a symbolic link that leaves {root}; copy the folder there, or remove the link"
-                )
+            _refuse_link(Path(where, name), root)
         images += [
             os.path.join(where, name) for name in names if name.lower().endswith(ENDINGS) and not name.startswith(".")
         ]
     return images
+
+
+def _refuse_folder(error: OSError) -> None:
+    # os.walk would pass over it, and its images would be missing without a word.
+    raise InputError(f"{error.filename} cannot be looked into: {(error.strerror or str(error)).lower()}") from error
 
 
 def _check_names(names: list[str]) -> None:

@@ -32,27 +32,41 @@ Places = dict[str, tuple[str | None, int | None, int]]
 """Segment, place and pages by digest."""
 
 
-def open_segments(home: Path, geometry: Geometry) -> tuple[pl.DataFrame, dict[str, NDArray[np.uint8]]]:
+def open_segments(
+    home: Path, geometry: Geometry, *, remove_damaged: bool = False
+) -> tuple[pl.DataFrame, dict[str, NDArray[np.uint8]]]:
     """The rows of every table below `home`, and the memory-mapped pixels of each segment by name.
 
-    A damaged segment is passed over with a warning, so that its images are decoded again.
+    A damaged segment is passed over, so that its images are decoded again; or also removed, with a warning.
     """
     tables, segments = [pl.DataFrame(schema=ROWS)], {}
     row_shape = (3, geometry.height, geometry.width)
     for file in sorted(home.glob("*.parquet")):
         try:
             table = pl.read_parquet(file).select(list(ROWS)).cast(ROWS)  # type: ignore[arg-type]
-            own = table.filter(segment=file.stem)["place"]
+            own = table.filter(segment=file.stem)["place"].unique().sort()
             if len(own):
-                images = np.memmap(file.with_suffix(".u8"), np.uint8, "r").reshape(-1, *row_shape)
-                if len(images) != len(own.unique()):
-                    raise ValueError("its pixels are not as many as its rows")
+                pixels = file.with_suffix(".u8")
+                if not pixels.is_file():
+                    raise ValueError("its pixels are not there")
+                images = np.memmap(pixels, np.uint8, "r").reshape(-1, *row_shape)
+                if own.to_list() != list(range(len(images))):
+                    raise ValueError("its pixels are not those of its rows")
                 segments[file.stem] = images
         except (OSError, ValueError, TypeError, pl.exceptions.PolarsError) as error:
-            log.warning("%s is damaged (%s); its images are decoded again", file, str(error).split("\n")[0])
+            if remove_damaged:
+                reason = str(error).split("\n")[0]
+                log.warning("a damaged part of the cache is removed and decoded again: %s (%s)", file, reason)
+                file.unlink(missing_ok=True)
+                file.with_suffix(".u8").unlink(missing_ok=True)
             continue
         tables.append(table)
-    return pl.concat(tables), segments
+    known = pl.concat(tables)
+    lengths = pl.col("segment").replace_strict(
+        {name: len(images) for name, images in segments.items()}, default=0, return_dtype=pl.Int64
+    )
+    # A row may point into another segment, for what was only renamed.
+    return known.filter(pl.col("segment").is_null() | pl.col("place").is_between(0, lengths - 1)), segments
 
 
 class SegmentWriter:
@@ -125,12 +139,13 @@ class SegmentWriter:
 
     def close(self) -> None:
         """Gives the segment its name; from now on others see it."""
+        table = Path(self._building.name) / "table.parquet"
+        if self.rows:
+            pl.DataFrame(self.rows, schema_overrides=ROWS).select(list(ROWS)).write_parquet(table)
         if self._images is not None and self._used:
             self._images.flush()
             os.truncate(self._pixels_file, self._used * self._images[0].nbytes)
             self._pixels_file.replace(self.home / f"{self.name}.u8")
         self._images = None
         if self.rows:
-            table = Path(self._building.name) / "table.parquet"
-            pl.DataFrame(self.rows, schema_overrides=ROWS).select(list(ROWS)).write_parquet(table)
             table.replace(self.home / f"{self.name}.parquet")

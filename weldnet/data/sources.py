@@ -1,5 +1,6 @@
 """Where weld images come from: drawn, a folder, a manifest."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,5 +114,5 @@ class Source:
     def within(self) -> Path | None:
         """The folder that files may not leave by symbolic links."""
         if self.kind == "folder":
-            return Path(self.root or "").absolute()
-        return Path(self.manifest).absolute().parent if self.manifest else None
+            return Path(os.path.abspath(self.root or ""))
+        return Path(os.path.abspath(self.manifest)).parent if self.manifest else None

@@ -172,10 +172,40 @@ def count_by_split(table: pl.DataFrame) -> dict[str, dict[str, int]]:
 
 
 def split_digest(table: pl.DataFrame) -> str:
-    """SHA-256, as 64 hex digits, of who is where: sorted (path below the common folder, label, group, split)."""
+    """SHA-256, as 64 hex digits, of who is where: sorted (path below the common folder, label, group, split).
+
+    Where the table has `digest`, the SHA-256 of each file, it counts as well.
+    """
     # The common folder of all is that of the first and the last in order.
     ends = [str(table["path"].min()), str(table["path"].max())]
     top = os.path.commonpath(ends) if len(table) > 1 else os.path.dirname(ends[0])
     relative = table.with_columns(pl.col("path").str.strip_prefix(top), pl.col("group").str.strip_prefix(top))
-    lines = relative.select(pl.concat_str(pl.col("path", "label", "group", "split").fill_null(""), separator="\t"))
+    columns = [name for name in ("path", "label", "group", "split", "digest") if name in table.columns]
+    lines = relative.select(pl.concat_str(pl.col(columns).fill_null(""), separator="\t"))
     return hashlib.sha256("\n".join(lines.to_series().sort()).encode()).hexdigest()
+
+
+def part_validation(table: pl.DataFrame, seed: int) -> tuple[pl.DataFrame, bool]:
+    """Parts the validation images in two: those that choose the epoch, and those that choose the thresholds.
+
+    By whole groups where every class of val stands in two of its groups; else image by image within each class.
+
+    Args:
+        table: table of samples with their splits.
+        seed: the same seed, table and splits give the same parts.
+
+    Returns:
+        The table with `part`: `select` or `calibrate` in val, null elsewhere; and whether whole groups were parted.
+    """
+    val = table.with_row_index("order").filter(split="val")
+    num_groups = val.group_by("label").agg(pl.col("group").drop_nulls().n_unique())["group"]
+    by_group = not val["group"].null_count() and len(val) > 0 and bool((num_groups >= 2).all())
+    if by_group:
+        halves = split_by_group(val.drop("order"), {"train": 0.5, "val": 0.0, "test": 0.5}, seed)
+        calibrates = (halves["split"] == "test").to_numpy()
+    else:
+        shuffled = val.with_columns(pl.int_range(pl.len()).shuffle(seed).over("label").alias("place"))
+        calibrates = (shuffled["place"] % 2 == 1).to_numpy()
+    parts = pl.Series(np.where(calibrates, "calibrate", "select"), dtype=pl.String)
+    empty = pl.repeat(None, len(table), dtype=pl.String, eager=True)
+    return table.with_columns(part=empty.scatter(val["order"], parts)), by_group
