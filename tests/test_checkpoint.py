@@ -67,7 +67,7 @@ def test_round_trip(data: WeldDataModule, model: WeldClassifier, saved: Path) ->
     assert (record.classes, record.backbone, record.channels_last) == (["crack", "pore"], "resnet18", False)
     assert checkpoint.geometry == GEOMETRY
     assert (record.split_digest, record.validation_groups) == (data.split_digest, "unseen")
-    assert (record.config, record.temperature, record.versions) == (CONFIG, 1.0, current_versions())
+    assert (record.config, record.judge, record.versions) == (CONFIG, None, current_versions())
     assert record.git_commit is None or len(record.git_commit.removesuffix("-dirty")) == 40
     assert checkpoint.digest == file_digest(file)
     network = checkpoint.network()

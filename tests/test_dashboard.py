@@ -63,7 +63,10 @@ def test_curves_pictures_and_tables_are_there(runs: Path) -> None:
     events.Reload()
     tags = events.Tags()
     assert set(tags["scalars"]) >= SCALARS
-    assert set(tags["images"]) == {"train/augmentation", "val/confusion_matrix", "val/worst_mistakes"}
+    at_test = {f"test/{name}" for name in ("confusion_matrix", "mistakes", "per_class", "referral", "reliability")}
+    assert set(tags["images"]) == {"train/augmentation", "val/confusion_matrix", "val/worst_mistakes", *at_test}
+    assert "test/crack" in tags["tensors"]
+    assert "custom_scalars__config__" in tags["tensors"]
     table = events.Tensors("classes by split/text_summary")[0].tensor_proto.string_val[0].decode()
     assert "| crack | " in table
     assert "max_epochs: 1" in events.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
@@ -121,7 +124,9 @@ def test_a_browser_shows_scalars_images_and_hyperparameters(tensorboard: str, tm
     try:
         for tab, words in (
             ("scalars", "throughput"),
-            ("images", "val/confusion_matrix"),
+            ("images", "test/confusion_matrix"),
+            ("pr_curves", "test/crack"),
+            ("custom_scalars", "recall of each class"),
             ("hparams", "data.augmentation"),
             ("hparams", "final/test_accuracy"),
         ):

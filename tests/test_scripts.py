@@ -28,6 +28,7 @@ def test_setup_with_nothing_changed_answers_at_once() -> None:
     assert time.perf_counter() - started < 1
 
 
+@pytest.mark.slow
 def test_benchmark_names_what_it_allows() -> None:
     done = subprocess.run([sys.executable, BENCHMARK, "train", "speed=1"], capture_output=True, text=True)
     assert done.returncode == 2

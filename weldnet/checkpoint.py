@@ -30,10 +30,14 @@ class Record:
         backbone, channels_last: the network.
         geometry: how files become its input.
         split_digest, validation_groups: of the data it was trained on.
-        fingerprints: int64 (N,), sorted: the content of each training image, see `weldnet.data.leaks.fingerprints`.
+        fingerprints, validation_fingerprints: int64 (N,), sorted: the content of each training and each validation
+            image, see `weldnet.data.leaks.fingerprints`.
+        groups: int64 (G,), sorted: the same of the names of their welds.
         leaks: those that were allowed in its data, one sentence each.
+        good_classes: the classes of sound welds.
+        vocabulary: number and name in ISO 6520-1 by class, for those that have one.
+        judge: `weldnet.evaluation.judge.Judge.to_dict` with tensors for arrays; None until training has ended.
         config: the whole resolved config, as YAML.
-        temperature: divides the logits; 1 until calibrated.
         versions: of the packages that made it.
         git_commit: of the source that made it, None outside a checkout.
     """
@@ -45,11 +49,15 @@ class Record:
     split_digest: str
     validation_groups: str
     fingerprints: Tensor
+    validation_fingerprints: Tensor
+    groups: Tensor
     leaks: list[str]
+    good_classes: list[str]
+    vocabulary: dict[str, str]
     config: str
-    temperature: float
     versions: dict[str, str]
     git_commit: str | None
+    judge: dict[str, Any] | None = None
     format: int = FORMAT
 
 
@@ -138,13 +146,25 @@ def _read_record(path: Path, fields: dict[str, Any]) -> Record:
     try:
         record = Record(**fields)
         Geometry(**record.geometry)
-        if not all(isinstance(name, str) for name in [*record.classes, *record.leaks, record.config]):
+        vocabulary = [*record.vocabulary, *record.vocabulary.values()]
+        texts = [*record.classes, *record.good_classes, *record.leaks, *vocabulary, record.config]
+        if not all(isinstance(text, str) for text in texts):
             raise TypeError("classes, leaks and config are text")
-        if record.fingerprints.dtype != torch.int64:
+        known = (record.fingerprints, record.validation_fingerprints, record.groups)
+        if any(each.dtype != torch.int64 for each in known):
             raise TypeError("fingerprints are whole numbers")
     except (TypeError, AttributeError, InputError) as error:
         raise InputError(f"{path}: its record is damaged: {error}") from error
     return record
+
+
+def change_record(path: Path, **fields: Any) -> None:
+    """Writes a checkpoint again with some fields of its record changed, all or nothing."""
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    content[RECORD] |= fields
+    temporary = path.with_name(f".{path.name}.tmp")
+    torch.save(content, temporary)
+    temporary.replace(path)
 
 
 def file_digest(path: Path) -> str:
@@ -187,4 +207,6 @@ def kept_checkpoint(run: Path) -> Path:
     for name in ("best.ckpt", "last.ckpt"):
         if (file := run / "checkpoints" / name).is_file():
             return file
+    if (run / "fold_0").is_dir():
+        raise InputError(f"{run} is a cross-validation; name one of its folds: ckpt_path={run / 'fold_0'}")
     raise InputError(f"{run} holds no checkpoints/best.ckpt or last.ckpt: not a run folder, or no epoch was finished")

@@ -1,6 +1,7 @@
 """The TensorBoard callback: pictures and tables beside the curves."""
 
 import heapq
+from collections.abc import Mapping
 from itertools import count
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
@@ -16,8 +18,10 @@ from torch.utils.tensorboard import SummaryWriter
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.splits import count_by_split
 from weldnet.evaluation.figures import draw_confusion, draw_gallery
-from weldnet.evaluation.metrics import count_confusion
+from weldnet.evaluation.metrics import count_confusion, softmax
+from weldnet.evaluation.report import EvaluationReport
 from weldnet.model.classifier import WeldClassifier
+from weldnet.report.charts import draw_charts
 
 Mistake = tuple[float, int, NDArray[np.uint8], str]
 
@@ -44,6 +48,7 @@ class Dashboard(Callback):
         if writer is None:
             return
         data, model = _parts(trainer, pl_module)
+        writer.add_custom_scalars({"recall of each class": {"validation": ["Multiline", ["val_recall/.*"]]}})
         if trainer.ckpt_path is None:
             writer.add_text("config", "```yaml\n" + str(model.record["config"]) + "\n```")
             writer.add_text("classes by split", _class_table(data))
@@ -107,6 +112,30 @@ class Dashboard(Callback):
             worst = sorted(self.worst, reverse=True)
             figure = draw_gallery(np.stack([m[2] for m in worst]), [m[3] for m in worst], f"worst mistakes, {title}")
             writer.add_figure("val/worst_mistakes", figure, trainer.global_step, close=False)
+
+
+def draw_test(trainer: Trainer, tested: EvaluationReport, report: Mapping[str, Any], gallery: Figure | None) -> None:
+    """Draws the final test: precision-recall curves, the charts of the report, confusion matrix, and mistakes.
+
+    Args:
+        tested: the outcome.
+        report: the keys of `report.json`.
+        gallery: mistakes and where the network looked.
+    """
+    writer = _writer(trainer)
+    if writer is None:
+        return
+    split = tested.facts["split"]
+    probabilities = softmax(tested.logits) if tested.judgement is None else tested.judgement.probabilities
+    for number, name in enumerate(tested.classes):
+        if (tested.labels == number).any():
+            writer.add_pr_curve(f"{split}/{name}", tested.labels == number, probabilities[:, number])
+    charts = draw_charts(report)
+    charts["confusion_matrix"] = draw_confusion(np.array(report["confusion_matrix"]), tested.classes, tested.title())
+    if gallery is not None:
+        charts["mistakes"] = gallery
+    for name, figure in charts.items():
+        writer.add_figure(f"{split}/{name}", figure, close=False)
 
 
 def _writer(trainer: Trainer) -> SummaryWriter | None:

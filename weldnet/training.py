@@ -1,22 +1,29 @@
 """From a built model to a kept and tested checkpoint."""
 
+import errno
 import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from weldnet.calibrating import calibrate
 from weldnet.checkpoint import Record, current_commit, current_versions, kept_checkpoint, load_checkpoint
+from weldnet.dashboard import draw_test
 from weldnet.data.datamodule import WeldDataModule
-from weldnet.data.leaks import fingerprints
-from weldnet.errors import InputError
+from weldnet.data.leaks import fingerprint_names, fingerprints
+from weldnet.errors import InputError, check_choice
+from weldnet.evaluation.decision import find_good_classes
 from weldnet.evaluation.report import EvaluationReport
+from weldnet.evaluation.vocabulary import BUILT_IN, Vocabulary
 from weldnet.model.classifier import WeldClassifier
+from weldnet.reporting import write_report
 from weldnet.testing import evaluate
 
 UNTRUE_WARNINGS = (
@@ -34,12 +41,27 @@ UNTRUE_WARNINGS = (
 """Lightning's warnings that say nothing to a user of weldnet."""
 
 
-def describe(data: WeldDataModule, model: WeldClassifier, config: str) -> Record:
+def describe(
+    data: WeldDataModule,
+    model: WeldClassifier,
+    config: str,
+    good_classes: list[str] | None = None,
+    vocabulary: Vocabulary = BUILT_IN,
+) -> Record:
     """The record that the checkpoints of a run carry.
 
     Args:
         config: the whole resolved config, as YAML.
+        good_classes: those of sound welds; None for the usual names among the model's.
+
+        vocabulary: numbers and names of ISO 6520-1.
+
+    Raises:
+        InputError: a good class is not among the model's.
     """
+    good_classes = find_good_classes(model.classes) if good_classes is None else good_classes
+    for name in good_classes:
+        check_choice("evaluation.good_classes", name, model.classes)
     return Record(
         classes=model.classes,
         backbone=model.network.backbone,
@@ -48,9 +70,12 @@ def describe(data: WeldDataModule, model: WeldClassifier, config: str) -> Record
         split_digest=data.split_digest,
         validation_groups=data.validation_groups,
         fingerprints=torch.from_numpy(np.sort(fingerprints(data.samples("train")["digest"]))),
+        validation_fingerprints=torch.from_numpy(np.sort(fingerprints(data.samples("val")["digest"]))),
+        groups=torch.from_numpy(fingerprint_names(data.table.filter(pl.col("split") != "test")["group"])),
         leaks=data.leaks,
+        good_classes=good_classes,
+        vocabulary={name: text for name in model.classes if (text := vocabulary.describe(name))},
         config=config,
-        temperature=1.0,
         versions=current_versions(),
         git_commit=current_commit(),
     )
@@ -67,7 +92,8 @@ def train(
         resume_from: a `last.ckpt` to go on from.
 
     Raises:
-        InputError: training has diverged, a callback asks for what is not logged, or a worker process was killed.
+        InputError: training has diverged, a callback asks for what is not logged, the disk is full, or a worker
+            process was killed.
     """
     model.record = asdict(record)
     with warnings.catch_warnings():
@@ -77,6 +103,13 @@ def train(
             trainer.fit(model, datamodule=data, ckpt_path=resume_from, weights_only=True if resume_from else None)
         except MisconfigurationException as error:
             raise InputError(f"Lightning refuses this config: {error}") from error
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+                raise
+            raise InputError(
+                f"the run's files cannot be written: {error.strerror} ({error.filename or 'a checkpoint'}); make room, "
+                "then go on with the run by ckpt_path, or from its start where no epoch was finished"
+            ) from error
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise
@@ -86,20 +119,30 @@ def train(
             ) from error
 
 
-def evaluate_kept(data: WeldDataModule, run: Path, device: str, *, test: bool) -> dict[str, EvaluationReport]:
-    """Tests the kept checkpoint of a run on validation data and, if there are any and `test` says so, on test data.
+def evaluate_kept(
+    data: WeldDataModule, run: Path, trainer: Trainer, *, test: bool, **targets: float
+) -> dict[str, EvaluationReport]:
+    """Calibrates the kept checkpoint of a run and tests it on validation data and, if `test` says so, on test data.
 
-    Writes the test's files into the run folder, the validation's figures under `validation` in `metrics.json`; without
-    a test, that key stands alone and the other files are the validation's.
+    Writes the test's files and its report into the run folder, the validation's figures under `validation` in
+    `metrics.json`; without a test, that key stands alone and the other files are the validation's.
+
+    Args:
+        trainer: that trained it; the test is drawn in its TensorBoard.
+        targets: as `weldnet.evaluation.decision.choose_operating_point` takes them.
 
     Returns:
         The reports by split.
     """
-    checkpoint = load_checkpoint(kept_checkpoint(run))
+    device = str(trainer.strategy.root_device)
+    checkpoint = calibrate(load_checkpoint(kept_checkpoint(run)), data, device, **targets)
     splits = ["val", "test"] if test and "test" in data.splits() else ["val"]
     reports = {split: evaluate(checkpoint, data, split, device) for split in splits}
     metrics = {"validation": reports["val"].metrics()}
     reports[splits[-1]].save(run, metrics if len(splits) == 1 else reports["test"].metrics() | metrics)
+    validation = reports["val"] if len(splits) > 1 else None
+    report, gallery = write_report(checkpoint, data, reports[splits[-1]], run, validation=validation, device=device)
+    draw_test(trainer, reports[splits[-1]], report, gallery)
     return reports
 
 

@@ -1,8 +1,8 @@
-"""weldnet-test: what a checkpoint is worth on images."""
+"""weldnet-test: what a checkpoint is worth on images; two checkpoints on the same images."""
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -13,6 +13,8 @@ from weldnet.errors import InputError, check_choice
 if TYPE_CHECKING:
     from weldnet.checkpoint import Checkpoint
     from weldnet.data.datamodule import WeldDataModule
+    from weldnet.evaluation.judge import Judge
+    from weldnet.evaluation.report import EvaluationReport
 
 log = logging.getLogger(__name__)
 
@@ -20,18 +22,98 @@ SPLIT_CHOICES = ("train", "val", "test", "all")
 
 
 def run(cfg: DictConfig) -> None:
-    """Tests a checkpoint from a composed config."""
+    """Tests a checkpoint from a composed config, or compares two."""
     from rich.console import Console
 
     from weldnet.checkpoint import find_checkpoint, load_checkpoint
     from weldnet.hardware import choose_device
-    from weldnet.testing import evaluate, run_of
 
     folder = name_folder("test", cfg.output_dir)
     if cfg.split is not None:
         check_choice("split", cfg.split, SPLIT_CHOICES)
     choose_device(cfg.device)
-    checkpoint = load_checkpoint(find_checkpoint(cfg.ckpt_path, Path("runs", "train")))
+    named = split_paths(cfg.ckpt_path)
+    checkpoints = [load_checkpoint(find_checkpoint(path, Path("runs", "train"))) for path in named]
+    if len(checkpoints) == 1:
+        tested, report = _test(cfg, checkpoints[0], folder)
+        Console().print(tested.table())
+        for sentence in report["summary"]:
+            print(sentence)
+        print(f"the page:   {show(folder / 'report.html')}")
+        print(f"metrics:    {show(folder / 'metrics.json')}")
+        print(f"one by one: {show(folder / 'predictions.csv')}")
+    else:
+        _compare(cfg, checkpoints, folder)
+
+
+def split_paths(text: str) -> list[str]:
+    """`[A,B]` as two paths; anything else is one.
+
+    Raises:
+        InputError: there are more than two, or one is empty.
+    """
+    if not (text.startswith("[") and text.endswith("]")) or Path(text).exists():
+        return [text]
+    paths = [path.strip() for path in text[1:-1].split(",")]
+    if len(paths) > 2 or not all(paths):
+        raise InputError(f"ckpt_path={text}: a checkpoint, or two to compare: ckpt_path=[A,B]")
+    return paths
+
+
+def _test(cfg: DictConfig, checkpoint: "Checkpoint", folder: Path) -> "tuple[EvaluationReport, dict[str, Any]]":
+    """Tests one checkpoint and writes all of its files."""
+    from weldnet.reporting import write_report
+    from weldnet.testing import evaluate
+
+    data = _set_up(cfg, checkpoint)
+    judge, split = _judge(cfg, checkpoint), cfg.split or "test"
+    report = evaluate(checkpoint, data, split, cfg.device, judge)
+    known = data.unsplit == "split" and split == "test" and "val" in data.splits()
+    validation = evaluate(checkpoint, data, "val", cfg.device, judge) if known else None
+    make_folder(folder)
+    report.save(folder)
+    for warning in data.warnings:
+        log.warning(warning)
+    written, _ = write_report(checkpoint, data, report, folder, validation=validation, device=cfg.device)
+    return report, written
+
+
+def _compare(cfg: DictConfig, checkpoints: "list[Checkpoint]", folder: Path) -> None:
+    import json
+
+    from rich.console import Console
+
+    from weldnet.evaluation.report import write_text
+    from weldnet.reporting import compare_reports, draw_differences
+
+    if checkpoints[0].record.classes != checkpoints[1].record.classes:
+        raise InputError("ckpt_path=[A,B]: the two have other classes, so there is nothing to compare")
+    reports = [_test(cfg, each, folder / name)[0] for each, name in zip(checkpoints, ("a", "b"), strict=True)]
+    comparison = compare_reports(*reports)
+    write_text(folder / "comparison.json", json.dumps(comparison, indent=2, allow_nan=False) + "\n")
+    for report, checkpoint in zip(reports, checkpoints, strict=True):
+        print(show(checkpoint.path))
+        Console().print(report.table())
+    Console().print(draw_differences(comparison))
+    print(f"all of it:  {show(folder / 'comparison.json')}; the pages: {show(folder / 'a')}, {show(folder / 'b')}")
+
+
+def _judge(cfg: DictConfig, checkpoint: "Checkpoint") -> "Judge | None":
+    """The checkpoint's judge with the typed targets; the thresholds are chosen anew on its calibration images."""
+    from weldnet.calibrating import replace_judge
+    from weldnet.config.build import check_decision
+    from weldnet.testing import judge_of
+
+    targets, good = check_decision(cfg.decision), cfg.evaluation.good_classes
+    judge = judge_of(checkpoint)
+    if judge is None and (good is not None or any(value is not None for value in targets.values())):
+        raise InputError(f"{checkpoint.path} is not calibrated, because its training was not finished: no decision.*")
+    return judge and replace_judge(judge, None if good is None else list(good), **targets)
+
+
+def _set_up(cfg: DictConfig, checkpoint: "Checkpoint") -> "WeldDataModule":
+    from weldnet.testing import run_of
+
     data = _build_data(cfg, checkpoint)
     data.setup()
     if data.unsplit == "split" and data.split_digest != checkpoint.record.split_digest:
@@ -41,14 +123,7 @@ def run(cfg: DictConfig) -> None:
             "the data are no longer those of the training: their splits differ, and welds of the training could stand "
             f"in the test. Test {hint}other images, data=folder data.root=DIR"
         )
-    report = evaluate(checkpoint, data, cfg.split or "test", cfg.device)
-    make_folder(folder)
-    report.save(folder)
-    for warning in data.warnings:
-        log.warning(warning)
-    Console().print(report.table())
-    print(f"metrics:    {show(folder / 'metrics.json')}")
-    print(f"one by one: {show(folder / 'predictions.csv')}")
+    return data
 
 
 def _build_data(cfg: DictConfig, checkpoint: "Checkpoint") -> "WeldDataModule":
@@ -62,8 +137,7 @@ def _build_data(cfg: DictConfig, checkpoint: "Checkpoint") -> "WeldDataModule":
         if any(override.lstrip("+").startswith(key) for override in typed):
             raise InputError(f"{key} is the checkpoint's; a test may not change it")
     others = any(override.startswith("data=") for override in typed)
-    saved = OmegaConf.create(checkpoint.record.config)
-    assert isinstance(saved, DictConfig)
+    saved: Any = OmegaConf.create(checkpoint.record.config)
     make_absolute(cfg.data)
     settings = apply_overrides(saved, cfg, typed).data
     geometry = checkpoint.geometry

@@ -1,5 +1,6 @@
 """weldnet-train: fine-tune, keep the best, test it."""
 
+import json
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from weldnet.data.datamodule import WeldDataModule
     from weldnet.evaluation.report import EvaluationReport
+    from weldnet.evaluation.vocabulary import Vocabulary
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +83,8 @@ def train_run(
     from weldnet.config.build import build_data, build_model
     from weldnet.training import describe, train
 
-    # Before the data: hardware that is not there should be said at once.
+    # Before the data: a file or hardware that is not there should be said at once.
+    good_classes, vocabulary = _read_evaluation(cfg)
     trainer = prepare_trainer(cfg, folder)
     if trainer.world_size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
         raise InputError("--multirun and several processes exclude each other; start one run at a time")
@@ -92,6 +95,7 @@ def train_run(
     # A stopped run has its weights in its checkpoint.
     model = build_model(cfg, data, weights="none" if stopped else cfg.model.weights)
     text = OmegaConf.to_yaml(cfg, resolve=True)
+    record = describe(data, model, text, good_classes, vocabulary)
 
     if is_leader():
         _start_folder(folder, text, data)
@@ -100,7 +104,7 @@ def train_run(
             log.warning(warning)
         _announce(folder, trainer)
         try:
-            train(data, model, trainer, describe(data, model, text), stopped.last if stopped else None)
+            train(data, model, trainer, record, stopped.last if stopped else None)
         except (KeyboardInterrupt, SystemExit):
             # Lightning turns the first into the second.
             stop_here(go_on)
@@ -112,9 +116,16 @@ def _evaluate(
 ) -> "dict[str, EvaluationReport]":
     from weldnet.training import evaluate_kept, log_hyperparameters
 
-    reports = evaluate_kept(data, folder, str(trainer.strategy.root_device), test=cfg.test)
+    reports = evaluate_kept(data, folder, trainer, test=cfg.test, **cfg.decision)
     log_hyperparameters(trainer, _flatten(cfg), reports)
     return reports
+
+
+def _read_evaluation(cfg: DictConfig) -> "tuple[list[str] | None, Vocabulary]":
+    from weldnet.evaluation.vocabulary import BUILT_IN, read_vocabulary
+
+    good, file = cfg.evaluation.good_classes, cfg.evaluation.vocabulary
+    return None if good is None else list(good), BUILT_IN if file is None else read_vocabulary(file)
 
 
 def _start_folder(folder: Path, config: str, data: "WeldDataModule") -> None:
@@ -138,6 +149,9 @@ def _print_outcome(folder: Path, reports: "dict[str, EvaluationReport]") -> None
 
     for report in reports.values():
         Console().print(report.table())
+    for sentence in json.loads((folder / "report.json").read_text("utf-8"))["summary"]:
+        print(sentence)
+    print(f"the page:   {show(folder / 'report.html')}")
     kept = kept_checkpoint(folder)
     print(f"checkpoint: {show(kept)}")
     print(f"next:       {show_command('weldnet-test')} ckpt_path={show(folder)}")

@@ -93,6 +93,7 @@ def _check_numbers(cfg: DictConfig) -> None:
         "optimizer.lr": (cfg.optimizer.get("lr"), 1e-12, 1e6),
         "model.unfreeze_at_epoch": (cfg.model.unfreeze_at_epoch or 0, 0, 10**9),
     }
+    check_decision(cfg.decision)
     for key, (value, low, high) in ranges.items():
         if value is None or not low <= float(value) <= high:
             raise InputError(f"{key}={value}: allowed are {low} to {high}")
@@ -102,6 +103,19 @@ def _check_numbers(cfg: DictConfig) -> None:
             instantiate("scheduler", cfg.scheduler)(optimizer, total_steps=10)
     except (ValueError, TypeError, RuntimeError) as error:
         raise InputError(f"optimizer or scheduler: {error}") from error
+
+
+def check_decision(decision: DictConfig) -> dict[str, float | None]:
+    """The targets of a `decision` node.
+
+    Raises:
+        InputError: one is not between 0 and 1.
+    """
+    targets = {str(name): value for name, value in decision.items()}
+    for name, value in targets.items():
+        if value is not None and not 0 < value < 1:
+            raise InputError(f"decision.{name}={value}: allowed are numbers between 0 and 1, such as 0.05")
+    return targets
 
 
 def build_model(cfg: DictConfig, data: "WeldDataModule", weights: str | None = None) -> "WeldClassifier":

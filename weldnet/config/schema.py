@@ -67,6 +67,23 @@ class ModelConfig:
 
 
 @dataclass
+class EvaluationConfig:
+    """See `weldnet.evaluation.judge` and `weldnet.evaluation.vocabulary`."""
+
+    good_classes: list[str] | None = None
+    vocabulary: str | None = None
+
+
+@dataclass
+class DecisionConfig:
+    """See `weldnet.evaluation.decision.OperatingPoint`; null in a test keeps the checkpoint's own."""
+
+    max_escape_rate: float | None = None
+    max_false_reject_rate: float | None = None
+    confidence: float | None = None
+
+
+@dataclass
 class TrainConfig:
     """What `weldnet-train` takes; the untyped nodes are checked against their targets."""
 
@@ -81,6 +98,8 @@ class TrainConfig:
     trainer: Node = field(default_factory=dict)
     callbacks: Node = field(default_factory=dict)
     logger: Node = field(default_factory=dict)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    decision: DecisionConfig = field(default_factory=lambda: DecisionConfig(0.05, 0.05, 0.95))
 
 
 @dataclass
@@ -99,6 +118,8 @@ class TestConfig:
     split: str | None = None
     device: str = "auto"
     data: DataConfig = field(default_factory=DataConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    decision: DecisionConfig = field(default_factory=DecisionConfig)
 
 
 @dataclass

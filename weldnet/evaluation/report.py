@@ -12,7 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from weldnet.evaluation.metrics import Floats, Labels, softmax, summarise
+from weldnet.evaluation.assessment import assess
+from weldnet.evaluation.decision import REFER
+from weldnet.evaluation.judge import Judgement
+from weldnet.evaluation.metrics import Floats, Labels, cross_entropy, softmax, summarise
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,7 @@ class EvaluationReport:
         classes: C names.
         samples: table with the N paths, labels and groups, in the same order.
         facts: what else `metrics.json` states: split, digests, warnings.
+        judgement: calibrated probabilities and verdicts of the N images; None where the checkpoint has no judge.
     """
 
     logits: Floats
@@ -32,19 +36,36 @@ class EvaluationReport:
     classes: Sequence[str]
     samples: pl.DataFrame
     facts: dict[str, Any]
+    judgement: Judgement | None = None
 
     def metrics(self) -> dict[str, Any]:
-        """The keys of `metrics.json`: those of `summarise`, and the facts."""
-        return summarise(self.logits, self.labels, self.classes) | self.facts
+        """The keys of `metrics.json`: those of `summarise`, `loss_calibrated`, and the facts."""
+        metrics = summarise(self.logits, self.labels, self.classes)
+        if self.judgement:
+            calibrated = cross_entropy(self.logits / self.judgement.judge.temperature, self.labels)
+            metrics["loss_calibrated"] = float(calibrated.mean())
+        return metrics | self.facts
 
     def predictions(self) -> pl.DataFrame:
-        """`path,label,group,predicted,p_<class>...`, one row an image."""
-        names = np.array(self.classes)
-        columns = {f"p_{name}": column for name, column in zip(self.classes, softmax(self.logits).T, strict=True)}
+        """`path,label,group,predicted,iso_6520_1,verdict,unlike_training,p_<class>...`, one row an image.
+
+        `iso_6520_1` is the number and name of the predicted class there; p is calibrated.
+        """
+        predicted, said = np.array(self.classes)[self.logits.argmax(axis=1)], self.judgement
+        probabilities = said.probabilities if said else softmax(self.logits)
+        rows = len(self.labels)
         return self.samples.select("path", "label", "group").with_columns(
-            pl.Series("predicted", names[self.logits.argmax(axis=1)], pl.String),
-            **{k: pl.Series(v) for k, v in columns.items()},
+            pl.Series("predicted", predicted, pl.String),
+            pl.Series("iso_6520_1", [self.facts.get("vocabulary", {}).get(name) for name in predicted], pl.String),
+            pl.Series("verdict", said.verdicts if said else [REFER] * rows, pl.String),
+            pl.Series("unlike_training", said.unlike_training if said else [None] * rows, pl.Boolean),
+            **{f"p_{name}": pl.Series(column) for name, column in zip(self.classes, probabilities.T, strict=True)},
         )
+
+    def assess(self) -> dict[str, Any]:
+        """The keys of `report.json`: those of `assessment.assess`, and the facts."""
+        groups = self.samples["group"].to_list()
+        return assess(self.logits, self.labels, self.classes, groups, self.judgement) | self.facts
 
     def save(self, folder: Path, metrics: dict[str, Any] | None = None) -> None:
         """Writes `metrics.json`, `predictions.csv` and `confusion_matrix.png`, each all or nothing.

@@ -1,0 +1,215 @@
+"""The report as a page: true sentences, hostile names, nothing loaded, every gap in the data, and a bounded size."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from numpy.typing import NDArray
+
+from weldnet.evaluation.judge import Judge, Outputs, fit_judge
+from weldnet.evaluation.report import EvaluationReport
+from weldnet.report.album import Album, Pictures, fit
+from weldnet.report.page import save_report
+from weldnet.report.tables import tabulate_welds
+from weldnet.report.words import describe_range, percent, summarise
+
+CLASSES = ("good", "<script>alert(1)</script>", "long " * 20, "$\\frac$ \x1b[2J", "\u202egnp")
+TAGS = {"script", "iframe", "link", "object", "embed"}
+
+
+class Elements(HTMLParser):
+    """Every tag, id and address of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.addresses: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        assert not [name for name, _ in attrs if name.startswith("on")]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "xlink:href")]
+
+
+def draw(rows: NDArray[np.int64], height: int = 40, width: int = 8) -> NDArray[np.uint8]:
+    return np.stack([np.random.default_rng(row).integers(0, 256, (3, height, width), np.uint8) for row in rows])
+
+
+def make_outputs(rng: np.random.Generator, number: int, num_classes: int, welds: int | None, skill: float) -> Outputs:
+    labels = rng.integers(0, num_classes, number)
+    logits = rng.normal(size=(number, num_classes))
+    logits[np.arange(number), labels] += skill
+    groups = [None if welds is None else f"<b>weld {row % welds}</b>" for row in range(number)]
+    return Outputs(logits, rng.normal(size=(number, 4)).astype(np.float32), labels, groups)
+
+
+def make_judge(rng: np.random.Generator, classes: tuple[str, ...], good: tuple[str, ...]) -> Judge:
+    train, select, calibrate = (make_outputs(rng, 200, len(classes), 20, 2.0) for _ in range(3))
+    return fit_judge(classes, good, train, select, calibrate, by_group=True, max_escape_rate=0.05)
+
+
+def make_report(
+    number: int = 120,
+    classes: tuple[str, ...] = CLASSES,
+    *,
+    welds: int | None = 12,
+    good: tuple[str, ...] = ("good",),
+    calibrated: bool = True,
+    skill: float = 1.0,
+    keep: int | None = None,
+    **facts: Any,
+) -> tuple[dict[str, Any], pl.DataFrame]:
+    """A report on random outputs and its predictions; only images of the first `keep` classes."""
+    rng = np.random.default_rng(0)
+    judge = make_judge(rng, classes, good) if calibrated else None
+    made = []
+    for split, more in (("test", skill), ("val", skill + 2)):
+        outputs = make_outputs(rng, number, len(classes), welds, more)
+        labels = outputs.labels % (keep or len(classes))
+        outputs = Outputs(outputs.logits, outputs.features, labels, outputs.groups)
+        table = pl.DataFrame(
+            {
+                "path": [f"/data/{split}/<i>{row}.png" for row in range(number)],
+                "label": [classes[label] for label in labels],
+                "group": outputs.groups,
+            },
+            schema_overrides={"group": pl.String},
+        )
+        known = {"split": split, "leaks": [], "warnings": [], "validation_groups": "known", "num_trained_on": 0}
+        judgement = judge.judge(outputs) if judge else None
+        made.append(EvaluationReport(outputs.logits, labels, classes, table, known | facts, judgement))
+    test, validation = made
+    wrong = np.flatnonzero(test.logits.argmax(axis=1) != test.labels).tolist()
+    report = test.assess() | {"validation": validation.assess(), "worst_mistakes": wrong[:24], "escaped": wrong[:48]}
+    return report, test.predictions()
+
+
+def save(report: dict[str, Any], predictions: pl.DataFrame, folder: Path, size: tuple[int, int] = (40, 8)) -> str:
+    overlays = {row: np.zeros((50, 40, 3), np.uint8) for row in report["escaped"][:3]}
+    save_report(report, predictions, Pictures(lambda rows: draw(rows, *size), overlays), folder)
+    assert not list(folder.glob(".*"))
+    assert json.loads((folder / "report.json").read_text())["classes"] == report["classes"]
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert not TAGS & set(Elements(page).tags)
+    return page
+
+
+def test_the_page_of_hostile_names_is_whole_and_loads_nothing(tmp_path: Path) -> None:
+    report, predictions = make_report(vocabulary={"good": "<u>"})
+    report |= {
+        "audit": [{"kind": "no_groups", "severity": "note", "detail": "<script>"}],
+        "provenance": {"checkpoint": "<script>", "config": "a: <script>\nb: 1", "versions": {"torch": "2.9"}},
+        "explanation": {"method": "hires_cam", "layer": "layer3", "resolution": [19, 2]},
+    }
+    page = save(report, predictions, tmp_path)
+    elements = Elements(page)
+    assert len(set(elements.ids)) == len(elements.ids)
+    inner = {address[1:] for address in elements.addresses if address.startswith("#")}
+    assert inner <= set(elements.ids)
+    assert all(address.startswith(("#", "data:image/jpeg;base64,")) for address in elements.addresses)
+    assert not re.search(r"url\((?!#)|@import", page)
+    assert not {"\x1b", "\u202e"} & set(page)
+    cells = {f"cell-{i}-{j}" for i, row in enumerate(report["confusion_matrix"]) for j, n in enumerate(row) if n}
+    assert cells == {name for name in inner if name.startswith("cell-")}
+    assert "a map of 19" in page
+    for sentence in summarise(report):
+        assert sentence.split(";")[0] in page
+    for name in ("reliability", "referral", "per_class"):
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_sentences_tell_the_gap_between_known_and_unseen_welds() -> None:
+    report, _ = make_report()
+    first, second = summarise(report)
+    escapes = report["escapes"]
+    assert first.startswith("On 120 test images of 12 welds the classifier has a balanced accuracy of ")
+    assert f"calls {escapes['k']} of {escapes['n']} defects sound" in first
+    gap = 100 * (report["validation"]["balanced_accuracy"] - report["balanced_accuracy"])
+    assert f"{gap:.1f} points higher: that is the gap between known and unseen welds" in second
+    assert "59 or more" in second
+    assert "gap between" not in summarise(report | {"leaks": ["x"]})[1]
+    assert summarise(report | {"leaks": ["x"]})[1].startswith("LEAK")
+    assert "measure memory" in summarise(report | {"num_trained_on": 120})[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ({"calibrated": False}, "no operating point"),
+        ({"good": ()}, "no class of sound welds is known"),
+        ({"welds": None, "validation_groups": "unknown"}, "Nothing says which weld a photograph shows."),
+        ({"welds": 1}, "1 groups: an interval takes at least 10"),
+        ({"welds": 120}, "Every photograph is a weld of its own."),
+        ({"keep": 3}, "not measured: no image of it in this split"),
+        ({"keep": 1}, "no defect is among them"),
+        ({"classes": ("good", "bad")}, "Confusion matrix"),
+        ({"number": 1, "welds": 1}, "Confusion matrix"),
+        ({"leaks": ["3 groups in test also in train"]}, "<p>LEAK: 3 groups in test"),
+        ({"split": "all"}, "images of all splits"),
+    ],
+)
+def test_whatever_is_missing(options: dict[str, Any], wanted: str, tmp_path: Path) -> None:
+    report, predictions = make_report(**options)
+    assert len(summarise(report)) == 2
+    assert wanted in save(report, predictions, tmp_path)
+    bare = {key: value for key, value in report.items() if key not in ("validation", "leaks", "warnings")}
+    assert wanted in save(bare, predictions, tmp_path) or "leaks" in options
+
+
+@pytest.mark.parametrize("size", [(300, 30), (224, 224)])
+def test_ten_thousand_images_stay_a_page(size: tuple[int, int], tmp_path: Path) -> None:
+    report, predictions = make_report(10_000, ("good", *"bcdefg"), welds=300, skill=0.0)
+    save(report, predictions, tmp_path, size)
+    assert (tmp_path / "report.html").stat().st_size < 20_000_000
+
+
+def test_without_room_the_words_stay() -> None:
+    _, predictions = make_report()
+    album = Album(predictions, Pictures(draw, {}), bytes_left=1)
+    first, second = album.show([0, 1])
+    assert first["picture"]
+    assert second["picture"] is None
+    assert second["label"] == predictions["label"][1]
+
+
+def test_forty_classes(tmp_path: Path) -> None:
+    report, predictions = make_report(800, ("good", *(f"class {i}" for i in range(39))), skill=0.0)
+    page = save(report, predictions, tmp_path)
+    assert page.count("<img") < 2000
+
+
+def test_sizes() -> None:
+    assert fit(300, 30, 260, widen=True) == {"width": 52, "height": 260}
+    assert fit(30, 300, 260, widen=True) == {"width": 260, "height": 52}
+    assert fit(300, 30, 260, widen=False) == {"width": 26, "height": 260}
+
+
+def test_numbers_in_words() -> None:
+    shown = [percent(value) for value in (None, 0.0, 1.0, 0.5, 0.9999, 0.00001)]
+    assert shown == ["-", "0 %", "100 %", "50.0 %", ">99.9 %", "<0.1 %"]
+    assert describe_range(0.5, 0.75) == "50.0 to 75.0 %"
+    assert describe_range(None, None) is None
+
+
+def test_welds_are_told_the_least_accurate_first() -> None:
+    table = pl.DataFrame(
+        {
+            "group": ["a", "a", "b", "b"],
+            "label": ["good", "crack", "crack", "crack"],
+            "predicted": ["good", "crack", "good", "crack"],
+            "verdict": ["accept", "reject", "accept", "refer"],
+        }
+    )
+    found = tabulate_welds(table, ["good"])
+    assert found is not None
+    assert [row["group"] for row in found["rows"]] == ["b", "a"]
+    expected = {"images": 2, "accuracy": 0.5, "defects": 2, "escapes": 1, "passed": 1, "accept": 1, "refer": 1}
+    assert expected.items() <= found["rows"][0].items()

@@ -1,0 +1,168 @@
+"""The tables of a report as plain rows for the page."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from weldnet.evaluation.decision import VERDICTS
+from weldnet.report.words import describe_range, percent
+
+Figures = Mapping[str, Any]
+
+MOST_WELDS = 200
+
+_HEADLINES = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy (mean recall)",
+    "macro_f1": "Macro F1",
+    "macro_auroc": "Macro AUROC",
+    "escapes": "Escapes: defects called sound",
+    "false_calls": "False calls: sound called a defect",
+}
+_COLUMNS = ("precision", "recall", "f1", "specificity", "auroc", "average_precision")
+
+_VERDICTS = {
+    "accept": "accepted",
+    "reject": "rejected",
+    "refer": "referred",
+    "escapes": "escapes: defective, yet accepted",
+    "false_calls": "false calls: sound, yet not accepted",
+    "false_rejects": "false rejects: sound, yet rejected",
+}
+
+
+class Cell(NamedTuple):
+    """A figure as text.
+
+    Attributes:
+        value: the figure; `-` of nothing.
+        counts: of what it is a share.
+        exact, welds: its intervals, by image and by weld.
+    """
+
+    value: str
+    counts: str | None = None
+    exact: str | None = None
+    welds: str | None = None
+
+
+def tabulate_headlines(reports: Sequence[Figures]) -> list[tuple[str, list[Cell]]]:
+    """The figures of each report side by side: test first, then validation."""
+    rows = [
+        (title, [measure(report, name) for report in reports])
+        for name, title in _HEADLINES.items()
+        if any(name in report["by_group"] for report in reports)
+    ]
+    errors = [report["calibration"]["after"]["expected_calibration_error"] for report in reports]
+    rows.append(("Expected calibration error", [Cell(f"{error:.3f}") for error in errors]))
+    rows.append(("Loss, uncalibrated (nats)", [Cell(f"{report['loss']:.4f}") for report in reports]))
+    for name in VERDICTS:
+        cells = [show_proportion((report["verdicts"] or {}).get("photographs", {}).get(name)) for report in reports]
+        rows.append((f"Photographs {_VERDICTS[name]}", cells))
+    return rows if any(report["verdicts"] for report in reports) else rows[: -len(VERDICTS)]
+
+
+def measure(report: Figures, name: str) -> Cell:
+    """A figure of all images with both intervals."""
+    exact, group = report["proportions"].get(name), report["by_group"].get(name)
+    cell = show_proportion(exact) if exact else Cell(percent(group["value"] if group else None))
+    if name not in ("accuracy", "escapes", "false_calls"):
+        cell = cell._replace(counts=None)
+    return cell._replace(welds=_show_bounds(group)) if group else cell
+
+
+def show_proportion(row: Figures | None) -> Cell:
+    """k of n with its exact interval."""
+    if row is None or not row["n"]:
+        return Cell("-")
+    return Cell(percent(row["value"]), f"{row['k']:,} of {row['n']:,}", _show_bounds(row))
+
+
+def _show_bounds(row: Figures) -> str | None:
+    if row["high"] is None:
+        return None
+    if "high_is" in row:
+        return f"at most {percent(row['high'])}"
+    return (describe_range(row["low"], row["high"]) or "").removesuffix(" %") or None
+
+
+def tabulate_classes(report: Figures) -> list[dict[str, Any]]:
+    """For each class its name in ISO 6520-1, support, and the figures of `_COLUMNS` with their intervals."""
+    vocabulary = report.get("vocabulary") or {}
+    return [
+        {
+            "name": name,
+            "iso": vocabulary.get(name, "").removeprefix("ISO 6520-1 no. ").replace(", ", " ", 1),
+            "good": name in report["good_classes"],
+            "support": report["per_class"][name]["support"],
+            "cells": [measure(report, f"{column}/{name}") for column in _COLUMNS],
+        }
+        for name in report["classes"]
+    ]
+
+
+def tabulate_verdicts(report: Figures) -> list[tuple[str, list[Cell]]]:
+    """Counts and bounds of verdicts and errors, by photograph and, where welds are known, by weld."""
+    units = [rows for rows in report["verdicts"].values() if rows]
+    # Without a good class nothing says what an error is.
+    names = _VERDICTS if report["good_classes"] else VERDICTS
+    return [(_VERDICTS[name], [show_proportion(rows[name]) for rows in units]) for name in names]
+
+
+def tabulate_confusion(report: Figures) -> list[tuple[str, list[tuple[int, float]]]]:
+    """Rows of the confusion matrix: the true class, and of each called class the count and its share of the row."""
+    matrix = report["confusion_matrix"]
+    return [
+        (name, [(count, count / (sum(counts) or 1)) for count in counts])
+        for name, counts in zip(report["classes"], matrix, strict=True)
+    ]
+
+
+def tabulate_welds(predictions: pl.DataFrame, good_classes: Sequence[str]) -> dict[str, Any] | None:
+    """Images, accuracy, escapes and verdicts of each weld, the least accurate first.
+
+    Returns:
+        `rows`, at most `MOST_WELDS`, and `total`; None where no weld is known, or each has one image only.
+    """
+    known = predictions.drop_nulls("group")
+    total = known["group"].n_unique()
+    if known.is_empty() or total == len(known):
+        return None
+    defect = ~pl.col("label").is_in(list(good_classes))
+    table = (
+        known.group_by("group")
+        .agg(
+            images=pl.len(),
+            accuracy=(pl.col("label") == pl.col("predicted")).mean(),
+            defects=defect.sum(),
+            escapes=(defect & pl.col("predicted").is_in(list(good_classes))).sum(),
+            passed=(defect & (pl.col("verdict") == "accept")).sum(),
+            **{name: (pl.col("verdict") == name).sum() for name in VERDICTS},
+        )
+        .sort("accuracy", pl.col("escapes"), pl.col("images"), "group", descending=[False, True, True, False])
+    )
+    return {"rows": table.head(MOST_WELDS).to_dicts(), "total": total}
+
+
+def tabulate_groups(report: Figures) -> dict[str, Any] | None:
+    """The figures of each weld where they are too few for an interval; None otherwise.
+
+    Returns:
+        `reason`, `groups` and `rows`: a figure's name and its value in each group.
+    """
+    found = report["by_group"]["accuracy"]
+    if found["per_group"] is None:
+        return None
+    names = [*_HEADLINES, *(f"recall/{name}" for name in report["classes"])]
+    rows = [
+        (_HEADLINES.get(name, name.replace("recall/", "Recall of ", 1)), report["by_group"][name]["per_group"])
+        for name in names
+        if name in report["by_group"]
+    ]
+    groups = list(found["per_group"])
+    return {
+        "reason": found["reason"],
+        "groups": groups,
+        "rows": [(title, [percent(values[group]) for group in groups]) for title, values in rows],
+    }

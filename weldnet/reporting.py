@@ -1,0 +1,181 @@
+"""From a test to the page an inspector reads: what went wrong, where the network looked, what the figures rest on."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from rich.progress import track
+from rich.table import Table
+
+from weldnet.audit.classes import check_confounding, check_groups, check_small_classes
+from weldnet.checkpoint import Checkpoint
+from weldnet.data.datamodule import WeldDataModule
+from weldnet.errors import InputError
+from weldnet.evaluation.comparison import compare
+from weldnet.evaluation.explanation import CHUNK_PIXELS, draw_overlay, explain
+from weldnet.evaluation.figures import draw_gallery
+from weldnet.evaluation.metrics import cross_entropy
+from weldnet.evaluation.report import EvaluationReport
+from weldnet.hardware import choose_device
+from weldnet.report.page import Pictures, save_report
+from weldnet.report.words import summarise
+
+NUM_WORST = 24
+NUM_ESCAPES = 48
+NUM_DRAWN = 12
+"""Photographs on the page; all of them are in predictions.csv."""
+
+METHOD, LAYER = "hires_cam", "layer3"
+"""At 300 x 30 layer4 is one column wide; on layer3 plain Grad-CAM misses the defect in some networks."""
+
+
+def write_report(
+    checkpoint: Checkpoint,
+    data: WeldDataModule,
+    tested: EvaluationReport,
+    folder: Path,
+    *,
+    validation: EvaluationReport | None = None,
+    device: str = "auto",
+) -> tuple[dict[str, Any], Figure | None]:
+    """Writes `report.json`, `report.html` and its figures into a folder.
+
+    Args:
+        checkpoint: what was tested.
+        data: that it was tested on, set up.
+        tested: the outcome.
+        validation: the outcome on the training's validation images, if they are at hand.
+
+    Returns:
+        The keys of `report.json`, and a figure of the worst mistakes and where the network looked, if there are any.
+    """
+    report = tested.assess()
+    worst, escaped = find_mistakes(tested)
+    shown = np.array(sorted({*worst, *escaped}), np.int64)
+    images = data.dataset(tested.facts["split"])
+    overlays, resolution = _look(checkpoint, images, shown, tested.logits.argmax(axis=1), device)
+    report |= {
+        "validation": None if validation is None else validation.assess(),
+        "audit": _audit(data),
+        "provenance": _provenance(checkpoint),
+        "explanation": {"method": METHOD, "layer": LAYER, "resolution": list(resolution)} if resolution else None,
+        "worst_mistakes": worst,
+        "escaped": escaped,
+    }
+    report["summary"] = summarise(report)
+    pictures = Pictures(lambda rows: images.__getitems__(rows.tolist())[0].numpy(), overlays)
+    save_report(report, tested.predictions(), pictures, folder)
+    return report, _draw_mistakes(tested, worst[:NUM_DRAWN], overlays)
+
+
+def find_mistakes(tested: EvaluationReport) -> tuple[list[int], list[int]]:
+    """The rows of the wrong images with the highest loss, and of the defects that are called sound, worst first."""
+    predicted, losses = tested.logits.argmax(axis=1), cross_entropy(tested.logits, tested.labels)
+    by_loss = np.argsort(-losses)
+    wrong = [int(row) for row in by_loss if predicted[row] != tested.labels[row]]
+    good = set() if tested.judgement is None else set(tested.judgement.judge.good_classes)
+    names = list(tested.classes)
+    escaped = [row for row in wrong if names[predicted[row]] in good and names[tested.labels[row]] not in good]
+    return wrong[:NUM_WORST], escaped[:NUM_ESCAPES]
+
+
+def _look(
+    checkpoint: Checkpoint, images: Any, rows: NDArray[np.int64], targets: NDArray[np.int64], device: str
+) -> tuple[dict[int, NDArray[np.uint8]], tuple[int, int] | None]:
+    """Overlays of what spoke for the class that each image was called, by row, and the map's own resolution."""
+    if not len(rows):
+        return {}, None
+    place = choose_device(device)
+    network = checkpoint.network().to(place)
+    size = max(1, CHUNK_PIXELS // (checkpoint.geometry.height * checkpoint.geometry.width))
+    overlays: dict[int, NDArray[np.uint8]] = {}
+    resolution = None
+    for start in track(range(0, len(rows), size), "looking where it looked"):
+        part = rows[start : start + size]
+        pixels = images.__getitems__(part.tolist())[0]
+        wanted = torch.from_numpy(targets[part]).to(place)
+        maps, resolution = explain(network, network.trunk.layer3, pixels.to(place), wanted, METHOD)
+        overlays |= {
+            int(row): draw_overlay(image, evidence)
+            for row, image, evidence in zip(part, pixels.numpy(), maps, strict=True)
+        }
+    return overlays, resolution
+
+
+def _draw_mistakes(tested: EvaluationReport, rows: list[int], overlays: dict[int, NDArray[np.uint8]]) -> Figure | None:
+    if not rows:
+        return None
+    names, predicted = tested.classes, tested.logits.argmax(axis=1)
+    captions = [f"{names[tested.labels[row]]}\nsaid {names[predicted[row]]}" for row in rows]
+    pictures = np.stack([overlays[row].transpose(2, 0, 1) for row in rows])
+    return draw_gallery(pictures, captions, f"worst mistakes, and where the network looked ({METHOD}, {LAYER})")
+
+
+def _audit(data: WeldDataModule) -> list[dict[str, str]]:
+    """What the splits and classes alone tell; `weldnet-audit` also looks at the pictures."""
+    samples = data.samples("all")
+    findings = [*check_groups(samples), *check_small_classes(samples), *check_confounding(samples)]
+    return [{"kind": each.kind, "severity": each.severity, "detail": each.detail} for each in findings]
+
+
+def _provenance(checkpoint: Checkpoint) -> dict[str, Any]:
+    record = checkpoint.record
+    return {
+        "checkpoint": str(checkpoint.path),
+        "checkpoint_digest": checkpoint.digest,
+        "split_digest": record.split_digest,
+        "config": record.config,
+        "versions": record.versions,
+        "git_commit": record.git_commit,
+        "trained_epochs": checkpoint.num_epochs,
+        "date": datetime.now().astimezone().isoformat(timespec="seconds"),
+    }
+
+
+def compare_reports(first: EvaluationReport, second: EvaluationReport) -> dict[str, Any]:
+    """The keys of `comparison.json`: those of `Comparison.to_dict`, and the photographs on which the two differ.
+
+    Raises:
+        InputError: they are not of the same images.
+    """
+    if not first.samples["path"].equals(second.samples["path"]):
+        raise InputError("the two were tested on other images, so there is nothing to compare; name the data by data=")
+    judges = [each.judgement.judge for each in (first, second) if each.judgement]
+    good = judges[0].good_classes if judges and all(j.good_classes == judges[0].good_classes for j in judges) else ()
+    groups = [group or path for group, path in first.samples.select("group", "path").iter_rows()]
+    said = [report.logits.argmax(axis=1) for report in (first, second)]
+    found = compare(said[0], said[1], first.labels, groups, first.classes, good)
+    names = np.array(first.classes)
+    photographs = [
+        {
+            "path": first.samples["path"][row],
+            "label": names[first.labels[row]].item(),
+            "first": names[said[0][row]].item(),
+            "second": names[said[1][row]].item(),
+        }
+        for row in found.differing
+    ]
+    checkpoints = [report.facts["checkpoint_digest"] for report in (first, second)]
+    return found.to_dict() | {"photographs": photographs, "checkpoint_digests": checkpoints}
+
+
+def draw_differences(comparison: dict[str, Any]) -> Table:
+    """`comparison.json` as a table for the terminal."""
+    test = comparison["mcnemar"]
+    table = Table(
+        title="second less first",
+        title_justify="left",
+        caption=f"{len(comparison['photographs'])} photographs are called differently. {test['test']}: right by "
+        f"the first alone {test['num_first_only']}, by the second {test['num_second_only']}, p = {test['p_value']:.3g}",
+        caption_justify="left",
+    )
+    for column in ("figure", "difference", "95 % interval, whole welds resampled"):
+        table.add_column(column)
+    for name, row in comparison["differences"].items():
+        interval = row["reason"] if row["low"] is None else f"{row['low']:+.4f} to {row['high']:+.4f}"
+        table.add_row(name, "-" if row["value"] is None else f"{row['value']:+.4f}", interval)
+    return table
