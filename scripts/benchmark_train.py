@@ -138,9 +138,7 @@ def run(options: Options) -> dict[str, Any]:
         data = WeldDataModule(
             "manifest", manifest=repeated, augmentation=cfg.data.augmentation, cache_dir=folder, allow_leak=True
         )
-        started = time.perf_counter()
         data.setup()
-        decode = len(data.table) / (time.perf_counter() - started)
         rates: dict[str, list[float]] = {"ours": [], "bare": [], "plain": []}
         for turn in range(options.repeats):
             rates["bare"].append(time_bare(cfg, data, options.steps))
@@ -155,7 +153,6 @@ def run(options: Options) -> dict[str, Any]:
         ratios = [ours / theirs for ours, theirs in zip(rates["ours"], rates[other], strict=True)]
         figures[f"ours_over_{other}"] = statistics.median(ratios)
         figures[f"ours_over_{other}_range"] = [min(ratios), max(ratios)]
-    figures["decode_images_per_s"] = decode
     return figures | {"precision": cfg.trainer.precision, "images": str(options.manifest or "1920x1080 JPEG")}
 
 
@@ -171,4 +168,3 @@ def show(figures: dict[str, Any]) -> None:
         ratio, (low, high) = figures[f"ours_over_{other}"], figures[f"ours_over_{other}_range"]
         table.add_row(text, f"{figures[f'{other}_images_per_s']:.1f}", f"{ratio:.2f} x", f"{low:.2f} to {high:.2f}")
     Console().print(table)
-    print(f"decoded once beforehand, at {figures['decode_images_per_s']:.1f} images/s")
