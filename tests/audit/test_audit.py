@@ -18,7 +18,6 @@ from weldnet.audit.classes import (
     check_groups,
     check_small_classes,
     count_samples,
-    needed_defects,
     recall_bound,
     tabulate_recall,
 )
@@ -26,6 +25,7 @@ from weldnet.audit.copies import check_duplicates
 from weldnet.audit.findings import Finding
 from weldnet.data.leaks import find_leaks
 from weldnet.data.splits import check_splits
+from weldnet.evaluation.intervals import needed_images
 
 SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}
 
@@ -37,9 +37,9 @@ def test_the_recall_bound_is_that_of_clopper_and_pearson(number: int) -> None:
 
 
 def test_the_needed_defects_are_the_fewest_that_suffice() -> None:
-    assert [needed_defects(recall) for recall in (0.90, 0.95, 0.99)] == [29, 59, 299]
+    assert [needed_images(1 - recall) for recall in (0.90, 0.95, 0.99)] == [29, 59, 299]
     for recall in (0.5, 0.8, 0.9, 0.97, 0.99):
-        assert needed_defects(recall) == next(n for n in range(1, 1000) if recall_bound(n) >= recall)
+        assert needed_images(1 - recall) == next(n for n in range(1, 1000) if recall_bound(n) >= recall)
 
 
 def test_what_a_test_could_prove_is_told_by_images_and_by_groups() -> None:

@@ -15,8 +15,9 @@ from torch.utils.data import DistributedSampler
 from training_runs import Batch, make_trainer, quiet
 
 from weldnet.data.datamodule import WeldDataModule
+from weldnet.data.folders import scan_folder
 from weldnet.data.images import Geometry, read_image
-from weldnet.data.manifest import scan_folder, write_manifest
+from weldnet.data.manifest import write_manifest
 from weldnet.data.splits import count_by_split
 from weldnet.errors import InputError
 from weldnet.model.classifier import WeldClassifier

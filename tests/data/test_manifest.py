@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 from drawing import SEAM, make_table, write_welds
 
-from weldnet.data.manifest import SCHEMA, add_groups, read_manifest, scan_folder, write_manifest
+from weldnet.data.folders import scan_folder
+from weldnet.data.manifest import SCHEMA, add_groups, read_manifest, write_manifest
 from weldnet.errors import InputError
 
 

@@ -20,7 +20,6 @@ from weldnet.evaluation.decision import (
     OperatingPoint,
     certify_threshold,
     choose_operating_point,
-    count_needed,
     decide,
     find_good_classes,
     mark_defects,
@@ -28,6 +27,7 @@ from weldnet.evaluation.decision import (
     sound_probability,
     summarise_verdicts,
 )
+from weldnet.evaluation.intervals import needed_images
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -140,11 +140,11 @@ def test_threshold_is_that_of_the_enumeration(scores: Floats, max_rate: float, c
 @settings(deadline=None)
 def test_as_many_images_are_needed_as_the_words_say(num: int, max_rate: float, confidence: float) -> None:
     threshold = certify_threshold(np.zeros(num), max_rate, confidence)
-    assert (threshold is not None) == (num >= count_needed(max_rate, confidence))
+    assert (threshold is not None) == (num >= needed_images(max_rate, confidence))
 
 
 def test_fifty_nine_defects_are_needed_by_default() -> None:
-    assert count_needed(0.05, 0.95) == 59
+    assert needed_images(0.05, 0.95) == 59
     scores, is_defect = draw_set(0, num_defects=58)
     short = choose_operating_point(scores, is_defect, GOOD)
     assert (short.accept_above, short.num_defects) == (None, 58)

@@ -1,7 +1,5 @@
 """Classes and groups: leaks between the splits, classes too small to learn or to test, classes that are one weld."""
 
-import math
-
 import polars as pl
 
 from weldnet.audit.findings import Finding, Severity
@@ -114,11 +112,6 @@ def recall_bound(num_defects: int, confidence: float = 0.95) -> float:
         num_defects: n, at least 1, each of another weld: photographs of one weld count for less.
     """
     return float((1 - confidence) ** (1 / num_defects))
-
-
-def needed_defects(recall: float, confidence: float = 0.95) -> int:
-    """The fewest defects in test, none missed, for which `recall_bound` reaches a recall between 0 and 1."""
-    return math.ceil(math.log(1 - confidence) / math.log(recall))
 
 
 def count_samples(samples: pl.DataFrame) -> pl.DataFrame:

@@ -11,12 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from weldnet.audit.audit import Audit
-from weldnet.audit.classes import count_samples, needed_defects, tabulate_recall
+from weldnet.audit.classes import count_samples, tabulate_recall
 from weldnet.audit.findings import Finding
 from weldnet.audit.page import render_page, tabulate_splits
 from weldnet.audit.words import KINDS, common_folder, count, group_findings, make_visible
 from weldnet.data.manifest import SPLITS
 from weldnet.errors import shorten
+from weldnet.evaluation.intervals import needed_images
 from weldnet.evaluation.report import write_text
 
 _RECALLS = (0.90, 0.95, 0.99)
@@ -56,7 +57,7 @@ def summarise(audit: Audit) -> dict[str, Any]:
         "size_score": score and {"balanced_accuracy": score.balanced_accuracy, "chance": score.chance},
         "counts": count_samples(images).to_dicts(),
         "recall_if_none_missed": tabulate_recall(readable).to_dicts(),
-        "defects_needed": {f"{recall:.2f}": needed_defects(recall) for recall in _RECALLS},
+        "defects_needed": {f"{recall:.2f}": needed_images(1 - recall) for recall in _RECALLS},
     }
 
 

@@ -23,6 +23,7 @@ from rich.progress import Progress
 from weldnet.data.files import FILE_SCHEMA, describe_files
 from weldnet.data.formats import read_content
 from weldnet.data.images import DECODER_VERSION, Geometry, UnreadableImage, to_geometry
+from weldnet.data.leaks import count
 from weldnet.data.segments import Places, SegmentWriter, open_segments
 from weldnet.errors import InputError
 from weldnet.hardware import available_cores
@@ -63,6 +64,12 @@ class DecodedImages:
         """Some of the images, in the order of their indices (M,), all of them readable."""
         parts = {name: getattr(self, name)[rows] for name in ("segment", "place", "digests", "pages")}
         return replace(self, **parts, unreadable={})
+
+    def mention_pages(self, paths: pl.Series) -> list[str]:
+        """A sentence if some of these N files have more than one page."""
+        several = np.flatnonzero(self.pages > 1)
+        first = [str(paths[int(row)]) for row in several[:1]]
+        return [f"{count(several, 'file')} with more than one page; the first is used: {path}" for path in first]
 
     def read(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Copies images (B, 3, H, W) by their indices (B,)."""

@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, DistributedSampler, Sampler
 
 from weldnet.data.augmentation import BatchAugmentation
-from weldnet.data.cache import DecodedImages, cache_folder, decode_images
+from weldnet.data.cache import cache_folder, decode_images
 from weldnet.data.folds import check_fold, split_fold
 from weldnet.data.images import Geometry
-from weldnet.data.leaks import count, find_contradictions, find_leaks, refuse_leaks
-from weldnet.data.loading import BalancedSampler, Batch, WeldImages, make_batches, make_generator
+from weldnet.data.leaks import find_contradictions, find_leaks, refuse_leaks
+from weldnet.data.loading import BalancedSampler, Batch, WeldImages, make_batches, make_generator, weigh_classes
 from weldnet.data.manifest import SPLITS, write_manifest
 from weldnet.data.mixing import Mixing
 from weldnet.data.sources import Source
@@ -141,14 +141,16 @@ class WeldDataModule(LightningDataModule):
         table, skipped = self.source.skip_unreadable(table, decoded.unreadable, self.on_unreadable)
         self.warnings += skipped + self._check(table)
         self.classes = list(self.wanted_classes or sorted(table["label"].unique()))
-        self.images = self._keep(table, decoded.select(table["row"].to_numpy().astype(np.int64)))
+        decoded = decoded.select(table["row"].to_numpy().astype(np.int64))
+        self.warnings += decoded.mention_pages(table["path"])
+        self.images: Images = store(self.cache, table, decoded, self.geometry)
         table = table.with_columns(row=pl.int_range(pl.len()))
         self.table, self.parted_by_group = part_validation(table, self.seed)
         self.split_digest = split_digest(table)
         self.validation_groups = validation_groups(table)
 
     def find(self) -> pl.DataFrame:
-        """The source's table of samples, see `Source.find`."""
+        """See `Source.find`."""
         return self.source.find()
 
     def split(self) -> pl.DataFrame:
@@ -170,15 +172,6 @@ class WeldDataModule(LightningDataModule):
             table, warnings = complete_splits(table, self.shares, self.seed, self.source.root or self.source.manifest)
         self.warnings += warnings
         return table
-
-    def _keep(self, table: pl.DataFrame, decoded: DecodedImages) -> Images:
-        pages = decoded.pages > 1
-        if pages.any():
-            first = table["path"][int(pages.argmax())]
-            self.warnings.append(
-                f"{count(pages.nonzero()[0], 'file')} with more than one page; the first is used: {first}"
-            )
-        return store(self.cache, table, decoded, self.geometry)
 
     def _check(self, table: pl.DataFrame) -> list[str]:
         """Refuses what cannot be trained or tested honestly; returns warnings."""
@@ -250,10 +243,7 @@ class WeldDataModule(LightningDataModule):
 
     def class_weights(self) -> Tensor | None:
         """float32 (C,) weights for the loss under `balance=weights`: mean class count over the class's own."""
-        if self.balance != "weights":
-            return None
-        counts = torch.bincount(self.dataset("train").labels, minlength=len(self.classes)).float()
-        return counts.sum() / (len(self.classes) * counts.clamp(min=1))
+        return weigh_classes(self.dataset("train").labels, len(self.classes)) if self.balance == "weights" else None
 
     def splits(self) -> list[str]:
         """The splits that hold images."""

@@ -21,9 +21,8 @@ _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 def open_dicom(content: bytes, window: Window) -> Picture:
     """Decodes the first frame of a DICOM file to 8 bits.
 
-    Values go through the modality LUT or the rescale slope and intercept, then through the window; MONOCHROME1 is
-    inverted after that, so that low values are bright, as on a screen. The file's own window is not used: it is the
-    taste of one viewer, and differs from file to file.
+    Values go through the modality LUT or rescale slope, then the window; MONOCHROME1 is inverted after that, so that
+    low values are bright, as on a screen. The file's own window, which differs from file to file, is not used.
 
     Args:
         content: the whole file, with "DICM" at byte 128.
@@ -61,9 +60,8 @@ def open_dicom(content: bytes, window: Window) -> Picture:
         )
     except UnreadableImage:
         raise
-    # Of a damaged file pydicom raises whatever its parser stumbles over; there is no common class.
+    # Of a damaged file pydicom raises whatever its parser stumbles over, and says so for a paragraph.
     except Exception as error:
-        # Its messages go on for a paragraph.
         reason = shorten(str(error).partition(". ")[0], 160) or type(error).__name__
         raise UnreadableImage(f"damaged DICOM: {reason}") from error
 

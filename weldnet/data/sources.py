@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from weldnet.data.manifest import add_groups, find_rows, read_manifest, scan_folder
+from weldnet.data.folders import scan_folder
+from weldnet.data.manifest import add_groups, find_rows, read_manifest
 from weldnet.data.synthetic import DRAWING_VERSION, write_synthetic
 from weldnet.errors import InputError, check_choice, list_some
 

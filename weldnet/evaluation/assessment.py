@@ -51,11 +51,11 @@ def assess(
     probabilities = softmax(logits) if judgement is None else judgement.probabilities
     confusion = count_confusion(predicted, labels, len(classes))
     proportions = measure_proportions(confusion, classes, good)
-    # Images of unknown welds are taken for welds of their own, which `num_without_group` tells.
-    names, indices = index_groups([group or f"image {row}" for row, group in enumerate(groups)])
     losses = {"loss": cross_entropy(logits, labels)}
     if judgement is not None:
         losses["loss_calibrated"] = cross_entropy(logits / judgement.judge.temperature, labels)
+    # Images of unknown welds are taken for welds of their own, which `num_without_group` tells.
+    names, indices = index_groups([group or f"image {row}" for row, group in enumerate(groups)])
     statistics = [
         resample_rates(predicted, labels, indices, classes, good),
         resample_ranking(probabilities, labels, indices, classes),

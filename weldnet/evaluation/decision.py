@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 
 from weldnet.errors import check_choice
+from weldnet.evaluation.intervals import needed_images
 from weldnet.evaluation.metrics import Floats, Labels
 
 Flags = NDArray[np.bool_]
@@ -129,13 +130,13 @@ def choose_operating_point(
     reject_below = None if mirrored is None else min(-mirrored, 0.5)
     reasons = []
     if accept_above is None:
-        need = f"max_escape_rate={max_escape_rate:g} needs {count_needed(max_escape_rate, confidence)}"
+        need = f"max_escape_rate={max_escape_rate:g} needs {needed_images(max_escape_rate, confidence)}"
         reasons.append(f"nothing is accepted: {len(defects)} calibration images show a defect, and {need} or more")
     elif not (sound > accept_above).any():
         reasons.append(f"no sound calibration image scores above {accept_above:.4g}, as an accepted one must")
     if reject_below is None:
         need = (
-            f"max_false_reject_rate={max_false_reject_rate:g} needs {count_needed(max_false_reject_rate, confidence)}"
+            f"max_false_reject_rate={max_false_reject_rate:g} needs {needed_images(max_false_reject_rate, confidence)}"
         )
         reasons.append(f"nothing is rejected: {len(sound)} calibration images are sound, and {need} or more")
     return OperatingPoint(accept_above, reject_below, *targets, tuple(reasons))
@@ -161,11 +162,6 @@ def certify_threshold(scores: Floats, max_rate: float, confidence: float) -> flo
     p_values = binom.cdf(np.arange(len(scores)), len(scores), max_rate)
     rank = int((p_values <= 1 - confidence).sum())
     return float(np.sort(scores)[-rank]) if rank else None
-
-
-def count_needed(max_rate: float, confidence: float) -> int:
-    """How many images without one error certify `max_rate`: the least n with (1 - max_rate)^n <= 1 - confidence."""
-    return math.ceil(math.log(1 - confidence) / math.log1p(-max_rate))
 
 
 def decide(sound_probability: Floats, unlike_training: Flags, point: OperatingPoint) -> Verdicts:
