@@ -1,5 +1,6 @@
 """Small Lightning runs for the tests."""
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +52,8 @@ def quiet(test: Any) -> Any:
     ):
         test = pytest.mark.filterwarnings(warning)(test)
     return test
+
+
+def heed_interrupts() -> None:
+    """For Popen's preexec_fn: a job that a shell starts in the background ignores SIGINT, and so do its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -18,7 +18,7 @@ from weldnet.model.network import WeldNet
 RECORD = "weldnet"
 """The key of a Lightning checkpoint under which ours stands; plain types and tensors, so that weights_only loads it."""
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -159,12 +159,24 @@ def _read_record(path: Path, fields: dict[str, Any]) -> Record:
 
 
 def change_record(path: Path, **fields: Any) -> None:
-    """Writes a checkpoint again with some fields of its record changed, all or nothing."""
+    """Writes a checkpoint again with some fields of its record changed, all or nothing.
+
+    Raises:
+        InputError: it cannot be written.
+    """
     content = torch.load(path, map_location="cpu", weights_only=True)
     content[RECORD] |= fields
     temporary = path.with_name(f".{path.name}.tmp")
-    torch.save(content, temporary)
-    temporary.replace(path)
+    try:
+        torch.save(content, temporary)
+        temporary.replace(path)
+    # torch turns a full disk into a RuntimeError.
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(
+            f"{path} cannot be written again with its calibration ({str(error).splitlines()[0]}); make room, "
+            "then train anew, or test it as it is"
+        ) from error
 
 
 def file_digest(path: Path) -> str:

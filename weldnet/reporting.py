@@ -16,6 +16,7 @@ from weldnet.checkpoint import Checkpoint
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.errors import InputError
 from weldnet.evaluation.comparison import compare
+from weldnet.evaluation.decision import ACCEPT
 from weldnet.evaluation.explanation import CHUNK_PIXELS, draw_overlay, explain
 from weldnet.evaluation.figures import draw_gallery
 from weldnet.evaluation.metrics import cross_entropy
@@ -73,13 +74,17 @@ def write_report(
 
 
 def find_mistakes(tested: EvaluationReport) -> tuple[list[int], list[int]]:
-    """The rows of the wrong images with the highest loss, and of the defects that are called sound, worst first."""
+    """The rows of the wrong images with the highest loss, and of the defects called sound or accepted, worst first."""
     predicted, losses = tested.logits.argmax(axis=1), cross_entropy(tested.logits, tested.labels)
     by_loss = np.argsort(-losses)
     wrong = [int(row) for row in by_loss if predicted[row] != tested.labels[row]]
-    good = set() if tested.judgement is None else set(tested.judgement.judge.good_classes)
-    names = list(tested.classes)
-    escaped = [row for row in wrong if names[predicted[row]] in good and names[tested.labels[row]] not in good]
+    good = [name in tested.good_classes for name in tested.classes]
+    accepted = tested.predictions()["verdict"] == ACCEPT
+    escaped = [
+        int(row)
+        for row in by_loss
+        if any(good) and not good[tested.labels[row]] and (good[predicted[row]] or accepted[int(row)])
+    ]
     return wrong[:NUM_WORST], escaped[:NUM_ESCAPES]
 
 
@@ -142,8 +147,11 @@ def compare_reports(first: EvaluationReport, second: EvaluationReport) -> dict[s
     Raises:
         InputError: they are not of the same images.
     """
-    if not first.samples["path"].equals(second.samples["path"]):
-        raise InputError("the two were tested on other images, so there is nothing to compare; name the data by data=")
+    columns = ["path", "label", "group", "digest"]
+    if not first.samples.select(columns).equals(second.samples.select(columns), null_equal=True):
+        raise InputError(
+            "the two were tested on other images, labels or welds; name the data for both: data=folder data.root=DIR"
+        )
     judges = [each.judgement.judge for each in (first, second) if each.judgement]
     good = judges[0].good_classes if judges and all(j.good_classes == judges[0].good_classes for j in judges) else ()
     groups = [group or path for group, path in first.samples.select("group", "path").iter_rows()]
@@ -159,18 +167,26 @@ def compare_reports(first: EvaluationReport, second: EvaluationReport) -> dict[s
         }
         for row in found.differing
     ]
-    checkpoints = [report.facts["checkpoint_digest"] for report in (first, second)]
-    return found.to_dict() | {"photographs": photographs, "checkpoint_digests": checkpoints}
+    told = ("checkpoint_digest", "split", "num_trained_on", "leaks")
+    return found.to_dict() | {
+        "photographs": photographs,
+        "good_classes": list(good),
+        **{name: {key: report.facts[key] for key in told} for name, report in (("first", first), ("second", second))},
+    }
 
 
 def draw_differences(comparison: dict[str, Any]) -> Table:
     """`comparison.json` as a table for the terminal."""
     test = comparison["mcnemar"]
+    leaks = [f"LEAK ({name}): {leak}" for name in ("first", "second") for leak in comparison[name]["leaks"]]
     table = Table(
-        title="second less first",
+        title="second less first" + (" (LEAK)" if leaks else ""),
         title_justify="left",
         caption=f"{len(comparison['photographs'])} photographs are called differently. {test['test']}: right by "
-        f"the first alone {test['num_first_only']}, by the second {test['num_second_only']}, p = {test['p_value']:.3g}",
+        f"the first alone {test['num_first_only']}, by the second {test['num_second_only']}, "
+        f"p = {test['p_value']:.3g}. "
+        + ("" if comparison["good_classes"] else "Escapes are not compared: the two name other good classes, or none. ")
+        + " ".join(leaks),
         caption_justify="left",
     )
     for column in ("figure", "difference", "95 % interval, whole welds resampled"):

@@ -18,7 +18,7 @@ from weldnet.evaluation.report import EvaluationReport
 from weldnet.hardware import choose_device
 from weldnet.model.network import WeldNet
 
-NOT_CALIBRATED = "the checkpoint is not calibrated, because its training was not finished: every image is referred"
+NOT_CALIBRATED = "this checkpoint is not calibrated, so every image is referred; the one that its run keeps is"
 
 
 def predict(network: WeldNet, data: WeldDataModule, split: str, device: torch.device) -> Outputs:
@@ -72,7 +72,13 @@ def evaluate(
         facts["warnings"] = [*facts["warnings"], NOT_CALIBRATED]
     judgement = judge.judge(outputs) if judge else None
     return EvaluationReport(
-        outputs.logits, outputs.labels, checkpoint.record.classes, data.samples(split), facts, judgement
+        outputs.logits,
+        outputs.labels,
+        checkpoint.record.classes,
+        data.samples(split),
+        facts,
+        judgement,
+        judge.good_classes if judge else checkpoint.record.good_classes,
     )
 
 

@@ -74,7 +74,7 @@ def describe(
         groups=torch.from_numpy(fingerprint_names(data.table.filter(pl.col("split") != "test")["group"])),
         leaks=data.leaks,
         good_classes=good_classes,
-        vocabulary={name: text for name in model.classes if (text := vocabulary.describe(name))},
+        vocabulary=vocabulary.of(model.classes),
         config=config,
         versions=current_versions(),
         git_commit=current_commit(),

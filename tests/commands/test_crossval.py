@@ -15,6 +15,7 @@ import pytest
 import torch
 from filelock import FileLock
 from lightning import Callback, LightningModule, Trainer
+from training_runs import heed_interrupts
 
 from weldnet.commands.crossval import main as run_crossval
 from weldnet.commands.test import main as run_test
@@ -266,7 +267,12 @@ def test_ctrl_c_says_how_to_go_on(here: Path) -> None:
     arguments = [*THREE, "trainer.max_epochs=500", "output_dir=run", "data.fold=1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
-        [script, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        [script, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
+        preexec_fn=heed_interrupts,
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:

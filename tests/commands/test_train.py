@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer
+from training_runs import heed_interrupts
 
 from weldnet.commands.test import main as run_test
 from weldnet.commands.train import main as run_train
@@ -224,7 +225,9 @@ def test_two_processes_share_one_run(here: Path) -> None:
 def test_an_interrupted_run_says_how_to_go_on(here: Path) -> None:
     script = str(Path(sys.executable).with_name("weldnet-train"))
     arguments = [*QUICK, "trainer.max_epochs=500", "output_dir=run"]
-    with subprocess.Popen([script, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with subprocess.Popen(
+        [script, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, preexec_fn=heed_interrupts
+    ) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("epoch 2/500"):

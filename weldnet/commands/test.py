@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from weldnet.evaluation.judge import Judge
     from weldnet.evaluation.report import EvaluationReport
 
+    Tested = tuple[Checkpoint, WeldDataModule, EvaluationReport, EvaluationReport | None]
+
 log = logging.getLogger(__name__)
 
 SPLIT_CHOICES = ("train", "val", "test", "all")
@@ -35,9 +37,10 @@ def run(cfg: DictConfig) -> None:
     named = split_paths(cfg.ckpt_path)
     checkpoints = [load_checkpoint(find_checkpoint(path, Path("runs", "train"))) for path in named]
     if len(checkpoints) == 1:
-        tested, report = _test(cfg, checkpoints[0], folder)
-        Console().print(tested.table())
-        for sentence in report["summary"]:
+        tested = _evaluate(cfg, checkpoints[0])
+        written = _write(tested, folder, cfg.device)
+        Console().print(tested[2].table())
+        for sentence in written["summary"]:
             print(sentence)
         print(f"the page:   {show(folder / 'report.html')}")
         print(f"metrics:    {show(folder / 'metrics.json')}")
@@ -60,22 +63,32 @@ def split_paths(text: str) -> list[str]:
     return paths
 
 
-def _test(cfg: DictConfig, checkpoint: "Checkpoint", folder: Path) -> "tuple[EvaluationReport, dict[str, Any]]":
-    """Tests one checkpoint and writes all of its files."""
-    from weldnet.reporting import write_report
+def _evaluate(cfg: DictConfig, checkpoint: "Checkpoint") -> "Tested":
+    """Tests one checkpoint; nothing is written yet."""
     from weldnet.testing import evaluate
 
     data = _set_up(cfg, checkpoint)
     judge, split = _judge(cfg, checkpoint), cfg.split or "test"
     report = evaluate(checkpoint, data, split, cfg.device, judge)
+    if cfg.evaluation.vocabulary is not None:
+        from weldnet.evaluation.vocabulary import read_vocabulary
+
+        report.facts["vocabulary"] = read_vocabulary(cfg.evaluation.vocabulary).of(report.classes)
     known = data.unsplit == "split" and split == "test" and "val" in data.splits()
     validation = evaluate(checkpoint, data, "val", cfg.device, judge) if known else None
+    return checkpoint, data, report, validation
+
+
+def _write(tested: "Tested", folder: Path, device: str) -> dict[str, Any]:
+    """Writes all files of a test; returns the keys of `report.json`."""
+    from weldnet.reporting import write_report
+
+    checkpoint, data, report, validation = tested
     make_folder(folder)
     report.save(folder)
     for warning in data.warnings:
         log.warning(warning)
-    written, _ = write_report(checkpoint, data, report, folder, validation=validation, device=cfg.device)
-    return report, written
+    return write_report(checkpoint, data, report, folder, validation=validation, device=device)[0]
 
 
 def _compare(cfg: DictConfig, checkpoints: "list[Checkpoint]", folder: Path) -> None:
@@ -88,12 +101,13 @@ def _compare(cfg: DictConfig, checkpoints: "list[Checkpoint]", folder: Path) -> 
 
     if checkpoints[0].record.classes != checkpoints[1].record.classes:
         raise InputError("ckpt_path=[A,B]: the two have other classes, so there is nothing to compare")
-    reports = [_test(cfg, each, folder / name)[0] for each, name in zip(checkpoints, ("a", "b"), strict=True)]
-    comparison = compare_reports(*reports)
+    tested = [_evaluate(cfg, checkpoint) for checkpoint in checkpoints]
+    comparison = compare_reports(tested[0][2], tested[1][2])
+    for each, name in zip(tested, ("a", "b"), strict=True):
+        _write(each, folder / name, cfg.device)
+        print(show(each[0].path))
+        Console().print(each[2].table())
     write_text(folder / "comparison.json", json.dumps(comparison, indent=2, allow_nan=False) + "\n")
-    for report, checkpoint in zip(reports, checkpoints, strict=True):
-        print(show(checkpoint.path))
-        Console().print(report.table())
     Console().print(draw_differences(comparison))
     print(f"all of it:  {show(folder / 'comparison.json')}; the pages: {show(folder / 'a')}, {show(folder / 'b')}")
 
@@ -104,10 +118,13 @@ def _judge(cfg: DictConfig, checkpoint: "Checkpoint") -> "Judge | None":
     from weldnet.config.build import check_decision
     from weldnet.testing import judge_of
 
-    targets, good = check_decision(cfg.decision), cfg.evaluation.good_classes
+    targets, good = check_decision(cfg.decision, own=True), cfg.evaluation.good_classes
     judge = judge_of(checkpoint)
     if judge is None and (good is not None or any(value is not None for value in targets.values())):
-        raise InputError(f"{checkpoint.path} is not calibrated, because its training was not finished: no decision.*")
+        raise InputError(
+            f"{checkpoint.path} is not calibrated, so there is nothing to choose thresholds from; name the run, or the "
+            "checkpoint that it keeps"
+        )
     return judge and replace_judge(judge, None if good is None else list(good), **targets)
 
 

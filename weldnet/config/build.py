@@ -93,7 +93,7 @@ def _check_numbers(cfg: DictConfig) -> None:
         "optimizer.lr": (cfg.optimizer.get("lr"), 1e-12, 1e6),
         "model.unfreeze_at_epoch": (cfg.model.unfreeze_at_epoch or 0, 0, 10**9),
     }
-    check_decision(cfg.decision)
+    check_decision(cfg.decision, own=False)
     for key, (value, low, high) in ranges.items():
         if value is None or not low <= float(value) <= high:
             raise InputError(f"{key}={value}: allowed are {low} to {high}")
@@ -105,16 +105,20 @@ def _check_numbers(cfg: DictConfig) -> None:
         raise InputError(f"optimizer or scheduler: {error}") from error
 
 
-def check_decision(decision: DictConfig) -> dict[str, float | None]:
+def check_decision(decision: DictConfig, *, own: bool) -> dict[str, float | None]:
     """The targets of a `decision` node.
+
+    Args:
+        own: whether null stands for the checkpoint's own.
 
     Raises:
         InputError: one is not between 0 and 1.
     """
     targets = {str(name): value for name, value in decision.items()}
     for name, value in targets.items():
-        if value is not None and not 0 < value < 1:
-            raise InputError(f"decision.{name}={value}: allowed are numbers between 0 and 1, such as 0.05")
+        if (value is None and not own) or (value is not None and not 1e-6 <= value <= 1 - 1e-6):
+            shown = "null" if value is None else value
+            raise InputError(f"decision.{name}={shown}: allowed are numbers between 0 and 1, such as 0.05")
     return targets
 
 

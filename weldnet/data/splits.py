@@ -188,7 +188,7 @@ def split_digest(table: pl.DataFrame) -> str:
 def part_validation(table: pl.DataFrame, seed: int) -> tuple[pl.DataFrame, bool]:
     """Parts the validation images in two: those that choose the epoch, and those that choose the thresholds.
 
-    By whole groups where every class of val stands in two of its groups; else image by image within each class.
+    By whole groups where both parts can then hold every class of val; else image by image within each class.
 
     Args:
         table: table of samples with their splits.
@@ -203,7 +203,9 @@ def part_validation(table: pl.DataFrame, seed: int) -> tuple[pl.DataFrame, bool]
     if by_group:
         halves = split_by_group(val.drop("order"), {"train": 0.5, "val": 0.0, "test": 0.5}, seed)
         calibrates = (halves["split"] == "test").to_numpy()
-    else:
+        sides = [val["label"].filter(side).n_unique() for side in (calibrates, ~calibrates)]
+        by_group = min(sides) == val["label"].n_unique()
+    if not by_group:
         shuffled = val.with_columns(pl.int_range(pl.len()).shuffle(seed).over("label").alias("place"))
         calibrates = (shuffled["place"] % 2 == 1).to_numpy()
     parts = pl.Series(np.where(calibrates, "calibrate", "select"), dtype=pl.String)

@@ -21,7 +21,9 @@ from weldnet.evaluation.metrics import Floats, Labels, count_confusion, cross_en
 from weldnet.evaluation.ranking import resample_ranking
 from weldnet.evaluation.rates import ONE_SIDED, measure_proportions, resample_rates
 
-UNCERTIFIED = "every image is referred: the checkpoint has no operating point, because its training was not finished"
+UNCERTIFIED = (
+    "every image is referred: this checkpoint has no operating point; the one that its run keeps gets it at the end"
+)
 
 
 def assess(
@@ -30,6 +32,7 @@ def assess(
     classes: Sequence[str],
     groups: Sequence[str | None],
     judgement: Judgement | None,
+    good_classes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The figures of N images, as plain types for JSON.
 
@@ -39,6 +42,7 @@ def assess(
         classes: C names.
         groups: (N,), the weld of each image, None where unknown.
         judgement: of these images; None where the checkpoint has no judge.
+        good_classes: those of sound welds, where there is no judgement to name them.
 
     Returns:
         `proportions`: exact intervals by name (`recall/<class>`, ...), and `escapes` and `false_calls` of the class
@@ -46,7 +50,7 @@ def assess(
         bootstrap over whole groups; the keys of `summarise_confusion`; `calibration`; and the keys of
         `assess_verdicts`.
     """
-    good = [] if judgement is None else list(judgement.judge.good_classes)
+    good = list(good_classes if judgement is None else judgement.judge.good_classes)
     predicted = logits.argmax(axis=1)
     probabilities = softmax(logits) if judgement is None else judgement.probabilities
     confusion = count_confusion(predicted, labels, len(classes))
@@ -55,7 +59,7 @@ def assess(
     if judgement is not None:
         losses["loss_calibrated"] = cross_entropy(logits / judgement.judge.temperature, labels)
     # Images of unknown welds are taken for welds of their own, which `num_without_group` tells.
-    names, indices = index_groups([group or f"image {row}" for row, group in enumerate(groups)])
+    names, indices = index_groups([group or f"\0{row}" for row, group in enumerate(groups)])
     statistics = [
         resample_rates(predicted, labels, indices, classes, good),
         resample_ranking(probabilities, labels, indices, classes),

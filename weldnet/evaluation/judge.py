@@ -156,7 +156,9 @@ def fit_judge(
     if is_separated(select.logits, select.labels):
         notes.append("the network is right on every image that fits the temperature, which therefore stays 1")
     if not by_group:
-        notes.append("validation has too few welds to part: images of one weld chose the epoch and the thresholds")
+        notes.append(
+            "validation cannot be parted by whole welds: one weld may have chosen both the epoch and the thresholds"
+        )
     novelty = FeatureDistance.fit(train.features, train.labels)
     max_distance = max(choose_threshold(novelty.distance(select.features)), 1e-9)
     judge = Judge(

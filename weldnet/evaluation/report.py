@@ -29,6 +29,7 @@ class EvaluationReport:
         samples: table with the N paths, labels and groups, in the same order.
         facts: what else `metrics.json` states: split, digests, warnings.
         judgement: calibrated probabilities and verdicts of the N images; None where the checkpoint has no judge.
+        good_classes: those of sound welds.
     """
 
     logits: Floats
@@ -37,6 +38,7 @@ class EvaluationReport:
     samples: pl.DataFrame
     facts: dict[str, Any]
     judgement: Judgement | None = None
+    good_classes: Sequence[str] = ()
 
     def metrics(self) -> dict[str, Any]:
         """The keys of `metrics.json`: those of `summarise`, `loss_calibrated`, and the facts."""
@@ -65,7 +67,7 @@ class EvaluationReport:
     def assess(self) -> dict[str, Any]:
         """The keys of `report.json`: those of `assessment.assess`, and the facts."""
         groups = self.samples["group"].to_list()
-        return assess(self.logits, self.labels, self.classes, groups, self.judgement) | self.facts
+        return assess(self.logits, self.labels, self.classes, groups, self.judgement, self.good_classes) | self.facts
 
     def save(self, folder: Path, metrics: dict[str, Any] | None = None) -> None:
         """Writes `metrics.json`, `predictions.csv` and `confusion_matrix.png`, each all or nothing.

@@ -1,7 +1,7 @@
 """Class names in the words of ISO 6520-1. Names and numbers only: quality levels are ISO 5817's, and an inspector's."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -77,6 +77,10 @@ class Vocabulary:
     def find(self, label: str) -> Imperfection | None:
         """The entry of a class; None for a sound weld and for a class that is not in the vocabulary."""
         return self.imperfections.get(_fold(label))
+
+    def of(self, labels: Iterable[str]) -> dict[str, str]:
+        """`describe` of those classes that have an entry."""
+        return {label: text for label in labels if (text := self.describe(label))}
 
     def describe(self, label: str) -> str | None:
         """`ISO 6520-1 no. 2017, surface pore`, or None, as for `find`."""

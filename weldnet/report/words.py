@@ -100,6 +100,8 @@ def _say_accuracy(report: Figures) -> str:
     interval = describe_range(found["low"], found["high"])
     if interval:
         bounds = f" (95 % interval over {'welds' if own else 'images'}: {interval})"
+    elif own and found["num_resamples"]:
+        bounds = f" (no interval: {found['reason']})"
     elif own:
         bounds = f" (no interval: {count(num_groups, 'weld')} {'is' if num_groups == 1 else 'are'} too few)"
     else:
@@ -116,7 +118,7 @@ def _say_escapes(report: Figures) -> list[str]:
     found = report["escapes"]
     if found is None or not found["n"]:
         return [
-            "it names no class of sound welds, so escapes cannot be counted"
+            "no class of sound welds is named, so escapes cannot be counted"
             if found is None
             else "no defect is among them"
         ]
@@ -154,6 +156,8 @@ def _say_worth(report: Figures) -> list[str]:
     elif seen:
         whole = "all" if seen == report["num_images"] else f"{seen:,}"
         said.append(f"the network was trained on {whole} of these images, so the figures measure memory")
+    if report["split"] in ("val", "all"):
+        said.append("validation images chose the epoch, temperature and thresholds, so their figures are too good")
     said += _say_gap(report)
     shortages = [text for text in report["statements"] if text not in (CAVEAT, UNCERTIFIED)]
     return [*said, *(text.rstrip(".") for text in shortages)] or [_ELSE]
