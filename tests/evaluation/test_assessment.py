@@ -49,6 +49,11 @@ def test_figures_equal_their_references(judge: Judge) -> None:
     assert rows["false_calls"]["k"] == int((~accepted[~defects]).sum())
     assert sum(rows[name]["k"] for name in ("accept", "reject", "refer")) == 400
     assert made["loss"] != made["loss_calibrated"]
+    escaping = 0
+    for weld in sorted(set(outputs.groups), key=str):
+        own = np.array([group == weld for group in outputs.groups])
+        escaping += bool(defects[own].any() and (predicted[own] == 1).all())
+    assert (made["per_weld"]["escapes"]["k"], made["per_weld"]["escapes"]["n"]) == (escaping, 12)
     assert made["calibration"]["before"]["negative_log_likelihood"] == pytest.approx(made["loss"])
     assert made["calibration"]["after"]["negative_log_likelihood"] == pytest.approx(made["loss_calibrated"])
     assert any("exchangeable" in statement for statement in made["statements"])

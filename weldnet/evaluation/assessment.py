@@ -8,8 +8,10 @@ import numpy as np
 from weldnet.evaluation.bootstrap import bootstrap_groups, index_groups, resample_means
 from weldnet.evaluation.calibration import summarise_calibration
 from weldnet.evaluation.decision import (
+    ACCEPT,
     CAVEAT,
     NO_GOOD_CLASS,
+    REJECT,
     VERDICTS,
     mark_defects,
     referral_curve,
@@ -46,9 +48,9 @@ def assess(
 
     Returns:
         `proportions`: exact intervals by name (`recall/<class>`, ...), and `escapes` and `false_calls` of the class
-        with the highest logit, one-sided; `by_group`: the same and `f1`, `auroc`, `average_precision`, `loss` with a
-        bootstrap over whole groups; the keys of `summarise_confusion`; `calibration`; and the keys of
-        `assess_verdicts`.
+        with the highest logit, one-sided; `per_weld`: these two of whole welds; `by_group`: the same and `f1`, `auroc`,
+        `average_precision`, `loss` with a bootstrap over whole groups; the keys of `summarise_confusion`;
+        `calibration`; and the keys of `assess_verdicts`.
     """
     good = list(good_classes if judgement is None else judgement.judge.good_classes)
     predicted = logits.argmax(axis=1)
@@ -74,11 +76,21 @@ def assess(
         "good_classes": good,
         "escapes": proportions["escapes"].to_dict() if good else None,
         "false_calls": proportions["false_calls"].to_dict() if good else None,
+        "per_weld": _count_welds(predicted, labels, classes, groups, good) if good else None,
         "proportions": {name: each.to_dict() for name, each in proportions.items()},
         "by_group": {name: each.to_dict() for name, each in by_group.items()},
         "calibration": summarise_calibration(logits, labels, 1.0 if judgement is None else judgement.judge.temperature),
     }
     return report | assess_verdicts(labels, classes, groups, judgement)
+
+
+def _count_welds(
+    predicted: Labels, labels: Labels, classes: Sequence[str], groups: Sequence[str | None], good: Sequence[str]
+) -> dict[str, Any] | None:
+    """Escapes and false calls of whole welds by the highest logit; None where the weld of some image is unknown."""
+    said = np.where(mark_defects(predicted, classes, good), REJECT, ACCEPT)
+    welds = summarise_verdicts(said, mark_defects(labels, classes, good), groups)["welds"]
+    return None if welds is None else {name: _with_intervals(welds)[name] for name in ("escapes", "false_calls")}
 
 
 def assess_verdicts(
