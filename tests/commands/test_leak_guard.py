@@ -60,6 +60,7 @@ def share_a_group(welds: Path) -> str:
     return "1 group in test also in train: seam0"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plant", [copy_a_file, share_a_group])
 def test_training_refuses_a_leak_or_says_it(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], plant: Any
@@ -90,6 +91,7 @@ def test_training_refuses_a_leak_or_says_it(
     assert read("own_test")["leaks"] == metrics["leaks"]
 
 
+@pytest.mark.slow
 def test_a_test_refuses_what_trained_the_network(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -130,6 +130,7 @@ def test_a_run_leaves_what_it_promises(
     assert "trainer.max_epochs" in error
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_metrics(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for folder in ("a", "b"):
         call(monkeypatch, "train", *QUICK, f"output_dir={folder}")
@@ -141,6 +142,7 @@ def test_the_same_command_gives_the_same_metrics(here: Path, monkeypatch: pytest
     assert (here / "a" / "predictions.csv").read_bytes() == (here / "b" / "predictions.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_resumed_run_equals_an_uninterrupted_one(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -168,6 +170,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert validation[0] == validation[1]
 
 
+@pytest.mark.slow
 def test_the_origin_keeps_and_tests_the_last_epoch(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     origin = ["experiment=origin", "model.weights=none", *QUICK[1:], "data.batch_size=16", "output_dir=run"]
     call(monkeypatch, "train", *origin)
@@ -177,6 +180,7 @@ def test_the_origin_keeps_and_tests_the_last_epoch(here: Path, monkeypatch: pyte
     assert read(here / "run")["num_images"] > 0
 
 
+@pytest.mark.slow
 def test_early_stopping_on_request(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -185,6 +189,7 @@ def test_early_stopping_on_request(
     assert "epoch 50/50" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_users_keep_their_own_configs(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (here / "mine" / "experiment").mkdir(parents=True)
     (here / "mine" / "experiment" / "ours.yaml").write_text(

@@ -79,13 +79,14 @@ def weldnet_losses(
 SMALL = ["model.backbone=resnet18", "data.image_size.height=64", "data.image_size.width=16", "data.batch_size=8"]
 
 
+@pytest.mark.slow
 @quiet
 @pytest.mark.parametrize(
     "overrides",
     [
         SMALL,
         # The recipe itself: about 90 s on two cores.
-        pytest.param([], marks=pytest.mark.slow),
+        [],
     ],
 )
 def test_first_losses_agree(tmp_path: Path, overrides: list[str]) -> None:
