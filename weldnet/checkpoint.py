@@ -13,6 +13,7 @@ from torch import Tensor
 
 from weldnet.data.images import Geometry
 from weldnet.errors import InputError
+from weldnet.evaluation.judge import Judge
 from weldnet.model.network import WeldNet
 
 RECORD = "weldnet"
@@ -156,6 +157,24 @@ def _read_record(path: Path, fields: dict[str, Any]) -> Record:
     except (TypeError, AttributeError, InputError) as error:
         raise InputError(f"{path}: its record is damaged: {error}") from error
     return record
+
+
+def judge_of(checkpoint: Checkpoint) -> Judge | None:
+    """The judge that a checkpoint carries; None where its training was not finished."""
+    stored = checkpoint.record.judge
+    if stored is None:
+        return None
+    try:
+        return Judge.from_dict(convert(stored, Tensor, lambda tensor: tensor.numpy()))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{checkpoint.path}: its record is damaged: judge: {error}") from error
+
+
+def convert(value: Any, kind: type, function: Any) -> Any:
+    """The same nest of dicts with every value of a kind converted: a checkpoint holds tensors, evaluation arrays."""
+    if isinstance(value, dict):
+        return {name: convert(each, kind, function) for name, each in value.items()}
+    return function(value) if isinstance(value, kind) else value
 
 
 def change_record(path: Path, **fields: Any) -> None:

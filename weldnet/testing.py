@@ -8,7 +8,7 @@ import polars as pl
 import torch
 from rich.progress import track
 
-from weldnet.checkpoint import Checkpoint
+from weldnet.checkpoint import Checkpoint, judge_of
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.leaks import Fingerprints, count, fingerprint, is_known
 from weldnet.errors import InputError, shorten
@@ -102,24 +102,6 @@ def _describe(checkpoint: Checkpoint, data: WeldDataModule, split: str) -> dict[
         "vocabulary": record.vocabulary,
         "warnings": data.warnings + find_namesakes(samples, record.groups.numpy()),
     }
-
-
-def judge_of(checkpoint: Checkpoint) -> Judge | None:
-    """The judge that a checkpoint carries; None where its training was not finished."""
-    stored = checkpoint.record.judge
-    if stored is None:
-        return None
-    try:
-        return Judge.from_dict(convert(stored, torch.Tensor, lambda tensor: tensor.numpy()))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{checkpoint.path}: its record is damaged: judge: {error}") from error
-
-
-def convert(value: Any, kind: type, function: Any) -> Any:
-    """The same nest of dicts with every value of a kind converted: a checkpoint holds tensors, evaluation arrays."""
-    if isinstance(value, dict):
-        return {name: convert(each, kind, function) for name, each in value.items()}
-    return function(value) if isinstance(value, kind) else value
 
 
 def find_seen(table: pl.DataFrame, trained_on: Flags, validated: Flags) -> list[str]:

@@ -26,6 +26,10 @@ VERBATIM = {
     "model.weights",
     "audit.suggest_split",
     "evaluation.vocabulary",
+    "source",
+    "sort_into",
+    "target",
+    "serve.records",
 }
 """Keys whose values are paths, globs or regular expressions: taken as typed, not as Hydra's grammar has them."""
 

@@ -139,6 +139,81 @@ class AuditConfig:
     audit: AuditSettings = field(default_factory=AuditSettings)
 
 
+@dataclass
+class PredictConfig:
+    """What `weldnet-predict` takes; see `weldnet.predicting`."""
+
+    ckpt_path: str = MISSING
+    source: str = MISSING
+    output_dir: str | None = None
+    resume: bool = False
+    explain: str = "none"
+    sort_into: str | None = None
+    device: str = "auto"
+    precision: str = "float32"
+
+
+@dataclass
+class ExplainConfig:
+    """What `weldnet-explain` takes; see `weldnet.explaining`."""
+
+    ckpt_path: str = MISSING
+    source: str = MISSING
+    output_dir: str | None = None
+    method: str = "hires_cam"
+    layer: str = "layer3"
+    target: str | None = None
+    device: str = "auto"
+
+
+@dataclass
+class ExportSettings:
+    """The bounds of an export's gate, see `weldnet.deploy.export`; the last four are for int8."""
+
+    max_probability_error: float = 1e-3
+    max_accuracy_drop: float = 0.01
+    max_escape_increase: float = 0.01
+    max_verdict_changes: float = 0.05
+    num_calibration_images: int = 300
+
+
+@dataclass
+class ExportConfig:
+    """What `weldnet-export` takes."""
+
+    ckpt_path: str = MISSING
+    format: str = MISSING
+    output_dir: str | None = None
+    device: str = "auto"
+    data: DataConfig = field(default_factory=DataConfig)
+    export: ExportSettings = field(default_factory=ExportSettings)
+
+
+@dataclass
+class ServeSettings:
+    """The limits of a served model, see `weldnet.deploy.server.Limits`, and where its decisions are recorded."""
+
+    max_body_mb: float = 64.0
+    max_images: int = 64
+    max_megapixels: float = 50.0
+    max_queue: int = 64
+    request_timeout_s: float = 30.0
+    records: str | None = None
+
+
+@dataclass
+class ServeConfig:
+    """What `weldnet-serve` takes."""
+
+    ckpt_path: str = MISSING
+    host: str = "127.0.0.1"
+    port: int = 8000
+    output_dir: str | None = None
+    device: str = "auto"
+    precision: str = "float32"
+    serve: ServeSettings = field(default_factory=ServeSettings)
+
+
 def register_schemas() -> None:
     """Makes the schemas known to Hydra; each root config lists its own first."""
     store = ConfigStore.instance()
@@ -146,3 +221,7 @@ def register_schemas() -> None:
     store.store(name="test_schema", node=TestConfig)
     store.store(name="crossval_schema", node=CrossvalConfig)
     store.store(name="audit_schema", node=AuditConfig)
+    store.store(name="predict_schema", node=PredictConfig)
+    store.store(name="explain_schema", node=ExplainConfig)
+    store.store(name="export_schema", node=ExportConfig)
+    store.store(name="serve_schema", node=ServeConfig)

@@ -25,7 +25,7 @@ def describe_files(paths: pl.Series, within: Path | None) -> tuple[pl.DataFrame,
     """
     unreadable: dict[int, str] = {}
     numbers: list[tuple[int, int, int, int] | tuple[None, None, None, None]] = []
-    leaves = _find_leaving(within)
+    leaves = find_leaving(within)
     for index, path in enumerate(paths):
         try:
             found = os.stat(path)
@@ -42,7 +42,7 @@ def describe_files(paths: pl.Series, within: Path | None) -> tuple[pl.DataFrame,
     return table.insert_column(0, paths.rename("path")).with_row_index("index"), unreadable
 
 
-def _find_leaving(within: Path | None) -> Callable[[str], str]:
+def find_leaving(within: Path | None) -> Callable[[str], str]:
     """A function that tells whether a path leaves the folder by a symbolic link, in words, or an empty string."""
     if within is None:
         return lambda path: ""

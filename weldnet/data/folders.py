@@ -1,6 +1,7 @@
 """What images there are, by the folders they stand in."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import polars as pl
@@ -42,9 +43,9 @@ def scan_folder(root: str | Path) -> pl.DataFrame:
         for folder, split in splits.items()
         for label, class_folder in _subfolders(folder, root).items()
         # A class without an image keeps one row without a path, to be named below.
-        for path in _images_below(class_folder, root) or [None]
+        for path in images_below(class_folder, root) or (None,)
     ]
-    _check_names([path or label for path, label, *_ in rows])
+    check_names([path or label for path, label, *_ in rows])
     table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
     _check_classes(root, table)
     return table.drop_nulls("path").sort("path")
@@ -65,8 +66,13 @@ def _refuse_link(path: Path, root: Path) -> None:
         raise InputError(f"{path} is a symbolic link that leaves {root}; copy the folder there, or remove the link")
 
 
-def _images_below(folder: Path, root: Path) -> list[str | None]:
-    images: list[str | None] = []
+def images_below(folder: Path, root: Path) -> list[str]:
+    """Absolute paths of the images in a folder and all folders below it, by their endings; hidden ones are passed over.
+
+    Raises:
+        InputError: a folder cannot be looked into, or is a link that leaves `root`.
+    """
+    images: list[str] = []
     for where, folders, names in os.walk(folder, onerror=_refuse_folder):
         # .ipynb_checkpoints and .thumbnails hold copies.
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -84,7 +90,10 @@ def _refuse_folder(error: OSError) -> None:
     raise InputError(f"{error.filename} cannot be looked into: {(error.strerror or str(error)).lower()}") from error
 
 
-def _check_names(names: list[str]) -> None:
+def check_names(names: Iterable[str]) -> None:
+    """Raises:
+    InputError: a file's name is not UTF-8, so that no table could hold it.
+    """
     strange = [repr(os.fsencode(name)) for name in names if not _is_utf8(name)]
     if strange:
         raise InputError(f"names that are not UTF-8; rename them (convmv -t utf8 does many):\n{list_some(strange)}")

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -38,19 +38,26 @@ def find_rows(file: str | Path, paths: Iterable[str]) -> dict[str, int]:
     return dict(rows.select("path", "row").iter_rows())
 
 
+def read_paths(file: str | Path) -> list[str]:
+    """The absolute paths of a manifest of which only the column `path` counts.
+
+    Raises:
+        InputError: as `read_manifest`, for `path` alone.
+    """
+    file = Path(os.path.abspath(file))
+    table = _read_table(file, needed=("path",))
+    _refuse_rows(file, table, pl.col("path").is_null(), "path is empty")
+    table = table.with_columns(path=_resolve_paths(file, table))
+    _refuse_rows(file, table, pl.col("path").is_duplicated(), "one file in more than one row; keep one of them")
+    return table["path"].to_list()
+
+
 def _read_rows(file: str | Path) -> pl.DataFrame:
     file = Path(os.path.abspath(file))
     if not file.is_file():
         hint = "that is a folder: data=folder data.root=DIR" if file.is_dir() else "data.manifest=FILE.csv"
         raise InputError(f"no manifest at {file}; {hint}")
-    with file.open("rb") as start:
-        if start.read(2) in (b"\xff\xfe", b"\xfe\xff"):
-            raise InputError(f"{file} is UTF-16; save it as UTF-8 (Excel: CSV UTF-8)")
-    table = _read_columns(file)
-    table = table.with_columns(pl.col("split").str.to_lowercase().replace(SPLIT_NAMES)).with_row_index("row", offset=2)
-    table = table.filter(~pl.all_horizontal(pl.col(list(SCHEMA)).is_null()))
-    if table.is_empty():
-        raise InputError(f"{file} has no rows")
+    table = _read_table(file, needed=("path", "label"))
     _refuse_rows(file, table, pl.any_horizontal(pl.col("path", "label").is_null()), "path or label is empty")
     _refuse_rows(file, table, ~pl.col("split").is_in(SPLITS), f"split is none of {', '.join(SPLITS)}")
     if 0 < table["split"].null_count() < len(table):
@@ -62,7 +69,20 @@ def _read_rows(file: str | Path) -> pl.DataFrame:
     return table
 
 
-def _read_columns(file: Path) -> pl.DataFrame:
+def _read_table(file: Path, needed: Sequence[str]) -> pl.DataFrame:
+    """The rows that are not empty, with `row`, and `split` under the names of `SPLITS`."""
+    with file.open("rb") as start:
+        if start.read(2) in (b"\xff\xfe", b"\xfe\xff"):
+            raise InputError(f"{file} is UTF-16; save it as UTF-8 (Excel: CSV UTF-8)")
+    table = _read_columns(file, needed)
+    table = table.with_columns(pl.col("split").str.to_lowercase().replace(SPLIT_NAMES)).with_row_index("row", offset=2)
+    table = table.filter(~pl.all_horizontal(pl.col(list(SCHEMA)).is_null()))
+    if table.is_empty():
+        raise InputError(f"{file} has no rows")
+    return table
+
+
+def _read_columns(file: Path, needed: Sequence[str]) -> pl.DataFrame:
     """The columns of `SCHEMA` as text, trimmed, null where empty or lacking."""
     try:
         header = pl.read_csv(file, infer_schema=False, n_rows=0).columns
@@ -82,13 +102,14 @@ def _read_columns(file: Path) -> pl.DataFrame:
     if twice:
         raise InputError(f"{file} has one column more than once: {', '.join(twice)}; keep one of them")
     table = table.rename(known)
-    missing = [name for name in ("path", "label") if name not in table.columns]
+    missing = [name for name in needed if name not in table.columns]
     if missing:
+        also = " and, where known, group,split" if "label" in needed else ""
         raise InputError(
             f"{file} has no column {' and no column '.join(missing)}; its columns are {shorten(header)}; "
-            "needed are path,label and, where known, group,split, separated by commas"
+            f"needed are {','.join(needed)}{also}, separated by commas"
         )
-    absent = [pl.lit(None, pl.String).alias(name) for name in ("group", "split") if name not in table.columns]
+    absent = [pl.lit(None, pl.String).alias(name) for name in SCHEMA if name not in table.columns]
     return table.with_columns(absent).select(pl.col(list(SCHEMA)).str.strip_chars().replace("", None))
 
 

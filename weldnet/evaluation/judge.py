@@ -87,11 +87,14 @@ class Judge:
 
     def judge(self, outputs: Outputs) -> Judgement:
         """Probabilities, distances and verdicts of some images."""
-        probabilities = softmax(outputs.logits / self.temperature)
-        sound = sound_probability(probabilities, self.classes, self.good_classes)
-        distances = self.novelty.distance(outputs.features).astype(np.float64) / self.max_distance
-        unlike = distances > 1
-        return Judgement(probabilities, sound, distances, unlike, decide(sound, unlike, self.point), self)
+        probabilities, distances = self.score(outputs.logits, outputs.features)
+        sound, unlike, verdicts = give_verdicts(probabilities, distances, self.classes, self.point)
+        return Judgement(probabilities, sound, distances, unlike, verdicts, self)
+
+    def score(self, logits: Floats, features: NDArray[np.float32]) -> tuple[Floats, Floats]:
+        """Calibrated probabilities (B, C) and distances (B,) from logits (B, C) and features (B, F)."""
+        distances = self.novelty.distance(features).astype(np.float64) / self.max_distance
+        return softmax(logits / self.temperature), distances
 
     def choose(self, good_classes: Sequence[str], **targets: float) -> "Judge":
         """The same judge with thresholds chosen anew on its own calibration images.
@@ -126,6 +129,23 @@ class Judge:
             "point": OperatingPoint.from_dict(values["point"]),
         }
         return cls(**{**values, **lists, **built})
+
+
+def give_verdicts(
+    probabilities: Floats, distances: Floats, classes: Sequence[str], point: OperatingPoint
+) -> tuple[Floats, Flags, Verdicts]:
+    """What follows from the scores of B images, whatever computed them.
+
+    Args:
+        probabilities: (B, C), calibrated.
+        distances: (B,), above 1 where an image is unlike training.
+
+    Returns:
+        (B,) each: the probability of being sound, whether it is unlike training, the verdict.
+    """
+    sound = sound_probability(probabilities, classes, point.good_classes)
+    unlike = distances > 1
+    return sound, unlike, decide(sound, unlike, point)
 
 
 def fit_judge(

@@ -1,0 +1,152 @@
+"""weldnet-predict through its real main."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+from drawing import draw_noise, save_image, write_welds
+from trained import CLASSES, train_small
+from training_runs import heed_interrupts
+
+from weldnet.commands.predict import main
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `run`, a trained run, and `welds`, its images."""
+    folder = tmp_path_factory.mktemp("home")
+    train_small(folder)
+    return folder
+
+
+def call(monkeypatch: pytest.MonkeyPatch, home: Path, *arguments: str) -> int:
+    """Exit code of `weldnet-predict ckpt_path=run ...` from the home folder."""
+    monkeypatch.chdir(home)
+    monkeypatch.setattr(sys, "argv", ["weldnet-predict", "ckpt_path=run", *arguments])
+    try:
+        main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def read(folder: Path) -> pl.DataFrame:
+    return pl.read_csv(folder / "predictions.csv")
+
+
+def test_predictions_are_those_of_the_test(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What was tested is what runs: the run's own predictions.csv of its test split says the same."""
+    tested = read(home / "run")
+    tested.select("path").write_csv(tmp_path / "new.csv")
+    assert call(monkeypatch, home, f"source={tmp_path / 'new.csv'}", f"output_dir={tmp_path / 'out'}") == 0
+    said = read(tmp_path / "out")
+    columns = ["path", "predicted", "verdict", "unlike_training"]
+    assert said.select(columns).equals(tested.select(columns))
+    for name in CLASSES:
+        assert (said[f"p_{name}"] - tested[f"p_{name}"]).abs().max() < 1e-5  # type: ignore[operator]
+
+
+def test_bf16_stays_near(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for precision in ("float32", "bf16"):
+        folder = f"output_dir={tmp_path / precision}"
+        assert call(monkeypatch, home, "source=welds", folder, f"precision={precision}") == 0
+    exact, half = (read(tmp_path / name) for name in ("float32", "bf16"))
+    difference = (exact["p_good"] - half["p_good"]).abs()
+    assert 0 < difference.max() < 0.05  # type: ignore[operator]
+
+
+def test_unreadable_files_exit_with_1(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_welds(tmp_path / "photos", CLASSES, seams=range(1))
+    (tmp_path / "photos" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    code = call(
+        monkeypatch, home, f"source={tmp_path / 'photos'}", f"output_dir={tmp_path / 'out'}",
+        f"sort_into={tmp_path / 'sorted'}", "explain=worst",
+    )  # fmt: skip
+    assert code == 1
+    assert "1 of 5 files could not be read" in capsys.readouterr().err
+    assert read(tmp_path / "out")["error"].drop_nulls().len() == 1
+    assert (tmp_path / "sorted" / "unreadable" / "broken.jpg").is_file()
+    assert len(list((tmp_path / "out" / "explained").rglob("*.png"))) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["source=nowhere"], "no such file or folder"),
+        (["source=welds", "precision=half"], "allowed are float32, bf16"),
+        (["source=welds", "explain=some"], "allowed are none, worst, all"),
+        (["source=welds", "device=cuda:99"], "device=cpu always is"),
+        (["source=welds", "resume=true"], "output_dir=DIR"),
+        (["source=welds", "output_dir=run"], "not empty"),
+        (["source=welds", "output_dir=run", "resume=true"], "not empty"),
+        (["source=welds", "sort_into=welds/sorted"], "lies in the source"),
+        (["source=welds", "ckpt_path=welds"], "no checkpoints"),
+        (["source=welds", "sauce=3"], "did you mean 'source'"),
+        ([], "source is not given"),
+    ],
+)
+def test_mistakes_leave_nothing(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    before = sorted(home.rglob("*"))
+    assert call(monkeypatch, home, *arguments) == 2
+    printed = capsys.readouterr().err
+    assert words in printed
+    assert "Traceback" not in printed
+    assert sorted(home.rglob("*")) == before
+
+
+def run_command(home: Path, *arguments: str, prefix: tuple[str, ...] = ()) -> "subprocess.Popen[str]":
+    script = Path(sys.executable).with_name("weldnet-predict")
+    command = [*prefix, str(script), "ckpt_path=run", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, cwd=home, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=heed_interrupts,
+    )  # fmt: skip
+
+
+def test_an_interrupted_command_says_how_to_go_on(home: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "photos, many"
+    save_image(photos / "0000.png", draw_noise(800, 600))
+    for number in range(1, 200):
+        shutil.copy(photos / "0000.png", photos / f"{number:04d}.png")
+    process = run_command(home, f"source={photos}", f"output_dir={tmp_path / 'out'}")
+    rows = tmp_path / "out" / "predictions.jsonl"
+    while process.poll() is None and not (rows.exists() and rows.stat().st_size):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert 0 < len(rows.read_text().splitlines()) < 200
+    go_on = printed.splitlines()[-1].removeprefix("interrupted; go on with: ")
+    done = subprocess.run(go_on, shell=True, cwd=home, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert read(tmp_path / "out")["path"].to_list() == [str(photos / f"{n:04d}.png") for n in range(200)]
+
+
+def test_torchrun_shares_the_work(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert call(monkeypatch, home, "source=welds", f"output_dir={tmp_path / 'one'}") == 0
+    launcher = str(Path(sys.executable).with_name("torchrun"))
+    prefix = (launcher, "--standalone", "--nproc-per-node=3")
+    process = run_command(home, "source=welds", f"output_dir={tmp_path / 'three'}", prefix=prefix)
+    printed, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert printed.count("images;") == 1
+    one, three = (read(tmp_path / name) for name in ("one", "three"))
+    columns = ["path", "sha256", "predicted", "verdict"]
+    assert three.select(columns).equals(one.select(columns))
+    assert (three["p_good"] - one["p_good"]).abs().max() < 1e-5  # type: ignore[operator]
+    assert not list((tmp_path / "three").glob("*.rank*"))
+    assert json.loads((tmp_path / "three" / "judged_by.json").read_text())["classes"] == list(CLASSES)

@@ -1,0 +1,70 @@
+"""What source= means."""
+
+import os
+from pathlib import Path
+
+import pytest
+from drawing import draw_noise, save_image
+
+from weldnet.data.finding import find_base, find_images
+from weldnet.errors import InputError
+
+FILES = ("a/x.jpg", "a/y [1].PNG", "b/deep/z.jpg", "b/notes.txt", ".hidden/h.jpg", "a/.h.jpg", "w.jpg")
+
+
+@pytest.fixture
+def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "photos"
+    for name in FILES:
+        if name.endswith("txt"):
+            (folder / name).write_text("no image")
+        else:
+            save_image(folder / name, draw_noise(4, 4))
+    (tmp_path / "list.csv").write_text("label,Path\n,photos/w.jpg\ncrack,photos/a/x.jpg\n")
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("source", "names", "base"),
+    [
+        ("photos", ["a/x.jpg", "a/y [1].PNG", "b/deep/z.jpg", "w.jpg"], ""),
+        ("photos/", ["a/x.jpg", "a/y [1].PNG", "b/deep/z.jpg", "w.jpg"], ""),
+        ("photos/b/notes.txt", ["b/notes.txt"], "b"),
+        ("photos/a/y [1].PNG", ["a/y [1].PNG"], "a"),
+        ("photos/*.jpg", ["w.jpg"], ""),
+        ("photos/**/*", ["a/x.jpg", "a/y [1].PNG", "b/deep/z.jpg", "w.jpg"], ""),
+        ("photos/[ab]/**/?.jpg", ["a/x.jpg", "b/deep/z.jpg"], ""),
+        ("list.csv", ["w.jpg", "a/x.jpg"], ""),
+    ],
+)
+def test_sources(photos: Path, source: str, names: list[str], base: str) -> None:
+    paths = find_images(source)
+    assert [os.path.relpath(path, photos) for path in paths] == names
+    assert Path(find_base(source, paths)) == photos / base
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("nowhere", "no such file or folder"),
+        ("photos/*.tif", "no image there"),
+        ("empty", "no image there"),
+        ("photos/none.csv", "no column path"),
+        ("out.csv", "may not leave"),
+        ("linked", "symbolic links leave"),
+    ],
+)
+def test_what_is_no_source(photos: Path, source: str, words: str) -> None:
+    Path("empty").mkdir()
+    Path("photos/none.csv").write_text("file\nw.jpg\n")
+    Path("out.csv").write_text("path\n../secret.jpg\n")
+    Path("linked").mkdir()
+    Path("linked/away.jpg").symlink_to(photos / "w.jpg")
+    with pytest.raises(InputError, match=words):
+        find_images(source)
+
+
+def test_a_link_within_the_folder_is_followed(photos: Path) -> None:
+    (photos / "again.jpg").symlink_to(photos / "w.jpg")
+    assert str(photos / "again.jpg") in find_images("photos")

@@ -1,0 +1,182 @@
+"""Predictions as files: whole, resumed, sorted, of one model only."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from brightness import FACTS, BrightnessEngine, other_digest
+from drawing import save_image
+from filelock import FileLock
+
+from weldnet.errors import InputError
+from weldnet.predicting import Outcome, check_request, predict_into
+from weldnet.prediction_files import PredictionWriter, gather_rows, merge_parts, name_columns, read_rows
+from weldnet.predictor import Predictor
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """100 images from black to white in two folders, and one file that is none."""
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(100):
+        save_image(folder / f"line{number % 2}" / f"{number:02d}.png", np.full((8, 4, 3), 2 * number, np.uint8))
+    (folder / "line0" / "broken, or not.png").write_text("no image")
+    return folder
+
+
+def predict(photos: Path, folder: Path, engine: BrightnessEngine | None = None, **settings: Any) -> Outcome:
+    folder.mkdir(exist_ok=True)
+    with Predictor(engine or BrightnessEngine(), 2) as predictor:
+        predictor.batch_size = 8
+        outcome = predict_into(folder, predictor, list_photos(photos), str(photos), **settings)
+    assert outcome is not None
+    return outcome
+
+
+def list_photos(photos: Path) -> list[str]:
+    return [str(path) for path in sorted(photos.rglob("*.png"))]
+
+
+def read_lines(folder: Path) -> list[dict[str, Any]]:
+    """The rows of the JSON lines, without their time; checks that the CSV says the same."""
+    rows = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    table = pl.read_csv(folder / "predictions.csv")
+    assert table.columns == name_columns(FACTS.classes) == list(rows[0])
+    assert table.to_dicts() == rows
+    return [row | {"time": ""} for row in rows]
+
+
+def test_both_files_say_all_of_it(photos: Path, tmp_path: Path) -> None:
+    outcome = predict(photos, tmp_path / "out")
+    rows = read_lines(tmp_path / "out")
+    assert [row["path"] for row in rows] == list_photos(photos)
+    (bad,) = (row for row in rows if row["error"])
+    assert bad["path"].endswith("broken, or not.png")
+    assert bad["verdict"] is None
+    assert outcome.num_unreadable == 1
+    assert outcome.unlike_training == 1
+    assert sum(outcome.verdicts.values()) == 101
+    assert outcome.verdicts["accept"] == sum(row["verdict"] == "accept" for row in rows)
+    # The least sure of black to 198 is the middle grey, 128.
+    assert Path(outcome.worst[0]).stem == "64"
+    assert len(outcome.worst) == 24
+
+
+@pytest.mark.parametrize("cut", [0, 5])
+def test_resumed_equals_uninterrupted(photos: Path, tmp_path: Path, cut: int) -> None:
+    predict(photos, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        predict(photos, tmp_path / "half", BrightnessEngine(fail_after=40))
+    lines = tmp_path / "half" / "predictions.jsonl"
+    # Killed in the middle of a row.
+    lines.write_bytes(lines.read_bytes()[: -cut or None])
+    kept = len(list(read_rows(lines)))
+    assert 0 < kept < 100
+    engine = BrightnessEngine()
+    predict(photos, tmp_path / "half", engine, resume=True)
+    unreadable = 1
+    assert sum(engine.calls) <= 101 - kept + unreadable
+    by_path = {row["path"]: row for row in read_lines(tmp_path / "half")}
+    assert len(by_path) == 101
+    assert [by_path[row["path"]] for row in read_lines(tmp_path / "whole")] == read_lines(tmp_path / "whole")
+    last = BrightnessEngine()
+    predict(photos, tmp_path / "half", last, resume=True)
+    assert last.calls == []
+    assert len(read_lines(tmp_path / "half")) == 101
+
+
+def test_what_could_not_be_read_is_tried_again(photos: Path, tmp_path: Path) -> None:
+    path = tmp_path / "late.png"
+    (tmp_path / "out").mkdir()
+    for step in range(2):
+        with Predictor(BrightnessEngine(), 1) as predictor:
+            outcome = predict_into(tmp_path / "out", predictor, [str(path)], str(tmp_path), resume=bool(step))
+        assert outcome is not None
+        assert outcome.num_unreadable == 1 - step
+        save_image(path, np.full((8, 4, 3), 9, np.uint8))
+    assert len(read_lines(tmp_path / "out")) == 1
+
+
+def test_a_folder_belongs_to_one_model_and_one_run(photos: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    predict(photos, folder)
+    before = (folder / "predictions.csv").read_bytes()
+    with pytest.raises(InputError, match="another model"):
+        predict(photos, folder, BrightnessEngine(other_digest()), resume=True)
+    with FileLock(folder / ".lock"), pytest.raises(InputError, match="another weldnet-predict"):
+        predict(photos, folder, resume=True)
+    (folder / "predictions.jsonl").write_text('{"path": 3}\n')
+    with pytest.raises(InputError, match="row 1 is no prediction"):
+        predict(photos, folder, resume=True)
+    assert (folder / "predictions.csv").read_bytes() == before
+    (folder / "judged_by.json").unlink()
+    with pytest.raises(InputError, match=r"no judged_by\.json"):
+        predict(photos, folder, resume=True)
+
+
+def test_parts_are_merged_in_the_order_of_the_source(photos: Path, tmp_path: Path) -> None:
+    paths = list_photos(photos)
+    with Predictor(BrightnessEngine(), 1) as predictor:
+        for rank in range(12):
+            with PredictionWriter(tmp_path, FACTS.classes, f"predictions.rank{rank}") as writer:
+                for prediction in predictor.predict_files(paths[rank::12]):
+                    writer.write(prediction)
+    merge_parts(tmp_path, FACTS.classes)
+    assert [row["path"] for row in read_lines(tmp_path)] == paths
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["predictions.csv", "predictions.jsonl"]
+
+
+def test_parts_of_a_killed_run_are_kept(photos: Path, tmp_path: Path) -> None:
+    paths = list_photos(photos)[:20]
+    with Predictor(BrightnessEngine(), 1) as predictor:
+        for rank in (0, 2):
+            with PredictionWriter(tmp_path, FACTS.classes, f"predictions.rank{rank}") as writer:
+                for prediction in predictor.predict_files(paths[rank::3]):
+                    writer.write(prediction)
+    readable = {path for path in paths[0::3] + paths[2::3] if "broken" not in path}
+    assert gather_rows(tmp_path, FACTS.classes) == readable
+    assert {row["path"] for row in read_rows(tmp_path / "predictions.jsonl")} == readable
+
+
+def test_copies_by_verdict(photos: Path, tmp_path: Path) -> None:
+    predict(photos, tmp_path / "out", sort_into=tmp_path / "sorted")
+    for row in read_lines(tmp_path / "out"):
+        copy = tmp_path / "sorted" / (row["verdict"] or "unreadable") / Path(row["path"]).relative_to(photos)
+        assert copy.read_bytes() == Path(row["path"]).read_bytes()
+    assert len([path for path in (tmp_path / "sorted").rglob("*") if path.is_file()]) == 101
+
+
+@pytest.mark.parametrize(
+    ("explain", "sort_into", "words"),
+    [
+        ("wurst", None, "did you mean 'worst'"),
+        ("none", "photos/sorted", "lies in the source"),
+        ("none", "full", "not empty"),
+        ("none", "full/file", "is a file"),
+    ],
+)
+def test_requests_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, explain: str, sort_into: str | None, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    with pytest.raises(InputError, match=words):
+        check_request(explain, sort_into and tmp_path / sort_into, False, "photos")  # type: ignore[arg-type]
+
+
+def test_a_full_disk_is_told(tmp_path: Path) -> None:
+    for ending in ("jsonl", "csv"):
+        (tmp_path / f"predictions.{ending}").symlink_to("/dev/full")
+    row = dict.fromkeys(name_columns(FACTS.classes))
+
+    def write() -> None:
+        with PredictionWriter(tmp_path, FACTS.classes) as writer:
+            writer.write_row(row)
+
+    with pytest.raises(InputError, match=r"No space left.*resume=true"):
+        write()

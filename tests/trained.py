@@ -1,0 +1,43 @@
+"""A small trained and calibrated run for the tests of everything that starts from one."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from drawing import SEAM, write_welds
+
+CLASSES = ("good", "pore")
+
+SETTINGS = [
+    "data=folder",
+    f"data.group_pattern={SEAM}",
+    "model.backbone=resnet18",
+    "model.weights=none",
+    "data.image_size.height=32",
+    "data.image_size.width=16",
+    "data.batch_size=16",
+    "optimizer.lr=2e-3",
+    "trainer=cpu",
+    "trainer.precision=32-true",
+    "trainer.max_epochs=3",
+    "callbacks.dashboard=null",
+    "decision.max_escape_rate=0.25",
+    "decision.max_false_reject_rate=0.25",
+    "decision.confidence=0.8",
+]
+
+
+def train_small(folder: Path) -> Path:
+    """Trains `folder/run` on `folder/welds`, good welds and pores, about ten seconds; returns the run.
+
+    Its operating point accepts and rejects. The cache and the current directory are the folder's while it trains.
+    """
+    from weldnet.commands.train import main
+
+    write_welds(folder / "welds", CLASSES, seams=range(30), shots=4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("WELDNET_CACHE", str(folder / "cache"))
+        patch.setattr(sys, "argv", ["weldnet-train", "data.root=welds", *SETTINGS, "output_dir=run"])
+        main()
+    return folder / "run"

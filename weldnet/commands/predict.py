@@ -1,0 +1,111 @@
+"""weldnet-predict: a verdict for each of any number of images."""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+from weldnet.commands.app import command
+from weldnet.commands.runs import make_folder, name_folder, show, show_command, stop_here
+from weldnet.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from weldnet.engines import Engine
+    from weldnet.predicting import Outcome, Share
+
+
+def run(cfg: DictConfig) -> None:
+    """Predicts from a composed config; exits with code 1 where a file could not be read."""
+    from weldnet.data.finding import find_base, find_images
+    from weldnet.hardware import available_cores
+    from weldnet.predicting import Share, check_request, predict_into
+    from weldnet.predictor import Predictor, load_engine
+
+    share, sort_into = Share.of_torchrun(), cfg.sort_into and Path(cfg.sort_into).expanduser().absolute()
+    if share.rank == 0:
+        check_request(cfg.explain, sort_into, cfg.resume, cfg.source)
+    folder = _find_folder(cfg.output_dir, cfg.resume, share)
+    paths = find_images(cfg.source)
+    base = find_base(cfg.source, paths)
+    engine = load_engine(cfg.ckpt_path, device=share.choose_device(cfg.device), precision=cfg.precision)
+    _check_explainable(cfg.explain, engine)
+    make_folder(folder)
+    if share.rank == 0:
+        print(f"{len(paths):,} images; {engine.facts.runtime}; into {show(folder)}", flush=True)
+    try:
+        with Predictor(engine, max(1, available_cores() // share.local_world)) as predictor:
+            outcome = predict_into(folder, predictor, paths, base, resume=cfg.resume, sort_into=sort_into, share=share)
+        if outcome is None:
+            return
+        explained = _explain(cfg.explain, engine, paths if cfg.explain == "all" else outcome.worst, base, folder)
+    except KeyboardInterrupt:
+        stop_here(_go_on(cfg, engine, folder))
+    _tell(outcome, folder, explained)
+
+
+def _find_folder(output_dir: str | None, resume: bool, share: "Share") -> Path:
+    """The run folder; with `resume` one that may hold predictions already."""
+    if output_dir is None:
+        if resume or share.world > 1:
+            why = "resume=true needs the folder to go on with" if resume else "several processes need one folder"
+            raise InputError(f"{why}: output_dir=DIR")
+        return name_folder("predict", None)
+    folder = Path(output_dir).expanduser().absolute()
+    # Where there is nothing to go on with, the same command starts.
+    if share.rank or (resume and (folder / "judged_by.json").is_file()):
+        return folder
+    return name_folder("predict", output_dir)
+
+
+def _check_explainable(explain: str, engine: "Engine") -> None:
+    from weldnet.engines import TorchEngine
+
+    if explain != "none" and not isinstance(engine, TorchEngine):
+        raise InputError(
+            f"explain={explain} needs gradients, which an export does not have; give the checkpoint that it came from "
+            f"(SHA-256 {engine.facts.checkpoint_digest[:12]}), or explain=none"
+        )
+
+
+def _explain(explain: str, engine: "Engine", paths: "Sequence[str]", base: str, folder: Path) -> Path | None:
+    from weldnet.engines import TorchEngine
+
+    if explain == "none" or not isinstance(engine, TorchEngine):
+        return None
+    from weldnet.explaining import explain_files
+
+    explain_files(engine, paths, [os.path.relpath(path, base) for path in paths], folder / "explained")
+    page = folder / "explained" / "index.html"
+    return page if page.is_file() else None
+
+
+def _go_on(cfg: DictConfig, engine: "Engine", folder: Path) -> str:
+    from weldnet.engines import TorchEngine
+
+    # By its path: `best` may mean another run by then.
+    ckpt_path = engine.checkpoint.path if isinstance(engine, TorchEngine) else cfg.ckpt_path
+    keys = ("source", "explain", "sort_into", "device", "precision")
+    typed = [f"ckpt_path={ckpt_path}", *(f"{key}={cfg[key]}" for key in keys if cfg[key] is not None)]
+    return f"{show_command('weldnet-predict')} {shlex.join(typed)} output_dir={show(folder)} resume=true"
+
+
+def _tell(outcome: "Outcome", folder: Path, explained: Path | None) -> None:
+    total = sum(outcome.verdicts.values())
+    for name, number in sorted(outcome.verdicts.items()):
+        print(f"{name + ':':<12}{number:>9,}  {number / total:6.1%}")
+    if outcome.unlike_training:
+        print(f"unlike anything in training, and therefore referred: {outcome.unlike_training:,}")
+    print(f"one by one: {show(folder / 'predictions.csv')}, {show(folder / 'predictions.jsonl')}")
+    if explained:
+        print(f"explained:  {show(explained)}")
+    if unreadable := outcome.num_unreadable:
+        print(f"{unreadable:,} of {total:,} files could not be read; the column error says why", file=sys.stderr)
+        sys.exit(1)
+
+
+main = command("predict")(run)

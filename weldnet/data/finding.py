@@ -1,0 +1,56 @@
+"""Which images a person means by `source=`: a folder, a file, a glob or a manifest."""
+
+import glob
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from weldnet.data.files import find_leaving
+from weldnet.data.folders import check_names, images_below
+from weldnet.data.images import ENDINGS
+from weldnet.data.manifest import read_paths
+from weldnet.errors import InputError, shorten
+
+
+def find_images(source: str) -> list[str]:
+    """The absolute paths that `source` means, sorted, or in a manifest's order.
+
+    - A folder: every image in it and below, by its ending; hidden files are passed over.
+    - A manifest, FILE.csv: its column `path`.
+    - Another file: itself, whatever its ending.
+    - A glob, `**` for any depth: the files that match and have an image's ending.
+
+    Raises:
+        InputError: there is no such file, folder or match; a link leaves the folder; a name is not UTF-8.
+    """
+    place = os.path.abspath(os.path.expanduser(source))
+    if os.path.isdir(place):
+        paths = _find_below(Path(place))
+    elif os.path.isfile(place):
+        paths = read_paths(place) if place.lower().endswith(".csv") else [place]
+    elif glob.has_magic(source):
+        found = glob.iglob(place, recursive=True)
+        paths = sorted(path for path in found if path.lower().endswith(ENDINGS) and os.path.isfile(path))
+    else:
+        raise InputError(f"source={source}: no such file or folder; source takes a folder, an image, a glob or a .csv")
+    if not paths:
+        raise InputError(f"source={source}: no image there; image files end in {', '.join(ENDINGS)}")
+    check_names(paths)
+    return paths
+
+
+def find_base(source: str, paths: Sequence[str]) -> str:
+    """The folder below which images are named: `source` itself if it is one, else the deepest that holds them all."""
+    place = os.path.abspath(os.path.expanduser(source))
+    return place if os.path.isdir(place) else os.path.commonpath([os.path.dirname(path) for path in paths])
+
+
+def _find_below(folder: Path) -> list[str]:
+    paths, leaves = sorted(images_below(folder, folder)), find_leaving(folder)
+    leaving = [path for path in paths if leaves(path)]
+    if leaving:
+        raise InputError(
+            f"source={folder}: {len(leaving)} symbolic links leave it; copy the files there, or name them by a glob or "
+            f"a manifest: {shorten(leaving)}"
+        )
+    return paths

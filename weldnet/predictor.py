@@ -1,0 +1,197 @@
+"""Predictor: files to predictions, on all cores, whatever runs the model."""
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import repeat
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from weldnet.checkpoint import find_checkpoint, load_checkpoint
+from weldnet.data.formats import read_content
+from weldnet.data.images import UnreadableImage, to_geometry
+from weldnet.engines import Engine, ModelFacts, TorchEngine
+from weldnet.evaluation.judge import give_verdicts
+from weldnet.hardware import available_cores
+
+MAX_BATCH = 32
+MAX_BATCH_PIXELS = 2**22
+"""Of the network's input, in one batch."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one file.
+
+    Attributes:
+        path: as it was given.
+        sha256: of the file's content, 64 hex digits; None where it could not be read.
+        predicted: the class with the highest probability.
+        verdict: `accept`, `reject` or `refer`.
+        unlike_training: None where the model is not calibrated.
+        probabilities: by class, calibrated.
+        model_digest: `ModelFacts.digest`.
+        time: when it was judged, ISO 8601, UTC.
+        error: why there is no prediction; None where there is one.
+    """
+
+    path: str
+    sha256: str | None
+    predicted: str | None
+    verdict: str | None
+    unlike_training: bool | None
+    probabilities: dict[str, float]
+    model_digest: str
+    time: str
+    error: str | None = None
+
+    def to_row(self, classes: Sequence[str]) -> dict[str, Any]:
+        """Flat, as a row of `predictions.csv`; every row has every column."""
+        scores = {f"p_{name}": self.probabilities.get(name) for name in classes}
+        head = {name: getattr(self, name) for name in ("path", "sha256", "predicted", "verdict", "unlike_training")}
+        return head | scores | {name: getattr(self, name) for name in ("model_digest", "time", "error")}
+
+
+class Decoded(NamedTuple):
+    """A file's content as the network's input, or why there is none."""
+
+    sha256: str | None
+    image: NDArray[np.uint8] | None
+    error: str | None
+
+
+class Predictor:
+    """Judges files with one engine on several threads. Close it, or use it as a context manager.
+
+    Each thread takes a batch of files all the way from disk to verdict, on one core: nothing waits for anything else,
+    and no more than twice as many batches as threads are in memory.
+
+    Args:
+        engine: what scores.
+        num_threads: None for one a core.
+    """
+
+    def __init__(self, engine: Engine, num_threads: int | None = None) -> None:
+        self.engine, self.num_threads = engine, num_threads or available_cores()
+        geometry = engine.facts.geometry
+        self.batch_size = max(1, min(MAX_BATCH, MAX_BATCH_PIXELS // (geometry.height * geometry.width)))
+        # One core each: threads of torch's own would fight over the cores.
+        self.pool = ThreadPoolExecutor(self.num_threads, "weldnet", torch.set_num_threads, (1,))
+
+    @property
+    def facts(self) -> ModelFacts:
+        return self.engine.facts
+
+    def __enter__(self) -> "Predictor":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the threads; what they have begun they finish."""
+        self.pool.shutdown(cancel_futures=True)
+
+    def predict_files(self, paths: Sequence[str]) -> Iterator[Prediction]:
+        """Judges files, in their order, as they are ready; a file that cannot be read gives a prediction that says so.
+
+        Raises:
+            InputError: the network's outputs are not finite.
+        """
+        # A handful of files is shared out, too.
+        size = max(1, min(self.batch_size, -(-len(paths) // self.num_threads)))
+        batches = (paths[start : start + size] for start in range(0, len(paths), size))
+        for predictions in _in_order(self.pool, self._predict_batch, batches, 2 * self.num_threads):
+            yield from predictions
+
+    def predict_contents(self, names: Sequence[str], contents: Sequence[bytes]) -> list[Prediction]:
+        """Judges what files hold, in the calling thread.
+
+        Args:
+            names: N, stand as `path`.
+            contents: N.
+        """
+        return self._judge(names, [self.decode(content) for content in contents])
+
+    def _predict_batch(self, paths: Sequence[str]) -> list[Prediction]:
+        return self._judge(paths, [self.decode_file(path) for path in paths])
+
+    def decode_file(self, path: str) -> Decoded:
+        """Reads a file to the network's input."""
+        try:
+            content = read_content(path)
+        except UnreadableImage as error:
+            return Decoded(None, None, str(error))
+        return self.decode(content)
+
+    def decode(self, content: bytes) -> Decoded:
+        """A file's bytes as the network's input."""
+        digest = hashlib.sha256(content).hexdigest()
+        try:
+            return Decoded(digest, to_geometry(content, self.facts.geometry)[0], None)
+        except UnreadableImage as error:
+            return Decoded(digest, None, str(error))
+
+    def _judge(self, names: Sequence[str], files: Sequence[Decoded]) -> list[Prediction]:
+        facts, images = self.facts, [file.image for file in files if file.image is not None]
+        said: Iterator[tuple[Any, ...]] = iter(())
+        if images:
+            probabilities, distances = self.engine.score(np.stack(images))
+            _, unlike, verdicts = give_verdicts(probabilities, distances, facts.classes, facts.point)
+            known = unlike.tolist() if facts.calibrated else repeat(None)
+            said = zip(probabilities, verdicts.tolist(), known, strict=False)
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        predictions = []
+        for name, file in zip(names, files, strict=True):
+            if file.image is None:
+                predictions.append(Prediction(name, file.sha256, None, None, None, {}, facts.digest, now, file.error))
+                continue
+            row, verdict, is_unlike = next(said)
+            scores = dict(zip(facts.classes, row.tolist(), strict=True))
+            predicted = facts.classes[int(row.argmax())]
+            predictions.append(Prediction(name, file.sha256, predicted, verdict, is_unlike, scores, facts.digest, now))
+        return predictions
+
+
+def load_engine(
+    ckpt_path: str, *, runs: Path = Path("runs", "train"), device: str = "auto", precision: str = "float32"
+) -> Engine:
+    """The engine of a checkpoint, a run folder, `best`, `last`, or an export folder.
+
+    Args:
+        runs: where `best` and `last` look.
+        device, precision: as `TorchEngine` takes them; an export runs on the CPU.
+
+    Raises:
+        InputError: there is no such model, it is damaged, or it does not run with this device or precision.
+    """
+    folder = Path(ckpt_path).expanduser().absolute()
+    if (folder / "model.json").exists():
+        from weldnet.deploy.exported import load_export
+
+        return load_export(folder, device=device, precision=precision)
+    return TorchEngine(load_checkpoint(find_checkpoint(ckpt_path, runs)), device, precision)
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item], ahead: int
+) -> Iterator[Result]:
+    """`pool.map` with at most `ahead` items begun and not yet taken."""
+    waiting: deque[Future[Result]] = deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) >= ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
