@@ -1,0 +1,119 @@
+"""weldnet-explain through its real main."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from drawing import write_welds
+from PIL import Image
+from trained import train_small
+from untrained import save_untrained
+
+from weldnet import explaining
+from weldnet.commands.explain import main
+from weldnet.explaining import CAPTION
+from weldnet.predictor import Predictor, load_engine
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    """The exit code."""
+    monkeypatch.setattr(sys, "argv", ["weldnet-explain", "device=cpu", *arguments])
+    try:
+        main()
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current directory, with 4 welds and a.ckpt."""
+    monkeypatch.chdir(tmp_path)
+    write_welds(tmp_path / "welds", seams=range(2), shots=1)
+    save_untrained(tmp_path / "a.ckpt")
+    return tmp_path
+
+
+def test_a_folder(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, "ckpt_path=a.ckpt", "source=welds") == 0
+    (run,) = (here / "runs" / "explain").iterdir()
+    names = [f"{label}/seam{seam}_0.jpg.png" for label in ("crack", "pore") for seam in (0, 1)]
+    assert sorted(file.relative_to(run).as_posix() for file in run.rglob("*.png")) == names
+    assert str(run.relative_to(here) / "index.html") in capsys.readouterr().out
+    facts = json.loads((run / "explained_by.json").read_text())
+    assert (facts["method"], facts["layer"], facts["target"]) == ("hires_cam", "layer3", None)
+
+
+def test_an_unreadable_file(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "welds" / "crack" / "a.jpg").touch()
+    choices = ("ckpt_path=a.ckpt", "source=welds/crack/*.jpg", "target=pore", "layer=layer4", "method=grad_cam")
+    assert call(monkeypatch, *choices, "output_dir=x") == 1
+    pictures = ["seam0_0.jpg.png", "seam1_0.jpg.png"]
+    assert sorted(file.name for file in (here / "x").iterdir()) == ["explained_by.json", "index.html", *pictures]
+    error = capsys.readouterr().err
+    assert "1 of 3 files could not be read" in error
+    assert "welds/crack/a.jpg: " in error
+
+
+def test_interrupted_it_says_how_to_go_on(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    choices = (f"ckpt_path={here / 'a.ckpt'}", "source=welds", "target=pore")
+    with monkeypatch.context() as patch:
+        patch.setattr(explaining, "draw_picture", interrupt)
+        assert call(monkeypatch, *choices[1:], "ckpt_path=a.ckpt", "output_dir=x") == 130
+    go_on = capsys.readouterr().out.split("go on with: ")[1].split()
+    assert {*choices, "output_dir=x", "device=cpu"} < set(go_on)
+    assert call(monkeypatch, *go_on[1:]) == 0
+    assert len(list((here / "x").rglob("*.png"))) == 4
+    assert call(monkeypatch, *choices, "output_dir=x", "method=grad_cam") == 2
+    assert "name another folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["ckpt_path=a.ckpt"], "source is not given"),
+        (["ckpt_path=a.ckpt", "source=nowhere"], "source=nowhere: no such file or folder"),
+        (["ckpt_path=b.ckpt", "source=welds"], "no checkpoint at"),
+        (["ckpt_path=export", "source=welds"], "ckpt_path=export is an export, and an explanation needs gradients"),
+        (["ckpt_path=a.ckpt", "source=welds", "method=gradcam"], "did you mean 'grad_cam'"),
+        (["ckpt_path=a.ckpt", "source=welds", "layer=layer9"], "layer=layer9: allowed are layer1, layer2"),
+        (["ckpt_path=a.ckpt", "source=welds", "target=por"], "did you mean 'pore'"),
+        (["ckpt_path=a.ckpt", "source=welds", "targt=pore"], "no such key: targt; did you mean 'target'"),
+        (["ckpt_path=a.ckpt", "source=welds", "output_dir=export"], "not empty, and nothing is overwritten"),
+        (["ckpt_path=a.ckpt", "source=welds", "output_dir=welds/x"], "lies in the source"),
+        (["ckpt_path=a.ckpt", "source=."], "lies in the source"),
+    ],
+)
+def test_bad_use(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    (here / "export").mkdir()
+    (here / "export" / "model.json").write_text("{}")
+    assert call(monkeypatch, *arguments) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+    assert sorted(file.name for file in here.iterdir()) == ["a.ckpt", "export", "welds"]
+    assert [file.name for file in (here / "export").iterdir()] == ["model.json"]
+
+
+@pytest.mark.slow
+def test_a_trained_run_is_told_as_it_is_predicted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = train_small(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert call(monkeypatch, "ckpt_path=run", "source=welds/*/seam0_*.jpg", "output_dir=x") == 0
+    paths = sorted(map(str, (tmp_path / "welds").glob("*/seam0_*.jpg")))
+    with Predictor(load_engine(str(run), device="cpu"), 1) as predictor:
+        for prediction in predictor.predict_files(paths):
+            with Image.open(tmp_path / "x" / f"{Path(prediction.path).relative_to(tmp_path / 'welds')}.png") as picture:
+                caption = picture.info[CAPTION]
+            assert caption.split(",")[0] == prediction.predicted
+            assert caption.split(": ")[1].split(" (")[0] == prediction.verdict
+            assert ("unlike" in caption) == prediction.unlike_training

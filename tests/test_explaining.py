@@ -1,0 +1,219 @@
+"""Pictures of where a network looked: what is in them, where they lie, what is left when something stops."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+import torch
+from drawing import draw_blobs, draw_noise, save_image
+from PIL import Image
+from torch import nn
+from untrained import save_untrained
+
+from weldnet import explaining
+from weldnet.checkpoint import load_checkpoint
+from weldnet.data.images import read_image
+from weldnet.engines import TorchEngine
+from weldnet.errors import InputError
+from weldnet.evaluation import explanation
+from weldnet.evaluation.explanation import METHODS, draw_overlay, explain
+from weldnet.evaluation.picture import MARGIN_PX, draw_picture
+from weldnet.explaining import CAPTION, explain_files
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> TorchEngine:
+    return TorchEngine(load_checkpoint(save_untrained(tmp_path_factory.mktemp("engine") / "a.ckpt")), "cpu")
+
+
+def save_photographs(folder: Path, names: Sequence[str]) -> list[str]:
+    for number, name in enumerate(names):
+        save_image(folder / name, draw_blobs(80, 50, number))
+    return [str(folder / name) for name in names]
+
+
+def list_files(folder: Path) -> list[str]:
+    return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+
+
+def find_overlay(picture: Path, pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> bool:
+    """Whether a picture has an overlay where `draw_picture` puts it."""
+    height, width = pixels.shape[:2]
+    with Image.open(picture) as opened:
+        drawn = np.asarray(opened.convert("RGB"))
+    return np.array_equal(drawn[-MARGIN_PX - height : -MARGIN_PX, MARGIN_PX : MARGIN_PX + width], pixels)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("layer", "target"), [("layer3", None), ("layer4", "pore")])
+def test_the_picture_shows_what_explain_finds(
+    engine: TorchEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str, layer: str, target: str | None
+) -> None:
+    monkeypatch.setattr(explanation, "NUM_STEPS", 5)
+    paths = save_photographs(tmp_path, ["a.png", "b.png"])
+    assert (
+        explain_files(engine, paths, ["a.png", "b.png"], tmp_path / "x", method=method, layer=layer, target=target)
+        == {}
+    )
+    for path in paths:
+        image = read_image(path, height=64, width=32)
+        probabilities = engine.score(image[None]).probabilities[0]
+        called = int(probabilities.argmax())
+        wanted = torch.tensor([called if target is None else 2])
+        module = engine.network.stage(layer)[0]
+        maps, _ = explain(engine.network, module, torch.from_numpy(image[None]), wanted, method)
+        picture = tmp_path / "x" / f"{Path(path).name}.png"
+        assert find_overlay(picture, draw_overlay(image, maps[0]))
+        with Image.open(picture) as opened:
+            caption = opened.info[CAPTION]
+        assert caption.startswith(f"{engine.facts.classes[called]}, {100 * probabilities[called]:.1f}")
+        assert caption.endswith(": refer (not calibrated)")
+
+
+def test_a_picture_does_not_depend_on_the_others(engine: TorchEngine, tmp_path: Path) -> None:
+    paths = save_photographs(tmp_path, ["a.png", "b.png", "c.png"])
+    explain_files(engine, paths, ["a.png", "b.png", "c.png"], tmp_path / "all")
+    explain_files(engine, paths[1:2], ["b.png"], tmp_path / "one")
+    assert (tmp_path / "all" / "b.png.png").read_bytes() == (tmp_path / "one" / "b.png.png").read_bytes()
+
+
+def test_names(engine: TorchEngine, tmp_path: Path) -> None:
+    long = "w" * 251 + ".png"
+    names = ["a.png", "a.jpg", "b/a.jpg", "two\nlines.png", "100% #1 ä.png", "javascript:1.png", "<b>&'\".png", long]
+    paths = save_photographs(tmp_path / "photos", names)
+    assert explain_files(engine, paths, names, tmp_path / "x") == {}
+    pictures = [file for file in list_files(tmp_path / "x") if file.endswith(".png")]
+    assert len(pictures) == len(names)
+    assert {f"{name}.png" for name in names[:-1]} < set(pictures)
+    page = (tmp_path / "x" / "index.html").read_text()
+    assert "<b>" not in page
+    assert "two\\nlines.png" in page
+    links = [part.split('"')[0] for part in page.split('href="')[1:]]
+    assert sorted(map(unquote, links)) == pictures
+    assert not any(":" in link for link in links)
+
+
+@pytest.mark.parametrize("name", ["../a.png", "b/../../a.png", "/tmp/a.png", "link/a.png"])
+def test_no_name_leaves_the_folder(engine: TorchEngine, tmp_path: Path, name: str) -> None:
+    paths = save_photographs(tmp_path, ["a.png"])
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "link").symlink_to(tmp_path)
+    with pytest.raises(InputError, match="outside of"):
+        explain_files(engine, paths, [name], tmp_path / "x")
+    assert list_files(tmp_path) == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    ("choices", "said"),
+    [
+        ({"method": "gradcam"}, "method=gradcam: allowed are .*did you mean 'grad_cam'"),
+        ({"layer": "layer5"}, "layer=layer5: allowed are layer1, layer2, layer3, layer4;"),
+        ({"target": "crak"}, "target=crak: allowed are good, crack, pore; did you mean 'crack'"),
+    ],
+)
+def test_wrong_choices(engine: TorchEngine, tmp_path: Path, choices: dict[str, str], said: str) -> None:
+    paths = save_photographs(tmp_path, ["a.png"])
+    with pytest.raises(InputError, match=said):
+        explain_files(engine, paths, ["a.png"], tmp_path / "x", **choices)
+    assert not (tmp_path / "x").exists()
+
+
+def test_unreadable_files_are_passed_over(engine: TorchEngine, tmp_path: Path) -> None:
+    paths = save_photographs(tmp_path, ["a.png", "b.png"])
+    names = ["empty.png", "a.png", "gone.png", "b.png"]
+    (tmp_path / "empty.png").touch()
+    paths = [str(tmp_path / name) for name in names]
+    unreadable = explain_files(engine, paths, names, tmp_path / "x")
+    assert list(unreadable) == [paths[0], paths[2]]
+    assert unreadable[paths[2]] == "no such file"
+    assert list_files(tmp_path / "x") == ["a.png.png", "b.png.png", "explained_by.json", "index.html"]
+    assert "gone.png</bdi>: no such file" in (tmp_path / "x" / "index.html").read_text()
+
+
+def test_a_stopped_run_goes_on(engine: TorchEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ["a.png", "b.png", "c.png"]
+    paths, folder = save_photographs(tmp_path, names), tmp_path / "x"
+    drawn: list[str] = []
+
+    def draw(*arguments: Any) -> Image.Image:
+        if len(drawn) == 2:
+            raise KeyboardInterrupt
+        drawn.append(arguments[2])
+        return draw_picture(*arguments)
+
+    monkeypatch.setattr(explaining, "draw_picture", draw)
+    with pytest.raises(KeyboardInterrupt):
+        explain_files(engine, paths, names, folder)
+    assert list_files(folder) == ["a.png.png", "b.png.png", "explained_by.json"]
+    before = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+    drawn.clear()
+    explain_files(engine, paths, names, folder)
+    assert len(drawn) == 1
+    assert before.items() < {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}.items()
+    page = (folder / "index.html").read_text()
+    assert all(f"<bdi>{name}</bdi>" in page for name in names)
+    for other in ({"method": "grad_cam"}, {"layer": "layer2"}, {"target": "good"}):
+        with pytest.raises(InputError, match="another model, method, layer, target or source"):
+            explain_files(engine, paths, names, folder, **other)
+    with pytest.raises(InputError, match="name another folder"):
+        explain_files(engine, save_photographs(tmp_path / "others", names), names, folder)
+
+
+def test_nothing_half_written(engine: TorchEngine, tmp_path: Path) -> None:
+    paths = save_photographs(tmp_path, ["a.png"])
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "b").touch()
+    with pytest.raises(InputError, match="cannot be written"):
+        explain_files(engine, paths, ["b/a.png"], tmp_path / "x")
+    assert list_files(tmp_path / "x") == ["b", "explained_by.json"]
+    with pytest.raises(InputError, match="cannot be used"):
+        explain_files(engine, paths, ["a.png"], tmp_path / "x" / "b")
+    assert explain_files(engine, [], [], tmp_path / "nothing") == {}
+    assert not (tmp_path / "nothing").exists()
+
+
+def count_hooks(network: nn.Module) -> int:
+    return sum(len(vars(m)[name]) for m in network.modules() for name in vars(m) if name.endswith("_hooks"))
+
+
+def test_the_network_is_left_as_it_was(engine: TorchEngine, tmp_path: Path) -> None:
+    image = draw_noise(64, 32).transpose(2, 0, 1)[None].copy()
+    before = engine.score(image)
+    explain_files(engine, save_photographs(tmp_path, ["a.png"]), ["a.png"], tmp_path / "x")
+    assert count_hooks(engine.network) == 0
+    assert all(parameter.requires_grad for parameter in engine.network.parameters())
+    assert not any(module.training for module in engine.network.modules())
+    np.testing.assert_array_equal(engine.score(image).probabilities, before.probabilities)
+
+
+@pytest.mark.parametrize("size", [(300, 30), (30, 300), (64, 64), (2, 400)])
+@pytest.mark.parametrize("title", ["pore", "W" * 200, "insufficient penetration " * 9, "焊" * 60])
+def test_words_and_scale_stay_off_the_photograph(size: tuple[int, int], title: str) -> None:
+    image = draw_noise(*size).transpose(2, 0, 1)
+    overlay = draw_overlay(image, np.ones(size, np.float32))
+    picture = np.asarray(draw_picture(image, np.ones(size, np.float32), title, ["evidence", "method"]))
+    height, width = overlay.shape[:2]
+    rows, columns = slice(-MARGIN_PX - height, -MARGIN_PX), slice(MARGIN_PX, MARGIN_PX + width)
+    np.testing.assert_array_equal(picture[rows, columns], overlay)
+    # The margins are white: no word runs off, and the scale has room.
+    assert (picture[:, : MARGIN_PX // 2] == 255).all()
+    assert (picture[:, -MARGIN_PX // 2 :] == 255).all()
+    assert (picture[rows, columns.stop + MARGIN_PX :] != 255).any()
+
+
+def test_no_temporary_name_outlives_a_full_disk(
+    engine: TorchEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(self: Image.Image, file: Path, *_: Any, **__: Any) -> None:
+        file.write_bytes(b"half")
+        raise OSError(28, os.strerror(28))
+
+    paths = save_photographs(tmp_path, ["a.png"])
+    monkeypatch.setattr(Image.Image, "save", fill)
+    with pytest.raises(InputError, match="No space left"):
+        explain_files(engine, paths, ["a.png"], tmp_path / "x")
+    assert list_files(tmp_path / "x") == ["explained_by.json"]

@@ -1,0 +1,65 @@
+"""weldnet-explain: where a network looked."""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from weldnet.commands.app import command
+from weldnet.commands.runs import name_folder, show, show_command, stop_here
+from weldnet.errors import InputError, list_some
+
+
+def run(cfg: DictConfig) -> None:
+    """Explains from a composed config; exits with code 1 where a file could not be read."""
+    from weldnet.checkpoint import find_checkpoint, load_checkpoint
+    from weldnet.data.finding import find_base, find_images
+    from weldnet.engines import TorchEngine
+    from weldnet.explaining import explain_files
+
+    folder = _find_folder(cfg.output_dir, cfg.source)
+    paths = find_images(cfg.source)
+    base = find_base(cfg.source, paths)
+    if (Path(cfg.ckpt_path).expanduser() / "model.json").exists():
+        raise InputError(
+            f"ckpt_path={cfg.ckpt_path} is an export, and an explanation needs gradients; give the checkpoint that it "
+            "came from: model.json has its SHA-256 under checkpoint_digest"
+        )
+    engine = TorchEngine(load_checkpoint(find_checkpoint(cfg.ckpt_path, Path("runs", "train"))), cfg.device)
+    names = [os.path.relpath(path, base) for path in paths]
+    choices = {"method": cfg.method, "layer": cfg.layer, "target": cfg.target}
+    try:
+        unreadable = explain_files(engine, paths, names, folder, **choices)
+    except KeyboardInterrupt:
+        stop_here(_go_on(cfg, engine.checkpoint.path, folder))
+    print(f"{len(paths) - len(unreadable):,} pictures: {show(folder)}")
+    print(f"the page: {show(folder / 'index.html')}")
+    if unreadable:
+        reasons = list_some([f"{path}: {reason}" for path, reason in unreadable.items()])
+        print(f"{len(unreadable):,} of {len(paths):,} files could not be read:\n{reasons}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _find_folder(output_dir: str | None, source: str) -> Path:
+    """The run folder, not made yet, or the one of a run to go on with."""
+    # What explain_files leaves; importing it would cost torch before the first check.
+    known = output_dir is not None and (Path(output_dir).expanduser() / "explained_by.json").is_file()
+    folder = Path(str(output_dir)).expanduser().absolute() if known else name_folder("explain", output_dir)
+    if folder.resolve().is_relative_to(Path(source).expanduser().resolve()):
+        raise InputError(
+            f"output_dir={folder} lies in the source, where the pictures would be taken for photographs next time; "
+            "type output_dir=DIR, outside of it"
+        )
+    return folder
+
+
+def _go_on(cfg: DictConfig, checkpoint: Path, folder: Path) -> str:
+    # By its path: `best` may mean another run by then.
+    typed = {"ckpt_path": checkpoint} | {key: cfg[key] for key in ("source", "method", "layer", "target", "device")}
+    words = shlex.join(f"{key}={value}" for key, value in typed.items() if value is not None)
+    return f"{show_command('weldnet-explain')} {words} output_dir={show(folder)}"
+
+
+main = command("explain")(run)

@@ -1,0 +1,220 @@
+"""Where a network looked, a picture for each photograph, and a page of them all."""
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, PngImagePlugin
+
+from weldnet.audit.page import load_page
+from weldnet.audit.words import make_visible
+from weldnet.console import watch
+from weldnet.data.formats import read_content
+from weldnet.data.images import UnreadableImage, to_geometry
+from weldnet.engines import TorchEngine
+from weldnet.errors import InputError, check_choice
+from weldnet.evaluation.explanation import METHODS, explain
+from weldnet.evaluation.judge import give_verdicts
+from weldnet.evaluation.picture import draw_picture
+from weldnet.evaluation.report import write_text
+from weldnet.model.network import STAGES
+from weldnet.report.words import percent
+
+LAYERS = STAGES[1:-1]
+
+EXPLAINED_BY = "explained_by.json"
+"""In a folder of pictures: what drew them."""
+
+CAPTION = "Title"
+"""The key of a picture's caption among its PNG text."""
+
+_MAX_NAME = 255
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>weldnet explain</title>
+<style>
+{{ style }}
+.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 15rem), 1fr)); gap: 1rem;
+  margin-top: 1rem; }
+.pictures figure { width: auto; }
+.pictures img { max-width: 100%; max-height: 26rem; border: 1px solid var(--line); border-radius: .3rem; }
+</style>
+</head>
+<body>
+<h1>Where the network looked</h1>
+<p class="quiet">{{ "{:,}".format(pictures | length) }} photographs as the network sees them, each beside the evidence
+for {{ target | visible }}, found by {{ method }}{{ " of " + layer if layer else "" }}. Strips are drawn twice as wide
+as they are. Checkpoint <code>{{ checkpoint_digest[:12] }}</code>.</p>
+<div class="pictures">
+{% for picture in pictures %}
+<figure>
+<a href="{{ picture.link }}"><img src="{{ picture.link }}" alt="{{ picture.caption | visible }}" loading="lazy"></a>
+<figcaption><bdi>{{ picture.name | visible }}</bdi><br>{{ picture.caption | visible }}</figcaption>
+</figure>
+{% endfor %}
+</div>
+{% if unreadable %}
+<h2>Not read</h2>
+<ul class="list">
+{% for name, reason in unreadable %}
+<li><bdi>{{ name | visible }}</bdi>: {{ reason | visible }}</li>
+{% endfor %}
+</ul>
+{% endif %}
+</body>
+</html>
+"""
+
+
+def explain_files(
+    engine: TorchEngine,
+    paths: Sequence[str],
+    names: Sequence[str],
+    folder: Path,
+    *,
+    method: str = "hires_cam",
+    layer: str = "layer3",
+    target: str | None = None,
+) -> dict[str, str]:
+    """Draws where the network looked: `folder/<name>.png` for each photograph, and `index.html`.
+
+    A picture that is there stays, so that an interrupted call goes on.
+
+    Args:
+        paths: N files.
+        names: N, relative paths: the pictures' without their last ending.
+        folder: made if it is not there.
+        method: one of `weldnet.evaluation.explanation.METHODS`.
+        layer: one of `LAYERS`; integrated gradients leave it aside.
+        target: the class to look for; None for the one that each photograph is called.
+
+    Returns:
+        Why a file could not be read, by its path.
+
+    Raises:
+        InputError: there is no such method, layer or class; a name leaves the folder; the folder holds pictures of
+            another model, method, layer, class or place; a picture cannot be written.
+    """
+    check_choice("method", method, METHODS)
+    check_choice("layer", layer, LAYERS)
+    if target is not None:
+        check_choice("target", target, engine.facts.classes)
+    if not paths:
+        return {}
+    pictures = dict(zip(names, [_place(folder, name) for name in names], strict=True))
+    facts = {
+        "checkpoint_digest": engine.facts.checkpoint_digest,
+        "method": method,
+        "layer": None if method == "integrated_gradients" else layer,
+        "target": target,
+        "base": paths[0].removesuffix(names[0]),
+    }
+    _claim(folder, facts)
+    left = [(path, name) for path, name in zip(paths, names, strict=True) if not pictures[name].is_file()]
+    unreadable, not_read = {}, []
+    # One at a time: in a batch of other size float32 rounds otherwise, a ReLU at its corner opens or closes, and a map
+    # changes by up to a tenth of its peak.
+    for path, name in watch(left, len(left), "looking where it looked"):
+        try:
+            image = to_geometry(read_content(path), engine.facts.geometry)[0]
+        except UnreadableImage as error:
+            unreadable[path] = str(error)
+            not_read.append((name, str(error)))
+        else:
+            _save(pictures[name], folder, *_explain_image(engine, image, method, layer, target))
+    _write_page(folder, facts, pictures, not_read)
+    return unreadable
+
+
+def _place(folder: Path, name: str) -> Path:
+    """The picture's file: `name` with a further ending, so that photo.jpg and photo.png both have one."""
+    picture = folder / f"{name}.png"
+    if not picture.resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"{name!r} would be drawn outside of {folder}")
+    if len(os.fsencode(picture.name)) > _MAX_NAME:
+        return picture.with_name(f"{hashlib.sha256(os.fsencode(picture.name)).hexdigest()}.png")
+    return picture
+
+
+def _claim(folder: Path, facts: dict[str, Any]) -> None:
+    """Notes in the folder what draws its pictures, or finds that note there."""
+    file, text = folder / EXPLAINED_BY, json.dumps(facts, indent=2) + "\n"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            write_text(file, text)
+        elif file.read_text(encoding="utf-8") != text:
+            raise InputError(
+                f"{folder} holds pictures of another model, method, layer, target or source; name another folder"
+            )
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{folder} cannot be used: {error}") from error
+
+
+def _explain_image(
+    engine: TorchEngine, image: NDArray[np.uint8], method: str, layer: str, target: str | None
+) -> tuple[Image.Image, str]:
+    """The picture of one image (3, H, W), and its caption."""
+    facts = engine.facts
+    probabilities, distances = engine.score(image[None])
+    _, (unlike,), (verdict,) = give_verdicts(probabilities, distances, facts.classes, facts.point)
+    called = int(probabilities[0].argmax())
+    wanted = called if target is None else facts.classes.index(target)
+    module = engine.network.stage(layer)[0]
+    maps, (rows, columns) = explain(
+        engine.network, module, torch.from_numpy(image[None]), torch.tensor([wanted]), method
+    )
+    note = " (unlike anything in training)" if unlike else "" if facts.calibrated else " (not calibrated)"
+    said = f"{facts.classes[called]}, {percent(probabilities[0, called])}: {verdict}{note}"
+    where = method if method == "integrated_gradients" else f"{method} of {layer}"
+    sought = f"evidence for {facts.classes[wanted]} ({percent(probabilities[0, wanted])})"
+    notes = (
+        f"{sought}, share of its strongest point" if maps.any() else f"no {sought}",
+        f"{where}, {rows} x {columns} points",
+    )
+    return draw_picture(image, maps[0], make_visible(said), [make_visible(note) for note in notes]), make_visible(said)
+
+
+def _save(file: Path, folder: Path, picture: Image.Image, caption: str) -> None:
+    """Writes a picture with its caption in it, under a temporary name first."""
+    temporary, words = folder / f".{os.getpid()}.tmp", PngImagePlugin.PngInfo()
+    words.add_itxt(CAPTION, caption)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(temporary, "PNG", pnginfo=words)
+        temporary.replace(file)
+    except OSError as error:
+        raise InputError(f"{file} cannot be written: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_page(
+    folder: Path, facts: dict[str, Any], pictures: dict[str, Path], unreadable: list[tuple[str, str]]
+) -> None:
+    """Shows the pictures that are there, by name, and the reasons of others."""
+    shown = []
+    for name, picture in pictures.items():
+        if picture.is_file():
+            with Image.open(picture, formats=["PNG"]) as opened:
+                caption = str(opened.info.get(CAPTION, ""))
+            link = quote(os.fsencode(picture.relative_to(folder)))
+            shown.append({"name": name, "link": link, "caption": caption})
+    # The environment of all pages: their look, and escaping.
+    template = load_page("weldnet.audit").environment.from_string(_PAGE)
+    looked_for = {"target": facts["target"] or "the class that it is called"}
+    page = template.render(facts | looked_for, pictures=shown, unreadable=unreadable)
+    try:
+        write_text(folder / "index.html", page)
+    except OSError as error:
+        raise InputError(f"{folder / 'index.html'} cannot be written: {error.strerror}") from error
