@@ -4,10 +4,11 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from weldnet.commands.app import command
-from weldnet.commands.runs import apply_overrides, make_absolute, make_folder, name_folder, show
+from weldnet.commands.own_data import build_own_data, name_own_list
+from weldnet.commands.runs import make_folder, name_folder, show
 from weldnet.errors import InputError, check_choice
 
 if TYPE_CHECKING:
@@ -115,8 +116,8 @@ def _compare(cfg: DictConfig, checkpoints: "list[Checkpoint]", folder: Path) -> 
 def _judge(cfg: DictConfig, checkpoint: "Checkpoint") -> "Judge | None":
     """The checkpoint's judge with the typed targets; the thresholds are chosen anew on its calibration images."""
     from weldnet.calibrating import replace_judge
+    from weldnet.checkpoint import judge_of
     from weldnet.config.build import check_decision
-    from weldnet.testing import judge_of
 
     targets, good = check_decision(cfg.decision, own=True), cfg.evaluation.good_classes
     judge = judge_of(checkpoint)
@@ -129,43 +130,16 @@ def _judge(cfg: DictConfig, checkpoint: "Checkpoint") -> "Judge | None":
 
 
 def _set_up(cfg: DictConfig, checkpoint: "Checkpoint") -> "WeldDataModule":
-    from weldnet.testing import run_of
-
-    data = _build_data(cfg, checkpoint)
+    data = build_own_data(cfg, checkpoint)
     data.setup()
     if data.unsplit == "split" and data.split_digest != checkpoint.record.split_digest:
-        own_list = run_of(checkpoint.path) / "split.csv"
-        hint = f"the run's own list, data=manifest data.manifest={show(own_list)}, or " if own_list.is_file() else ""
+        own_list = name_own_list(checkpoint)
+        hint = f"the run's own list, {own_list}, or " if own_list else ""
         raise InputError(
             "the data are no longer those of the training: their splits differ, and welds of the training could stand "
             f"in the test. Test {hint}other images, data=folder data.root=DIR"
         )
     return data
-
-
-def _build_data(cfg: DictConfig, checkpoint: "Checkpoint") -> "WeldDataModule":
-    """The checkpoint's own data, or those of `data=`; geometry and classes are always the checkpoint's."""
-    from hydra.core.hydra_config import HydraConfig
-
-    from weldnet.config.build import build_data
-
-    typed = [override for override in HydraConfig.get().overrides.task if override.lstrip("+~").startswith("data")]
-    for key in ("data.image_size", "data.resize", "data.orient", "data.window"):
-        if any(override.lstrip("+").startswith(key) for override in typed):
-            raise InputError(f"{key} is the checkpoint's; a test may not change it")
-    others = any(override.startswith("data=") for override in typed)
-    saved: Any = OmegaConf.create(checkpoint.record.config)
-    make_absolute(cfg.data)
-    settings = apply_overrides(saved, cfg, typed).data
-    geometry = checkpoint.geometry
-    settings.image_size.height, settings.image_size.width = geometry.height, geometry.width
-    if others:
-        # That the training's own splits leak says nothing of other images; nor were those split into folds.
-        settings.allow_leak = cfg.data.allow_leak
-        settings.num_folds = settings.fold = None
-    settings.resize, settings.orient, settings.window = geometry.resize, geometry.orient, geometry.window
-    whole = others and settings.source != "synthetic"
-    return build_data(settings, saved.seed, classes=checkpoint.record.classes, unsplit="test" if whole else "split")
 
 
 main = command("test")(run)

@@ -1,0 +1,100 @@
+"""weldnet-export through its real entry point."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from drawing import write_welds
+from trained import CLASSES, SETTINGS, train_small
+
+from weldnet.checkpoint import change_record
+from weldnet.commands.export import main
+from weldnet.predictor import load_engine
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    train_small(folder)
+    shutil.copytree(folder / "run", folder / "uncalibrated")
+    change_record(folder / "uncalibrated" / "checkpoints" / "best.ckpt", judge=None)
+    write_welds(folder / "others", CLASSES, seams=range(40, 50))
+    return folder
+
+
+@pytest.fixture
+def workplace(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current directory, empty, and the cache that training filled."""
+    monkeypatch.setenv("WELDNET_CACHE", str(trained / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def call_export(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["weldnet-export", *arguments])
+    main()
+
+
+def test_an_export_is_where_it_says_and_runs(
+    trained: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call_export(monkeypatch, f"ckpt_path={trained / 'run'}", "format=onnx")
+    (folder,) = (workplace / "runs" / "export").iterdir()
+    said = capsys.readouterr().out
+    assert f"ckpt_path=runs/export/{folder.name} source=DIR" in said
+    assert "largest probability error" in said
+    assert sorted(path.name for path in folder.iterdir()) == ["model.json", "model.onnx", "parity.json"]
+    assert load_engine(str(folder)).facts.classes == CLASSES
+    digest = json.loads((folder / "model.json").read_text())["checkpoint"]["digest"]
+    for arguments, message in (
+        ([f"ckpt_path={folder}"], digest),
+        ([f"ckpt_path={trained / 'run'}", f"output_dir={folder}"], "nothing is overwritten"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            call_export(monkeypatch, *arguments, "format=onnx")
+        assert stop.value.code == 2
+        assert message in capsys.readouterr().err
+    assert [path.name for path in (workplace / "runs" / "export").iterdir()] == [folder.name]
+
+
+def test_images_that_have_moved(trained: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(trained / "welds", workplace / "moved")
+    call_export(monkeypatch, f"ckpt_path={trained / 'run'}", "format=openvino", "data.root=moved", "output_dir=out")
+    assert json.loads((workplace / "out" / "parity.json").read_text())["unexplained_verdict_changes"] == 0
+
+
+@pytest.mark.parametrize(
+    ("run", "arguments", "message"),
+    [
+        ("run", ["format=onxx"], "allowed are onnx, openvino, openvino_int8; did you mean 'onnx'?"),
+        ("run", [], "format is not given"),
+        ("none", ["format=onnx"], "no checkpoint at"),
+        ("uncalibrated", ["format=onnx"], "is not calibrated"),
+        ("run", ["format=onnx", "export.num_calibration_images=0"], "whole numbers from 1"),
+        ("run", ["format=onnx", "export.max_accuracy_dorp=0"], "did you mean"),
+        ("run", ["format=onnx", "data.image_size.height=64"], "data.image_size is the checkpoint's"),
+        ("run", ["format=onnx", "data.root={trained}/others"], "data.root=DIR"),
+        ("run", ["format=onnx", "data=folder", "data.root={trained}/others", SETTINGS[1]], "data.root=DIR"),
+        ("run", ["format=onnx", "export.max_probability_error=-1"], "export.max_probability_error=-1 is allowed"),
+        ("run", ["format=openvino_int8", "export.max_verdict_changes=-1"], "export.max_verdict_changes=-1 is allowed"),
+    ],
+)
+def test_mistakes(
+    trained: Path,
+    workplace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    run: str,
+    arguments: list[str],
+    message: str,
+) -> None:
+    typed = [argument.format(trained=trained) if "{trained}" in argument else argument for argument in arguments]
+    with pytest.raises(SystemExit) as stop:
+        call_export(monkeypatch, f"ckpt_path={trained / run}", *typed)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+    assert list(workplace.iterdir()) == []

@@ -1,0 +1,239 @@
+"""Exports say what their checkpoint says, or are not kept."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+from trained import train_small
+
+from weldnet.checkpoint import Checkpoint, kept_checkpoint, load_checkpoint
+from weldnet.config.build import build_data
+from weldnet.data.datamodule import WeldDataModule
+from weldnet.deploy import export as exporting
+from weldnet.deploy import network as networks
+from weldnet.deploy.export import export, require_judge
+from weldnet.deploy.exported import FILES, Format, load_export, read_record
+from weldnet.deploy.network import JudgedNet, WidenedConv2d
+from weldnet.deploy.parity import Bounds, check_float, check_int8, measure_float, score_split
+from weldnet.deploy.quantization import choose_point, draw_evenly
+from weldnet.engines import Scores, TorchEngine
+from weldnet.errors import InputError
+from weldnet.evaluation.decision import OperatingPoint
+from weldnet.evaluation.judge import give_verdicts
+
+FORMATS: tuple[Format, ...] = ("onnx", "openvino", "openvino_int8")
+
+Setting = tuple[Checkpoint, WeldDataModule, Path]
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
+    """A calibrated checkpoint, its data, and a folder with an export in each format."""
+    folder = tmp_path_factory.mktemp("export")
+    checkpoint = load_checkpoint(kept_checkpoint(train_small(folder)))
+    config: Any = OmegaConf.create(checkpoint.record.config)
+    config.data.cache_dir = str(folder / "cache")
+    data = build_data(config.data, config.seed, classes=checkpoint.record.classes)
+    data.setup()
+    for name in FORMATS:
+        # A few verdicts may change in int8: what the network learns differs a little from machine to machine.
+        export(checkpoint, data, name, folder / name, Bounds(max_verdict_changes=0.2), num_calibration_images=40)
+    return checkpoint, data, folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_images", [1, 7, 33])
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_the_checkpoint_s_words(setting: Setting, name: str, num_images: int) -> None:
+    checkpoint, data, folder = setting
+    engine = load_export(folder / name, device="auto", precision="float32")
+    reference = TorchEngine(checkpoint, "cpu")
+    welds = data.dataset("val").__getitems__(range(num_images))[0].numpy()
+    noise = np.random.default_rng(0).integers(0, 256, welds.shape, np.uint8)
+    for images in (welds, noise):
+        ours, theirs = engine.score(images), reference.score(images)
+        np.testing.assert_allclose(ours.probabilities, theirs.probabilities, atol=1e-5)
+        np.testing.assert_allclose(ours.distances, theirs.distances, rtol=1e-5)
+        point = reference.facts.point
+        verdicts = [give_verdicts(*scores, data.classes, point)[2].tolist() for scores in (ours, theirs)]
+        assert verdicts[0] == verdicts[1]
+    assert replace(engine.facts, digest="", runtime="", versions={}) == replace(
+        reference.facts, digest="", runtime="", versions={}
+    )
+
+
+@pytest.mark.slow
+def test_the_folder(setting: Setting) -> None:
+    checkpoint, data, folder = setting
+    for name in FORMATS:
+        files = {file.name: file for file in (folder / name).iterdir()}
+        assert set(files) == {*FILES[name], "model.json", "parity.json"}
+        # Nothing tells of the machine that made it.
+        for content in (file.read_bytes() for file in files.values()):
+            assert b"site-packages" not in content
+            assert str(folder).encode() not in content
+        record, _ = read_record(folder / name)
+        assert (record.format, record.checkpoint.digest) == (name, checkpoint.digest)
+        assert record.split_digest == data.split_digest
+        parity = json.loads(files["parity.json"].read_text())
+        assert parity["num_images"] == len(data.samples("val"))
+    assert sorted(path.name for path in folder.glob(".*")) == []
+
+
+@pytest.mark.slow
+def test_int8_has_thresholds_of_its_own(setting: Setting) -> None:
+    checkpoint, data, folder = setting
+    judge = require_judge(checkpoint)
+    engines = (TorchEngine(checkpoint, "cpu"), load_export(folder / "openvino_int8", device="cpu", precision="float32"))
+    before, after = (score_split(engine, data, "val") for engine in engines)
+    point = engines[1].facts.point
+    assert replace(point, accept_above=0, reject_below=0) == replace(judge.point, accept_above=0, reject_below=0)
+    assert point == choose_point(before, after, data, judge)
+    assert choose_point(before, before, data, judge).accept_above == pytest.approx(judge.point.accept_above, abs=1e-5)
+    # Where defects score high, more is asked for.
+    swapped = Scores(after.probabilities[:, ::-1], after.distances)
+    assert (choose_point(before, swapped, data, judge).accept_above or 1) > 0.5
+    with pytest.raises(InputError, match=r"data\.root=DIR"):
+        choose_point(Scores(before.probabilities[::-1], before.distances), after, data, judge)
+    assert "int8" in engines[1].facts.runtime
+    np.testing.assert_allclose(after.probabilities, before.probabilities, atol=0.1)
+    assert (folder / "openvino_int8/model.bin").stat().st_size < (folder / "openvino/model.bin").stat().st_size / 3
+
+
+@pytest.mark.slow
+def test_bf16_is_near(setting: Setting) -> None:
+    """At 32 x 16 the last strided convolution gives one column, which oneDNN's own bfloat16 kernels leave unwritten."""
+    _, data, folder = setting
+    exact, half = (
+        score_split(load_export(folder / "openvino", device="cpu", precision=precision), data, "test")
+        for precision in ("float32", "bf16")
+    )
+    np.testing.assert_allclose(half.probabilities, exact.probabilities, atol=0.05)
+    np.testing.assert_allclose(half.distances, exact.distances, rtol=0.1)
+
+
+class OtherTemperature(JudgedNet):
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        probabilities, distances = super().forward(images)
+        powers = probabilities**1.02
+        return powers / powers.sum(dim=1, keepdim=True), distances
+
+
+class OtherDistance(JudgedNet):
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        probabilities, distances = super().forward(images)
+        return probabilities, distances * 1.01
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wrong", [OtherTemperature, OtherDistance])
+def test_a_wrong_network_is_not_kept(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: type[JudgedNet]
+) -> None:
+    checkpoint, data, _ = setting
+    monkeypatch.setattr(networks, "JudgedNet", wrong)
+    with pytest.raises(InputError, match=r"export\.max_probability_error=0\.001 is allowed"):
+        export(checkpoint, data, "onnx", tmp_path / "new" / "out", Bounds())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_nothing_is_left_of_an_export_that_ends_early(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint, data, _ = setting
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(exporting, "score_split", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            export(checkpoint, data, "onnx", tmp_path / "out", Bounds())
+    with pytest.raises(InputError, match=r"export\.max_accuracy_drop=-1 is allowed"):
+        export(checkpoint, data, "openvino_int8", tmp_path / "out", Bounds(max_accuracy_drop=-1))
+    assert list(tmp_path.iterdir()) == []
+
+
+POINT = OperatingPoint(0.8, 0.2, ("good",), 0.05, 0.05, 0.95, 100, 100)
+
+
+@pytest.mark.parametrize(
+    ("sound", "distance", "other_sound", "other_distance", "unexplained", "kept"),
+    [
+        (0.9, 0.5, 0.9005, 0.5, 0, True),
+        (0.9, 0.5, 0.902, 0.5, 0, False),
+        (0.7997, 0.5, 0.8003, 0.5, 0, True),  # accepted now, by less than the bound
+        (0.1997, 0.5, 0.2003, 0.5, 0, True),
+        (0.9, 0.9997, 0.9, 1.0003, 0, True),
+        (0.9, 0.5, 0.9, 0.502, 0, False),
+        (0.9, 50.0, 0.9, 50.04, 0, True),  # relative above 1
+        (0.9, 0.5, 0.9, 1.5, 1, False),
+        (0.7, 0.5, 0.9, 0.5, 1, False),
+    ],
+)
+def test_the_gate(
+    sound: float, distance: float, other_sound: float, other_distance: float, unexplained: int, kept: bool
+) -> None:
+    before, after = (
+        Scores(np.array([[p, 1 - p], [0.5, 0.5]]), np.array([d, 0.1]))
+        for p, d in ((sound, distance), (other_sound, other_distance))
+    )
+    figures = measure_float(before, after, ("good", "pore"), POINT, Bounds())
+    assert figures["unexplained_verdict_changes"] == unexplained
+    assert figures["largest_probability_error"] == pytest.approx(abs(sound - other_sound))
+    if kept:
+        check_float(figures)
+    else:
+        with pytest.raises(InputError, match="is refused"):
+            check_float(figures)
+
+
+@pytest.mark.parametrize(
+    ("changed", "key"),
+    [
+        ({}, None),
+        ({"after": {"balanced_accuracy": 0.88}}, "max_accuracy_drop"),
+        ({"after": {"balanced_accuracy": float("nan")}}, "max_accuracy_drop"),
+        ({"after": {"escapes": {"count": 4, "of": 100}}}, "max_escape_increase"),
+        ({"verdict_changes": 11}, "max_verdict_changes"),
+    ],
+)
+def test_the_gate_of_int8(changed: dict[str, Any], key: str | None) -> None:
+    worth = {"balanced_accuracy": 0.9, "escapes": {"count": 2, "of": 100}}
+    bounds = {"max_accuracy_drop": 0.01, "max_escape_increase": 0.01, "max_verdict_changes": 0.05}
+    figures = {"num_images": 200, "before": worth, "after": worth, "verdict_changes": 10, "bounds": bounds}
+    figures |= changed | {"after": worth | changed.get("after", {})}
+    if key is None:
+        check_int8(figures)
+    else:
+        with pytest.raises(InputError, match=f"export.{key}=") as refusal:
+            check_int8(figures)
+        assert str(refusal.value).count("is allowed") == 1
+
+
+@pytest.mark.parametrize(
+    ("counts", "num_images", "expected"),
+    [((50, 50), 10, (5, 5)), ((50, 2), 10, (8, 2)), ((3, 4), 10, (3, 4)), ((50, 0, 50), 4, (2, 0, 2))],
+)
+def test_classes_are_drawn_evenly(counts: tuple[int, ...], num_images: int, expected: tuple[int, ...]) -> None:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    rows = draw_evenly(labels, num_images)
+    assert len(set(rows.tolist())) == len(rows)
+    assert np.bincount(labels[rows], minlength=len(counts)).tolist() == list(expected)
+    assert rows.tolist() == draw_evenly(labels, num_images).tolist()
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 8])
+def test_the_wider_convolution_gives_the_same(width: int) -> None:
+    torch.manual_seed(0)
+    wide = WidenedConv2d(4, 6, 3, stride=2, padding=1, bias=False)
+    images = torch.randn(2, 4, 5, width)
+    plain = nn.functional.conv2d(images, wide.weight, stride=2, padding=1)
+    torch.testing.assert_close(wide(images), plain)

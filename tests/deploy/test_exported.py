@@ -1,0 +1,251 @@
+"""An export folder is read as a stranger's: what is not right in it is refused in words."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from trained import train_small
+
+from weldnet.checkpoint import kept_checkpoint, load_checkpoint
+from weldnet.deploy.export import PACKAGES, require_judge
+from weldnet.deploy.exported import FILES, Format, import_extra, load_export
+from weldnet.deploy.network import write_network
+from weldnet.errors import InputError
+from weldnet.predictor import load_engine
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an export in ONNX and one in OpenVINO."""
+    folder = tmp_path_factory.mktemp("exported")
+    checkpoint = load_checkpoint(kept_checkpoint(train_small(folder)))
+    judge = require_judge(checkpoint)
+    formats: tuple[Format, ...] = ("onnx", "openvino")
+    for name in formats:
+        (folder / name).mkdir()
+        write_network(checkpoint, judge, name, folder / name)
+        record = {
+            "format_version": 1,
+            "format": name,
+            "classes": checkpoint.record.classes,
+            "geometry": checkpoint.record.geometry,
+            "temperature": judge.temperature,
+            "point": judge.point.to_dict(),
+            "vocabulary": {"pore": "2017 surface pore"},
+            "files": {},
+            "checkpoint": {"name": "best.ckpt", "digest": checkpoint.digest},
+            "split_digest": checkpoint.record.split_digest,
+            "versions": {"weldnet": "0"},
+            "git_commit": None,
+            "date": "2026-01-01T00:00:00+00:00",
+        }
+        (folder / name / "model.json").write_text(json.dumps(record))
+        sign(folder / name)
+    return folder
+
+
+def sign(folder: Path) -> None:
+    """Writes the digests of the files as they are into `model.json`, as a careful forger would."""
+    record = json.loads((folder / "model.json").read_text())
+    names = [name for name in FILES[record["format"]] if (folder / name).exists()]
+    record["files"] = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+    (folder / "model.json").write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_facts(exports: Path, name: str) -> None:
+    facts = load_engine(str(exports / name)).facts
+    content = (exports / name / "model.json").read_bytes()
+    record = json.loads(content)
+    assert facts.digest == hashlib.sha256(content).hexdigest()
+    assert facts.checkpoint_digest == record["checkpoint"]["digest"]
+    assert facts.classes == ("good", "pore")
+    assert (facts.geometry.height, facts.geometry.width) == (32, 16)
+    assert facts.point.to_dict() == record["point"]
+    assert facts.vocabulary == {"pore": "2017 surface pore"}
+    assert facts.runtime == f"{PACKAGES[name][-1]} {import_extra(PACKAGES[name][-1]).__version__.split('-')[0]} float32"
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_threads_do_not_disturb_each_other(exports: Path, name: str) -> None:
+    engine = load_export(exports / name, device="cpu", precision="float32")
+    rng = np.random.default_rng(0)
+    batches = [rng.integers(0, 256, (size, 3, 32, 16), np.uint8) for size in (1, 7, 33, 4) * 10]
+    alone = [engine.score(batch) for batch in batches]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(engine.score, batches))
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-6)
+        np.testing.assert_allclose(one.distances, other.distances, rtol=1e-5)
+        np.testing.assert_allclose(one.probabilities.sum(axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "message"),
+    [
+        ("onnx", {"precision": "bf16"}, "format=openvino"),
+        ("onnx", {"precision": "fp8"}, "allowed are float32, bf16"),
+        ("onnx", {"device": "cuda"}, "allowed are auto, cpu"),
+        ("openvino", {"device": "cuda:0"}, "allowed are auto, cpu"),
+    ],
+)
+def test_what_it_does_not_run_with(exports: Path, name: str, asked: dict[str, str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_export(exports / name, **({"device": "auto", "precision": "float32"} | asked))
+
+
+RECORDS: list[tuple[dict[str, Any], str]] = [
+    ({"classes": "good"}, "classes"),
+    ({"classes": ["good", 3]}, r"classes\.1"),
+    ({"classes": ["good", "good"]}, "twice"),
+    ({"classes": ["good", "pore", "crack"]}, "3 probabilities"),
+    ({"classes": ["bad", "pore"]}, "none of the classes"),
+    ({"temperature": "hot"}, "temperature"),
+    ({"temperature": -1.0}, "temperature"),
+    ({"temperature": float("nan")}, "temperature"),
+    ({"geometry": {"height": 0, "width": 16}}, "1 to 4096 pixels"),
+    ({"geometry": {"height": 40, "width": 16}}, "does not run"),
+    ({"point": {}}, "point"),
+    ({"format": "torch"}, "format"),
+    ({"format": "openvino"}, "no file model.xml"),
+    ({"format_version": 2}, "format_version"),
+    ({"files": {}}, "model.onnx is not the file"),
+    ({"files": {"../../etc/passwd": "0" * 64}}, "model.onnx is not the file"),
+    ({"files": {"model.onnx": "0" * 64}}, "model.onnx is not the file"),
+    ({"checkpoint": {"name": "best.ckpt"}}, "checkpoint.digest"),
+    ({"code": "import os"}, "code"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), RECORDS)
+def test_forged_records(exports: Path, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    folder = shutil.copytree(exports / "onnx", tmp_path / "copy")
+    record = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps(record | changes))
+    with pytest.raises(InputError, match=message) as refusal:
+        load_engine(str(folder))
+    assert str(folder) in str(refusal.value)
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1000])
+
+
+def link_outside(file: Path) -> None:
+    outside = shutil.move(file, file.parent.parent / "outside")
+    file.symlink_to(outside)
+
+
+def link_inside(file: Path) -> None:
+    file.symlink_to(shutil.move(file, file.parent / "elsewhere"))
+
+
+def make_pipe(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+def make_huge(file: Path) -> None:
+    with file.open("ab") as grown:
+        grown.truncate(2**32)
+
+
+def refer_outside(file: Path) -> None:
+    """An ONNX whose first weights lie in another file."""
+    network = onnx.load(file)
+    weights = network.graph.initializer[0]
+    (file.parent.parent / "secret").write_bytes(weights.raw_data)
+    weights.ClearField("raw_data")
+    weights.data_location = onnx.TensorProto.EXTERNAL
+    weights.external_data.add(key="location", value="../secret")
+    file.write_bytes(network.SerializeToString())
+
+
+def rename_output(file: Path) -> None:
+    file.write_bytes(file.read_bytes().replace(b"distance", b"distanza"))
+
+
+def write_text(file: Path) -> None:
+    file.write_text("no network")
+
+
+FILE_CASES: list[tuple[str, str, Callable[[Path], object], bool, str]] = [
+    ("onnx", "model.json", write_text, False, "Invalid JSON"),
+    ("onnx", "model.json", make_huge, False, "larger than 1 MiB"),
+    ("onnx", "model.json", link_outside, False, "symbolic link that leaves"),
+    ("onnx", "model.onnx", Path.unlink, False, "no file model.onnx"),
+    ("onnx", "model.onnx", cut, False, "is not the file"),
+    ("onnx", "model.onnx", cut, True, "does not run"),
+    ("onnx", "model.onnx", write_text, True, "does not run"),
+    ("onnx", "model.onnx", link_outside, True, "symbolic link that leaves"),
+    ("onnx", "model.onnx", make_pipe, False, "no file model.onnx"),
+    ("onnx", "model.onnx", make_huge, False, "larger than 2048 MiB"),
+    ("onnx", "model.onnx", refer_outside, True, "another file, which is never read"),
+    ("onnx", "model.onnx", rename_output, True, "does not run"),
+    ("openvino", "model.xml", write_text, True, "no XML"),
+    ("openvino", "model.xml", refer_outside, True, "no XML"),
+    ("openvino", "model.xml", cut, True, "does not run"),
+    ("openvino", "model.bin", cut, False, "is not the file"),
+    ("openvino", "model.bin", cut, True, "does not run"),
+    ("openvino", "model.bin", link_outside, True, "symbolic link that leaves"),
+]
+
+
+@pytest.mark.parametrize(("name", "file", "change", "signed", "message"), FILE_CASES)
+def test_damaged_files(
+    exports: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    name: str,
+    file: str,
+    change: Callable[[Path], object],
+    signed: bool,
+    message: str,
+) -> None:
+    folder = shutil.copytree(exports / name, tmp_path / "copy")
+    if (name, change) == ("openvino", refer_outside):
+        shutil.copy(exports / "onnx" / "model.onnx", folder / file)
+    change(folder / file)
+    if signed:
+        sign(folder)
+    with pytest.raises(InputError, match=message):
+        load_engine(str(folder))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_links_inside_the_folder_are_followed(exports: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(exports / "onnx", tmp_path / "copy")
+    link_inside(folder / "model.onnx")
+    (tmp_path / "link").symlink_to(folder)
+    assert load_engine(str(tmp_path / "link")).facts.classes == ("good", "pore")
+
+
+def test_a_missing_package_is_named(exports: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(InputError, match=r"pip install 'weldnet\[export\]'"):
+        load_engine(str(exports / "onnx"))
+
+
+def test_nobody_is_told(exports: Path, tmp_path: Path) -> None:
+    """OpenVINO's reports would leave an identity in the home folder; nncf's go the same way."""
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from weldnet.deploy.exported import import_extra, load_export\n"
+        "load_export(Path(sys.argv[1]), device='cpu', precision='float32'); import_extra('nncf')\n"
+        "assert not [name for name, module in sys.modules.items() if module and 'openvino_telemetry' in name]\n"
+    )
+    quiet = os.environ | {"HOME": str(tmp_path), "CI": ""}
+    subprocess.run([sys.executable, "-c", code, str(exports / "openvino")], env=quiet, check=True)
+    assert not (tmp_path / "intel").exists()

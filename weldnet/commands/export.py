@@ -1,0 +1,99 @@
+"""weldnet-export: a checkpoint as a folder for ONNX Runtime or OpenVINO, measured before it is kept."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from weldnet.commands.app import command
+from weldnet.commands.own_data import build_own_data, name_own_list
+from weldnet.commands.runs import name_folder, show, show_command
+from weldnet.errors import InputError, check_choice
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from weldnet.checkpoint import Checkpoint
+    from weldnet.data.datamodule import WeldDataModule
+
+
+def run(cfg: DictConfig) -> None:
+    """Exports a checkpoint from a composed config."""
+    from rich.console import Console
+
+    from weldnet.checkpoint import load_checkpoint
+    from weldnet.deploy.export import PACKAGES, export, require_judge
+    from weldnet.deploy.exported import import_extra
+    from weldnet.deploy.parity import Bounds
+
+    folder = name_folder("export", cfg.output_dir)
+    check_choice("format", cfg.format, tuple(PACKAGES))
+    bounds, num_images = _read_settings(cfg.export)
+    checkpoint = load_checkpoint(_find_checkpoint(cfg.ckpt_path))
+    require_judge(checkpoint)
+    for package in PACKAGES[cfg.format]:
+        import_extra(package)
+    data = _set_up(cfg, checkpoint)
+    figures = export(checkpoint, data, cfg.format, folder, Bounds(**bounds), num_images)
+    Console().print(draw_parity(figures))
+    print(f"the export: {show(folder)}")
+    print(f"all of it:  {show(folder / 'parity.json')}")
+    print(f"next:       {show_command('weldnet-predict')} ckpt_path={show(folder)} source=DIR")
+
+
+def draw_parity(figures: dict[str, Any]) -> "Table":
+    """The figures of `parity.json` as a table for the terminal."""
+    from rich.table import Table
+
+    table = Table()
+    table.add_column(f"{figures['num_images']} validation images")
+    table.add_column(figures["runtime"], justify="right")
+    for name in ("largest_probability_error", "mean_probability_error", "largest_distance_error"):
+        table.add_row(name.replace("_", " "), f"{figures[name]:.2g}")
+    table.add_row("verdicts that differ", str(figures["verdict_changes"]))
+    if "before" in figures:
+        before, after = figures["before"], figures["after"]
+        for name in ("accuracy", "balanced_accuracy"):
+            table.add_row(name.replace("_", " "), f"{before[name]:.4f} -> {after[name]:.4f}")
+        escapes = f"{before['escapes']['count']} -> {after['escapes']['count']} of {after['escapes']['of']}"
+        table.add_row("defects accepted", escapes)
+    return table
+
+
+def _read_settings(settings: DictConfig) -> tuple[dict[str, float], int]:
+    """The bounds, and the number of calibration images."""
+    bounds: dict[str, Any] = {str(name): value for name, value in settings.items()}
+    num_images = bounds.pop("num_calibration_images")
+    if num_images < 1:
+        raise InputError(f"export.num_calibration_images={num_images}: allowed are whole numbers from 1")
+    return bounds, num_images
+
+
+def _find_checkpoint(ckpt_path: str) -> Path:
+    from weldnet.checkpoint import find_checkpoint
+    from weldnet.deploy.exported import RECORD, read_record
+
+    folder = Path(ckpt_path).expanduser().absolute()
+    if (folder / RECORD).exists():
+        origin = read_record(folder)[0].checkpoint
+        raise InputError(
+            f"ckpt_path={ckpt_path} is an export already; give the checkpoint that it comes from, {origin.name} with "
+            f"the SHA-256 {origin.digest}"
+        )
+    return find_checkpoint(ckpt_path, Path("runs", "train"))
+
+
+def _set_up(cfg: DictConfig, checkpoint: "Checkpoint") -> "WeldDataModule":
+    data = build_own_data(cfg, checkpoint)
+    data.setup()
+    if data.split_digest != checkpoint.record.split_digest:
+        own_list = name_own_list(checkpoint)
+        hint = f", or the run's own list, {own_list}" if own_list else ""
+        raise InputError(
+            "these are not the images that trained the checkpoint, and an export is measured on its own validation "
+            f"images. Where they have moved, type data.root=DIR{hint}"
+        )
+    return data
+
+
+main = command("export")(run)

@@ -1,0 +1,45 @@
+"""The data that trained a checkpoint, built again from its own config."""
+
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from weldnet.commands.runs import apply_overrides, make_absolute, show
+from weldnet.errors import InputError
+
+if TYPE_CHECKING:
+    from weldnet.checkpoint import Checkpoint
+    from weldnet.data.datamodule import WeldDataModule
+
+
+def name_own_list(checkpoint: "Checkpoint") -> str:
+    """How to type the list of images that a checkpoint's run keeps; empty where there is none."""
+    from weldnet.testing import run_of
+
+    file = run_of(checkpoint.path) / "split.csv"
+    return f"data=manifest data.manifest={show(file)}" if file.is_file() else ""
+
+
+def build_own_data(cfg: DictConfig, checkpoint: "Checkpoint") -> "WeldDataModule":
+    """The checkpoint's own data, or those of `data=`; geometry and classes are always the checkpoint's."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from weldnet.config.build import build_data
+
+    typed = [override for override in HydraConfig.get().overrides.task if override.lstrip("+~").startswith("data")]
+    for key in ("data.image_size", "data.resize", "data.orient", "data.window"):
+        if any(override.lstrip("+").startswith(key) for override in typed):
+            raise InputError(f"{key} is the checkpoint's, and stays what it is")
+    others = any(override.startswith("data=") for override in typed)
+    saved: Any = OmegaConf.create(checkpoint.record.config)
+    make_absolute(cfg.data)
+    settings = apply_overrides(saved, cfg, typed).data
+    geometry = checkpoint.geometry
+    settings.image_size.height, settings.image_size.width = geometry.height, geometry.width
+    if others:
+        # That the training's own splits leak says nothing of other images; nor were those split into folds.
+        settings.allow_leak = cfg.data.allow_leak
+        settings.num_folds = settings.fold = None
+    settings.resize, settings.orient, settings.window = geometry.resize, geometry.orient, geometry.window
+    whole = others and settings.source != "synthetic"
+    return build_data(settings, saved.seed, classes=checkpoint.record.classes, unsplit="test" if whole else "split")

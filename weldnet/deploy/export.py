@@ -1,0 +1,135 @@
+"""From a checkpoint to a folder that runs without torch: written, loaded back, measured, and only then kept."""
+
+import json
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from weldnet.checkpoint import Checkpoint, current_commit, file_digest, judge_of
+from weldnet.data.datamodule import WeldDataModule
+from weldnet.deploy.exported import FILES, RECORD, ExportRecord, Format, Origin, import_extra, load_export
+from weldnet.deploy.network import write_network
+from weldnet.deploy.parity import Bounds, check_float, check_int8, measure_float, measure_int8, score_split
+from weldnet.deploy.quantization import choose_point, quantise
+from weldnet.engines import TorchEngine
+from weldnet.errors import InputError
+from weldnet.evaluation.judge import Judge
+from weldnet.evaluation.report import write_text
+
+PACKAGES = {
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("onnx", "onnxscript", "openvino"),
+    "openvino_int8": ("onnx", "onnxscript", "openvino", "nncf"),
+}
+"""What each format needs, all of the extra `export`."""
+
+
+def export(
+    checkpoint: Checkpoint,
+    data: WeldDataModule,
+    export_format: Format,
+    folder: Path,
+    bounds: Bounds,
+    num_calibration_images: int = 300,
+) -> dict[str, Any]:
+    """Writes an export folder: the network's files, `model.json` and `parity.json`; all of it or nothing.
+
+    Args:
+        checkpoint: calibrated.
+        data: set up, those that trained it.
+        folder: empty, or not there yet.
+        bounds: of the gate.
+        num_calibration_images: int8: training images that choose the ranges of the activations.
+
+    Returns:
+        What `parity.json` holds.
+
+    Raises:
+        InputError: the checkpoint has no judge, or the export is not within the bounds.
+    """
+    judge = require_judge(checkpoint)
+    with build_folder(folder) as built:
+        write_network(checkpoint, judge, export_format, built)
+        if export_format == "openvino_int8":
+            _quantise_files(built, data, num_calibration_images)
+        record = _describe(checkpoint, judge, export_format, built)
+        _write_json(built / RECORD, record.model_dump(mode="json"))
+        reference, engine = TorchEngine(checkpoint, "cpu"), load_export(built, device="cpu", precision="float32")
+        before, after = (score_split(each, data, "val") for each in (reference, engine))
+        figures: dict[str, Any] = {"format": export_format, "runtime": engine.facts.runtime}
+        if export_format == "openvino_int8":
+            point = choose_point(before, after, data, judge)
+            _write_json(built / RECORD, record.model_copy(update={"point": point}).model_dump(mode="json"))
+            labels = data.dataset("val").labels.numpy()
+            figures |= measure_int8(before, after, labels, record.classes, (judge.point, point), bounds)
+            check_int8(figures)
+        else:
+            figures |= measure_float(before, after, record.classes, judge.point, bounds)
+            check_float(figures)
+        _write_json(built / "parity.json", figures)
+    return figures
+
+
+def require_judge(checkpoint: Checkpoint) -> Judge:
+    """Raises:
+    InputError: the checkpoint is not calibrated.
+    """
+    judge = judge_of(checkpoint)
+    if judge is None:
+        raise InputError(
+            f"{checkpoint.path} is not calibrated, so an export of it could only refer every image; name the run, or "
+            "the checkpoint that it keeps"
+        )
+    return judge
+
+
+@contextmanager
+def build_folder(folder: Path) -> Iterator[Path]:
+    """A folder to build in, renamed to `folder` at the end; gone after an error or an interruption."""
+    folder = folder.resolve()
+    above = next(parent for parent in folder.parents if parent.exists())
+    built = above / f".{folder.name}_{secrets.token_hex(4)}"
+    built.mkdir()
+    try:
+        yield built
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        built.replace(folder)
+    finally:
+        shutil.rmtree(built, ignore_errors=True)
+
+
+def _quantise_files(folder: Path, data: WeldDataModule, num_images: int) -> None:
+    openvino = import_extra("openvino")
+    network = openvino.Core().read_model(folder / "model.xml")
+    quantised = quantise(network, data.dataset("train"), num_images)
+    openvino.save_model(quantised, folder / "int8.xml", compress_to_fp16=False)
+    # The weights of the first may still be mapped from its file; a rename leaves them be.
+    for ending in (".xml", ".bin"):
+        (folder / f"int8{ending}").replace(folder / f"model{ending}")
+
+
+def _describe(checkpoint: Checkpoint, judge: Judge, export_format: Format, folder: Path) -> ExportRecord:
+    record = checkpoint.record
+    return ExportRecord(
+        format=export_format,
+        classes=tuple(record.classes),
+        geometry=checkpoint.geometry,
+        temperature=judge.temperature,
+        point=judge.point,
+        vocabulary=record.vocabulary,
+        files={name: file_digest(folder / name) for name in FILES[export_format]},
+        checkpoint=Origin(name=checkpoint.path.name, digest=checkpoint.digest),
+        split_digest=record.split_digest,
+        versions={name: version(name) for name in ("weldnet", "torch", *PACKAGES[export_format])},
+        git_commit=current_commit(),
+        date=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def _write_json(file: Path, content: dict[str, Any]) -> None:
+    write_text(file, json.dumps(content, indent=2, allow_nan=False) + "\n")

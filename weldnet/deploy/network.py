@@ -1,0 +1,91 @@
+"""A checkpoint's network with its judge as one graph, written for ONNX Runtime or OpenVINO."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from weldnet.checkpoint import Checkpoint
+from weldnet.deploy.exported import Format, import_extra
+from weldnet.evaluation.judge import Judge
+from weldnet.model.network import StridedConv2d, WeldNet
+
+
+class WidenedConv2d(StridedConv2d):
+    """`StridedConv2d` that goes round the fault always: OpenVINO's kernels have it in bfloat16 and in int8."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[3] > 2:
+            return super().forward(x)
+        return nn.Conv2d.forward(self, functional.pad(x, (0, 2)))[..., :1]
+
+
+class JudgedNet(nn.Module):
+    """A network with its judge, but for the thresholds, in float32.
+
+    Args:
+        network: in evaluation mode; its strided convolutions are changed.
+        judge: its own.
+    """
+
+    mean: Tensor
+    basis: Tensor
+    whitening: Tensor
+    class_means: Tensor
+
+    def __init__(self, network: WeldNet, judge: Judge) -> None:
+        super().__init__()
+        for module in network.modules():
+            if isinstance(module, StridedConv2d):
+                module.__class__ = WidenedConv2d
+        self.network, self.temperature, self.max_distance = network, judge.temperature, judge.max_distance
+        self.residual_variance = judge.novelty.residual_variance
+        for name in ("mean", "basis", "whitening", "class_means"):
+            self.register_buffer(name, torch.from_numpy(getattr(judge.novelty, name).copy()))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Args:
+            images: uint8 (B, 3, H, W).
+
+        Returns:
+            Calibrated probabilities (B, C), and distances (B,) from training, above 1 unlike it; as `Judge.score`.
+        """
+        features = self.network.features(images)
+        probabilities = torch.softmax(self.network.head(features) / self.temperature, dim=1)
+        # Centred first: a difference of squares would lose the digits that float32 has.
+        centred = features - self.mean
+        inner = centred @ self.basis
+        residual = (centred - inner @ self.basis.T).square().sum(dim=1)
+        nearest = ((inner @ self.whitening)[:, None] - self.class_means).square().mean(dim=2).amin(dim=1)
+        return probabilities, (nearest + residual / self.residual_variance).sqrt() / self.max_distance
+
+
+def write_network(checkpoint: Checkpoint, judge: Judge, export_format: Format, folder: Path) -> None:
+    """Writes the files of a network in float32, with inputs `images` and outputs `probabilities`, `distance`."""
+    import_extra("onnxscript")
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
+    # Channels-last is torch's own matter; the graph would carry its strides.
+    plain = replace(checkpoint, record=replace(checkpoint.record, channels_last=False))
+    geometry = checkpoint.geometry
+    program = torch.onnx.export(
+        JudgedNet(plain.network(), judge).eval(),
+        (torch.zeros(2, 3, geometry.height, geometry.width, dtype=torch.uint8),),
+        input_names=["images"],
+        output_names=["probabilities", "distance"],
+        dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}},
+        dynamo=True,
+        optimize=True,
+        verbose=False,
+    )
+    assert program is not None
+    # It holds the source lines and paths of this machine.
+    ClearMetadataAndDocStringPass()(program.model)
+    file = folder / "model.onnx"
+    program.save(file, external_data=False)
+    if export_format != "onnx":
+        openvino = import_extra("openvino")
+        openvino.save_model(openvino.convert_model(file), folder / "model.xml", compress_to_fp16=False)
+        file.unlink()

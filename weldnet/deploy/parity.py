@@ -1,0 +1,203 @@
+"""The gate of an export: what it says of real images, beside what its checkpoint says of them."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import track
+
+from weldnet.data.datamodule import WeldDataModule
+from weldnet.engines import Engine, Scores
+from weldnet.errors import InputError
+from weldnet.evaluation.decision import OperatingPoint, Verdicts, mark_defects, summarise_verdicts
+from weldnet.evaluation.judge import give_verdicts
+from weldnet.evaluation.metrics import Labels, count_confusion, summarise_confusion
+from weldnet.hardware import available_cores
+from weldnet.predictor import MAX_BATCH, MAX_BATCH_PIXELS
+
+BATCH_SIZES = (1, MAX_BATCH, 7)
+"""Taken in turn: a network that is right for one size only is found out."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How far an export may be from its checkpoint, on all validation images.
+
+    Attributes:
+        max_probability_error: float: of any probability, and of any distance below 1; relative above it.
+        max_accuracy_drop: int8: of the balanced accuracy.
+        max_escape_increase: int8: of the escape rate.
+        max_verdict_changes: int8: share of the images whose verdict is another.
+    """
+
+    max_probability_error: float = 1e-3
+    max_accuracy_drop: float = 0.01
+    max_escape_increase: float = 0.01
+    max_verdict_changes: float = 0.05
+
+
+def score_split(engine: Engine, data: WeldDataModule, split: str) -> Scores:
+    """The scores of a split's images, in the order of `data.samples(split)`; on all cores."""
+    dataset, geometry = data.dataset(split), data.geometry
+    most = max(1, MAX_BATCH_PIXELS // (geometry.height * geometry.width))
+    batches, start = [], 0
+    for size in cycle(BATCH_SIZES):
+        batches.append(range(start, min(start + min(size, most), len(dataset))))
+        start = batches[-1].stop
+        if start == len(dataset):
+            break
+
+    def score(rows: range) -> Scores:
+        return engine.score(dataset.__getitems__(rows)[0].numpy())
+
+    # One core each, as where it will run: threads of torch's own would fight over the cores.
+    with ThreadPoolExecutor(available_cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        said = list(track(pool.map(score, batches), f"measuring on {split}", total=len(batches)))
+    return Scores(*map(np.concatenate, zip(*said, strict=True)))
+
+
+def measure_float(
+    before: Scores, after: Scores, classes: Sequence[str], point: OperatingPoint, bounds: Bounds
+) -> dict[str, Any]:
+    """How far an export in float32 is from its checkpoint on N images.
+
+    A verdict may differ where the checkpoint's own score lies so near a threshold that an error within the bound can
+    carry it across; any other difference is unexplained.
+
+    Args:
+        before, after: the scores of the checkpoint and of the export.
+        classes: C names.
+        point: gives the verdicts of both.
+
+    Returns:
+        `num_images`, the three of `measure_errors`, `verdict_changes`, `unexplained_verdict_changes`, `bounds`.
+    """
+    bound = bounds.max_probability_error
+    sound, _, were = give_verdicts(*before, classes, point)
+    changed = give_verdicts(*after, classes, point)[2] != were
+    near = np.abs(before.distances - 1) <= bound
+    for threshold in (point.accept_above, point.reject_below):
+        if threshold is not None:
+            near |= np.abs(sound - threshold) <= bound
+    return {
+        "num_images": len(changed),
+        **measure_errors(before, after),
+        "verdict_changes": int(changed.sum()),
+        "unexplained_verdict_changes": int((changed & ~near).sum()),
+        "bounds": {"max_probability_error": bound},
+    }
+
+
+def measure_errors(before: Scores, after: Scores) -> dict[str, float]:
+    """`largest_probability_error`, `mean_probability_error`, `largest_distance_error` (relative for distances > 1)."""
+    errors = np.abs(after.probabilities - before.probabilities)
+    distance_errors = np.abs(after.distances - before.distances) / np.maximum(before.distances, 1)
+    return {
+        "largest_probability_error": float(errors.max()),
+        "mean_probability_error": float(errors.mean()),
+        "largest_distance_error": float(distance_errors.max()),
+    }
+
+
+def check_float(figures: dict[str, Any]) -> None:
+    """Raises:
+    InputError: `measure_float` found more than the bound allows, or an unexplained verdict.
+    """
+    bound, unexplained = figures["bounds"]["max_probability_error"], figures["unexplained_verdict_changes"]
+    if max(figures["largest_probability_error"], figures["largest_distance_error"]) <= bound and not unexplained:
+        return
+    raise InputError(
+        "the export is refused: it does not say what its checkpoint says. On "
+        f"{figures['num_images']} validation images its probabilities are off by up to "
+        f"{figures['largest_probability_error']:.2g} and its distances by up to "
+        f"{figures['largest_distance_error']:.2g}, where export.max_probability_error={bound:g} is allowed, and "
+        f"{unexplained} verdicts differ for no such reason. Type another format; and report this one"
+    )
+
+
+def measure_int8(
+    before: Scores,
+    after: Scores,
+    labels: Labels,
+    classes: Sequence[str],
+    points: tuple[OperatingPoint, OperatingPoint],
+    bounds: Bounds,
+) -> dict[str, Any]:
+    """What an int8 network is worth beside its checkpoint on N images.
+
+    Args:
+        before, after: the scores of the checkpoint and of the int8 network.
+        labels: (N,), indices into `classes`.
+        classes: C names.
+        points: of the checkpoint, and of the int8 network.
+
+    Returns:
+        `num_images`, the three of `measure_errors`, `before` and `after` as `measure_worth` has them,
+        `verdict_changes`, `bounds`.
+    """
+    verdicts, was = measure_worth(before, labels, classes, points[0])
+    others, now = measure_worth(after, labels, classes, points[1])
+    allowed = asdict(bounds)
+    return {
+        "num_images": len(labels),
+        **measure_errors(before, after),
+        "before": was,
+        "after": now,
+        "verdict_changes": int((verdicts != others).sum()),
+        "bounds": {name: allowed[name] for name in allowed if name != "max_probability_error"},
+    }
+
+
+def measure_worth(
+    scores: Scores, labels: Labels, classes: Sequence[str], point: OperatingPoint
+) -> tuple[Verdicts, dict[str, Any]]:
+    """The verdicts on N images, and what they are worth.
+
+    Args:
+        labels: (N,), indices into `classes`.
+        classes: C names.
+
+    Returns:
+        (N,); and `accuracy`, `balanced_accuracy`, `escapes`, `accept`, `reject`, `refer`, the last four as
+        `summarise_verdicts` has them, `{"count": k, "of": n}`.
+    """
+    _, _, verdicts = give_verdicts(*scores, classes, point)
+    summary = summarise_confusion(count_confusion(scores.probabilities.argmax(axis=1), labels, len(classes)), classes)
+    # Photographs count here, so nobody needs to know their welds.
+    counts = summarise_verdicts(verdicts, mark_defects(labels, classes, point.good_classes), [None])["photographs"]
+    assert counts is not None
+    shares = {name: summary[name] for name in ("accuracy", "balanced_accuracy")}
+    return verdicts, shares | {name: counts[name] for name in ("escapes", "accept", "reject", "refer")}
+
+
+def check_int8(figures: dict[str, Any]) -> None:
+    """Raises:
+    InputError: `measure_int8` found more than a bound allows.
+    """
+    before, after, num_images = figures["before"], figures["after"], figures["num_images"]
+    drop = before["balanced_accuracy"] - after["balanced_accuracy"]
+    escapes, defects = after["escapes"]["count"], after["escapes"]["of"]
+    changes = figures["verdict_changes"]
+    measured = {
+        "max_accuracy_drop": (drop, f"balanced accuracy falls by {drop:.4f}, to {after['balanced_accuracy']:.4f}"),
+        "max_escape_increase": (
+            (escapes - before["escapes"]["count"]) / max(1, defects),
+            f"{escapes} of {defects} defects are accepted, {before['escapes']['count']} before",
+        ),
+        "max_verdict_changes": (changes / num_images, f"{changes} verdicts differ, {changes / num_images:.4f} of all"),
+    }
+    allowed = figures["bounds"]
+    refused = [
+        f"  {words}; export.{name}={allowed[name]:g} is allowed"
+        for name, (value, words) in measured.items()
+        if not value <= allowed[name]
+    ]
+    if refused:
+        raise InputError(
+            f"the int8 export is refused. On {num_images} validation images, of which one is {1 / num_images:.2g} of "
+            "all:\n" + "\n".join(refused) + "\nType a larger bound if you can live with this, or format=openvino"
+        )

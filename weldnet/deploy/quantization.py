@@ -1,0 +1,105 @@
+"""From an OpenVINO network in float32 to one whose convolutions are int8, with thresholds of its own."""
+
+import io
+import logging
+import sys
+from contextlib import nullcontext, redirect_stdout
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weldnet.data.datamodule import WeldDataModule
+from weldnet.data.loading import WeldImages
+from weldnet.deploy.exported import import_extra
+from weldnet.engines import Scores
+from weldnet.errors import InputError
+from weldnet.evaluation.decision import OperatingPoint, choose_operating_point, mark_defects, sound_probability
+from weldnet.evaluation.judge import Judge
+from weldnet.evaluation.metrics import Labels, softmax
+
+
+def quantise(network: Any, images: WeldImages, num_images: int) -> Any:
+    """Quantises what lies before the pooled features: convolutions, and what stands between them.
+
+    Args:
+        network: an `openvino.Model` with two outputs.
+        images: of the training split; they choose the ranges of the activations.
+        num_images: how many of them.
+
+    Returns:
+        Another `openvino.Model`.
+    """
+    nncf = import_extra("nncf")
+    nncf.set_log_level(logging.ERROR)
+    rows = draw_evenly(images.labels.numpy(), num_images)
+    dataset = nncf.Dataset(rows.tolist(), lambda row: images.__getitems__([row])[0].numpy())
+    kept = nncf.IgnoredScope(names=find_tail(network))
+    # The mean range of the images, nncf's own choice, cuts off what makes an image unlike training.
+    whole = nncf.quantization.range_estimator.RangeEstimatorParametersSet.MINMAX
+    # Its progress is for someone who looks on.
+    with nullcontext() if sys.stdout.isatty() else redirect_stdout(io.StringIO()):
+        return nncf.quantize(
+            network,
+            dataset,
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(rows),
+            ignored_scope=kept,
+            advanced_parameters=nncf.AdvancedQuantizationParameters(activations_range_estimator_params=whole),
+        )
+
+
+def draw_evenly(labels: Labels, num_images: int, seed: int = 0) -> NDArray[np.int64]:
+    """At most `num_images` indices into `labels` (N,), ascending, as many of each class as it has."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    turn = np.empty(len(labels), np.int64)
+    for label in np.unique(labels):
+        turn[labels[order] == label] = np.arange((labels == label).sum())
+    return np.sort(order[np.argsort(turn, kind="stable")[:num_images]])
+
+
+def find_tail(network: Any) -> list[str]:
+    """The names of the operations that lead to one of two outputs only: head, softmax, distance."""
+    one, other = map(_find_ways, network.get_results())
+    return sorted(one ^ other)
+
+
+def choose_point(before: Scores, after: Scores, data: WeldDataModule, judge: Judge) -> OperatingPoint:
+    """Thresholds for the judge's targets on other scores, from the same calibration images.
+
+    Args:
+        before, after: of all validation images, by the checkpoint and by the network that needs thresholds.
+        data: set up, those that trained the checkpoint.
+        judge: the checkpoint's.
+
+    Raises:
+        InputError: validation is not parted as it was in training.
+    """
+    part, point = (data.samples("val")["part"] == "calibrate").to_numpy(), judge.point
+    known, seen = softmax(judge.logits / judge.temperature), before.probabilities[part]
+    if known.shape != seen.shape or np.abs(known - seen).max() > 0.01:
+        raise InputError(
+            "int8 needs thresholds of its own, from the images that chose the checkpoint's; these data part validation "
+            "in another way. Give them as the training had them; where they have moved, by data.root=DIR"
+        )
+    sound = sound_probability(after.probabilities[part], judge.classes, point.good_classes)
+    return choose_operating_point(
+        sound,
+        mark_defects(judge.labels, judge.classes, point.good_classes),
+        point.good_classes,
+        max_escape_rate=point.max_escape_rate,
+        max_false_reject_rate=point.max_false_reject_rate,
+        confidence=point.confidence,
+    )
+
+
+def _find_ways(result: Any) -> set[str]:
+    """The names of all operations that lead to a result."""
+    names: set[str] = set()
+    open_ends = [node.get_source_output().get_node() for node in result.inputs()]
+    while open_ends:
+        node = open_ends.pop()
+        if node.get_friendly_name() not in names and node.get_type_name() != "Constant":
+            names.add(node.get_friendly_name())
+            open_ends += [each.get_source_output().get_node() for each in node.inputs()]
+    return names
