@@ -4,6 +4,8 @@
     scripts/benchmark.py train [manifest=FILE] [json=FILE] [repeats=5] [steps=12]
     scripts/benchmark.py data  [manifest=FILE] [json=FILE] [repeats=5]
     scripts/benchmark.py scale [json=FILE]
+    scripts/benchmark.py predict [manifest=FILE] [ckpt_path=RUN] [json=FILE] [repeats=5]
+    scripts/benchmark.py serve [json=FILE]
 
 It runs with the project's .venv. Without a manifest it draws its own photographs, 1920 x 1080. What is compared takes
 turns, so that a machine whose speed drifts slows all of it; the ratios are medians over the turns.
@@ -23,14 +25,22 @@ if importlib.util.find_spec("weldnet") is None:
     os.execv(python, [str(python), *sys.argv])
 
 import benchmark_data
+import benchmark_predict
 import benchmark_scale
+import benchmark_serve
 import benchmark_train
 from benchmark_common import machine, parse_options
 
 from weldnet.errors import InputError
 from weldnet.hardware import use_available_cores
 
-BENCHMARKS = {"train": benchmark_train, "data": benchmark_data, "scale": benchmark_scale}
+BENCHMARKS = {
+    "train": benchmark_train,
+    "data": benchmark_data,
+    "scale": benchmark_scale,
+    "predict": benchmark_predict,
+    "serve": benchmark_serve,
+}
 
 
 def main(arguments: list[str]) -> int:

@@ -25,6 +25,7 @@ BATCH = 32
 class Options:
     manifest: Path | None = None
     json: Path | None = None
+    ckpt_path: Path | None = None
     repeats: int = 5
     steps: int = 12
 
@@ -35,7 +36,7 @@ def parse_options(arguments: list[str]) -> Options:
     for argument in arguments:
         key, _, value = argument.partition("=")
         if not value or not hasattr(options, key):
-            raise InputError(f"{argument}: allowed are manifest=FILE, json=FILE, repeats=N, steps=N")
+            raise InputError(f"{argument}: allowed are manifest=FILE, json=FILE, ckpt_path=RUN, repeats=N, steps=N")
         setattr(options, key, int(value) if key in ("repeats", "steps") else Path(value).absolute())
     return options
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from weldnet.checkpoint import find_checkpoint, load_checkpoint
 from weldnet.data.formats import read_content
@@ -74,6 +75,8 @@ class Decoded(NamedTuple):
 class Predictor:
     """Judges files with one engine on several threads. Close it, or use it as a context manager.
 
+    While it is open, numpy computes on one core in the whole process.
+
     Each thread takes a batch of files all the way from disk to verdict, on one core: nothing waits for anything else,
     and no more than twice as many batches as threads are in memory.
 
@@ -86,8 +89,9 @@ class Predictor:
         self.engine, self.num_threads = engine, num_threads or available_cores()
         geometry = engine.facts.geometry
         self.batch_size = max(1, min(MAX_BATCH, MAX_BATCH_PIXELS // (geometry.height * geometry.width)))
-        # One core each: threads of torch's own would fight over the cores.
+        # One core each: threads of torch's and of numpy's own would fight over the cores.
         self.pool = ThreadPoolExecutor(self.num_threads, "weldnet", torch.set_num_threads, (1,))
+        self.blas = threadpool_limits(1, "blas")
 
     @property
     def facts(self) -> ModelFacts:
@@ -102,6 +106,7 @@ class Predictor:
     def close(self) -> None:
         """Ends the threads; what they have begun they finish."""
         self.pool.shutdown(cancel_futures=True)
+        self.blas.restore_original_limits()
 
     def predict_files(self, paths: Sequence[str]) -> Iterator[Prediction]:
         """Judges files, in their order, as they are ready; a file that cannot be read gives a prediction that says so.

@@ -168,7 +168,7 @@ class ExplainConfig:
 
 @dataclass
 class ExportSettings:
-    """The bounds of an export's gate, see `weldnet.deploy.export`; the last four are for int8."""
+    """The gate, see `weldnet.deploy.parity.Bounds`, and how many training images choose the ranges of int8."""
 
     max_probability_error: float = 1e-3
     max_accuracy_drop: float = 0.01
@@ -184,20 +184,20 @@ class ExportConfig:
     ckpt_path: str = MISSING
     format: str = MISSING
     output_dir: str | None = None
-    device: str = "auto"
     data: DataConfig = field(default_factory=DataConfig)
     export: ExportSettings = field(default_factory=ExportSettings)
 
 
 @dataclass
 class ServeSettings:
-    """The limits of a served model, see `weldnet.deploy.server.Limits`, and where its decisions are recorded."""
+    """A served model's limits, see `weldnet.deploy.limits.Limits`, its names, and where its decisions are recorded."""
 
     max_body_mb: float = 64.0
     max_images: int = 64
     max_megapixels: float = 50.0
     max_queue: int = 64
     request_timeout_s: float = 30.0
+    hosts: list[str] = field(default_factory=list)
     records: str | None = None
 
 

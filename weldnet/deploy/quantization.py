@@ -20,7 +20,7 @@ from weldnet.evaluation.metrics import Labels, softmax
 
 
 def quantise(network: Any, images: WeldImages, num_images: int) -> Any:
-    """Quantises what lies before the pooled features: convolutions, and what stands between them.
+    """Quantises what lies between the first convolution and the pooled features.
 
     Args:
         network: an `openvino.Model` with two outputs.
@@ -34,7 +34,7 @@ def quantise(network: Any, images: WeldImages, num_images: int) -> Any:
     nncf.set_log_level(logging.ERROR)
     rows = draw_evenly(images.labels.numpy(), num_images)
     dataset = nncf.Dataset(rows.tolist(), lambda row: images.__getitems__([row])[0].numpy())
-    kept = nncf.IgnoredScope(names=find_tail(network))
+    kept = nncf.IgnoredScope(names=[find_stem(network), *find_tail(network)])
     # The mean range of the images, nncf's own choice, cuts off what makes an image unlike training.
     whole = nncf.quantization.range_estimator.RangeEstimatorParametersSet.MINMAX
     # Its progress is for someone who looks on.
@@ -56,6 +56,12 @@ def draw_evenly(labels: Labels, num_images: int, seed: int = 0) -> NDArray[np.in
     for label in np.unique(labels):
         turn[labels[order] == label] = np.arange((labels == label).sum())
     return np.sort(order[np.argsort(turn, kind="stable")[:num_images]])
+
+
+def find_stem(network: Any) -> str:
+    """The name of the first convolution, whose rounding all others would inherit."""
+    name: str = next(op.get_friendly_name() for op in network.get_ordered_ops() if op.get_type_name() == "Convolution")
+    return name
 
 
 def find_tail(network: Any) -> list[str]:

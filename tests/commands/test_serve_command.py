@@ -1,0 +1,162 @@
+"""weldnet-serve through its real main, and as a process that is told to stop."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trained import train_small
+
+from weldnet.commands import serve
+from weldnet.commands.serve import main
+
+BODY = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a\\n.jpg"\r\n\r\n%s\r\n--b--\r\n'
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WELDNET_API_KEY", raising=False)
+    return tmp_path
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, capsys: Any, *arguments: str) -> str:
+    """The message of a command that is refused."""
+    monkeypatch.setattr(sys, "argv", ["weldnet-serve", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    message: str = capsys.readouterr().err
+    assert "Traceback" not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "ckpt_path is not given"),
+        (["ckpt_path=nothing"], "no checkpoint at"),
+        (["ckpt_path=a", "port=70000"], "port=70000: allowed are 1 to 65535"),
+        (["ckpt_path=a", "host=no.such.host.invalid"], "host=no.such.host.invalid: no such address"),
+        (["ckpt_path=a", "serve.max_images=0"], "serve.max_images=0: allowed are numbers above 0"),
+        (["ckpt_path=a", "serve.max_queue=many"], "serve.max_queue=many"),
+        (["ckpt_path=a", "serve.record=a"], "did you mean 'serve.records'?"),
+        (["ckpt_path=a", "serve.records=a", "output_dir=b"], "give one of them"),
+        (["ckpt_path=a", "output_dir=full"], "is not empty"),
+    ],
+)
+def test_mistakes(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, arguments: list[str], words: str) -> None:
+    (here / "full").mkdir()
+    (here / "full" / "file").touch()
+    assert words in refuse(monkeypatch, capsys, "port=0", *arguments)
+    assert [file.name for file in here.iterdir()] == ["full"]
+
+
+def test_a_port_in_use(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"127.0.0.1 port {port}: address already in use" in refuse(
+            monkeypatch, capsys, "ckpt_path=a", f"port={port}"
+        )
+
+
+@pytest.mark.parametrize("key", ["", "short", "with a blank in it ", "0123456789abcdeé"])
+def test_a_key_that_is_none(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, key: str) -> None:
+    monkeypatch.setenv("WELDNET_API_KEY", key)
+    message = refuse(monkeypatch, capsys, "ckpt_path=a", "port=0")
+    assert f"WELDNET_API_KEY holds {len(key)} characters; a key has 16 or more" in message
+    assert not key or key not in message
+
+
+def test_the_extra_is_named_where_it_is_missing(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(serve, "NEEDED", ("fastapi", "no_such_package"))
+    message = refuse(monkeypatch, capsys, "ckpt_path=a")
+    assert "pip install 'weldnet[serve]'; not there: no_such_package" in message
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    train_small(folder)
+    return folder
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    command = [str(Path(sys.executable).with_name("weldnet-serve")), *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture
+def processes() -> Iterator[list[subprocess.Popen[str]]]:
+    started: list[subprocess.Popen[str]] = []
+    yield started
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_finishes_what_it_began(
+    trained: Path, here: Path, number: signal.Signals, processes: list[subprocess.Popen[str]]
+) -> None:
+    process = start(
+        f"ckpt_path={trained / 'run'}", "port=0", "device=cpu", "host=localhost", "serve.hosts=[Welds.example]"
+    )
+    processes.append(process)
+    assert process.stdout
+    first = process.stdout.readline()
+    assert first.startswith("weldnet-serve: http://localhost:")
+    assert first.endswith("  (Ctrl-C ends it)\n")
+    address = first.split()[1].removeprefix("http://")
+    connection = HTTPConnection(address, timeout=30)
+    body = BODY % (trained / "welds" / "good" / "seam29_0.jpg").read_bytes()
+    connection.putrequest("POST", "/predict")
+    connection.putheader("Content-Type", "multipart/form-data; boundary=b")
+    connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders(body[:100])
+    other = HTTPConnection(address, timeout=30)
+    other.request("GET", "/ready")
+    assert other.getresponse().read()
+    for host, status in (("welds.example", 200), ("evil.example", 400)):
+        other.request("GET", "/ready", headers={"Host": host})
+        answer = other.getresponse()
+        assert (answer.status, bool(answer.read())) == (status, True)
+    other.close()
+    process.send_signal(number)
+    connection.send(body[100:])
+    answer = connection.getresponse()
+    assert answer.status == 200
+    said = json.loads(answer.read())["results"][0]
+    connection.close()
+    printed, noted = process.communicate(timeout=30)
+    assert process.returncode == 0
+    (run,) = (here / "runs" / "serve").iterdir()
+    (line,) = (run / "decisions.jsonl").read_text().splitlines()
+    assert {key: json.loads(line)[key] for key in said} == said
+    assert f"decisions: {run.relative_to(here) / 'decisions.jsonl'}" in printed
+    lines = [json.loads(line) for line in noted.splitlines()]
+    assert {(line["path"], line["status"]) for line in lines} == {
+        *(("/ready", 200), ("/ready", 400), ("/predict", 200)),
+    }
+
+
+@pytest.mark.slow
+def test_an_open_address_without_a_key_is_warned_of(
+    trained: Path, here: Path, processes: list[subprocess.Popen[str]]
+) -> None:
+    process = start(f"ckpt_path={trained / 'run'}", "port=0", "host=0.0.0.0", "serve.records=d.jsonl", "device=cpu")
+    processes.append(process)
+    assert process.stderr
+    assert process.stderr.readline().startswith("WARNING: host=0.0.0.0 is open to the network")
+    assert (here / "d.jsonl").exists()
+    assert os.listdir(here) == ["d.jsonl"]
+    process.terminate()
+    assert process.wait(30) == 0

@@ -1,0 +1,94 @@
+"""The same photographs through a checkpoint, its exports and HTTP: the same classes and verdicts."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from drawing import draw_noise, save_image
+from trained import CLASSES, train_small
+
+from weldnet.commands.export import main as run_export
+from weldnet.commands.predict import main as run_predict
+from weldnet.deploy.limits import Limits
+from weldnet.deploy.records import DecisionRecords
+from weldnet.deploy.server import create_app
+from weldnet.prediction_files import read_rows
+from weldnet.predictor import Predictor, load_engine
+
+pytestmark = pytest.mark.slow
+
+GATE = 1e-3
+
+Said = list[tuple[str, str, str, bool, list[float]]]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`run` and its exports `onnx` and `openvino`; `photos`: welds, and pictures that are none."""
+    home = tmp_path_factory.mktemp("home")
+    train_small(home)
+    for number, file in enumerate(sorted((home / "welds").rglob("*.jpg"))[::12]):
+        (home / "photos").mkdir(exist_ok=True)
+        (home / "photos" / f"{number:02d}.jpg").write_bytes(file.read_bytes())
+    for number in range(3):
+        save_image(home / "photos" / f"noise_{number}.png", draw_noise(50, 30, seed=number))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        patch.setenv("WELDNET_CACHE", str(home / "cache"))
+        for kind in ("onnx", "openvino"):
+            patch.setattr(sys, "argv", ["weldnet-export", "ckpt_path=run", f"format={kind}", f"output_dir={kind}"])
+            run_export()
+    return home
+
+
+def predict(home: Path, ckpt_path: str) -> Said:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        arguments = [f"ckpt_path={ckpt_path}", "source=photos", f"output_dir=said_{ckpt_path}"]
+        patch.setattr(sys, "argv", ["weldnet-predict", *arguments])
+        run_predict()
+    rows = read_rows(home / f"said_{ckpt_path}" / "predictions.jsonl")
+    return [to_said(row | {"file": row["path"]}, [row[f"p_{name}"] for name in CLASSES]) for row in rows]
+
+
+def ask(home: Path, ckpt_path: str) -> Said:
+    engine = load_engine(str(home / ckpt_path))
+    photos = sorted((home / "photos").iterdir())
+    with Predictor(engine) as predictor, DecisionRecords(home / f"{ckpt_path}.jsonl", engine.facts) as records:
+        transport = httpx.ASGITransport(create_app(predictor, records, Limits()))
+
+        async def post() -> httpx.Response:
+            files = [("files", (photo.name, photo.read_bytes())) for photo in photos]
+            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+                return await client.post("/predict", files=files)
+
+        answer = asyncio.run(post())
+    assert answer.status_code == 200
+    return [to_said(row, [row["probabilities"][name] for name in CLASSES]) for row in answer.json()["results"]]
+
+
+def to_said(row: dict[str, Any], probabilities: list[float]) -> tuple[str, str, str, bool, list[float]]:
+    return Path(row["file"]).name, row["predicted"], row["verdict"], row["unlike_training"], probabilities
+
+
+@pytest.fixture(scope="module")
+def expected(home: Path) -> Said:
+    """What `weldnet-predict` says of the checkpoint: all verdicts occur."""
+    said = predict(home, "run")
+    assert {each[2] for each in said} == {"accept", "reject", "refer"}
+    return said
+
+
+@pytest.mark.parametrize(
+    ("way", "ckpt_path"),
+    [(predict, "onnx"), (predict, "openvino"), (ask, "run"), (ask, "onnx"), (ask, "openvino")],
+    ids=["files-onnx", "files-openvino", "http-run", "http-onnx", "http-openvino"],
+)
+def test_the_same_is_said(home: Path, expected: Said, way: Any, ckpt_path: str) -> None:
+    said = way(home, ckpt_path)
+    assert [each[:4] for each in said] == [each[:4] for each in expected]
+    assert np.abs(np.array([each[4] for each in said]) - [each[4] for each in expected]).max() < GATE

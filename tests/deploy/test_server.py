@@ -1,0 +1,268 @@
+"""The served model in process: answers, limits, who may ask, records, metrics."""
+
+import json
+import re
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from serving import BOUNDARY, CONTENT_TYPE, FACTS, Brightness, Client, claim_pixels, make_body, paint
+
+from weldnet.deploy.limits import Limits
+from weldnet.deploy.records import DecisionRecords
+from weldnet.deploy.server import create_app
+from weldnet.errors import InputError
+from weldnet.predictor import Predictor
+
+KEY = "0123456789abcdef"
+LIMITS = Limits(max_body_mb=0.1, max_images=3, max_megapixels=50.0)
+HOSTILE = ("../../etc/passwd", "<img src=x onerror=alert(1)>.png", "a%0Ab\u202egnp", "x" * 5000, "")
+
+
+@pytest.fixture(autouse=True)
+def own_pixel_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+
+
+@pytest.fixture
+def predictor() -> Iterator[Predictor]:
+    with Predictor(Brightness(), 2) as made:
+        yield made
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "decisions.jsonl"
+
+
+@contextmanager
+def opened(
+    predictor: Predictor, file: Path, api_key: str | None = None, hosts: Collection[str] | None = None
+) -> Iterator[Client]:
+    with DecisionRecords(file, FACTS) as records:
+        app = create_app(predictor, records, LIMITS, api_key=api_key, hosts=hosts)
+        with Client(app) as client:
+            yield client
+
+
+@pytest.fixture
+def client(predictor: Predictor, file: Path) -> Iterator[Client]:
+    with opened(predictor, file) as made:
+        yield made
+
+
+def read(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_the_verdicts_are_the_predictors(client: Client, predictor: Predictor, file: Path) -> None:
+    names, contents = ["a.png", "b.png", "c.png"], [paint(250), paint(20), paint(0)]
+    answer = client.send(*zip(names, contents, strict=True))
+    assert answer.status_code == 200
+    said = answer.json()
+    assert (said["model_digest"], said["error"]) == (FACTS.digest, None)
+    expected = predictor.predict_contents(names, contents)
+    assert [one["verdict"] for one in said["results"]] == ["accept", "reject", "refer"]
+    assert [one["unlike_training"] for one in said["results"]] == [False, False, True]
+    keys = ("sha256", "predicted", "verdict", "unlike_training", "probabilities", "error")
+    for result, prediction, record in zip(said["results"], expected, read(file), strict=True):
+        assert result == {"file": prediction.path} | {key: getattr(prediction, key) for key in keys}
+        assert {key: record[key] for key in ("file", *keys)} == result
+        assert record["request_id"] == said["request_id"] == answer.headers["x-request-id"]
+        assert (record["accept_above"], record["reject_below"], record["runtime"]) == (0.75, 0.25, "brightness")
+        assert record["model_digest"] == FACTS.digest
+        assert record["time"].endswith("+00:00")
+
+
+def test_a_file_that_cannot_be_read_stops_no_other(client: Client, file: Path) -> None:
+    answer = client.send(("a.png", b"no image"), ("b.png", paint(250)), ("bomb.png", claim_pixels(10_000, 10_000)))
+    assert answer.status_code == 200
+    first, second, third = answer.json()["results"]
+    assert "not a JPEG" in first["error"]
+    assert (first["verdict"], first["probabilities"]) == (None, {})
+    assert (second["verdict"], second["error"]) == ("accept", None)
+    assert "10000 x 10000 pixels; allowed are 1 to 50,000,000" in third["error"]
+    assert [record["error"] is None for record in read(file)] == [False, True, False]
+    answer = client.send(("a.png", b""))
+    assert answer.status_code == 422
+    assert "none of the files" in answer.json()["error"]
+    assert answer.json()["results"][0]["error"] == "the file is empty"
+
+
+def test_hostile_names_stay_names(client: Client, file: Path) -> None:
+    for name in HOSTILE:
+        answer = client.send((name, paint(250)))
+        if len(name) > 4000:
+            assert (answer.status_code, answer.json()["error"]) == (
+                400,
+                "the multipart body cannot be read: Invalid multipart data.",
+            )
+            continue
+        assert answer.status_code == 200
+        assert answer.json()["results"][0]["file"] == name[:255]
+    assert [record["file"] for record in read(file)] == [name for name in HOSTILE if len(name) <= 4000]
+    answer = client.send(("y" * 1000, paint(250)))
+    assert answer.json()["results"][0]["file"] == "y" * 255
+
+
+MULTIPART = {"content-type": CONTENT_TYPE}
+TINY = make_body(("a.png", paint(1)))
+
+
+@pytest.mark.parametrize(
+    ("headers", "content", "status", "words"),
+    [
+        ({"content-type": "application/json"}, b"{}", 415, "application/json; allowed is multipart/form-data"),
+        ({}, b"x", 415, "nothing; allowed is multipart"),
+        ({"content-type": "multipart/form-data"}, TINY, 400, "Missing boundary"),
+        (MULTIPART, b"garbage", 400, "cannot be read: Invalid multipart data"),
+        (MULTIPART, TINY[:-40], 400, "before its closing boundary"),
+        (MULTIPART, f"--{BOUNDARY}--\r\n".encode(), 400, "no field"),
+        (MULTIPART, make_body(("a.png", paint(1)), field="file"), 400, "the field file; allowed is the field files"),
+        (MULTIPART, TINY.replace(b'; filename="a.png"', b""), 400, "holds text; allowed"),
+        (MULTIPART, make_body(*[("a", b"")] * 4), 413, "more files than the 3"),
+        (MULTIPART, make_body(*[("a", b"")] * 10_000)[:90_000], 413, "more files than the 3"),
+        (MULTIPART, bytes(200_000), 413, "0.2 MB; at most 0.1 MB (serve.max_body_mb)"),
+        (MULTIPART, b"", 400, "before its closing boundary"),
+        (MULTIPART | {"origin": "http://evil"}, TINY, 403, "a page of http://evil"),
+        (MULTIPART | {"origin": "null"}, TINY, 403, "a page of null"),
+    ],
+)
+def test_what_is_refused_and_why(
+    client: Client, file: Path, headers: dict[str, str], content: Any, status: int, words: str
+) -> None:
+    answer = client.ask("/predict", "POST", content, headers)
+    assert answer.status_code == status
+    assert words in answer.json()["error"]
+    assert not read(file)
+    assert client.service.uploads.held == 0
+
+
+def test_a_page_of_its_own_may_send(client: Client) -> None:
+    assert client.send(("a.png", paint(250)), headers={"origin": "http://testserver"}).status_code == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_an_unknown_way_is_refused_in_words(client: Client, method: str) -> None:
+    for path, status in (("/nothing", 404), ("/predict", 405)):
+        answer = client.ask(path, method)
+        assert answer.status_code == status
+        assert "/openapi.json lists what there is" in answer.json()["error"]
+
+
+def test_what_the_server_says_of_itself(client: Client) -> None:
+    assert client.ask("/health").json() == {"status": "alive"}
+    assert client.ask("/ready").json() == {"status": "ready"}
+    model = client.ask("/model").json()
+    assert model["explains"] is False
+    assert model["limits"]["max_images"] == 3
+    assert model == FACTS.to_dict() | {key: model[key] for key in ("limits", "explains", "classes", "geometry")}
+    described = client.ask("/openapi.json").json()
+    assert set(described["paths"]) == {"/predict", "/explain", "/health", "/ready", "/model", "/metrics"}
+    assert described["paths"]["/predict"]["post"]["requestBody"]["content"]["multipart/form-data"]
+    assert client.ask("/docs").status_code == 404
+    client.service.is_stopping = True
+    assert client.ask("/ready").status_code == 503
+    assert client.ask("/health").status_code == 200
+
+
+def test_an_export_explains_nothing(client: Client) -> None:
+    answer = client.ask("/explain", "POST", TINY, MULTIPART)
+    assert answer.status_code == 501
+    assert "serve the checkpoint" in answer.json()["error"]
+
+
+def test_the_page_is_strict_and_loads_nothing_from_elsewhere(client: Client) -> None:
+    for path in ("/", "/page.css", "/page.js", "/page_camera.js", "/page_requests.js"):
+        answer = client.ask(path)
+        assert answer.status_code == 200
+        assert not re.search(r"(https?:)?//[a-z]", answer.text.replace("http://www.w3.org/2000/svg", ""))
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\son\w+=| style=", answer.text)
+        policy = answer.headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+
+
+def test_the_key_opens_everything_but_the_page(predictor: Predictor, file: Path) -> None:
+    with opened(predictor, file, api_key=KEY) as client:
+        for path in ("/", "/page.css", "/page.js", "/health", "/ready", "/openapi.json"):
+            assert client.ask(path).status_code == 200
+        for path in ("/model", "/metrics", "/nothing"):
+            assert client.ask(path).status_code == 401
+        for wrong in ({}, {"x-api-key": ""}, {"x-api-key": KEY[:-1]}, {"x-api-key": "\xe9"}):
+            answer = client.ask("/predict", "POST", TINY, MULTIPART | wrong)
+            assert answer.status_code == 401
+            assert "X-API-Key is missing or wrong" in answer.json()["error"]
+        assert client.send(("a.png", paint(250)), headers={"x-api-key": KEY}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "passes"),
+    [
+        ("localhost:8000", True),
+        ("127.0.0.1", True),
+        ("LOCALHOST", True),
+        ("evil.example", False),
+        ("[", False),
+        ("", False),
+    ],
+)
+def test_a_server_of_this_machine_has_no_other_name(predictor: Predictor, file: Path, host: str, passes: bool) -> None:
+    with opened(predictor, file, hosts={"localhost", "127.0.0.1"}) as client:
+        answer = client.ask("/health", headers={"host": host})
+    assert answer.status_code == (200 if passes else 400)
+
+
+def test_records_are_appended_to_and_a_cut_line_is_ended(predictor: Predictor, file: Path) -> None:
+    file.write_text('{"file": "before"}\n{"cut')
+    for name in ("a", "b"):
+        with opened(predictor, file) as client:
+            assert client.send((name, paint(1))).status_code == 200
+    lines = file.read_text().splitlines()
+    assert lines[:2] == ['{"file": "before"}', '{"cut']
+    assert [json.loads(line)["file"] for line in lines[2:]] == ["a", "b"]
+
+
+def test_no_verdict_without_a_record(predictor: Predictor, tmp_path: Path) -> None:
+    with opened(predictor, Path("/dev/full")) as client:
+        answer = client.send(("a.png", paint(250)))
+    assert answer.status_code == 503
+    assert answer.json() == {
+        "error": "the decision cannot be recorded (No space left on device), and no verdict is given without"
+    }
+    for file in (tmp_path, tmp_path / "no" / "file"):
+        with pytest.raises(InputError, match=r"cannot be recorded .*serve\.records"):
+            DecisionRecords(file, FACTS)
+
+
+def test_metrics_count(client: Client) -> None:
+    client.send(("a.png", paint(250)), ("b.png", paint(250)), ("c.png", b"x"))
+    client.ask("/somewhere/else")
+    text = client.ask("/metrics").text
+    for line in (
+        'weldnet_requests_total{route="/predict",status="200"} 1.0',
+        'weldnet_requests_total{route="other",status="404"} 1.0',
+        'weldnet_verdicts_total{predicted="good",verdict="accept"} 2.0',
+        'weldnet_images_total{outcome="unreadable"} 1.0',
+        'weldnet_request_seconds_count{route="/predict"} 1.0',
+        "weldnet_queue_length 0.0",
+    ):
+        assert line in text
+
+
+def test_a_failure_of_ours_is_told_in_words(predictor: Predictor, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(predictor, file) as client:
+        monkeypatch.setattr(predictor.engine, "score", lambda images: 1 / 0)
+        answer = client.send(("a.png", paint(250)))
+    assert answer.status_code == 500
+    assert "its log says why" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("values", [{"max_images": 0}, {"max_body_mb": float("inf")}, {"request_timeout_s": -1.0}])
+def test_limits_are_above_0(values: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=f"serve.{next(iter(values))}=.*above 0"):
+        Limits(**values)

@@ -1,0 +1,152 @@
+"""The server on a real port: slow, broken and too many clients, and a log that nobody forges."""
+
+import json
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from serving import Brightness, listening, make_body, make_head, paint, post
+
+from weldnet.deploy import server_running
+from weldnet.deploy.limits import Limits
+from weldnet.deploy.server_running import JsonLines
+from weldnet.deploy.server_uploads import MAX_HELD_BODIES
+
+
+@pytest.fixture(autouse=True)
+def own_pixel_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+
+
+def say(port: int, content: bytes) -> bytes:
+    """What the server answers until it closes the connection."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        connection.sendall(content)
+        answer = b""
+        try:
+            while part := connection.recv(65536):
+                answer += part
+        except ConnectionResetError:
+            pass
+        return answer
+
+
+def test_slow_and_broken_clients_stop_no_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_running, "IDLE_TIMEOUT_S", 0.2)
+    body = make_body(("a.png", paint(250)))
+    with listening(tmp_path / "d", Brightness(), Limits(request_timeout_s=0.4)) as port:
+        assert say(port, b"") == b""
+        assert say(port, b"POST /pre") == b""
+        assert say(port, b"\x16\x03\x01 garbage\r\n\r\n").startswith(b"HTTP/1.1 400")
+        slow = say(port, make_head(len(body)) + body[:50])
+        assert slow.startswith(b"HTTP/1.1 408")
+        assert b"did not arrive within 0.4 s" in slow
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(make_head(len(body)) + body[:50])
+        chunked = make_head(1).replace(b"Content-Length: 1", b"Transfer-Encoding: chunked")
+        assert say(port, chunked + b"1\r\nx\r\n").startswith(b"HTTP/1.1 411")
+        assert post(port, ("a.png", paint(250)))[0] == 200
+
+
+def test_connections_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_running, "MAX_CONNECTIONS", 2)
+    with listening(tmp_path / "d", Brightness(), Limits()) as port:
+        first, second = (HTTPConnection("127.0.0.1", port, timeout=20) for _ in range(2))
+        for connection in (first, second):
+            connection.request("GET", "/health")
+            assert connection.getresponse().read()
+        with pytest.raises(OSError):
+            post(port, ("a.png", paint(250)))
+        first.close()
+        second.close()
+
+
+def test_uploads_share_one_room(tmp_path: Path) -> None:
+    limits = Limits(max_body_mb=0.01)
+    with listening(tmp_path / "d", Brightness(), limits) as port:
+        clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(MAX_HELD_BODIES)]
+        for client in clients:
+            client.sendall(make_head(10_000) + make_body(("a", bytes(20_000)))[:9_990])
+        until(lambda: post(port, ("a.png", paint(250)))[0] == 429)
+        for client in clients:
+            client.close()
+        until(lambda: post(port, ("a.png", paint(250)))[0] == 200)
+
+
+def until(is_true: Callable[[], bool]) -> None:
+    for _ in range(200):
+        if is_true():
+            return
+        time.sleep(0.02)
+    raise AssertionError("it never was")
+
+
+def test_the_queue_is_bounded_and_empties(tmp_path: Path) -> None:
+    engine = Brightness()
+    with listening(tmp_path / "d", engine, Limits(max_queue=2)) as port, ThreadPoolExecutor(2) as clients:
+        engine.gate.clear()
+        waiting = [clients.submit(post, port, ("a.png", paint(250))) for _ in range(2)]
+        until(lambda: count_waiting(port) == 2)
+        connection = HTTPConnection("127.0.0.1", port, timeout=20)
+        body = make_body(("a.png", paint(250)))
+        connection.request("POST", "/predict", body, {"Content-Type": "multipart/form-data; boundary=b0undary"})
+        answer = connection.getresponse()
+        assert (answer.status, answer.headers["Retry-After"]) == (429, "1")
+        assert "2 requests are waiting already (serve.max_queue)" in json.loads(answer.read())["error"]
+        connection.close()
+        engine.gate.set()
+        assert [job.result()[0] for job in waiting] == [200, 200]
+        until(lambda: count_waiting(port) == 0)
+    assert len((tmp_path / "d").read_text().splitlines()) == 2
+
+
+def count_waiting(port: int) -> float:
+    connection = HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request("GET", "/metrics")
+    text = connection.getresponse().read().decode()
+    connection.close()
+    return float(text.split("\nweldnet_queue_length ")[1].split()[0])
+
+
+def test_what_takes_too_long_is_given_up_and_keeps_its_place_till_it_ends(tmp_path: Path) -> None:
+    engine = Brightness()
+    with listening(tmp_path / "d", engine, Limits(max_queue=1, request_timeout_s=0.3)) as port:
+        engine.gate.clear()
+        status, said = post(port, *[("a.png", paint(250))] * 5)
+        assert status == 503
+        assert "no answer within 0.3 s (serve.request_timeout_s)" in said["error"]
+        assert post(port, ("a.png", paint(250)))[0] == 429
+        engine.gate.set()
+        until(lambda: post(port, ("a.png", paint(250)))[0] == 200)
+    assert len((tmp_path / "d").read_text().splitlines()) == 1, "only what was told is recorded"
+
+
+def test_a_stop_lets_requests_end(tmp_path: Path) -> None:
+    engine = Brightness()
+    with ThreadPoolExecutor(1) as clients:
+        with listening(tmp_path / "d", engine, Limits()) as port:
+            engine.gate.clear()
+            waiting = clients.submit(post, port, ("a.png", paint(250)))
+            until(lambda: count_waiting(port) == 1)
+            threading.Timer(0.3, engine.gate.set).start()
+        assert waiting.result()[0] == 200
+
+
+def test_no_name_forges_a_line_of_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "weldnet.deploy")
+    with listening(tmp_path / "d", Brightness(), Limits()) as port:
+        say(port, b"GET /%0A%7B%22forged%22 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+    record = next(record for record in caplog.records if record.name == "weldnet.deploy.server_guard")
+    (line,) = JsonLines().format(record).splitlines()
+    said = json.loads(line)
+    assert (said["path"], said["status"], said["method"]) == ('/\n{"forged"', 404, "GET")
+    assert set(said) == {
+        *("time", "level", "logger", "message", "request_id", "method", "path", "status", "ms", "images"),
+    }

@@ -1,0 +1,196 @@
+"""The page in a browser, and the evidence of a real network."""
+
+import io
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from drawing import draw_noise, save_image
+from PIL import Image
+from serving import CONTENT_TYPE, Brightness, Client, listening, make_body, paint
+from trained import train_small
+
+from weldnet.data.images import read_image
+from weldnet.deploy.limits import Limits
+from weldnet.deploy.records import DecisionRecords
+from weldnet.deploy.server import create_app
+from weldnet.engines import TorchEngine
+from weldnet.evaluation.explanation import draw_overlay, explain
+from weldnet.predictor import Prediction, Predictor, load_engine
+
+if TYPE_CHECKING:
+    from selenium.webdriver.chrome.webdriver import WebDriver
+    from selenium.webdriver.remote.webelement import WebElement
+
+pytestmark = pytest.mark.slow
+
+KEY = "0123456789abcdef"
+WORDS = {"accept": "Accept", "reject": "Reject", "refer": "Refer to an inspector"}
+HOSTILE = "<img src=x onerror=alert(1)>.jpg"
+
+DROP = """const data = new DataTransfer();
+data.items.add(new File([Uint8Array.from(atob(arguments[0]), (mark) => mark.charCodeAt(0))], arguments[1]));
+document.body.dispatchEvent(new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true}));"""
+LOADED = "return performance.getEntriesByType('resource').map((entry) => entry.name)"
+
+
+@pytest.fixture(autouse=True)
+def own_pixel_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    train_small(folder)
+    return folder
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator["WebDriver"]:
+    if not (shutil.which("chromium") and shutil.which("chromedriver")):
+        assert not os.environ.get("CI"), "CI must have chromium and chromedriver"
+        pytest.skip("chromium and chromedriver are not installed")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    for flag in (
+        *("headless", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "disable-background-networking"),
+        *("use-fake-device-for-media-stream", "use-fake-ui-for-media-stream", "window-size=1200,900"),
+    ):
+        options.add_argument(f"--{flag}")
+    options.add_argument(f"--user-data-dir={tmp_path / 'browser'}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    made = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+    try:
+        yield made
+    finally:
+        made.quit()
+
+
+def find(browser: "WebDriver", name: str) -> "WebElement":
+    return browser.find_element("id", name)
+
+
+def wait_for(browser: "WebDriver", script: str) -> Any:
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    return WebDriverWait(browser, 20).until(lambda _: browser.execute_script(f"return {script}"))
+
+
+def write_photographs(trained: Path, folder: Path) -> list[Path]:
+    """One of each verdict, and one that cannot be read, under a hostile name."""
+    files = [
+        shutil.copy(trained / "welds" / label / "seam29_0.jpg", folder / f"{label}.jpg") for label in ("good", "pore")
+    ]
+    noise = save_image(folder / "noise.png", draw_noise(40, 20))
+    broken = folder / HOSTILE
+    broken.write_bytes(b"no image")
+    return [*map(Path, files), noise, broken]
+
+
+def test_the_page_shows_what_the_predictor_says(trained: Path, tmp_path: Path, browser: "WebDriver") -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    files = write_photographs(trained, tmp_path)
+    engine = load_engine(str(trained / "run"), device="cpu")
+    with Predictor(engine, 2) as predictor:
+        expected = list(predictor.predict_files([str(file) for file in files]))
+    assert {prediction.verdict for prediction in expected} == {"accept", "reject", "refer", None}
+    with listening(tmp_path / "decisions", engine, Limits()) as port:
+        browser.get(f"http://127.0.0.1:{port}")
+        wait_for(browser, "document.getElementById('model').textContent.length > 20")
+        assert engine.facts.digest[:12] in find(browser, "model").text
+        assert "accepts where the probability of good is above" in find(browser, "point").text
+        find(browser, "choose").send_keys("\n".join(map(str, files)))
+        wait_for(browser, "document.querySelectorAll('#history li').length == 4")
+        wait_for(browser, "!document.querySelector('#history svg.waiting')")
+        browser.execute_script("document.querySelector('#history button').focus()")
+        for prediction in expected:
+            check_shown(browser, prediction)
+            browser.switch_to.active_element.send_keys(Keys.ARROW_DOWN)
+        browser.switch_to.active_element.send_keys(Keys.HOME)
+        assert find(browser, "name").text == "good.jpg"
+        find(browser, "explain").click()
+        wait_for(browser, "document.getElementById('overlay').naturalWidth > 0")
+        assert find(browser, "looked").text.endswith("what spoke for good.")
+        assert all(name.startswith((f"http://127.0.0.1:{port}/", "blob:")) for name in browser.execute_script(LOADED))
+    noted = browser.get_log("browser")  # type: ignore[no-untyped-call]
+    complaints = [entry["message"] for entry in noted if "422" not in entry["message"]]
+    assert complaints == [], "the page keeps to its own policy"
+
+
+def check_shown(browser: "WebDriver", prediction: Prediction) -> None:
+    assert find(browser, "name").text == Path(prediction.path).name
+    if prediction.verdict is None:
+        assert find(browser, "verdict").text == "No verdict"
+        assert find(browser, "why").text == prediction.error
+        assert not find(browser, "bars").is_displayed()
+        return
+    assert find(browser, "verdict").text == WORDS[prediction.verdict]
+    assert browser.execute_script("return document.querySelector('#verdict use').getAttribute('href')") == (
+        f"#{prediction.verdict}"
+    )
+    assert find(browser, "unlike").is_displayed() == prediction.unlike_training
+    ranked = sorted(prediction.probabilities.items(), key=lambda pair: -pair[1])
+    shown = [line.text.splitlines() for line in find(browser, "bars").find_elements("tag name", "li")]
+    assert shown == [[name, f"{100 * share:.1f} %"] for name, share in ranked]
+    assert wait_for(browser, "document.getElementById('picture').naturalWidth") in (20, 40)
+
+
+def test_the_page_asks_for_the_key_and_takes_drops_and_camera_pictures(tmp_path: Path, browser: "WebDriver") -> None:
+    import base64
+
+    with listening(tmp_path / "decisions", Brightness(), Limits(), KEY) as port:
+        browser.get(f"http://127.0.0.1:{port}")
+        for key, asked in (
+            ("wrong-wrong-wrong", "This server asks for a key."),
+            (KEY, "That is not this server's key."),
+        ):
+            wait_for(browser, f'document.getElementById("asked").textContent == "{asked}"')
+            wait_for(browser, "document.getElementById('ask').open")
+            find(browser, "key").send_keys(key + "\n")
+        wait_for(browser, "document.getElementById('model').textContent.includes('brightness')")
+        browser.execute_script(DROP, base64.b64encode(paint(250)).decode(), "a\u202egnp.png")
+        wait_for(browser, "document.getElementById('verdict').textContent == 'Accept'")
+        assert find(browser, "name").text == "a\\u202egnp.png"
+        assert "accepted" in wait_for(browser, "document.getElementById('status').textContent")
+        assert not find(browser, "explains").is_displayed(), "an export explains nothing"
+        find(browser, "camera").click()
+        wait_for(browser, "document.getElementById('video').videoWidth > 0")
+        find(browser, "take").click()
+        wait_for(browser, "document.querySelectorAll('#history li').length == 2")
+        wait_for(browser, "!document.querySelector('#history svg.waiting')")
+        assert find(browser, "name").text.startswith("camera_")
+        find(browser, "close").click()
+        assert not find(browser, "viewfinder").is_displayed()
+
+
+def test_the_evidence_is_that_of_the_predicted_class(trained: Path, tmp_path: Path) -> None:
+    import torch
+
+    photograph = trained / "welds" / "pore" / "seam29_0.jpg"
+    engine = load_engine(str(trained / "run"), device="cpu")
+    assert isinstance(engine, TorchEngine)
+    with Predictor(engine, 2) as predictor, DecisionRecords(tmp_path / "decisions", engine.facts) as records:
+        (prediction,) = predictor.predict_files([str(photograph)])
+        with Client(create_app(predictor, records, Limits())) as client:
+            assert client.ask("/model").json()["explains"] is True
+            body = make_body(("a.jpg", photograph.read_bytes()))
+            answer = client.ask("/explain", "POST", body, {"content-type": CONTENT_TYPE})
+            assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
+            for files, status in (([("a", b"x")], 422), ([("a", b"x"), ("b", b"x")], 413)):
+                refused = client.ask("/explain", "POST", make_body(*files), {"content-type": CONTENT_TYPE})
+                assert refused.status_code == status
+                assert refused.json()["error"]
+    image = read_image(photograph, height=32, width=16)
+    target = torch.tensor([engine.facts.classes.index(str(prediction.predicted))])
+    maps, _ = explain(engine.network, engine.network.trunk.layer3, torch.from_numpy(image[None]), target, "hires_cam")
+    drawn = np.asarray(Image.open(io.BytesIO(answer.content))).astype(int)
+    np.testing.assert_allclose(drawn, draw_overlay(image, maps[0]).astype(int), atol=1)
+    assert not (tmp_path / "decisions").read_text(), "evidence is no decision"

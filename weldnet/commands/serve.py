@@ -1,0 +1,98 @@
+"""weldnet-serve: verdicts over HTTP, and on one page, until it is stopped."""
+
+import os
+import re
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+from weldnet.commands.app import command
+from weldnet.commands.runs import make_folder, name_folder, show
+from weldnet.errors import InputError
+
+if TYPE_CHECKING:
+    from weldnet.engines import ModelFacts
+
+API_KEY = "WELDNET_API_KEY"
+"""The environment variable: what stands on a command line, every user of the machine can read."""
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+"""The names of this machine to itself."""
+
+NEEDED = ("fastapi", "prometheus_client", "python_multipart", "uvicorn")
+
+
+def run(cfg: DictConfig) -> None:
+    """Serves a model from a composed config, until SIGTERM or Ctrl-C."""
+    _check_installed()
+    from weldnet.deploy.limits import Limits
+    from weldnet.deploy.records import DecisionRecords
+    from weldnet.deploy.server import create_app
+    from weldnet.deploy.server_running import bind, is_loopback, log_as_json, make_server, show_address, take_signals
+    from weldnet.predictor import Predictor, load_engine
+
+    settings = {str(name): value for name, value in cfg.serve.items() if name not in ("hosts", "records")}
+    limits, api_key = Limits(**settings), _read_key()
+    file = _find_records(cfg.serve.records, cfg.output_dir)
+    with bind(cfg.host, cfg.port) as bound:
+        engine = load_engine(cfg.ckpt_path, device=cfg.device, precision=cfg.precision)
+        if cfg.serve.records is None:
+            make_folder(file.parent)
+        is_local, named = is_loopback(bound), {str(name).lower() for name in cfg.serve.hosts}
+        hosts = {*LOOPBACK, cfg.host.lower(), *named} if is_local or named else None
+        with Predictor(engine) as predictor, DecisionRecords(file, engine.facts) as records:
+            app = create_app(predictor, records, limits, api_key=api_key, hosts=hosts)
+            server = make_server(app, 2 * limits.request_timeout_s)
+            log_as_json()
+            take_signals(server)
+            # From here on whoever connects is answered.
+            bound.listen()
+            print(f"weldnet-serve: {show_address(cfg.host, bound)}  (Ctrl-C ends it)")
+            _tell(engine.facts, file)
+            if not is_local and api_key is None:
+                _warn(cfg.host)
+            server.run(sockets=[bound])
+
+
+def _check_installed() -> None:
+    if missing := [name for name in NEEDED if find_spec(name) is None]:
+        raise InputError(f"weldnet-serve needs pip install 'weldnet[serve]'; not there: {', '.join(missing)}")
+
+
+def _read_key() -> str | None:
+    key = os.environ.get(API_KEY)
+    if key is not None and not re.fullmatch(r"[!-~]{16,}", key):
+        raise InputError(
+            f"{API_KEY} holds {len(key)} characters; a key has 16 or more, letters, digits and signs of ASCII without "
+            f"blanks. Unset {API_KEY} to serve without one"
+        )
+    return key
+
+
+def _find_records(records: str | None, output_dir: str | None) -> Path:
+    if records is None:
+        return name_folder("serve", output_dir) / "decisions.jsonl"
+    if output_dir is not None:
+        raise InputError("output_dir and serve.records both say where the decisions go; give one of them")
+    return Path(records).expanduser().absolute()
+
+
+def _tell(facts: "ModelFacts", file: Path) -> None:
+    print(f"model:     {facts.digest[:12]}, {facts.runtime}")
+    for reason in facts.point.reasons:
+        print(f"           {reason}")
+    print(f"decisions: {show(file)}", flush=True)
+
+
+def _warn(host: str) -> None:
+    print(
+        f"WARNING: host={host} is open to the network and asks for no key; set {API_KEY}, or put a proxy in front",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+main = command("serve")(run)

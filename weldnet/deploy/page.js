@@ -1,0 +1,248 @@
+// Names of files and classes are others' words: they only ever become text.
+
+import { setUpCamera } from "./page_camera.js";
+import { ask, enqueue, read } from "./page_requests.js";
+
+const VERDICTS = {
+  accept: ["Accept", "accepted"],
+  reject: ["Reject", "rejected"],
+  refer: ["Refer to an inspector", "referred"],
+  unread: ["No verdict", "without a verdict"],
+  waiting: ["Waiting for a verdict", "waiting"],
+};
+const MAX_HISTORY = 500;
+const THUMBNAIL = 96;
+
+const find = (id) => document.getElementById(id);
+const percent = (share) => `${(100 * share).toFixed(1)}\u00a0%`;
+// Marks that turn text round, or break lines, would let a name pass for another.
+const visible = (text) =>
+  text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (mark) => `\\u${mark.codePointAt(0).toString(16).padStart(4, "0")}`);
+
+const entries = [];
+let selected = null;
+let model = { vocabulary: {}, explains: false, limits: { max_body_mb: Infinity } };
+
+function make(tag, name, text) {
+  const element = document.createElement(tag);
+  if (name) element.className = name;
+  if (text !== undefined) element.textContent = text;
+  return element;
+}
+
+function symbol(name) {
+  const [svg, use] = ["svg", "use"].map((tag) => document.createElementNS("http://www.w3.org/2000/svg", tag));
+  use.setAttribute("href", `#${name}`);
+  svg.setAttribute("class", name);
+  svg.setAttribute("aria-hidden", "true");
+  svg.append(use);
+  return svg;
+}
+
+// Photographs
+
+async function judge(entry) {
+  try {
+    const limit = model.limits.max_body_mb;
+    if (entry.file.size > 1e6 * limit) throw new Error(`the file has more than ${limit} MB, the most that is taken`);
+    const answer = await ask("predict", entry.file);
+    const said = await read(answer);
+    const result = said.results?.[0];
+    entry.error = result ? result.error : said.error;
+    if (result && !result.error) Object.assign(entry, { result, kind: result.verdict, request: said.request_id });
+    else Object.assign(entry, { kind: "unread", isLost: !result });
+  } catch (error) {
+    Object.assign(entry, { kind: "unread", error: error.message, isLost: true });
+  }
+  draw(entry);
+  const words = entry.result ? describe(entry) : entry.error;
+  find("status").textContent = `${visible(entry.file.name)}: ${VERDICTS[entry.kind][1]}. ${words}`;
+}
+
+function describe({ result }) {
+  const norm = model.vocabulary[result.predicted];
+  return `${visible(result.predicted)}${norm ? ` (${norm})` : ""}, ${percent(result.probabilities[result.predicted])}`;
+}
+
+function add(files) {
+  const fresh = [...files].map((file) => ({ file, kind: "waiting" }));
+  for (const entry of fresh) {
+    entry.item = make("li");
+    entry.button = make("button");
+    entry.canvas = make("canvas");
+    entry.canvas.width = entry.canvas.height = THUMBNAIL;
+    entry.button.type = "button";
+    entry.button.addEventListener("click", () => select(entry));
+    entry.item.append(entry.button);
+    entries.push(entry);
+    find("history").append(entry.item);
+    draw(entry);
+    drawThumbnail(entry);
+    enqueue(() => judge(entry));
+  }
+  for (const old of entries.splice(0, Math.max(0, entries.length - MAX_HISTORY))) forget(old);
+  if (fresh.length) select(fresh[0]);
+}
+
+function forget(entry) {
+  URL.revokeObjectURL(entry.overlay);
+  entry.item.remove();
+}
+
+async function drawThumbnail({ file, canvas }) {
+  const image = await createImageBitmap(file).catch(() => null);
+  if (!image) return;
+  const scale = Math.max(THUMBNAIL / image.width, THUMBNAIL / image.height);
+  const [width, height] = [scale * image.width, scale * image.height];
+  canvas.getContext("2d").drawImage(image, (THUMBNAIL - width) / 2, (THUMBNAIL - height) / 2, width, height);
+  image.close();
+}
+
+function draw(entry) {
+  const words = make("span", "words");
+  const name = make("span");
+  name.append(make("bdi", "", visible(entry.file.name)));
+  const short = VERDICTS[entry.kind][0];
+  const said = entry.result ? `${short.split(" ")[0]}: ${visible(entry.result.predicted)}` : short;
+  words.append(name, make("span", `quiet ${entry.kind}`, said));
+  entry.button.replaceChildren(entry.canvas, symbol(entry.kind), words);
+  find("session").hidden = false;
+  countVerdicts();
+  if (entry === selected) show(entry);
+}
+
+function countVerdicts() {
+  const count = (kind) => entries.filter((entry) => entry.kind === kind).length;
+  const told = Object.entries(VERDICTS).filter(([kind]) => count(kind));
+  find("counts").textContent = told.map(([kind, [, word]]) => `${count(kind)} ${word}`).join(", ");
+}
+
+function select(entry) {
+  const image = find("picture");
+  if (selected?.button) selected.button.removeAttribute("aria-current");
+  URL.revokeObjectURL(image.src);
+  selected = entry;
+  for (const one of entries) one.button.tabIndex = one === entry ? 0 : -1;
+  entry.button.setAttribute("aria-current", "true");
+  entry.button.scrollIntoView({ block: "nearest" });
+  image.hidden = false;
+  image.src = URL.createObjectURL(entry.file);
+  image.alt = `photograph ${visible(entry.file.name)}`;
+  show(entry);
+}
+
+function show(entry) {
+  const { result } = entry;
+  find("detail").hidden = false;
+  find("verdict").className = entry.kind;
+  find("verdict").replaceChildren(symbol(entry.kind), make("span", "", VERDICTS[entry.kind][0]));
+  find("why").textContent = result ? `Most likely ${describe(entry)}.` : entry.error ?? "";
+  find("unlike").hidden = !result?.unlike_training;
+  find("name").textContent = visible(entry.file.name);
+  find("again").hidden = !entry.isLost;
+  find("shares").hidden = !result;
+  find("facts").textContent = result ? `SHA-256 ${result.sha256.slice(0, 12)}…, request ${entry.request}` : "";
+  const shares = Object.entries(result?.probabilities ?? {}).sort((a, b) => b[1] - a[1]);
+  find("bars").replaceChildren(...shares.map(([name, share]) => drawBar(name, share)));
+  find("explains").hidden = !(result && model.explains);
+  showEvidence(entry);
+}
+
+function drawBar(name, share) {
+  const [item, line, bar] = [make("li"), make("div", "line"), make("div", "bar")];
+  line.append(make("bdi", "", visible(name)), make("span", "share", percent(share)));
+  bar.style.width = `${100 * share}%`;
+  item.append(line, bar);
+  return item;
+}
+
+function showEvidence(entry) {
+  const isWanted = find("explain").checked && model.explains && Boolean(entry.result);
+  const image = find("overlay");
+  image.hidden = !(isWanted && entry.overlay);
+  find("looked").textContent = !isWanted ? "" : entry.overlay ? caption(entry) : entry.trouble ?? "looking …";
+  if (!image.hidden) {
+    image.src = entry.overlay;
+    image.alt = caption(entry);
+  } else if (isWanted && !entry.isLooking) {
+    entry.isLooking = true;
+    enqueue(() => look(entry));
+  }
+}
+
+const caption = ({ result }) =>
+  `What the network sees; beside it, the brighter the stronger, what spoke for ${visible(result.predicted)}.`;
+
+async function look(entry) {
+  try {
+    const answer = await ask("explain", entry.file);
+    if (answer.ok) entry.overlay = URL.createObjectURL(await answer.blob());
+    else entry.trouble = (await read(answer)).error;
+  } catch (error) {
+    entry.trouble = error.message;
+  }
+  if (entry === selected) showEvidence(entry);
+}
+
+// Keys and drops
+
+function move(event) {
+  const step = { ArrowUp: -1, ArrowLeft: -1, ArrowDown: 1, ArrowRight: 1, Home: -Infinity, End: Infinity }[event.key];
+  if (step === undefined || !selected) return;
+  event.preventDefault();
+  const place = Math.min(entries.length - 1, Math.max(0, entries.indexOf(selected) + step));
+  select(entries[place]);
+  entries[place].button.focus();
+}
+
+function complain(words) {
+  find("trouble").textContent = words;
+  find("trouble").hidden = !words;
+}
+
+async function introduce() {
+  const answer = await ask("model");
+  if (!answer.ok) throw new Error((await read(answer)).error);
+  model = await answer.json();
+  const { point, calibrated } = model;
+  find("model").textContent = `model ${model.digest.slice(0, 12)}, ${model.runtime}`;
+  const sound = `probability of ${point.good_classes.map(visible).join(" or ")}`;
+  const [above, below] = [point.accept_above, point.reject_below].map((share) => share !== null && percent(share));
+  const accepts = above && `accepts where the ${sound} is above ${above}`;
+  const rejects = below && `rejects where the ${sound} is below ${below}`;
+  const what = [accepts, rejects].filter(Boolean).join(", ");
+  const rest = what ? `${what}, and refers the rest` : "refers every photograph";
+  find("point").textContent = `The model ${rest} to an inspector.`;
+  const reasons = calibrated ? point.reasons : ["the checkpoint is not calibrated"];
+  find("reasons").replaceChildren(...reasons.map((reason) => make("li", "", visible(reason))));
+  if (selected) show(selected);
+}
+
+for (const id of ["choose", "shoot"])
+  find(id).addEventListener("change", ({ target }) => {
+    add(target.files);
+    target.value = "";
+  });
+find("history").addEventListener("keydown", move);
+find("explain").addEventListener("change", () => selected && showEvidence(selected));
+find("picture").addEventListener("error", ({ target }) => (target.hidden = true));
+find("again").addEventListener("click", () => {
+  Object.assign(selected, { kind: "waiting", error: undefined, isLost: false });
+  const entry = selected;
+  draw(entry);
+  enqueue(() => judge(entry));
+});
+document.addEventListener("dragover", (event) => {
+  event.preventDefault();
+  document.body.classList.add("dropping");
+});
+document.addEventListener("dragleave", ({ relatedTarget }) => {
+  if (!relatedTarget) document.body.classList.remove("dropping");
+});
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  document.body.classList.remove("dropping");
+  add(event.dataTransfer.files);
+});
+setUpCamera(add, complain);
+introduce().catch((error) => complain(`What the model is, is not known: ${error.message}`));

@@ -1,0 +1,86 @@
+"""The record of what was decided: JSON lines, written before any answer leaves."""
+
+import json
+import os
+import stat
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from weldnet.engines import ModelFacts
+from weldnet.errors import InputError
+from weldnet.predictor import Prediction
+
+
+class DecisionRecords:
+    """Appends decisions to a file, a line each. Close it, or use it as a context manager.
+
+    A line holds `time`, `request_id`, `file`, `sha256`, `model_digest`, `runtime`, `accept_above`, `reject_below`,
+    `predicted`, `verdict`, `unlike_training`, `probabilities` and `error`. A killed process loses none of them; a power
+    cut may, as the file is not synced with the disk.
+
+    Args:
+        file: is made, or appended to.
+        facts: of the model that decides.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+
+    def __init__(self, file: Path, facts: ModelFacts) -> None:
+        self.facts, self.lock = facts, threading.Lock()
+        try:
+            self.descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise InputError(f"the decisions cannot be recorded in {file}: {error.strerror} (serve.records)") from error
+        self.is_cut_off = _ends_within_a_line(self.descriptor)
+
+    def __enter__(self) -> "DecisionRecords":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+
+    def append(self, request_id: str, predictions: Sequence[Prediction]) -> None:
+        """Writes the decisions of one request in one piece.
+
+        Raises:
+            OSError: they could not all be written; a line that was cut off is ended before the next one.
+        """
+        lines = "".join(self._to_line(request_id, prediction) for prediction in predictions).encode()
+        with self.lock:
+            content = b"\n" * self.is_cut_off + lines
+            written = os.write(self.descriptor, content)
+            self.is_cut_off = 0 < written < len(content) or (self.is_cut_off and not written)
+        if written < len(content):
+            raise OSError("the disk is full")
+
+    def _to_line(self, request_id: str, prediction: Prediction) -> str:
+        said, point = prediction, self.facts.point
+        fields = {
+            "time": said.time,
+            "request_id": request_id,
+            "file": said.path,
+            "sha256": said.sha256,
+            "model_digest": said.model_digest,
+            "runtime": self.facts.runtime,
+            "accept_above": point.accept_above,
+            "reject_below": point.reject_below,
+            "predicted": said.predicted,
+            "verdict": said.verdict,
+            "unlike_training": said.unlike_training,
+            "probabilities": said.probabilities,
+            "error": said.error,
+        }
+        return json.dumps(fields, allow_nan=False) + "\n"
+
+
+def _ends_within_a_line(descriptor: int) -> bool:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or not status.st_size:
+        return False
+    return os.pread(descriptor, 1, status.st_size - 1) != b"\n"

@@ -1,0 +1,60 @@
+"""Where the network looked, for one photograph at a time, beside the threads that judge."""
+
+import copy
+import io
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from weldnet.deploy.limits import Refusal
+from weldnet.deploy.server_uploads import Upload
+from weldnet.engines import TorchEngine
+from weldnet.evaluation.explanation import draw_overlay, explain
+from weldnet.predictor import Predictor
+from weldnet.reporting import LAYER, METHOD
+
+
+class Explainer:
+    """Draws evidence in a thread of its own, with a network of its own: drawing switches the network's modes.
+
+    Args:
+        predictor: decodes and says the class.
+        engine: what the predictor scores with.
+    """
+
+    def __init__(self, predictor: Predictor, engine: TorchEngine) -> None:
+        self.predictor, self.engine, self.network = predictor, engine, copy.deepcopy(engine.network)
+        self.pool = ThreadPoolExecutor(1, "weldnet-explain", torch.set_num_threads, (1,))
+
+    def warm_up(self) -> None:
+        """Draws once: the first time pays for what is loaded late."""
+        geometry = self.predictor.facts.geometry
+        self._draw(np.zeros((3, geometry.height, geometry.width), np.uint8))
+
+    def submit(self, upload: Upload) -> Future[bytes]:
+        """What `draw` gives, when it is there."""
+        return self.pool.submit(self.draw, upload)
+
+    def draw(self, upload: Upload) -> bytes:
+        """The photograph beside itself under the evidence for the class that it is called, as PNG.
+
+        Raises:
+            Refusal: the file cannot be read.
+        """
+        decoded = self.predictor.decode(upload.content)
+        if decoded.image is None:
+            raise Refusal(422, f"the file cannot be read: {decoded.error}")
+        return self._draw(decoded.image)
+
+    def _draw(self, image: NDArray[np.uint8]) -> bytes:
+        target = torch.from_numpy(self.engine.score(image[None]).probabilities.argmax(axis=1)).to(self.engine.device)
+        pixels = torch.from_numpy(image[None]).to(self.engine.device)
+        # The engine's lock: drawing sets cudnn's flags for the whole process, too.
+        with self.engine.alone:
+            maps, _ = explain(self.network, self.network.trunk.get_submodule(LAYER), pixels, target, METHOD)
+        file = io.BytesIO()
+        Image.fromarray(draw_overlay(image, maps[0])).save(file, "PNG")
+        return file.getvalue()

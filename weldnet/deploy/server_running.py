@@ -1,0 +1,141 @@
+"""From an application to a process: the address, the connections, the log, and a stop that finishes what it began."""
+
+import ipaddress
+import json
+import logging
+import math
+import signal
+import socket
+import sys
+from datetime import UTC, datetime
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+
+from weldnet.deploy.server import Service
+from weldnet.errors import InputError
+
+MAX_CONNECTIONS = 512
+IDLE_TIMEOUT_S = 10.0
+"""A connection that has sent no whole request head for so long is closed, at the latest after twice as long."""
+
+
+class Connection(H11Protocol):
+    """uvicorn's connection, which alone would wait for a request's head for ever, and open without end."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        if len(self.connections) > MAX_CONNECTIONS:
+            transport.abort()
+            return
+        self._watch(None, False)
+
+    def _watch(self, before: RequestResponseCycle | None, was_idle: bool) -> None:
+        if self.transport.is_closing():
+            return
+        cycle: RequestResponseCycle | None = self.cycle
+        is_idle = cycle is None or cycle.response_complete
+        if was_idle and is_idle and cycle is before:
+            self.transport.abort()
+        else:
+            self.loop.call_later(IDLE_TIMEOUT_S, self._watch, cycle, is_idle)
+
+
+class JsonLines(logging.Formatter):
+    """A record as a line of JSON; nothing that a client says can begin another one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        return json.dumps(line | ({"traceback": self.formatException(record.exc_info)} if record.exc_info else {}))
+
+
+def log_as_json() -> None:
+    """All logs of the process as JSON lines on standard error; of weldnet's server from INFO on."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("weldnet.deploy").setLevel(logging.INFO)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket with an address, which nobody can connect to yet.
+
+    Args:
+        host: a name or an address.
+        port: 0 for any that is free.
+
+    Raises:
+        InputError: there is no such host or port, it is in use, or may not be used.
+    """
+    if not 0 <= port < 2**16:
+        raise InputError(f"port={port}: allowed are 1 to 65535, and 0 for any that is free")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"host={host}: no such address of this machine; 127.0.0.1 is itself, 0.0.0.0 all") from error
+    # With the protocol named, asyncio sends each answer at once; without, TCP holds its second half back for 40 ms.
+    bound = socket.socket(family, kind, protocol)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        why = str(error.strerror).lower()
+        raise InputError(f"{host} port {port}: {why}; name another, or port=0 for any that is free") from error
+    return bound
+
+
+def is_loopback(bound: socket.socket) -> bool:
+    """Whether only this machine reaches it."""
+    return ipaddress.ip_address(bound.getsockname()[0].partition("%")[0]).is_loopback
+
+
+def show_address(host: str, bound: socket.socket) -> str:
+    """As one types it into a browser."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{bound.getsockname()[1]}"
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server, whose application learns that it stops."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self.service = service
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.service.is_stopping = True
+        super().handle_exit(sig, frame)
+
+
+def make_server(app: FastAPI, timeout_s: float) -> Server:
+    """A server of an application from `create_app`; its last requests may take `timeout_s` after it is told to stop."""
+    config = uvicorn.Config(
+        app,
+        http=Connection,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=math.ceil(timeout_s),
+    )
+    return Server(config, app.state.service)
+
+
+def take_signals(server: Server) -> None:
+    """From here on SIGTERM and SIGINT tell the server to stop, running or not yet.
+
+    uvicorn does so itself while it runs, and raises the signal once more when all is done: that one ends here, too.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, server.handle_exit)
