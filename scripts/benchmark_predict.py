@@ -201,7 +201,7 @@ def show(figures: dict[str, Any]) -> None:
         f"{figures[f'peak_mb_{SIZES[1]}_images']:.0f} MB, {figures['peak_ratio']:.3f} x",
         caption_justify="left",
     )
-    for column in ("way", "images/s", "over plain", "alone", "over eager", "peak MB"):
+    for column in ("way", "images/s", "over plain", "alone", "over eager", "MB"):
         table.add_column(column, justify="left" if column == "way" else "right", no_wrap=True)
     for way, text in WAYS.items():
         cells = []
@@ -209,7 +209,7 @@ def show(figures: dict[str, Any]) -> None:
             low, high = figures[f"{way}_{key}_over_plain_range"]
             cells += [
                 f"{figures[f'{way}_{key}']:.0f}",
-                f"{figures[f'{way}_{key}_over_plain']:.2f} ({low:.2f}-{high:.2f})",
+                f"{figures[f'{way}_{key}_over_plain']:.1f} ({low:.1f}-{high:.1f})",
             ]
         table.add_row(text, *cells, f"{figures[f'{way}_peak_mb']:.0f}")
     Console().print(table)

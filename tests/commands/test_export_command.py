@@ -75,6 +75,7 @@ def test_images_that_have_moved(trained: Path, workplace: Path, monkeypatch: pyt
         ("none", ["format=onnx"], "no checkpoint at"),
         ("uncalibrated", ["format=onnx"], "is not calibrated"),
         ("run", ["format=onnx", "export.num_calibration_images=0"], "whole numbers from 1"),
+        ("run", ["format=onnx", "export.float_through=layer5"], "allowed are stem, layer1, layer2, layer3"),
         ("run", ["format=onnx", "export.max_accuracy_dorp=0"], "did you mean"),
         ("run", ["format=onnx", "data.image_size.height=64"], "data.image_size is the checkpoint's"),
         ("run", ["format=onnx", "data.root={trained}/others"], "data.root=DIR"),

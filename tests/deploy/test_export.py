@@ -21,11 +21,12 @@ from weldnet.deploy.export import export, require_judge
 from weldnet.deploy.exported import FILES, Format, load_export, read_record
 from weldnet.deploy.network import JudgedNet, WidenedConv2d
 from weldnet.deploy.parity import Bounds, check_float, check_int8, measure_float, score_split
-from weldnet.deploy.quantization import choose_point, draw_evenly
+from weldnet.deploy.quantization import Int8Settings, choose_point, count_convolutions, draw_evenly
 from weldnet.engines import Scores, TorchEngine
 from weldnet.errors import InputError
 from weldnet.evaluation.decision import OperatingPoint
 from weldnet.evaluation.judge import give_verdicts
+from weldnet.model.network import WeldNet
 
 FORMATS: tuple[Format, ...] = ("onnx", "openvino", "openvino_int8")
 
@@ -43,7 +44,7 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
     data.setup()
     for name in FORMATS:
         # A few verdicts may change in int8: what the network learns differs a little from machine to machine.
-        export(checkpoint, data, name, folder / name, Bounds(max_verdict_changes=0.2), num_calibration_images=40)
+        export(checkpoint, data, name, folder / name, Bounds(max_verdict_changes=0.2), Int8Settings(40))
     return checkpoint, data, folder
 
 
@@ -237,3 +238,8 @@ def test_the_wider_convolution_gives_the_same(width: int) -> None:
     images = torch.randn(2, 4, 5, width)
     plain = nn.functional.conv2d(images, wide.weight, stride=2, padding=1)
     torch.testing.assert_close(wide(images), plain)
+
+
+@pytest.mark.parametrize(("through", "number"), [("stem", 1), ("layer1", 5), ("layer2", 10), ("layer3", 15)])
+def test_convolutions_that_stay_float(through: str, number: int) -> None:
+    assert count_convolutions(WeldNet("resnet18", 2), through) == number

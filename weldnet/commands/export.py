@@ -25,16 +25,18 @@ def run(cfg: DictConfig) -> None:
     from weldnet.deploy.export import PACKAGES, export, require_judge
     from weldnet.deploy.exported import import_extra
     from weldnet.deploy.parity import Bounds
+    from weldnet.deploy.quantization import Int8Settings
 
     folder = name_folder("export", cfg.output_dir)
     check_choice("format", cfg.format, tuple(PACKAGES))
-    bounds, num_images = _read_settings(cfg.export)
+    settings: dict[str, Any] = {str(name): value for name, value in cfg.export.items()}
+    int8 = Int8Settings(settings.pop("num_calibration_images"), settings.pop("float_through"))
     checkpoint = load_checkpoint(_find_checkpoint(cfg.ckpt_path))
     require_judge(checkpoint)
     for package in PACKAGES[cfg.format]:
         import_extra(package)
     data = _set_up(cfg, checkpoint)
-    figures = export(checkpoint, data, cfg.format, folder, Bounds(**bounds), num_images)
+    figures = export(checkpoint, data, cfg.format, folder, Bounds(**settings), int8)
     Console().print(draw_parity(figures))
     print(f"the export: {show(folder)}")
     print(f"all of it:  {show(folder / 'parity.json')}")
@@ -58,15 +60,6 @@ def draw_parity(figures: dict[str, Any]) -> "Table":
         escapes = f"{before['escapes']['count']} -> {after['escapes']['count']} of {after['escapes']['of']}"
         table.add_row("defects accepted", escapes)
     return table
-
-
-def _read_settings(settings: DictConfig) -> tuple[dict[str, float], int]:
-    """The bounds, and the number of calibration images."""
-    bounds: dict[str, Any] = {str(name): value for name, value in settings.items()}
-    num_images = bounds.pop("num_calibration_images")
-    if num_images < 1:
-        raise InputError(f"export.num_calibration_images={num_images}: allowed are whole numbers from 1")
-    return bounds, num_images
 
 
 def _find_checkpoint(ckpt_path: str) -> Path:

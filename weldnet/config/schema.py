@@ -168,13 +168,14 @@ class ExplainConfig:
 
 @dataclass
 class ExportSettings:
-    """The gate, see `weldnet.deploy.parity.Bounds`, and how many training images choose the ranges of int8."""
+    """The gate, see `weldnet.deploy.parity.Bounds`; and `weldnet.deploy.quantization.Int8Settings`."""
 
     max_probability_error: float = 1e-3
     max_accuracy_drop: float = 0.01
     max_escape_increase: float = 0.01
     max_verdict_changes: float = 0.05
     num_calibration_images: int = 300
+    float_through: str = "stem"
 
 
 @dataclass

@@ -5,6 +5,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +16,7 @@ from weldnet.data.datamodule import WeldDataModule
 from weldnet.deploy.exported import FILES, RECORD, ExportRecord, Format, Origin, import_extra, load_export
 from weldnet.deploy.network import write_network
 from weldnet.deploy.parity import Bounds, check_float, check_int8, measure_float, measure_int8, score_split
-from weldnet.deploy.quantization import choose_point, quantise
+from weldnet.deploy.quantization import Int8Settings, choose_point, count_convolutions, quantise
 from weldnet.engines import TorchEngine
 from weldnet.errors import InputError
 from weldnet.evaluation.judge import Judge
@@ -35,7 +36,7 @@ def export(
     export_format: Format,
     folder: Path,
     bounds: Bounds,
-    num_calibration_images: int = 300,
+    int8: Int8Settings | None = None,
 ) -> dict[str, Any]:
     """Writes an export folder: the network's files, `model.json` and `parity.json`; all of it or nothing.
 
@@ -44,7 +45,7 @@ def export(
         data: set up, those that trained it.
         folder: empty, or not there yet.
         bounds: of the gate.
-        num_calibration_images: int8: training images that choose the ranges of the activations.
+        int8: how `openvino_int8` is quantised; None for the defaults.
 
     Returns:
         What `parity.json` holds.
@@ -56,7 +57,8 @@ def export(
     with build_folder(folder) as built:
         write_network(checkpoint, judge, export_format, built)
         if export_format == "openvino_int8":
-            _quantise_files(built, data, num_calibration_images)
+            int8 = int8 or Int8Settings()
+            _quantise_files(built, data, int8, count_convolutions(checkpoint.network(), int8.float_through))
         record = _describe(checkpoint, judge, export_format, built)
         _write_json(built / RECORD, record.model_dump(mode="json"))
         reference, engine = TorchEngine(checkpoint, "cpu"), load_export(built, device="cpu", precision="float32")
@@ -66,6 +68,7 @@ def export(
             point = choose_point(before, after, data, judge)
             _write_json(built / RECORD, record.model_copy(update={"point": point}).model_dump(mode="json"))
             labels = data.dataset("val").labels.numpy()
+            figures |= asdict(int8 or Int8Settings())
             figures |= measure_int8(before, after, labels, record.classes, (judge.point, point), bounds)
             check_int8(figures)
         else:
@@ -103,10 +106,10 @@ def build_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(built, ignore_errors=True)
 
 
-def _quantise_files(folder: Path, data: WeldDataModule, num_images: int) -> None:
+def _quantise_files(folder: Path, data: WeldDataModule, settings: Int8Settings, num_float: int) -> None:
     openvino = import_extra("openvino")
     network = openvino.Core().read_model(folder / "model.xml")
-    quantised = quantise(network, data.dataset("train"), num_images)
+    quantised = quantise(network, data.dataset("train"), settings, num_float)
     openvino.save_model(quantised, folder / "int8.xml", compress_to_fp16=False)
     # The weights of the first may still be mapped from its file; a rename leaves them be.
     for ending in (".xml", ".bin"):

@@ -199,5 +199,8 @@ def check_int8(figures: dict[str, Any]) -> None:
     if refused:
         raise InputError(
             f"the int8 export is refused. On {num_images} validation images, of which one is {1 / num_images:.2g} of "
-            "all:\n" + "\n".join(refused) + "\nType a larger bound if you can live with this, or format=openvino"
+            "all:\n"
+            + "\n".join(refused)
+            + "\nKeep more of it in float32 (export.float_through=layer1 or layer2), type a larger bound, or take "
+            "format=openvino"
         )

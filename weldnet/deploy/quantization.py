@@ -4,37 +4,66 @@ import io
 import logging
 import sys
 from contextlib import nullcontext, redirect_stdout
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.loading import WeldImages
 from weldnet.deploy.exported import import_extra
 from weldnet.engines import Scores
-from weldnet.errors import InputError
+from weldnet.errors import InputError, check_choice
 from weldnet.evaluation.decision import OperatingPoint, choose_operating_point, mark_defects, sound_probability
 from weldnet.evaluation.judge import Judge
 from weldnet.evaluation.metrics import Labels, softmax
+from weldnet.model.network import STAGES, WeldNet
+
+FLOAT_STAGES = STAGES[:4]
 
 
-def quantise(network: Any, images: WeldImages, num_images: int) -> Any:
-    """Quantises what lies between the first convolution and the pooled features.
+@dataclass(frozen=True)
+class Int8Settings:
+    """How a network is quantised.
+
+    Attributes:
+        num_calibration_images: training images that choose the ranges of the activations.
+        float_through: from the pixels through this one of `FLOAT_STAGES` the convolutions stay float32: slower, and
+            nearer to the checkpoint.
+
+    Raises:
+        InputError: there is no such stage, or no image.
+    """
+
+    num_calibration_images: int = 300
+    float_through: str = "stem"
+
+    def __post_init__(self) -> None:
+        check_choice("export.float_through", self.float_through, FLOAT_STAGES)
+        if self.num_calibration_images < 1:
+            raise InputError(
+                f"export.num_calibration_images={self.num_calibration_images}: allowed are whole numbers from 1"
+            )
+
+
+def quantise(network: Any, images: WeldImages, settings: Int8Settings, num_float: int) -> Any:
+    """Quantises the convolutions but the first ones.
 
     Args:
         network: an `openvino.Model` with two outputs.
-        images: of the training split; they choose the ranges of the activations.
-        num_images: how many of them.
+        images: of the training split; some choose the ranges of the activations.
+        num_float: the first convolutions, which stay float32.
 
     Returns:
         Another `openvino.Model`.
     """
     nncf = import_extra("nncf")
     nncf.set_log_level(logging.ERROR)
-    rows = draw_evenly(images.labels.numpy(), num_images)
+    rows = draw_evenly(images.labels.numpy(), settings.num_calibration_images)
     dataset = nncf.Dataset(rows.tolist(), lambda row: images.__getitems__([row])[0].numpy())
-    kept = nncf.IgnoredScope(names=[find_stem(network), *find_tail(network)])
+    kept = nncf.IgnoredScope(names=find_convolutions(network)[:num_float] + find_tail(network))
     # The mean range of the images, nncf's own choice, cuts off what makes an image unlike training.
     whole = nncf.quantization.range_estimator.RangeEstimatorParametersSet.MINMAX
     # Its progress is for someone who looks on.
@@ -58,10 +87,17 @@ def draw_evenly(labels: Labels, num_images: int, seed: int = 0) -> NDArray[np.in
     return np.sort(order[np.argsort(turn, kind="stable")[:num_images]])
 
 
-def find_stem(network: Any) -> str:
-    """The name of the first convolution, whose rounding all others would inherit."""
-    name: str = next(op.get_friendly_name() for op in network.get_ordered_ops() if op.get_type_name() == "Convolution")
-    return name
+def find_convolutions(network: Any) -> list[str]:
+    """The names of all convolutions, those of a stage before those of the next."""
+    kinds = ("Convolution", "GroupConvolution")
+    return [op.get_friendly_name() for op in network.get_ordered_ops() if op.get_type_name() in kinds]
+
+
+def count_convolutions(network: WeldNet, through: str) -> int:
+    """How many convolutions a network has from the pixels through a stage."""
+    stages = STAGES[: STAGES.index(through) + 1]
+    parts = [module for name in stages for stage in network.stage(name) for module in stage.modules()]
+    return sum(isinstance(module, nn.Conv2d) for module in parts)
 
 
 def find_tail(network: Any) -> list[str]:
