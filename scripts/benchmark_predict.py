@@ -1,6 +1,7 @@
 """From files to verdicts: a plain PyTorch loop, a checkpoint and its exports; the models alone; memory."""
 
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -108,7 +109,9 @@ def measure(way: str, run: str, folder: Path, manifest: Path, num_images: int) -
 def measure_apart(way: str, run: str, folder: Path, manifest: Path, num_images: int = NUM_IMAGES) -> dict[str, float]:
     """One way in a process of its own; `peak_mb` is the largest sum over it and its workers, pages in common shared."""
     command = [sys.executable, __file__, way, run, str(folder), str(manifest), str(num_images)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    # Set for our sake it would slow the plain loop.
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     peak, done = 0.0, threading.Event()
 
     def watch() -> None:

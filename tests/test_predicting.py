@@ -149,11 +149,48 @@ def test_copies_by_verdict(photos: Path, tmp_path: Path) -> None:
     assert len([path for path in (tmp_path / "sorted").rglob("*") if path.is_file()]) == 101
 
 
+def test_a_folder_belongs_to_one_task(photos: Path, tmp_path: Path) -> None:
+    predict(photos, tmp_path / "out")
+    with pytest.raises(InputError, match="sort_into=None; these"):
+        predict(photos, tmp_path / "out", resume=True, sort_into=tmp_path / "sorted")
+    (tmp_path / "out" / "predictions.jsonl").write_text('{"path": "/x"}\n')
+    with pytest.raises(InputError, match="row 1 is no prediction"):
+        predict(photos, tmp_path / "out", resume=True)
+
+
+def test_what_has_no_copy_stops_nothing(tmp_path: Path) -> None:
+    """A file that vanished, one that cannot be read, and a name as long as the file system has them."""
+    long = save_image(tmp_path / "photos" / f"{'n' * 251}.png", np.full((8, 4, 3), 200, np.uint8))
+    paths = [str(tmp_path / "photos" / "gone.png"), "/proc/self/mem", "nul\0.png", str(long)]
+    (tmp_path / "out").mkdir()
+    with Predictor(BrightnessEngine(), 1) as predictor:
+        outcome = predict_into(tmp_path / "out", predictor, paths, "/", sort_into=tmp_path / "sorted")
+    assert outcome is not None
+    assert outcome.verdicts == {"accept": 1, "unreadable": 3}
+    (copy,) = (path for path in (tmp_path / "sorted").rglob("*") if path.is_file())
+    assert copy.read_bytes() == long.read_bytes()
+
+
+def test_a_repaired_file_moves(tmp_path: Path) -> None:
+    path, sorted_into = tmp_path / "photos" / "a.png", tmp_path / "sorted"
+    path.parent.mkdir()
+    path.write_text("no image")
+    (tmp_path / "out").mkdir()
+    for resume in (False, True):
+        with Predictor(BrightnessEngine(), 1) as predictor:
+            predict_into(
+                tmp_path / "out", predictor, [str(path)], str(path.parent), resume=resume, sort_into=sorted_into
+            )
+        if not resume:
+            assert (sorted_into / "unreadable" / "a.png").is_file()
+        save_image(path, np.full((8, 4, 3), 250, np.uint8))
+    assert [file.relative_to(sorted_into).as_posix() for file in sorted_into.rglob("*.png")] == ["accept/a.png"]
+
+
 @pytest.mark.parametrize(
     ("explain", "sort_into", "words"),
     [
         ("wurst", None, "did you mean 'worst'"),
-        ("none", "photos/sorted", "lies in the source"),
         ("none", "full", "not empty"),
         ("none", "full/file", "is a file"),
     ],
@@ -166,7 +203,7 @@ def test_requests_refused(
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     with pytest.raises(InputError, match=words):
-        check_request(explain, sort_into and tmp_path / sort_into, False, "photos")  # type: ignore[arg-type]
+        check_request(explain, sort_into and tmp_path / sort_into, False)  # type: ignore[arg-type]
 
 
 def test_a_full_disk_is_told(tmp_path: Path) -> None:

@@ -3,69 +3,31 @@
 import heapq
 import json
 import os
-import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
-import torch
 from filelock import FileLock, Timeout
 
 from weldnet.console import watch
+from weldnet.data.formats import UnreadableImage, read_content
 from weldnet.engines import ModelFacts
 from weldnet.errors import InputError, check_choice
 from weldnet.evaluation.report import write_text
 from weldnet.prediction_files import NAME, PART, PredictionWriter, Row, gather_rows, merge_parts, read_rows
 from weldnet.predictor import Prediction, Predictor
+from weldnet.sharing import ALONE, Share
 
 EXPLAIN = ("none", "worst", "all")
+JUDGED_BY = "judged_by.json"
+"""In a folder of predictions: whose they are."""
+
 NUM_WORST = 24
 """Of `explain=worst`."""
 UNREADABLE = "unreadable"
 """The folder of `sort_into` for files without a verdict."""
-
-MAX_WAIT = timedelta(days=7)
-"""How long a process that is done waits for the others."""
-
-
-@dataclass(frozen=True)
-class Share:
-    """Which part of the work this process does: every `world`-th image, from the `rank`-th on."""
-
-    rank: int = 0
-    world: int = 1
-    local_rank: int = 0
-    local_world: int = 1
-
-    @classmethod
-    def of_torchrun(cls) -> "Share":
-        """As torchrun's environment says; the whole without it."""
-        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-        return cls(*(int(os.environ[name]) for name in names)) if all(name in os.environ for name in names) else cls()
-
-    def choose_device(self, device: str) -> str:
-        """`auto` as this process's own GPU, where there are several processes and GPUs; else `device` as it is."""
-        several = self.world > 1 and device == "auto" and torch.cuda.is_available()
-        return f"cuda:{self.local_rank % torch.cuda.device_count()}" if several else device
-
-    @contextmanager
-    def together(self) -> Iterator[Callable[[], None]]:
-        """Within it, a function that waits until every process of the run has called it."""
-        if self.world == 1:
-            yield lambda: None
-            return
-        torch.distributed.init_process_group("gloo", timeout=MAX_WAIT)
-        try:
-            yield _wait_for_all
-        finally:
-            torch.distributed.destroy_process_group()
-
-
-def _wait_for_all() -> None:
-    torch.distributed.barrier()
 
 
 @dataclass(frozen=True)
@@ -75,7 +37,7 @@ class Outcome:
     Attributes:
         verdicts: how many files have each; `unreadable` for those without.
         unlike_training: how many are.
-        worst: paths of the images that the model is least sure of.
+        worst: paths of those of this run's images that the model is least sure of.
     """
 
     verdicts: dict[str, int]
@@ -95,15 +57,15 @@ def predict_into(
     *,
     resume: bool = False,
     sort_into: Path | None = None,
-    share: Share = Share(),
+    share: Share = ALONE,
 ) -> Outcome | None:
     """Writes `predictions.jsonl`, `predictions.csv` and `judged_by.json` into a folder.
 
     Args:
         folder: an existing folder; empty unless `resume`.
         predictor: judges.
-        paths: N absolute paths.
-        base: the folder below which `sort_into` names them.
+        paths: N absolute paths; those of the first process count.
+        base: the folder below which they are named, see `weldnet.data.finding.find_base`.
         resume: goes on where an interrupted run of the same model stopped; files that could not be read are tried
             again.
         sort_into: a folder that gets a copy of each file below its verdict.
@@ -115,17 +77,21 @@ def predict_into(
     Raises:
         InputError: nothing can be written; another process does already; the folder is another model's.
     """
-    classes = predictor.facts.classes
-    with share.together() as wait, _alone(folder, share):
+    classes, model = predictor.facts.classes, _name_model(predictor.facts)
+    with share.together() as gather, _alone(folder, share):
+        models = gather(model)
+        if models != [model] * share.world:
+            raise InputError(f"the processes run different models or precisions: {', '.join(sorted(set(models)))}")
         if share.rank == 0:
-            _check_model(folder, predictor.facts)
+            _claim(folder, predictor.facts, {"base": base, "sort_into": None if sort_into is None else str(sort_into)})
             gather_rows(folder, classes)
-        wait()
+        # One list for all: a folder that grows, or that another machine sees late, would be shared out wrongly.
+        paths = gather(paths if share.rank == 0 else None)[0]
         own = folder / f"{NAME}.jsonl"
         done = {row["path"] for row in read_rows(own)} if resume else set()
         left = [path for path in paths if path not in done][share.rank :: share.world]
         # All have read what is done before the first one adds to it.
-        wait()
+        gather(None)
         predictions = predictor.predict_files(left)
         shown = watch(predictions, len(left), "predicting") if share.rank == 0 else predictions
         with PredictionWriter(folder, classes, NAME if share.world == 1 else f"{PART}{share.rank}") as writer:
@@ -133,12 +99,12 @@ def predict_into(
                 if sort_into:
                     copy_sorted(prediction, base, sort_into)
                 writer.write(prediction)
-        wait()
+        gather(None)
         if share.rank:
             return None
         if share.world > 1:
             merge_parts(folder, classes)
-        return _summarise(read_rows(own), classes)
+        return _summarise(read_rows(own), classes, set(paths))
 
 
 @contextmanager
@@ -160,27 +126,52 @@ def _alone(folder: Path, share: Share) -> Iterator[None]:
         lock.release()
 
 
-def _check_model(folder: Path, facts: ModelFacts) -> None:
-    """Notes which model writes here; refuses another one than before."""
-    file = folder / "judged_by.json"
+def _name_model(facts: ModelFacts) -> str:
+    """The model, and what runs it in which precision, wherever it runs."""
+    return f"{facts.digest[:12]} by {facts.runtime.partition(' on ')[0]}"
+
+
+def _claim(folder: Path, facts: ModelFacts, task: dict[str, str | None]) -> None:
+    """Notes which model writes here, and what becomes of the files; refuses another one than before."""
+    file = folder / JUDGED_BY
     if file.exists():
         try:
             before = json.loads(file.read_text(encoding="utf-8"))
-            same = (before["digest"], before["runtime"]) == (facts.digest, facts.runtime)
-        except (ValueError, KeyError, TypeError):
-            same = False
-        if not same:
+            model = f"{before['digest'][:12]} by {before['runtime'].partition(' on ')[0]}"
+            noted = {key: before["task"][key] for key in task}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise InputError(f"{file} is damaged; name another output_dir") from None
+        if model != _name_model(facts):
             raise InputError(
-                f"output_dir={folder} holds predictions of another model or precision; name another folder"
+                f"output_dir={folder} holds predictions of another model or precision, {model}; this is "
+                f"{_name_model(facts)}. Name another folder"
             )
-    elif any(folder.glob(f"{NAME}*")):
+        if noted != task:
+            raise InputError(
+                f"output_dir={folder} holds predictions of images below {noted['base']}, sort_into="
+                f"{noted['sort_into']}; these are below {task['base']}, sort_into={task['sort_into']}. Name another "
+                "folder"
+            )
+        return
+    if any(folder.glob(f"{NAME}*")):
         raise InputError(
-            f"output_dir={folder} holds predictions, but no judged_by.json that says whose; name another folder"
+            f"output_dir={folder} holds predictions, but no {JUDGED_BY} that says whose; name another folder"
         )
-    write_text(file, json.dumps(facts.to_dict(), indent=2) + "\n")
+    try:
+        write_text(file, json.dumps(facts.to_dict() | {"task": task}, indent=2) + "\n")
+    except OSError as error:
+        raise InputError(
+            f"output_dir={folder} cannot be written: {error.strerror}; make room, then try again"
+        ) from error
 
 
-def _summarise(rows: Iterable[Row], classes: Sequence[str]) -> Outcome:
+def can_resume(folder: Path) -> bool:
+    """Whether a run stopped here, however early."""
+    own = {".lock", f".{JUDGED_BY}.tmp"}
+    return (folder / JUDGED_BY).is_file() or (folder.is_dir() and {path.name for path in folder.iterdir()} <= own)
+
+
+def _summarise(rows: Iterable[Row], classes: Sequence[str], own: set[str]) -> Outcome:
     verdicts: Counter[str] = Counter()
     unlike = 0
 
@@ -189,7 +180,7 @@ def _summarise(rows: Iterable[Row], classes: Sequence[str]) -> Outcome:
         for row in rows:
             verdicts[row["verdict"] or UNREADABLE] += 1
             unlike += bool(row["unlike_training"])
-            if row["error"] is None:
+            if row["error"] is None and row["path"] in own:
                 yield max(row[f"p_{name}"] for name in classes), row["path"]
 
     worst = heapq.nsmallest(NUM_WORST, look())
@@ -199,32 +190,36 @@ def _summarise(rows: Iterable[Row], classes: Sequence[str]) -> Outcome:
 def copy_sorted(prediction: Prediction, base: str, folder: Path) -> None:
     """Copies a file to `folder/<verdict>/<its path below base>`, under a temporary name first.
 
+    A file that cannot be read has no copy: its row says so.
+
     Raises:
         InputError: the copy cannot be written.
     """
-    target = folder / (prediction.verdict or UNREADABLE) / os.path.relpath(prediction.path, base)
-    temporary = target.with_name(f".{target.name}.tmp")
-    if not os.path.isfile(prediction.path):
+    name = os.path.relpath(prediction.path, base)
+    target, temporary = folder / (prediction.verdict or UNREADABLE) / name, folder / f".{os.getpid()}.tmp"
+    try:
+        content = read_content(prediction.path)
+    except UnreadableImage:
         return
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(prediction.path, temporary)
+        temporary.write_bytes(content)
         temporary.replace(target)
+        if prediction.verdict:
+            # It may have been unreadable when an earlier run saw it.
+            (folder / UNREADABLE / name).unlink(missing_ok=True)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise InputError(f"sort_into: {target} cannot be written: {error.strerror}") from error
 
 
-def check_request(explain: str, sort_into: Path | None, resume: bool, source: str) -> None:
+def check_request(explain: str, sort_into: Path | None, resume: bool) -> None:
     """Raises:
-    InputError: no such choice of images to explain; the copies would land among the source's files or other files.
+    InputError: no such choice of images to explain; the copies would land among other files.
     """
     check_choice("explain", explain, EXPLAIN)
     if sort_into is None:
         return
-    place = Path(os.path.abspath(os.path.expanduser(source)))
-    if place.is_dir() and sort_into.resolve().is_relative_to(place.resolve()):
-        raise InputError(f"sort_into={sort_into} lies in the source, where the copies would be found next time")
     if sort_into.exists() and not sort_into.is_dir():
         raise InputError(f"sort_into={sort_into} is a file; name a folder")
     if not resume and sort_into.is_dir() and any(sort_into.iterdir()):

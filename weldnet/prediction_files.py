@@ -20,6 +20,8 @@ NAME = "predictions"
 PART = f"{NAME}.rank"
 """The stem of what one of several processes writes, before its number."""
 
+COLUMNS = ("path", "sha256", "predicted", "verdict", "unlike_training")
+
 Row = dict[str, Any]
 
 
@@ -85,8 +87,7 @@ class PredictionWriter:
 
 def name_columns(classes: Sequence[str]) -> list[str]:
     """The columns of a row."""
-    head = ("path", "sha256", "predicted", "verdict", "unlike_training")
-    return [*head, *(f"p_{name}" for name in classes), "model_digest", "time", "error"]
+    return [*COLUMNS, *(f"p_{name}" for name in classes), "model_digest", "time", "error"]
 
 
 def _show(value: Any) -> Any:
@@ -105,7 +106,7 @@ def read_rows(file: Path) -> Iterator[Row]:
                 return
             try:
                 row = json.loads(line)
-                if not isinstance(row["path"], str):
+                if not isinstance(row["path"], str) or not {*COLUMNS, "error"} <= set(row):
                     raise TypeError
             except (ValueError, KeyError, TypeError) as error:
                 raise InputError(

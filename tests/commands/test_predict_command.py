@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -91,6 +92,11 @@ def test_unreadable_files_exit_with_1(
         (["source=welds", "output_dir=run"], "not empty"),
         (["source=welds", "output_dir=run", "resume=true"], "not empty"),
         (["source=welds", "sort_into=welds/sorted"], "lies in the source"),
+        (["source=welds/**/*.jpg", "sort_into=welds/sorted"], "lies in the source"),
+        (["source=welds", "explain=worst", "output_dir=welds/out"], "lies in the source"),
+        (["source="], "source= is empty"),
+        (["source=welds", "sort_into="], "sort_into= is empty"),
+        (["source=welds", f"output_dir={'a' * 300}"], "file name too long"),
         (["source=welds", "ckpt_path=welds"], "no checkpoints"),
         (["source=welds", "sauce=3"], "did you mean 'source'"),
         ([], "source is not given"),
@@ -107,10 +113,12 @@ def test_mistakes_leave_nothing(
     assert sorted(home.rglob("*")) == before
 
 
-def run_command(home: Path, *arguments: str, prefix: tuple[str, ...] = ()) -> "subprocess.Popen[str]":
+def run_command(
+    home: Path, *arguments: str, prefix: tuple[str, ...] = (), environment: dict[str, str] | None = None
+) -> "subprocess.Popen[str]":
     script = Path(sys.executable).with_name("weldnet-predict")
     command = [*prefix, str(script), "ckpt_path=run", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})}
     return subprocess.Popen(
         command, cwd=home, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         preexec_fn=heed_interrupts,
@@ -150,3 +158,25 @@ def test_torchrun_shares_the_work(home: Path, monkeypatch: pytest.MonkeyPatch, t
     assert (three["p_good"] - one["p_good"]).abs().max() < 1e-5  # type: ignore[operator]
     assert not list((tmp_path / "three").glob("*.rank*"))
     assert json.loads((tmp_path / "three" / "judged_by.json").read_text())["classes"] == list(CLASSES)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_processes_share_one_list_and_one_model(home: Path, tmp_path: Path, precision: str) -> None:
+    """The second of two sees other images, as on a folder that grows; the first one's list counts for both."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    settings = [("source=welds", "precision=float32"), ("source=welds/good", f"precision={precision}")]
+    processes = []
+    for rank, arguments in enumerate(settings):
+        numbers = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        processes.append(run_command(home, *arguments, f"output_dir={tmp_path / 'out'}", environment=numbers | where))
+    errors = [process.communicate(timeout=120)[1] for process in processes]
+    if precision == "bf16":
+        assert [process.returncode for process in processes] == [2, 2]
+        assert all("different models or precisions" in error for error in errors)
+        assert not list((tmp_path / "out").glob("predictions*"))
+    else:
+        assert [process.returncode for process in processes] == [0, 0], errors
+        assert read(tmp_path / "out")["path"].n_unique() == len(read(tmp_path / "out")) == 240

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from drawing import draw_noise, save_image
 
-from weldnet.data.finding import find_base, find_images
+from weldnet.data.finding import find_base, find_images, refuse_inside
 from weldnet.errors import InputError
 
 FILES = ("a/x.jpg", "a/y [1].PNG", "b/deep/z.jpg", "b/notes.txt", ".hidden/h.jpg", "a/.h.jpg", "w.jpg")
@@ -35,13 +35,14 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("photos/*.jpg", ["w.jpg"], ""),
         ("photos/**/*", ["a/x.jpg", "a/y [1].PNG", "b/deep/z.jpg", "w.jpg"], ""),
         ("photos/[ab]/**/?.jpg", ["a/x.jpg", "b/deep/z.jpg"], ""),
-        ("list.csv", ["w.jpg", "a/x.jpg"], ""),
+        ("photos/**/**/z.jpg", ["b/deep/z.jpg"], ""),
+        ("list.csv", ["w.jpg", "a/x.jpg"], ".."),
     ],
 )
 def test_sources(photos: Path, source: str, names: list[str], base: str) -> None:
     paths = find_images(source)
     assert [os.path.relpath(path, photos) for path in paths] == names
-    assert Path(find_base(source, paths)) == photos / base
+    assert Path(find_base(source, paths)) == (photos / base).resolve()
 
 
 @pytest.mark.parametrize(
@@ -68,3 +69,22 @@ def test_what_is_no_source(photos: Path, source: str, words: str) -> None:
 def test_a_link_within_the_folder_is_followed(photos: Path) -> None:
     (photos / "again.jpg").symlink_to(photos / "w.jpg")
     assert str(photos / "again.jpg") in find_images("photos")
+
+
+@pytest.mark.parametrize(
+    ("source", "folder", "is_inside"),
+    [
+        ("photos", "photos/a/out", True),
+        ("photos", "photos", True),
+        ("photos/**/*.jpg", "photos/out", True),
+        ("photos", "other", False),
+        ("photos/w.jpg", "photos/out", False),
+        ("list.csv", "photos/out", False),
+    ],
+)
+def test_nothing_is_written_where_it_would_be_found(photos: Path, source: str, folder: str, is_inside: bool) -> None:
+    if is_inside:
+        with pytest.raises(InputError, match="lies in the source"):
+            refuse_inside("output_dir", Path(folder), source)
+    else:
+        refuse_inside("output_dir", Path(folder), source)

@@ -44,6 +44,9 @@ def quote_verbatim(argument: str) -> str:
     """An override with the value of a verbatim key quoted for Hydra; any other argument as it is.
 
     `null` and a value already between quotes stay.
+
+    Raises:
+        InputError: the value is empty, as of a shell variable that is not set; as a path it would be this folder.
     """
     match = re.fullmatch(r"(\+{0,2})([\w.]+)=(.*)", argument, re.DOTALL)
     if (
@@ -53,6 +56,8 @@ def quote_verbatim(argument: str) -> str:
         or re.fullmatch(r"(['\"]).*\1", match[3], re.DOTALL)
     ):
         return argument
+    if not match[3]:
+        raise InputError(f"{match[2]}= is empty; type a value after it, or leave it out")
     # Hydra reads a backslash only before a quote, OmegaConf only before `${`; there, each must be doubled.
     value = re.sub(r"(\\*)\$\{", lambda m: m[1] * 2 + r"\${", match[3])
     value = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + (r"\'" if m[2] else ""), value)
@@ -87,6 +92,9 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callab
                     raise
                 print(f"weldnet-{config_name}: {explain(error, config_name)}", file=sys.stderr)
                 sys.exit(2)
+            except KeyboardInterrupt:
+                print(f"weldnet-{config_name}: interrupted", file=sys.stderr)
+                sys.exit(130)
 
         return main
 
@@ -103,7 +111,12 @@ def _run_hydra(run: Callable[[DictConfig], None], config_name: str) -> None:
             run(cfg)
         except (InputError, OmegaConfBaseException) as error:
             mistakes.append(error)
+        except OSError as error:
+            if error.filename is None or "HYDRA_FULL_ERROR" in typed_environment:
+                raise
+            mistakes.append(InputError(f"{error.filename}: {str(error.strerror).lower()}"))
 
+    typed_environment = dict(os.environ)
     typed, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     sys.argv = [typed[0], *map(quote_verbatim, put_options_first(typed[1:]))]
     # Without it Hydra prints its own errors its own way and exits by itself.

@@ -16,36 +16,57 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from weldnet.engines import Engine
-    from weldnet.predicting import Outcome, Share
+    from weldnet.predicting import Outcome
+    from weldnet.sharing import Share
 
 
 def run(cfg: DictConfig) -> None:
     """Predicts from a composed config; exits with code 1 where a file could not be read."""
-    from weldnet.data.finding import find_base, find_images
+    from weldnet.data.finding import find_base, find_images, refuse_inside
     from weldnet.hardware import available_cores
-    from weldnet.predicting import Share, check_request, predict_into
+    from weldnet.predicting import JUDGED_BY, check_request, predict_into
     from weldnet.predictor import Predictor, load_engine
+    from weldnet.sharing import Share
 
-    share, sort_into = Share.of_torchrun(), cfg.sort_into and Path(cfg.sort_into).expanduser().absolute()
-    if share.rank == 0:
-        check_request(cfg.explain, sort_into, cfg.resume, cfg.source)
+    share = Share.of_torchrun()
+    sort_into = None if cfg.sort_into is None else Path(cfg.sort_into).expanduser().absolute()
     folder = _find_folder(cfg.output_dir, cfg.resume, share)
+    if share.rank == 0:
+        check_request(cfg.explain, sort_into, cfg.resume and (folder / JUDGED_BY).is_file())
     paths = find_images(cfg.source)
     base = find_base(cfg.source, paths)
+    if sort_into:
+        refuse_inside("sort_into", sort_into, cfg.source)
+    if cfg.explain != "none":
+        refuse_inside("output_dir", folder, cfg.source)
     engine = load_engine(cfg.ckpt_path, device=share.choose_device(cfg.device), precision=cfg.precision)
     _check_explainable(cfg.explain, engine)
     make_folder(folder)
     if share.rank == 0:
-        print(f"{len(paths):,} images; {engine.facts.runtime}; into {show(folder)}", flush=True)
+        _introduce(engine, len(paths), folder)
     try:
         with Predictor(engine, max(1, available_cores() // share.local_world)) as predictor:
             outcome = predict_into(folder, predictor, paths, base, resume=cfg.resume, sort_into=sort_into, share=share)
         if outcome is None:
             return
-        explained = _explain(cfg.explain, engine, paths if cfg.explain == "all" else outcome.worst, base, folder)
+        _tell(outcome, folder)
+        _explain(cfg.explain, engine, paths if cfg.explain == "all" else outcome.worst, base, folder)
     except KeyboardInterrupt:
         stop_here(_go_on(cfg, engine, folder))
-    _tell(outcome, folder, explained)
+    if outcome.num_unreadable:
+        total = sum(outcome.verdicts.values())
+        words = f"{outcome.num_unreadable:,} of {total:,} files could not be read; the column error says why"
+        print(words, file=sys.stderr)
+        sys.exit(1)
+
+
+def _introduce(engine: "Engine", num_images: int, folder: Path) -> None:
+    from weldnet.engines import NOT_CALIBRATED
+
+    facts = engine.facts
+    print(f"{num_images:,} images; {facts.runtime}; into {show(folder)}", flush=True)
+    for reason in facts.point.reasons if facts.calibrated else [NOT_CALIBRATED]:
+        print(reason, flush=True)
 
 
 def _find_folder(output_dir: str | None, resume: bool, share: "Share") -> Path:
@@ -56,8 +77,10 @@ def _find_folder(output_dir: str | None, resume: bool, share: "Share") -> Path:
             raise InputError(f"{why}: output_dir=DIR")
         return name_folder("predict", None)
     folder = Path(output_dir).expanduser().absolute()
+    from weldnet.predicting import can_resume
+
     # Where there is nothing to go on with, the same command starts.
-    if share.rank or (resume and (folder / "judged_by.json").is_file()):
+    if share.rank or (resume and can_resume(folder)):
         return folder
     return name_folder("predict", output_dir)
 
@@ -72,16 +95,16 @@ def _check_explainable(explain: str, engine: "Engine") -> None:
         )
 
 
-def _explain(explain: str, engine: "Engine", paths: "Sequence[str]", base: str, folder: Path) -> Path | None:
+def _explain(explain: str, engine: "Engine", paths: "Sequence[str]", base: str, folder: Path) -> None:
     from weldnet.engines import TorchEngine
 
     if explain == "none" or not isinstance(engine, TorchEngine):
-        return None
+        return
     from weldnet.explaining import explain_files
 
     explain_files(engine, paths, [os.path.relpath(path, base) for path in paths], folder / "explained")
-    page = folder / "explained" / "index.html"
-    return page if page.is_file() else None
+    if (page := folder / "explained" / "index.html").is_file():
+        print(f"explained:  {show(page)}")
 
 
 def _go_on(cfg: DictConfig, engine: "Engine", folder: Path) -> str:
@@ -94,18 +117,13 @@ def _go_on(cfg: DictConfig, engine: "Engine", folder: Path) -> str:
     return f"{show_command('weldnet-predict')} {shlex.join(typed)} output_dir={show(folder)} resume=true"
 
 
-def _tell(outcome: "Outcome", folder: Path, explained: Path | None) -> None:
+def _tell(outcome: "Outcome", folder: Path) -> None:
     total = sum(outcome.verdicts.values())
     for name, number in sorted(outcome.verdicts.items()):
         print(f"{name + ':':<12}{number:>9,}  {number / total:6.1%}")
     if outcome.unlike_training:
         print(f"unlike anything in training, and therefore referred: {outcome.unlike_training:,}")
-    print(f"one by one: {show(folder / 'predictions.csv')}, {show(folder / 'predictions.jsonl')}")
-    if explained:
-        print(f"explained:  {show(explained)}")
-    if unreadable := outcome.num_unreadable:
-        print(f"{unreadable:,} of {total:,} files could not be read; the column error says why", file=sys.stderr)
-        sys.exit(1)
+    print(f"one by one: {show(folder / 'predictions.csv')}, {show(folder / 'predictions.jsonl')}", flush=True)
 
 
 main = command("predict")(run)

@@ -29,7 +29,8 @@ def find_images(source: str) -> list[str]:
     elif os.path.isfile(place):
         paths = read_paths(place) if place.lower().endswith(".csv") else [place]
     elif glob.has_magic(source):
-        found = glob.iglob(place, recursive=True)
+        # Two `**` find a file more than once.
+        found = set(glob.iglob(place, recursive=True))
         paths = sorted(path for path in found if path.lower().endswith(ENDINGS) and os.path.isfile(path))
     else:
         raise InputError(f"source={source}: no such file or folder; source takes a folder, an image, a glob or a .csv")
@@ -40,9 +41,37 @@ def find_images(source: str) -> list[str]:
 
 
 def find_base(source: str, paths: Sequence[str]) -> str:
-    """The folder below which images are named: `source` itself if it is one, else the deepest that holds them all."""
+    """The folder below which images are named; it stays when `source` gets more of them.
+
+    The folder that `source` is, or a glob's before its first sign; a file's, or a manifest's own if it holds them all,
+    else the deepest that does.
+    """
+    place = _find_fixed(source)
+    if os.path.isdir(place):
+        return place
+    folder = os.path.dirname(place)
+    inside = all(path.startswith(os.path.join(folder, "")) for path in paths)
+    return folder if inside else os.path.commonpath([os.path.dirname(path) for path in paths])
+
+
+def refuse_inside(key: str, folder: Path, source: str) -> None:
+    """Raises:
+    InputError: a folder to write into lies where `source` looks, so that its files would be found next time.
+    """
+    place = Path(_find_fixed(source))
+    if place.is_dir() and folder.resolve().is_relative_to(place.resolve()):
+        raise InputError(
+            f"{key}={folder} lies in the source, where its files would be taken for photographs next time; type "
+            f"{key}=DIR, outside of {place}"
+        )
+
+
+def _find_fixed(source: str) -> str:
+    """`source` in full, or for a glob the folder before its first sign."""
     place = os.path.abspath(os.path.expanduser(source))
-    return place if os.path.isdir(place) else os.path.commonpath([os.path.dirname(path) for path in paths])
+    while glob.has_magic(place) and not os.path.exists(place):
+        place = os.path.dirname(place)
+    return place
 
 
 def _find_below(folder: Path) -> list[str]:

@@ -1,0 +1,55 @@
+"""Several processes that share one task, as torchrun starts them."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+
+MAX_WAIT = timedelta(days=7)
+"""How long a process that is done waits for the others."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of the work this process does: every `world`-th image, from the `rank`-th on."""
+
+    rank: int = 0
+    world: int = 1
+    local_rank: int = 0
+    local_world: int = 1
+
+    @classmethod
+    def of_torchrun(cls) -> "Share":
+        """As torchrun's environment says; the whole without it."""
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+        values = [os.environ.get(name, "") for name in names]
+        return cls(*map(int, values)) if all(value.isdecimal() for value in values) else cls()
+
+    def choose_device(self, device: str) -> str:
+        """`auto` as this process's own GPU, where there are several processes and GPUs; else `device` as it is."""
+        several = self.world > 1 and device == "auto" and torch.cuda.is_available()
+        return f"cuda:{self.local_rank % torch.cuda.device_count()}" if several else device
+
+    @contextmanager
+    def together(self) -> Iterator[Callable[[Any], list[Any]]]:
+        """Within it, a function that waits until every process has called it, and gives what each called it with."""
+        if self.world == 1:
+            yield lambda value: [value]
+            return
+        torch.distributed.init_process_group("gloo", timeout=MAX_WAIT)
+        try:
+            yield self._gather
+        finally:
+            torch.distributed.destroy_process_group()
+
+    def _gather(self, value: Any) -> list[Any]:
+        values = [None] * self.world
+        torch.distributed.all_gather_object(values, value)
+        return values
+
+
+ALONE = Share()
