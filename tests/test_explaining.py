@@ -1,6 +1,7 @@
 """Pictures of where a network looked: what is in them, where they lie, what is left when something stops."""
 
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,23 @@ def test_a_stopped_run_goes_on(engine: TorchEngine, tmp_path: Path, monkeypatch:
             explain_files(engine, paths, names, folder, **other)
     with pytest.raises(InputError, match="name another folder"):
         explain_files(engine, save_photographs(tmp_path / "others", names), names, folder)
+
+
+@pytest.mark.parametrize("kept", [0, 1000])
+def test_a_damaged_picture_is_drawn_anew(engine: TorchEngine, tmp_path: Path, kept: int) -> None:
+    paths, picture = save_photographs(tmp_path, ["a.png"]), tmp_path / "x" / "a.png.png"
+    explain_files(engine, paths, ["a.png"], tmp_path / "x")
+    whole = picture.read_bytes()
+    picture.write_bytes(whole[:kept])
+    explain_files(engine, paths, ["a.png"], tmp_path / "x")
+    assert picture.read_bytes() == whole
+
+
+def test_long_words_do_not_take_minutes() -> None:
+    image = draw_noise(64, 64).transpose(2, 0, 1)
+    start = time.monotonic()
+    assert draw_picture(image, np.ones((64, 64), np.float32), "w" * 20_000, []).height > 2_000
+    assert time.monotonic() - start < 30
 
 
 def test_nothing_half_written(engine: TorchEngine, tmp_path: Path) -> None:

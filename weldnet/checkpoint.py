@@ -137,8 +137,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
         for name, value in content["state_dict"].items()
         if isinstance(name, str) and name.startswith(prefix)
     }
-    num_epochs = int(content.get("epoch", -1)) + 1
-    return Checkpoint(path, file_digest(path), _read_record(path, record), weights, num_epochs)
+    checked, epoch = _read_record(path, record), content.get("epoch", -1)
+    if type(epoch) is not int:
+        raise InputError(f"{path}: its record is damaged: the epoch is no whole number")
+    return Checkpoint(path, file_digest(path), checked, weights, epoch + 1)
 
 
 def _read_record(path: Path, fields: dict[str, Any]) -> Record:
@@ -146,11 +148,15 @@ def _read_record(path: Path, fields: dict[str, Any]) -> Record:
         raise InputError(f"{path} has checkpoint format {fields.get('format')}; this weldnet reads {FORMAT}")
     try:
         record = Record(**fields)
-        Geometry(**record.geometry)
+        geometry = Geometry(**record.geometry)
+        if not type(geometry.height) is type(geometry.width) is int:
+            raise TypeError("height and width are whole numbers")
         vocabulary = [*record.vocabulary, *record.vocabulary.values()]
         texts = [*record.classes, *record.good_classes, *record.leaks, *vocabulary, record.config]
         if not all(isinstance(text, str) for text in texts):
             raise TypeError("classes, leaks and config are text")
+        if max(map(len, record.classes), default=0) > 255:  # as long as a folder's name gets
+            raise TypeError("a class has more than 255 characters")
         known = (record.fingerprints, record.validation_fingerprints, record.groups)
         if any(each.dtype != torch.int64 for each in known):
             raise TypeError("fingerprints are whole numbers")

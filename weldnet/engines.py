@@ -1,5 +1,6 @@
 """What turns images into scores: a checkpoint run by torch, or an export run by ONNX Runtime or OpenVINO."""
 
+import math
 import threading
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
@@ -13,12 +14,15 @@ from weldnet.checkpoint import Checkpoint, judge_of
 from weldnet.data.images import Geometry
 from weldnet.errors import InputError, check_choice
 from weldnet.evaluation.decision import OperatingPoint, choose_operating_point
+from weldnet.evaluation.judge import Judge, give_verdicts
 from weldnet.evaluation.metrics import Floats, softmax
 from weldnet.hardware import choose_device
 
 PRECISIONS = ("float32", "bf16")
 
-NOT_CALIBRATED = "the checkpoint is not calibrated: every image is referred"
+NOT_CALIBRATED = (
+    "the checkpoint is not calibrated, so every image is referred; the one that its run keeps is (ckpt_path=best)"
+)
 
 
 class Scores(NamedTuple):
@@ -104,6 +108,16 @@ class TorchEngine:
             f"torch {torch.__version__} {precision} on {self.device}",
             record.versions,
         )
+        try:
+            if len(set(record.classes)) < len(record.classes):
+                raise InputError("a class stands twice in it")
+            if self.judge:
+                _check_judge(self.judge, record.classes)
+            give_verdicts(*try_out(self), self.facts.classes, self.facts.point)
+        except RuntimeError:  # the device's own, such as too little memory
+            raise
+        except Exception as error:
+            raise InputError(f"{checkpoint.path} is no checkpoint that runs: {first_line(error)}") from error
 
     def score(self, images: NDArray[np.uint8]) -> Scores:
         with self.alone, torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
@@ -114,7 +128,47 @@ class TorchEngine:
         check_finite(logits)
         if self.judge is None:
             return Scores(softmax(logits), np.full(len(images), np.nan))
-        return Scores(*self.judge.score(logits, features))
+        scores = Scores(*self.judge.score(logits, features))
+        # nan is not above 1, so such an image would pass as like training.
+        if not np.isfinite(scores.distances).all():
+            raise InputError("the distances from training are not finite numbers; the checkpoint is damaged")
+        return scores
+
+
+def try_out(engine: Engine) -> Scores:
+    """The scores of two black images, so that a network that does not fit its record is refused before any work.
+
+    Raises:
+        InputError: they have not the shape that the record tells of.
+    """
+    facts = engine.facts
+    scores = engine.score(np.zeros((2, 3, facts.geometry.height, facts.geometry.width), np.uint8))
+    if scores.probabilities.shape != (2, len(facts.classes)) or scores.distances.shape != (2,):
+        raise InputError(f"it does not give {len(facts.classes)} probabilities and a distance for each image")
+    return scores
+
+
+def first_line(error: Exception) -> str:
+    """What an exception says first, at most 300 characters; its name where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def _check_judge(judge: Judge, classes: list[str]) -> None:
+    """Raises:
+    InputError: what only training can have written is not as training writes it.
+    """
+    point = judge.point
+    if judge.classes != tuple(classes):
+        raise InputError("its judge has other classes")
+    for name in ("temperature", "max_distance"):
+        if not (math.isfinite(value := getattr(judge, name)) and value > 0):
+            raise InputError(f"{name}={value}: allowed are numbers above 0")
+    for name, value, least, most in (
+        ("accept_above", point.accept_above, 0.5, 1.0),
+        ("reject_below", point.reject_below, 0.0, 0.5),
+    ):
+        if value is not None and not least <= value <= most:
+            raise InputError(f"{name}={value}: allowed are {least:g} to {most:g}")
 
 
 def check_finite(outputs: Floats) -> None:

@@ -88,7 +88,7 @@ def explain_files(
 ) -> dict[str, str]:
     """Draws where the network looked: `folder/<name>.png` for each photograph, and `index.html`.
 
-    A picture that is there stays, so that an interrupted call goes on.
+    A picture that is there and whole stays, so that an interrupted call goes on.
 
     Args:
         paths: N files.
@@ -120,7 +120,7 @@ def explain_files(
         "base": paths[0].removesuffix(names[0]),
     }
     _claim(folder, facts)
-    left = [(path, name) for path, name in zip(paths, names, strict=True) if not pictures[name].is_file()]
+    left = [(path, name) for path, name in zip(paths, names, strict=True) if _read_caption(pictures[name]) is None]
     unreadable, not_read = {}, []
     # One at a time: in a batch of other size float32 rounds otherwise, a ReLU at its corner opens or closes, and a map
     # changes by up to a tenth of its peak.
@@ -199,15 +199,24 @@ def _save(file: Path, folder: Path, picture: Image.Image, caption: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def _read_caption(picture: Path) -> str | None:
+    """The caption in a picture; None where there is none, or only a part of it, as after a power cut."""
+    try:
+        with Image.open(picture, formats=["PNG"]) as opened:
+            opened.verify()
+            return str(opened.info.get(CAPTION, ""))
+    # Pillow raises nearly anything at a damaged file.
+    except Exception:
+        return None
+
+
 def _write_page(
     folder: Path, facts: dict[str, Any], pictures: dict[str, Path], unreadable: list[tuple[str, str]]
 ) -> None:
     """Shows the pictures that are there, by name, and the reasons of others."""
     shown = []
     for name, picture in pictures.items():
-        if picture.is_file():
-            with Image.open(picture, formats=["PNG"]) as opened:
-                caption = str(opened.info.get(CAPTION, ""))
+        if (caption := _read_caption(picture)) is not None:
             link = quote(os.fsencode(picture.relative_to(folder)))
             shown.append({"name": name, "link": link, "caption": caption})
     # The environment of all pages: their look, and escaping.

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from drawing import write_welds
 from PIL import Image
@@ -13,6 +14,7 @@ from untrained import save_untrained
 
 from weldnet import explaining
 from weldnet.commands.explain import main
+from weldnet.evaluation.decision import choose_operating_point
 from weldnet.explaining import CAPTION
 from weldnet.predictor import Predictor, load_engine
 
@@ -75,13 +77,29 @@ def test_interrupted_it_says_how_to_go_on(
     assert "name another folder" in capsys.readouterr().err
 
 
+EXPORTED = {
+    "format": "onnx",
+    "classes": ["good"],
+    "geometry": {"height": 64, "width": 32},
+    "temperature": 1.0,
+    "point": choose_operating_point(np.zeros(0), np.zeros(0, np.bool_), ()).to_dict(),
+    "vocabulary": {},
+    "files": {},
+    "checkpoint": {"name": "best.ckpt", "digest": "12ab"},
+    "split_digest": "",
+    "versions": {},
+    "git_commit": None,
+    "date": "",
+}
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["ckpt_path=a.ckpt"], "source is not given"),
         (["ckpt_path=a.ckpt", "source=nowhere"], "source=nowhere: no such file or folder"),
         (["ckpt_path=b.ckpt", "source=welds"], "no checkpoint at"),
-        (["ckpt_path=export", "source=welds"], "ckpt_path=export is an export, and an explanation needs gradients"),
+        (["ckpt_path=export", "source=welds"], "the checkpoint that it comes from, best.ckpt with the SHA-256 12ab"),
         (["ckpt_path=a.ckpt", "source=welds", "method=gradcam"], "did you mean 'grad_cam'"),
         (["ckpt_path=a.ckpt", "source=welds", "layer=layer9"], "layer=layer9: allowed are layer1, layer2"),
         (["ckpt_path=a.ckpt", "source=welds", "target=por"], "did you mean 'pore'"),
@@ -95,7 +113,7 @@ def test_bad_use(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
 ) -> None:
     (here / "export").mkdir()
-    (here / "export" / "model.json").write_text("{}")
+    (here / "export" / "model.json").write_text(json.dumps(EXPORTED))
     assert call(monkeypatch, *arguments) == 2
     error = capsys.readouterr().err
     assert said in error

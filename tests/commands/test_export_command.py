@@ -2,15 +2,18 @@
 
 import json
 import shutil
+import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from drawing import write_welds
 from trained import CLASSES, SETTINGS, train_small
 
 from weldnet.checkpoint import change_record
-from weldnet.commands.export import main
+from weldnet.commands.export import draw_parity, main
 from weldnet.predictor import load_engine
 
 pytestmark = pytest.mark.slow
@@ -67,6 +70,27 @@ def test_images_that_have_moved(trained: Path, workplace: Path, monkeypatch: pyt
     assert json.loads((workplace / "out" / "parity.json").read_text())["unexplained_verdict_changes"] == 0
 
 
+def test_sigterm_leaves_nothing(trained: Path, workplace: Path) -> None:
+    code = "from weldnet.commands.export import main; main()"
+    typed = [f"ckpt_path={trained / 'run'}", "format=onnx", "output_dir=out"]
+    with subprocess.Popen([sys.executable, "-c", code, *typed]) as process:
+        while process.poll() is None and not list(workplace.glob(".weldnet_*")):
+            time.sleep(0.01)
+        process.terminate()
+    assert process.returncode == 143
+    assert list(workplace.iterdir()) == []
+
+
+def test_the_table_of_int8() -> None:
+    referred, half = ({"count": count, "of": 4} for count in (3, 2))
+    worth: dict[str, Any] = {"accuracy": 1.0, "balanced_accuracy": 1.0, "escapes": {"count": 0, "of": 2}}
+    errors = dict.fromkeys(("largest_probability_error", "mean_probability_error", "largest_distance_error"), 0.1)
+    changes = {"verdict_changes": 1, "class_changes": 7, "unlike_changes": 8}
+    sides = {"before": worth | {"refer": half}, "after": worth | {"refer": referred}}
+    rows = list(draw_parity({"num_images": 4, "runtime": "openvino", **errors, **changes, **sides}).columns[1].cells)
+    assert rows[-3:] == ["2 -> 3 of 4", "7", "8"]
+
+
 @pytest.mark.parametrize(
     ("run", "arguments", "message"),
     [
@@ -80,8 +104,9 @@ def test_images_that_have_moved(trained: Path, workplace: Path, monkeypatch: pyt
         ("run", ["format=onnx", "data.image_size.height=64"], "data.image_size is the checkpoint's"),
         ("run", ["format=onnx", "data.root={trained}/others"], "data.root=DIR"),
         ("run", ["format=onnx", "data=folder", "data.root={trained}/others", SETTINGS[1]], "data.root=DIR"),
-        ("run", ["format=onnx", "export.max_probability_error=-1"], "export.max_probability_error=-1 is allowed"),
-        ("run", ["format=openvino_int8", "export.max_verdict_changes=-1"], "export.max_verdict_changes=-1 is allowed"),
+        ("run", ["format=onnx", "export.max_probability_error=-1"], "error=-1: allowed are numbers from 0 to 1"),
+        ("run", ["format=onnx", "export.max_verdict_changes=nan"], "changes=nan: allowed are numbers from 0 to 1"),
+        ("run", ["format=onnx", "export.max_probability_error=0"], "export.max_probability_error=0 is allowed"),
     ],
 )
 def test_mistakes(

@@ -158,5 +158,12 @@ def test_an_open_address_without_a_key_is_warned_of(
     assert process.stderr.readline().startswith("WARNING: host=0.0.0.0 is open to the network")
     assert (here / "d.jsonl").exists()
     assert os.listdir(here) == ["d.jsonl"]
+    assert process.stdout
+    connection = HTTPConnection("127.0.0.1", int(process.stdout.readline().split()[1].rpartition(":")[2]), timeout=30)
+    for host, status in (("10.0.0.7:8000", 200), ("evil.example", 400)):
+        connection.request("GET", "/health", headers={"Host": host})
+        answer = connection.getresponse()
+        assert (answer.status, b"serve.hosts=[NAME]" in answer.read()) == (status, status == 400)
+    connection.close()
     process.terminate()
     assert process.wait(30) == 0

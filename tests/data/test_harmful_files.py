@@ -71,6 +71,19 @@ def test_webp_with_a_huge_canvas() -> None:
         open_picture(b"RIFF" + struct.pack("<I", len(body)) + body)
 
 
+@pytest.mark.parametrize("progressive", [True, False])
+def test_many_scans(progressive: bool) -> None:
+    image, exif = Image.fromarray(draw_noise(64, 48)), Image.Exif()
+    exif[0x010E] = "\xff\xda" * 200
+    content = encode(image, "JPEG", progressive=progressive, exif=exif, comment=b"\xff\xda" * 200)
+    scan = content[content.rindex(b"\xff\xda") : -2]
+    film = b"\xff\xda\0\0" * 200
+    assert open_picture(content + film).size == (48, 64)
+    for end in (b"\xff\xd9", b"", b"\xff", b"\xff\xda\xff"):
+        with pytest.raises(UnreadableImage, match=r"a JPEG with 1[0-9][0-9] scans; at most 100 are read"):
+            open_picture(content[:-2] + scan * 100 + end)
+
+
 def test_swollen_metadata() -> None:
     picture = encode(Image.fromarray(draw_noise(24, 20)), "PNG")
     text = make_chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(50 * 2**20)))

@@ -17,10 +17,10 @@ from weldnet.config.build import build_data
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.deploy import export as exporting
 from weldnet.deploy import network as networks
-from weldnet.deploy.export import export, require_judge
+from weldnet.deploy.export import build_folder, export, require_judge
 from weldnet.deploy.exported import FILES, Format, load_export, read_record
 from weldnet.deploy.network import JudgedNet, WidenedConv2d
-from weldnet.deploy.parity import Bounds, check_float, check_int8, measure_float, score_split
+from weldnet.deploy.parity import Bounds, check_float, check_int8, measure_float, measure_int8, score_split
 from weldnet.deploy.quantization import Int8Settings, choose_point, count_convolutions, draw_evenly
 from weldnet.engines import Scores, TorchEngine
 from weldnet.errors import InputError
@@ -157,11 +157,56 @@ def test_nothing_is_left_of_an_export_that_ends_early(
         patch.setattr(exporting, "score_split", interrupt)
         with pytest.raises(KeyboardInterrupt):
             export(checkpoint, data, "onnx", tmp_path / "out", Bounds())
-    with pytest.raises(InputError, match=r"export\.max_accuracy_drop=-1 is allowed"):
-        export(checkpoint, data, "openvino_int8", tmp_path / "out", Bounds(max_accuracy_drop=-1))
+    with monkeypatch.context() as patch:
+        # Worse by all that there is.
+        patch.setattr(exporting, "measure_int8", lambda *_: WORSE)
+        with pytest.raises(InputError, match=r"export\.max_accuracy_drop=0\.01 is allowed"):
+            export(checkpoint, data, "openvino_int8", tmp_path / "out", Bounds())
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), OSError("openvino: no room")])
+def test_a_full_disk(tmp_path: Path, error: OSError) -> None:
+    with (
+        pytest.raises(InputError, match=r"output_dir=.* cannot be written: .*; make room"),
+        build_folder(tmp_path / "a"),
+    ):
+        raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_longest_name(tmp_path: Path) -> None:
+    with build_folder(tmp_path / ("a" * 255)) as built:
+        assert built.is_dir()
+    assert [path.name for path in tmp_path.iterdir()] == ["a" * 255]
+
+
+def test_openvino_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full:
+        @staticmethod
+        def save_model(*_: Any, **__: Any) -> None:
+            raise RuntimeError("\n")
+
+    monkeypatch.setattr(networks, "import_extra", lambda _: Full)
+    with pytest.raises(OSError, match="openvino: RuntimeError"):
+        networks.save_openvino(None, tmp_path / "model.xml")
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), float("inf")])
+def test_bounds(value: float) -> None:
+    with pytest.raises(InputError, match=r"export\.max_escape_increase=.*: allowed are numbers from 0 to 1"):
+        Bounds(max_escape_increase=value)
+
+
+WORTH = {"balanced_accuracy": 0.9, "escapes": {"count": 2, "of": 100}}
+WORSE: dict[str, Any] = {
+    "num_images": 200,
+    "before": WORTH,
+    "after": WORTH | {"balanced_accuracy": 0.0},
+    "verdict_changes": 10,
+    "unlike_changes": 10,
+    "bounds": {"max_accuracy_drop": 0.01, "max_escape_increase": 0.01, "max_verdict_changes": 0.05},
+}
 POINT = OperatingPoint(0.8, 0.2, ("good",), 0.05, 0.05, 0.95, 100, 100)
 
 
@@ -177,6 +222,7 @@ POINT = OperatingPoint(0.8, 0.2, ("good",), 0.05, 0.05, 0.95, 100, 100)
         (0.9, 50.0, 0.9, 50.04, 0, True),  # relative above 1
         (0.9, 0.5, 0.9, 1.5, 1, False),
         (0.7, 0.5, 0.9, 0.5, 1, False),
+        (0.9, 0.5, 0.9, np.nan, 0, False),
     ],
 )
 def test_the_gate(
@@ -196,6 +242,16 @@ def test_the_gate(
             check_float(figures)
 
 
+def test_int8_counts_what_referred_images_hide() -> None:
+    """All are referred by both, yet a class and an answer to whether an image is unlike training differ."""
+    point = OperatingPoint(None, None, ("good",), 0.05, 0.05, 0.95, 0, 0)
+    before = Scores(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0.5, 0.5]))
+    after = Scores(np.array([[0.4, 0.6], [0.2, 0.8]]), np.array([0.5, 1.5]))
+    figures = measure_int8(before, after, np.array([0, 1]), ("good", "pore"), (point, point), Bounds())
+    assert [figures[f"{name}_changes"] for name in ("verdict", "class", "unlike")] == [0, 1, 1]
+    assert figures["after"]["refer"] == {"count": 2, "of": 2}
+
+
 @pytest.mark.parametrize(
     ("changed", "key"),
     [
@@ -204,13 +260,11 @@ def test_the_gate(
         ({"after": {"balanced_accuracy": float("nan")}}, "max_accuracy_drop"),
         ({"after": {"escapes": {"count": 4, "of": 100}}}, "max_escape_increase"),
         ({"verdict_changes": 11}, "max_verdict_changes"),
+        ({"unlike_changes": 11}, "max_verdict_changes"),
     ],
 )
 def test_the_gate_of_int8(changed: dict[str, Any], key: str | None) -> None:
-    worth = {"balanced_accuracy": 0.9, "escapes": {"count": 2, "of": 100}}
-    bounds = {"max_accuracy_drop": 0.01, "max_escape_increase": 0.01, "max_verdict_changes": 0.05}
-    figures = {"num_images": 200, "before": worth, "after": worth, "verdict_changes": 10, "bounds": bounds}
-    figures |= changed | {"after": worth | changed.get("after", {})}
+    figures = WORSE | {"after": WORTH} | changed | {"after": WORTH | changed.get("after", {})}
     if key is None:
         check_int8(figures)
     else:

@@ -1,10 +1,14 @@
 """The served model in process: answers, limits, who may ask, records, metrics."""
 
+import errno
 import json
+import os
 import re
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -118,11 +122,17 @@ TINY = make_body(("a.png", paint(1)))
         ({"content-type": "application/json"}, b"{}", 415, "application/json; allowed is multipart/form-data"),
         ({}, b"x", 415, "nothing; allowed is multipart"),
         ({"content-type": "multipart/form-data"}, TINY, 400, "Missing boundary"),
+        *(
+            ({"content-type": f"{CONTENT_TYPE}; charset={charset}"}, TINY, 400, "the only charset is utf-8")
+            for charset in ("utf-7", '"UTF-16"', "unicode_escape")
+        ),
+        (MULTIPART | {"transfer-encoding": "chunked", "content-length": str(len(TINY))}, TINY, 411, "chunked"),
+        (MULTIPART, TINY.replace(b"filename=", b"filename*="), 400, "a part without filename="),
         (MULTIPART, b"garbage", 400, "cannot be read: Invalid multipart data"),
         (MULTIPART, TINY[:-40], 400, "before its closing boundary"),
         (MULTIPART, f"--{BOUNDARY}--\r\n".encode(), 400, "no field"),
         (MULTIPART, make_body(("a.png", paint(1)), field="file"), 400, "the field file; allowed is the field files"),
-        (MULTIPART, TINY.replace(b'; filename="a.png"', b""), 400, "holds text; allowed"),
+        (MULTIPART, TINY.replace(b'; filename="a.png"', b""), 400, "holds a part without filename=; allowed"),
         (MULTIPART, make_body(*[("a", b"")] * 4), 413, "more files than the 3"),
         (MULTIPART, make_body(*[("a", b"")] * 10_000)[:90_000], 413, "more files than the 3"),
         (MULTIPART, bytes(200_000), 413, "0.2 MB; at most 0.1 MB (serve.max_body_mb)"),
@@ -139,6 +149,16 @@ def test_what_is_refused_and_why(
     assert words in answer.json()["error"]
     assert not read(file)
     assert client.service.uploads.held == 0
+
+
+def test_utf_8_may_be_named(client: Client) -> None:
+    headers = {"content-type": f'{CONTENT_TYPE}; charset="UTF-8"'}
+    assert client.ask("/predict", "POST", TINY, headers).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/page.js", "/health", "/ready"])
+def test_a_head_is_answered(client: Client, path: str) -> None:
+    assert client.ask(path, "HEAD").status_code == 200
 
 
 def test_a_page_of_its_own_may_send(client: Client) -> None:
@@ -206,7 +226,10 @@ def test_the_key_opens_everything_but_the_page(predictor: Predictor, file: Path)
         ("localhost:8000", True),
         ("127.0.0.1", True),
         ("LOCALHOST", True),
+        ("10.1.2.3:8000", True),
+        ("[fe80::1]:80", True),
         ("evil.example", False),
+        ("10.1.2.3.evil.example", False),
         ("[", False),
         ("", False),
     ],
@@ -227,16 +250,32 @@ def test_records_are_appended_to_and_a_cut_line_is_ended(predictor: Predictor, f
     assert [json.loads(line)["file"] for line in lines[2:]] == ["a", "b"]
 
 
-def test_no_verdict_without_a_record(predictor: Predictor, tmp_path: Path) -> None:
-    with opened(predictor, Path("/dev/full")) as client:
-        answer = client.send(("a.png", paint(250)))
-    assert answer.status_code == 503
-    assert answer.json() == {
-        "error": "the decision cannot be recorded (No space left on device), and no verdict is given without"
-    }
-    for file in (tmp_path, tmp_path / "no" / "file"):
+def write_to_a_full_disk(descriptor: int, content: bytes) -> int:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def write_slowly(descriptor: int, content: bytes) -> int:
+    time.sleep(0.5)
+    return len(content)
+
+
+@pytest.mark.parametrize(
+    ("write", "why"),
+    [(write_to_a_full_disk, "No space left on device"), (write_slowly, "the disk does not answer")],
+)
+def test_no_verdict_without_a_record(
+    predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[int, bytes], int], why: str
+) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for file in (tmp_path, tmp_path / "no" / "file", tmp_path / "fifo", Path("/dev/null")):
         with pytest.raises(InputError, match=r"cannot be recorded .*serve\.records"):
             DecisionRecords(file, FACTS)
+    limits = Limits(request_timeout_s=0.2)
+    with DecisionRecords(tmp_path / "d", FACTS) as records, Client(create_app(predictor, records, limits)) as client:
+        monkeypatch.setattr("weldnet.deploy.records.os", SimpleNamespace(write=write, close=os.close))
+        answer = client.send(("a.png", paint(250)))
+    assert answer.status_code == 503
+    assert answer.json() == {"error": f"the decision cannot be recorded ({why}), and no verdict is given without"}
 
 
 def test_metrics_count(client: Client) -> None:

@@ -2,7 +2,10 @@
 
 import json
 import logging
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -53,6 +56,18 @@ def test_slow_and_broken_clients_stop_no_one(tmp_path: Path, monkeypatch: pytest
         chunked = make_head(1).replace(b"Content-Length: 1", b"Transfer-Encoding: chunked")
         assert say(port, chunked + b"1\r\nx\r\n").startswith(b"HTTP/1.1 411")
         assert post(port, ("a.png", paint(250)))[0] == 200
+
+
+@pytest.mark.parametrize("last", [b"", b"GET /page.js HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"])
+def test_who_does_not_read_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: bytes) -> None:
+    monkeypatch.setattr(server_running, "IDLE_TIMEOUT_S", 0.2)
+    with listening(tmp_path / "d", Brightness(), Limits()) as port, socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", port))
+        connection.settimeout(10)
+        many = b"GET /page.js HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 100_000 + last
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            connection.sendall(many)
 
 
 def test_connections_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,6 +152,43 @@ def test_a_stop_lets_requests_end(tmp_path: Path) -> None:
             until(lambda: count_waiting(port) == 1)
             threading.Timer(0.3, engine.gate.set).start()
         assert waiting.result()[0] == 200
+
+
+BUSY = """
+import sys
+from pathlib import Path
+from serving import Brightness, Limits, Predictor, DecisionRecords, bind, create_app, make_server
+from weldnet.deploy.server_running import take_signals
+engine = Brightness()
+with (
+    bind("127.0.0.1", 0) as bound,
+    Predictor(engine, 1) as predictor,
+    DecisionRecords(Path(sys.argv[1]), engine.facts) as records,
+):
+    server = make_server(create_app(predictor, records, Limits()), float(sys.argv[2]))
+    take_signals(server)
+    bound.listen()
+    engine.gate.clear()
+    predictor.pool.submit(engine.score, None)
+    print("ready", flush=True)
+    server.run(sockets=[bound])
+"""
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_a_stop_waits_for_no_thread_for_ever(tmp_path: Path, signals: int) -> None:
+    command = [sys.executable, "-c", BUSY, str(tmp_path / "d"), "1" if signals == 1 else "60"]
+    started = subprocess.Popen(command, cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True)
+    with started as process:
+        try:
+            assert process.stdout
+            assert process.stdout.readline() == "ready\n"
+            for number in (signal.SIGTERM, signal.SIGINT)[:signals]:
+                process.send_signal(number)
+                time.sleep(0.5)
+            assert process.wait(10) == (0 if signals == 1 else 128 + signal.SIGINT)
+        finally:
+            process.kill()
 
 
 def test_no_name_forges_a_line_of_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

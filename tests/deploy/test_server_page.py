@@ -150,6 +150,7 @@ def test_the_page_asks_for_the_key_and_takes_drops_and_camera_pictures(tmp_path:
         browser.get(f"http://127.0.0.1:{port}")
         for key, asked in (
             ("wrong-wrong-wrong", "This server asks for a key."),
+            ("schlüssel-schlüssel", "That is not this server's key."),
             (KEY, "That is not this server's key."),
         ):
             wait_for(browser, f'document.getElementById("asked").textContent == "{asked}"')
@@ -161,6 +162,7 @@ def test_the_page_asks_for_the_key_and_takes_drops_and_camera_pictures(tmp_path:
         assert find(browser, "name").text == "a\\u202egnp.png"
         assert "accepted" in wait_for(browser, "document.getElementById('status').textContent")
         assert not find(browser, "explains").is_displayed(), "an export explains nothing"
+        assert find(browser, "looked").text.startswith("An export cannot show where the network looked")
         find(browser, "camera").click()
         wait_for(browser, "document.getElementById('video').videoWidth > 0")
         find(browser, "take").click()
@@ -194,3 +196,20 @@ def test_the_evidence_is_that_of_the_predicted_class(trained: Path, tmp_path: Pa
     drawn = np.asarray(Image.open(io.BytesIO(answer.content))).astype(int)
     np.testing.assert_allclose(drawn, draw_overlay(image, maps[0]).astype(int), atol=1)
     assert not (tmp_path / "decisions").read_text(), "evidence is no decision"
+
+
+def test_a_key_dialog_that_was_left_is_made_up_for(tmp_path: Path, browser: "WebDriver") -> None:
+    import base64
+
+    from selenium.webdriver.common.keys import Keys
+
+    with listening(tmp_path / "decisions", Brightness(), Limits(), KEY) as port:
+        browser.get(f"http://127.0.0.1:{port}")
+        wait_for(browser, "document.getElementById('ask').open")
+        find(browser, "key").send_keys(Keys.ESCAPE)
+        wait_for(browser, "!document.getElementById('trouble').hidden")
+        browser.execute_script(DROP, base64.b64encode(paint(250)).decode(), "a.png")
+        wait_for(browser, "document.getElementById('ask').open")
+        find(browser, "key").send_keys(KEY + "\n")
+        wait_for(browser, "document.getElementById('model').textContent.includes('brightness')")
+        wait_for(browser, "document.getElementById('trouble').hidden")

@@ -22,10 +22,13 @@ def run(cfg: DictConfig) -> None:
     folder = _find_folder(cfg.output_dir, cfg.source)
     paths = find_images(cfg.source)
     base = find_base(cfg.source, paths)
-    if (Path(cfg.ckpt_path).expanduser() / "model.json").exists():
+    if ((export := Path(cfg.ckpt_path).expanduser()) / "model.json").exists():
+        from weldnet.deploy.exported import read_record
+
+        origin = read_record(export)[0].checkpoint
         raise InputError(
             f"ckpt_path={cfg.ckpt_path} is an export, and an explanation needs gradients; give the checkpoint that it "
-            "came from: model.json has its SHA-256 under checkpoint_digest"
+            f"comes from, {origin.name} with the SHA-256 {origin.digest}"
         )
     engine = TorchEngine(load_checkpoint(find_checkpoint(cfg.ckpt_path, Path("runs", "train"))), cfg.device)
     names = [os.path.relpath(path, base) for path in paths]

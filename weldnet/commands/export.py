@@ -1,5 +1,7 @@
 """weldnet-export: a checkpoint as a folder for ONNX Runtime or OpenVINO, measured before it is kept."""
 
+import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,12 +33,18 @@ def run(cfg: DictConfig) -> None:
     check_choice("format", cfg.format, tuple(PACKAGES))
     settings: dict[str, Any] = {str(name): value for name, value in cfg.export.items()}
     int8 = Int8Settings(settings.pop("num_calibration_images"), settings.pop("float_through"))
+    bounds = Bounds(**settings)
     checkpoint = load_checkpoint(_find_checkpoint(cfg.ckpt_path))
     require_judge(checkpoint)
     for package in PACKAGES[cfg.format]:
         import_extra(package)
     data = _set_up(cfg, checkpoint)
-    figures = export(checkpoint, data, cfg.format, folder, Bounds(**settings), int8)
+    # As an exception it takes along what is half built.
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        figures = export(checkpoint, data, cfg.format, folder, bounds, int8)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     Console().print(draw_parity(figures))
     print(f"the export: {show(folder)}")
     print(f"all of it:  {show(folder / 'parity.json')}")
@@ -59,6 +67,9 @@ def draw_parity(figures: dict[str, Any]) -> "Table":
             table.add_row(name.replace("_", " "), f"{before[name]:.4f} -> {after[name]:.4f}")
         escapes = f"{before['escapes']['count']} -> {after['escapes']['count']} of {after['escapes']['of']}"
         table.add_row("defects accepted", escapes)
+        table.add_row("referred", f"{before['refer']['count']} -> {after['refer']['count']} of {after['refer']['of']}")
+        table.add_row("classes that differ", str(figures["class_changes"]))
+        table.add_row("unlike training that differ", str(figures["unlike_changes"]))
     return table
 
 

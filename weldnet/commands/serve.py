@@ -1,6 +1,8 @@
 """weldnet-serve: verdicts over HTTP, and on one page, until it is stopped."""
 
+import ctypes
 import os
+import platform
 import re
 import sys
 from importlib.util import find_spec
@@ -22,6 +24,8 @@ API_KEY = "WELDNET_API_KEY"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 """The names of this machine to itself."""
 
+_M_MMAP_THRESHOLD = -3
+
 NEEDED = ("fastapi", "prometheus_client", "python_multipart", "uvicorn")
 
 
@@ -34,6 +38,7 @@ def run(cfg: DictConfig) -> None:
     from weldnet.deploy.server_running import bind, is_loopback, log_as_json, make_server, show_address, take_signals
     from weldnet.predictor import Predictor, load_engine
 
+    _give_memory_back()
     settings = {str(name): value for name, value in cfg.serve.items() if name not in ("hosts", "records")}
     limits, api_key = Limits(**settings), _read_key()
     file = _find_records(cfg.serve.records, cfg.output_dir)
@@ -42,7 +47,7 @@ def run(cfg: DictConfig) -> None:
         if cfg.serve.records is None:
             make_folder(file.parent)
         is_local, named = is_loopback(bound), {str(name).lower() for name in cfg.serve.hosts}
-        hosts = {*LOOPBACK, cfg.host.lower(), *named} if is_local or named else None
+        hosts = {*LOOPBACK, cfg.host.lower(), *named} if is_local or named or api_key is None else None
         with Predictor(engine) as predictor, DecisionRecords(file, engine.facts) as records:
             app = create_app(predictor, records, limits, api_key=api_key, hosts=hosts)
             server = make_server(app, 2 * limits.request_timeout_s)
@@ -60,6 +65,15 @@ def run(cfg: DictConfig) -> None:
 def _check_installed() -> None:
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise InputError(f"weldnet-serve needs pip install 'weldnet[serve]'; not there: {', '.join(missing)}")
+
+
+def _give_memory_back() -> None:
+    """Lets the system have the memory of each decoded photograph again.
+
+    glibc would raise its threshold at the first one that is freed, and keep what comes after.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 4 * 2**20)
 
 
 def _read_key() -> str | None:

@@ -30,6 +30,7 @@ __all__ = ["WINDOWS", "Picture", "UnreadableImage", "Window", "check_window", "o
 _MAX_BYTES = 2**30
 _MAX_PAGES = 10_000
 _MAX_TAGS = 4096
+_MAX_SCANS = 100
 # Decoded pixels for each pixel asked for, along either side and in all. The mean difference from the whole decode, in
 # levels of 255 on the worst of 270 weld photographs: 2.8 where 1.5 are left along both sides, 1.0 where 2.5 are, 0.7
 # under this rule.
@@ -61,6 +62,8 @@ _DAMAGE = (
     *(OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError),
     *(LookupError, TypeError, AttributeError, ArithmeticError, struct.error),
 )
+# In a scan's data, no marker: a zero after it, a restart, or filling.
+_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
 _QUIET = ("ignore", None, UserWarning, re.compile(r"(PIL|pydicom)\."), 0)
 
 
@@ -71,7 +74,7 @@ def read_content(path: str | Path) -> bytes:
         UnreadableImage: there is no such file, it is no regular file, it may not be read, or it is over 1 GiB.
     """
     try:
-        status = os.stat(path)
+        status = _look_at(path)
         # Before it is opened: a named pipe would wait for its writer for ever.
         if not stat.S_ISREG(status.st_mode):
             raise UnreadableImage("a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file")
@@ -82,6 +85,13 @@ def read_content(path: str | Path) -> bytes:
         raise UnreadableImage("no such file") from None
     except OSError as error:
         raise UnreadableImage((error.strerror or str(error)).lower()) from None
+
+
+def _look_at(path: str | Path) -> os.stat_result:
+    try:
+        return os.stat(path)
+    except ValueError:
+        raise UnreadableImage("a name that no file can have") from None
 
 
 def open_picture(
@@ -143,8 +153,10 @@ def _open_raster(content: bytes, window: Window, least: Size | Callable[[Size], 
     if mode in _EIGHT_BIT and bits > 8 and window != "full":
         # Pillow keeps the high byte of each.
         raise UnreadableImage(f"{bits} bits a channel with colour or transparency: data.window can only be full")
-    if isinstance(image, JpegImagePlugin.JpegImageFile) and window == "full" and least is not None:
-        _reduce(image, least)
+    if isinstance(image, JpegImagePlugin.JpegImageFile):
+        _check_scans(content)
+        if window == "full" and least is not None:
+            _reduce(image, least)
     image.load()
     stored = _find_stored(image, bits, window)
     shown = _to_eight_bit(image) if stored is None else _show(stored, window, image.info.get("transparency"))
@@ -175,6 +187,23 @@ def _count_pages(content: bytes) -> int:
         seen.add(page)
         page = read(page + count + tags * tag, offset)
     return max(1, len(seen))
+
+
+def _check_scans(content: bytes) -> None:
+    """Counts a JPEG's scans: each of ten bytes costs libjpeg a pass over all pixels.
+
+    Raises:
+        UnreadableImage: they are too many.
+    """
+    scans = place = 0
+    # Up to its end: a telephone puts a film behind it.
+    while (found := _MARKER.search(content, place)) and found[1] != b"\xd9":
+        place = found.end()
+        if found[1] not in b"\x01\xd8":
+            place += int.from_bytes(content[place : place + 2], "big")
+        scans += found[1] == b"\xda"
+    if scans > _MAX_SCANS:
+        raise UnreadableImage(f"a JPEG with {scans:,} scans; at most {_MAX_SCANS} are read")
 
 
 def _reduce(image: JpegImagePlugin.JpegImageFile, least: Size | Callable[[Size], Size]) -> None:

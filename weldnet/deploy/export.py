@@ -14,7 +14,7 @@ from typing import Any
 from weldnet.checkpoint import Checkpoint, current_commit, file_digest, judge_of
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.deploy.exported import FILES, RECORD, ExportRecord, Format, Origin, import_extra, load_export
-from weldnet.deploy.network import write_network
+from weldnet.deploy.network import save_openvino, write_network
 from weldnet.deploy.parity import Bounds, check_float, check_int8, measure_float, measure_int8, score_split
 from weldnet.deploy.quantization import Int8Settings, choose_point, count_convolutions, quantise
 from weldnet.engines import TorchEngine
@@ -93,15 +93,22 @@ def require_judge(checkpoint: Checkpoint) -> Judge:
 
 @contextmanager
 def build_folder(folder: Path) -> Iterator[Path]:
-    """A folder to build in, renamed to `folder` at the end; gone after an error or an interruption."""
+    """A folder to build in, renamed to `folder` at the end; gone after an error or an interruption.
+
+    Raises:
+        InputError: it cannot be written.
+    """
     folder = folder.resolve()
     above = next(parent for parent in folder.parents if parent.exists())
-    built = above / f".{folder.name}_{secrets.token_hex(4)}"
-    built.mkdir()
+    # Not named after the folder, whose name may be as long as names get.
+    built = above / f".weldnet_{secrets.token_hex(4)}"
     try:
+        built.mkdir()
         yield built
         folder.parent.mkdir(parents=True, exist_ok=True)
         built.replace(folder)
+    except OSError as error:
+        raise InputError(f"output_dir={folder} cannot be written: {error.strerror or error}; make room") from error
     finally:
         shutil.rmtree(built, ignore_errors=True)
 
@@ -110,7 +117,7 @@ def _quantise_files(folder: Path, data: WeldDataModule, settings: Int8Settings, 
     openvino = import_extra("openvino")
     network = openvino.Core().read_model(folder / "model.xml")
     quantised = quantise(network, data.dataset("train"), settings, num_float)
-    openvino.save_model(quantised, folder / "int8.xml", compress_to_fp16=False)
+    save_openvino(quantised, folder / "int8.xml")
     # The weights of the first may still be mapped from its file; a rename leaves them be.
     for ending in (".xml", ".bin"):
         (folder / f"int8{ending}").replace(folder / f"model{ending}")

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+import os
 import sys
 import threading
 from dataclasses import replace
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from weldnet.data.files import find_leaving
 from weldnet.data.images import Geometry
-from weldnet.engines import PRECISIONS, Engine, ModelFacts, Scores, check_finite
+from weldnet.engines import PRECISIONS, Engine, ModelFacts, Scores, check_finite, first_line, try_out
 from weldnet.errors import InputError, check_choice
 from weldnet.evaluation.decision import OperatingPoint
 from weldnet.hardware import available_cores
@@ -165,10 +166,10 @@ def load_export(folder: Path, *, device: str, precision: str) -> Engine:
     try:
         onnx = record.format == "onnx"
         engine = OnnxEngine(facts, *contents) if onnx else OpenVinoEngine(facts, precision, *contents)
-        _try_out(engine)
+        try_out(engine)
     # A runtime raises nearly anything at a damaged network; each means the same to the user.
     except Exception as error:
-        raise _damaged(folder, f"its network does not run: {str(error).strip().splitlines()[0][:300]}") from error
+        raise _damaged(folder, f"its network does not run: {first_line(error)}") from error
     if record.format == "openvino_int8":
         engine.facts = replace(engine.facts, runtime=f"{engine.facts.runtime}, convolutions int8")
     return engine
@@ -200,6 +201,8 @@ def import_extra(name: str) -> Any:
     """
     # openvino reports every import to an analytics service, unless this package is not there to do it.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    # onnxruntime reports, too, and notes an id in the home folder.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -223,14 +226,6 @@ def _read_file(folder: Path, name: str, max_bytes: int) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise InputError(f"{file} cannot be read: {(error.strerror or str(error)).lower()}") from error
-
-
-def _try_out(engine: Engine) -> None:
-    """Scores two black images, so that a network that does not fit its record is refused now."""
-    facts = engine.facts
-    scores = engine.score(np.zeros((2, 3, facts.geometry.height, facts.geometry.width), np.uint8))
-    if scores.probabilities.shape != (2, len(facts.classes)) or scores.distances.shape != (2,):
-        raise InputError(f"it does not give {len(facts.classes)} probabilities and a distance for each image")
 
 
 def _read_scores(probabilities: NDArray[np.float32], distances: NDArray[np.float32]) -> Scores:

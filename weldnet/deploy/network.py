@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torch.nn import functional
 
 from weldnet.checkpoint import Checkpoint
 from weldnet.deploy.exported import Format, import_extra
+from weldnet.engines import first_line
 from weldnet.evaluation.judge import Judge
 from weldnet.model.network import StridedConv2d, WeldNet
 
@@ -87,5 +89,18 @@ def write_network(checkpoint: Checkpoint, judge: Judge, export_format: Format, f
     program.save(file, external_data=False)
     if export_format != "onnx":
         openvino = import_extra("openvino")
-        openvino.save_model(openvino.convert_model(file), folder / "model.xml", compress_to_fp16=False)
+        save_openvino(openvino.convert_model(file), folder / "model.xml")
         file.unlink()
+
+
+def save_openvino(network: Any, file: Path) -> None:
+    """Writes an `openvino.Model` to an XML file and the weights beside it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    try:
+        import_extra("openvino").save_model(network, file, compress_to_fp16=False)
+    # That is how openvino tells of a full disk.
+    except RuntimeError as error:
+        raise OSError(f"openvino: {first_line(error)}") from error

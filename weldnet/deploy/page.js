@@ -10,6 +10,7 @@ const VERDICTS = {
   unread: ["No verdict", "without a verdict"],
   waiting: ["Waiting for a verdict", "waiting"],
 };
+const UNEXPLAINED = "An export cannot show where the network looked; serve the checkpoint.";
 const MAX_HISTORY = 500;
 const THUMBNAIL = 96;
 
@@ -21,7 +22,7 @@ const visible = (text) =>
 
 const entries = [];
 let selected = null;
-let model = { vocabulary: {}, explains: false, limits: { max_body_mb: Infinity } };
+let model = { vocabulary: {}, explains: null, limits: { max_body_mb: Infinity } };
 
 function make(tag, name, text) {
   const element = document.createElement(tag);
@@ -47,6 +48,8 @@ async function judge(entry) {
     if (entry.file.size > 1e6 * limit) throw new Error(`the file has more than ${limit} MB, the most that is taken`);
     const answer = await ask("predict", entry.file);
     const said = await read(answer);
+    // The first dialog for the key may have been left.
+    if (answer.ok && model.explains === null) await introduce().then(() => complain("")).catch(() => {});
     const result = said.results?.[0];
     entry.error = result ? result.error : said.error;
     if (result && !result.error) Object.assign(entry, { result, kind: result.verdict, request: said.request_id });
@@ -160,7 +163,8 @@ function showEvidence(entry) {
   const isWanted = find("explain").checked && model.explains && Boolean(entry.result);
   const image = find("overlay");
   image.hidden = !(isWanted && entry.overlay);
-  find("looked").textContent = !isWanted ? "" : entry.overlay ? caption(entry) : entry.trouble ?? "looking …";
+  const cannot = entry.result && model.explains === false ? UNEXPLAINED : "";
+  find("looked").textContent = !isWanted ? cannot : entry.overlay ? caption(entry) : entry.trouble ?? "looking …";
   if (!image.hidden) {
     image.src = entry.overlay;
     image.alt = caption(entry);

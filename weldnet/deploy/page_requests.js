@@ -47,6 +47,11 @@ function askForKey() {
 export async function ask(path, file) {
   for (;;) {
     const used = key;
+    // No header can hold other signs, and no key has them.
+    if (used !== null && !/^[!-~]+$/.test(used)) {
+      await askForKey();
+      continue;
+    }
     const options = { headers: used === null ? {} : { "X-API-Key": used } };
     if (file) {
       options.method = "POST";

@@ -31,13 +31,22 @@ class Bounds:
         max_probability_error: float: of any probability, and of any distance below 1; relative above it.
         max_accuracy_drop: int8: of the balanced accuracy.
         max_escape_increase: int8: of the escape rate.
-        max_verdict_changes: int8: share of the images whose verdict is another.
+        max_verdict_changes: int8: share of the images whose verdict is another, and of those of which alone one of
+            the two says that they are unlike training.
+
+    Raises:
+        InputError: a bound is not a number from 0 to 1.
     """
 
     max_probability_error: float = 1e-3
     max_accuracy_drop: float = 0.01
     max_escape_increase: float = 0.01
     max_verdict_changes: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not 0 <= value <= 1:
+                raise InputError(f"export.{name}={value:g}: allowed are numbers from 0 to 1")
 
 
 def score_split(engine: Engine, data: WeldDataModule, split: str) -> Scores:
@@ -108,7 +117,9 @@ def check_float(figures: dict[str, Any]) -> None:
     InputError: `measure_float` found more than the bound allows, or an unexplained verdict.
     """
     bound, unexplained = figures["bounds"]["max_probability_error"], figures["unexplained_verdict_changes"]
-    if max(figures["largest_probability_error"], figures["largest_distance_error"]) <= bound and not unexplained:
+    errors = [figures[f"largest_{name}_error"] for name in ("probability", "distance")]
+    # One at a time: max() passes over nan.
+    if all(error <= bound for error in errors) and not unexplained:
         return
     raise InputError(
         "the export is refused: it does not say what its checkpoint says. On "
@@ -137,10 +148,11 @@ def measure_int8(
 
     Returns:
         `num_images`, the three of `measure_errors`, `before` and `after` as `measure_worth` has them,
-        `verdict_changes`, `bounds`.
+        `verdict_changes`, `class_changes`, `unlike_changes`, `bounds`.
     """
     verdicts, was = measure_worth(before, labels, classes, points[0])
     others, now = measure_worth(after, labels, classes, points[1])
+    called = [scores.probabilities.argmax(axis=1) for scores in (before, after)]
     allowed = asdict(bounds)
     return {
         "num_images": len(labels),
@@ -148,6 +160,8 @@ def measure_int8(
         "before": was,
         "after": now,
         "verdict_changes": int((verdicts != others).sum()),
+        "class_changes": int((called[0] != called[1]).sum()),
+        "unlike_changes": int(((before.distances > 1) != (after.distances > 1)).sum()),
         "bounds": {name: allowed[name] for name in allowed if name != "max_probability_error"},
     }
 
@@ -181,19 +195,24 @@ def check_int8(figures: dict[str, Any]) -> None:
     before, after, num_images = figures["before"], figures["after"], figures["num_images"]
     drop = before["balanced_accuracy"] - after["balanced_accuracy"]
     escapes, defects = after["escapes"]["count"], after["escapes"]["of"]
-    changes = figures["verdict_changes"]
-    measured = {
-        "max_accuracy_drop": (drop, f"balanced accuracy falls by {drop:.4f}, to {after['balanced_accuracy']:.4f}"),
-        "max_escape_increase": (
+    changes, unlike = figures["verdict_changes"], figures["unlike_changes"]
+    measured = [
+        ("max_accuracy_drop", drop, f"balanced accuracy falls by {drop:.4f}, to {after['balanced_accuracy']:.4f}"),
+        (
+            "max_escape_increase",
             (escapes - before["escapes"]["count"]) / max(1, defects),
             f"{escapes} of {defects} defects are accepted, {before['escapes']['count']} before",
         ),
-        "max_verdict_changes": (changes / num_images, f"{changes} verdicts differ, {changes / num_images:.4f} of all"),
-    }
+        # Where all is referred before and after no verdict can differ, whatever the network says.
+        *(
+            ("max_verdict_changes", number / num_images, f"{number} {what} differ, {number / num_images:.4f} of all")
+            for number, what in ((changes, "verdicts"), (unlike, "answers to whether an image is unlike training"))
+        ),
+    ]
     allowed = figures["bounds"]
     refused = [
         f"  {words}; export.{name}={allowed[name]:g} is allowed"
-        for name, (value, words) in measured.items()
+        for name, value, words in measured
         if not value <= allowed[name]
     ]
     if refused:

@@ -25,7 +25,7 @@ class DecisionRecords:
         facts: of the model that decides.
 
     Raises:
-        InputError: the file cannot be written.
+        InputError: the file cannot be written, or is no regular file.
     """
 
     def __init__(self, file: Path, facts: ModelFacts) -> None:
@@ -34,6 +34,10 @@ class DecisionRecords:
             self.descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise InputError(f"the decisions cannot be recorded in {file}: {error.strerror} (serve.records)") from error
+        if not stat.S_ISREG(os.fstat(self.descriptor).st_mode):
+            self.close()
+            # A pipe or a terminal would let every request wait for its reader.
+            raise InputError(f"the decisions cannot be recorded in {file}: not a regular file (serve.records)")
         self.is_cut_off = _ends_within_a_line(self.descriptor)
 
     def __enter__(self) -> "DecisionRecords":
@@ -80,7 +84,5 @@ class DecisionRecords:
 
 
 def _ends_within_a_line(descriptor: int) -> bool:
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode) or not status.st_size:
-        return False
-    return os.pread(descriptor, 1, status.st_size - 1) != b"\n"
+    size = os.fstat(descriptor).st_size
+    return size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"

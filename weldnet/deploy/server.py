@@ -95,9 +95,11 @@ class Service:
         request_id: str = request.state.request_id
         try:
             # Not in the loop's thread: a disk may let one wait.
-            await asyncio.to_thread(self.records.append, request_id, predictions)
+            writing = asyncio.to_thread(self.records.append, request_id, predictions)
+            await asyncio.wait_for(writing, self.limits.request_timeout_s)
         except OSError as error:
-            words = f"the decision cannot be recorded ({error.strerror or error}), and no verdict is given without"
+            why = "the disk does not answer" if isinstance(error, TimeoutError) else error.strerror or error
+            words = f"the decision cannot be recorded ({why}), and no verdict is given without"
             raise Refusal(503, words) from error
         self.metrics.count_predictions(predictions)
         readable = any(prediction.error is None for prediction in predictions)
@@ -195,6 +197,9 @@ def _add_routes(app: FastAPI, service: Service) -> None:
     )
     app.add_api_route("/health", service.health)
     app.add_api_route("/ready", service.ready, responses={503: {"model": Problem}})
+    # What watches a server often asks so; beside GET, they would be described twice.
+    for path, answer in (("/health", service.health), ("/ready", service.ready)):
+        app.add_api_route(path, answer, methods=["HEAD"], include_in_schema=False)
     app.add_api_route("/model", service.model)
     app.add_api_route("/metrics", service.count)
     add_page(app)

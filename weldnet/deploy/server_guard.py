@@ -1,6 +1,7 @@
 """What stands before every request: who may ask, what is noted of it, and what a browser is told."""
 
 import hmac
+import ipaddress
 import logging
 import secrets
 import time
@@ -42,8 +43,8 @@ class Guard:
         routes: its paths; every other path is counted as `other`.
         metrics: that count.
         api_key: what the header `X-API-Key` must hold, except for `OPEN`; None for no key.
-        hosts: what the header `Host` may name, without a port; None for anything. A server on loopback needs it: a
-            page anywhere could have its own name resolved to 127.0.0.1.
+        hosts: what the header `Host` may name, without a port, beside any IP address; None for anything. A server
+            without a key needs it: a page anywhere could have its own name resolved to the server's address.
     """
 
     def __init__(
@@ -84,8 +85,9 @@ class Guard:
 
     def _check(self, method: str, path: str, headers: Headers) -> None:
         host = headers.get("host", "")
-        if self.hosts is not None and _strip_port(host) not in self.hosts:
-            raise Refusal(400, f"this server is not {host[:80]}; ask for it by the address that it printed")
+        if self.hosts is not None and (name := _strip_port(host)) not in self.hosts and not _is_address(name):
+            words = f"this server is not {host[:80]}; ask for it by its IP address, or start it with serve.hosts=[NAME]"
+            raise Refusal(400, words)
         origin = headers.get("origin")
         if method == "POST" and origin is not None and origin.partition("://")[2] != host:
             raise Refusal(403, f"a page of {origin[:80]} may not send anything here")
@@ -113,3 +115,10 @@ def _strip_port(host: str) -> str | None:
         return urlsplit(f"//{host}").hostname
     except ValueError:
         return None
+
+
+def _is_address(name: str | None) -> bool:
+    try:
+        return bool(ipaddress.ip_address(name or ""))
+    except ValueError:
+        return False

@@ -24,4 +24,4 @@ def _add_file(app: FastAPI, path: str, content: bytes, kind: str) -> None:
     async def answer(request: Request) -> Response:
         return Response(content, media_type=kind)
 
-    app.add_api_route(path, answer, include_in_schema=False)
+    app.add_api_route(path, answer, methods=["GET", "HEAD"], include_in_schema=False)

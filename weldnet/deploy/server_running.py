@@ -4,9 +4,12 @@ import ipaddress
 import json
 import logging
 import math
+import os
 import signal
 import socket
 import sys
+import threading
+import time
 from datetime import UTC, datetime
 from types import FrameType
 from typing import Any
@@ -20,7 +23,8 @@ from weldnet.errors import InputError
 
 MAX_CONNECTIONS = 512
 IDLE_TIMEOUT_S = 10.0
-"""A connection that has sent no whole request head for so long is closed, at the latest after twice as long."""
+"""A connection that has sent no whole request head, or read nothing, for so long is closed, at the latest after twice
+as long."""
 
 
 class Connection(H11Protocol):
@@ -34,10 +38,10 @@ class Connection(H11Protocol):
         self._watch(None, False)
 
     def _watch(self, before: RequestResponseCycle | None, was_idle: bool) -> None:
-        if self.transport.is_closing():
-            return
         cycle: RequestResponseCycle | None = self.cycle
-        is_idle = cycle is None or cycle.response_complete
+        # Who does not read his answers is told no more, also while the connection waits for that to close.
+        is_unread = self.flow.write_paused or self.transport.is_closing()
+        is_idle = is_unread or cycle is None or cycle.response_complete
         if was_idle and is_idle and cycle is before:
             self.transport.abort()
         else:
@@ -109,11 +113,21 @@ class Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
-        self.service = service
+        self.service, self.is_told = service, threading.Event()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self.service.is_stopping = True
-        super().handle_exit(sig, frame)
+        """Stops, or at a second signal ends at once. uvicorn's own would raise the signal once more at the end."""
+        if self.is_told.is_set():
+            os._exit(128 + sig)
+        self.is_told.set()
+        self.service.is_stopping = self.should_exit = True
+
+    def end_at_last(self) -> None:
+        """Waits for a signal, and ends the process where a thread's work, or a disk, would hold it back."""
+        self.is_told.wait()
+        # A second in which answers that were given up still leave.
+        time.sleep(1 + (self.config.timeout_graceful_shutdown or 0))
+        os._exit(0)
 
 
 def make_server(app: FastAPI, timeout_s: float) -> Server:
@@ -133,9 +147,8 @@ def make_server(app: FastAPI, timeout_s: float) -> Server:
 
 
 def take_signals(server: Server) -> None:
-    """From here on SIGTERM and SIGINT tell the server to stop, running or not yet.
-
-    uvicorn does so itself while it runs, and raises the signal once more when all is done: that one ends here, too.
-    """
+    """From here on SIGTERM and SIGINT tell the server to stop, running or not yet; the process ends within its time."""
+    # Not begun by the signal, which may come while the same thread is beginning another one.
+    threading.Thread(target=server.end_at_last, daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, server.handle_exit)

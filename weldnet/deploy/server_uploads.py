@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
@@ -86,9 +87,16 @@ class Uploads:
             raise Refusal(
                 415, f"the content type is {kind[:80]}; allowed is multipart/form-data with the field {FIELD}"
             )
+        # Others give names that no UTF-8 can hold, and that no record or answer can tell.
+        if parse_options_header(kind)[1].get(b"charset", b"utf-8").lower() not in (b"utf-8", b"utf8"):
+            raise Refusal(400, f"the content type is {kind[:80]}; the only charset is utf-8")
         # Chunks of one byte would cost a thousand times what they weigh.
-        if length is None:
-            raise Refusal(411, "the request has no Content-Length; chunked bodies are not taken", close=True)
+        if length is None or "transfer-encoding" in request.headers:
+            raise Refusal(
+                411,
+                "the request has no Content-Length, or a Transfer-Encoding; chunked bodies are not taken",
+                close=True,
+            )
         if int(length) > self.limits.max_body:
             limit = f"{self.limits.max_body_mb:g} MB (serve.max_body_mb)"
             raise Refusal(413, f"the request has {int(length) / 1e6:,.1f} MB; at most {limit} are taken")
@@ -115,7 +123,9 @@ class Uploads:
 def _take_files(parser: MemoryParser) -> list[Upload]:
     other = next((name for name, value in parser.items if name != FIELD or not isinstance(value, UploadFile)), None)
     if other is not None or not parser.items:
-        got = "no field" if other is None else "text" if other == FIELD else f"the field {other[:80]}"
+        got = (
+            "no field" if other is None else "a part without filename=" if other == FIELD else f"the field {other[:80]}"
+        )
         raise Refusal(400, f"the request holds {got}; allowed is the field {FIELD} with files, and nothing else")
     files = [value for _, value in parser.items if isinstance(value, UploadFile)]
     return [Upload((each.filename or "")[:MAX_NAME], each.file.read()) for each in files]

@@ -52,8 +52,9 @@ def draw_picture(image: Pixels, evidence: Map, title: str, notes: Sequence[str])
 
 def _wrap(text: str, size: int, room: int) -> list[str]:
     """The text in lines of at most `room` pixels."""
-    lines, columns = [text], len(text)
-    while max(map(_font(size).getlength, lines)) > room:
+    # A letter takes a pixel or more; from all of a long text down it would take minutes.
+    lines, columns = [text], min(len(text), room)
+    while any(_font(size).getlength(line) > room for line in lines):
         columns -= 1
         lines = textwrap.wrap(text, columns)
     return lines
