@@ -58,8 +58,9 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 # What Pillow's readers raise for a damaged file; the second row is for tags of the wrong type or size.
+_TOLD_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 _DAMAGE = (
-    *(OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError),
+    *_TOLD_DAMAGE,
     *(LookupError, TypeError, AttributeError, ArithmeticError, struct.error),
 )
 # In a scan's data, no marker: a zero after it, a restart, or filling.
@@ -129,7 +130,8 @@ def open_picture(
     except UnreadableImage:
         raise
     except _DAMAGE as error:
-        raise UnreadableImage(str(error) or type(error).__name__) from error
+        told = isinstance(error, _TOLD_DAMAGE) and str(error)
+        raise UnreadableImage(told or "the file is damaged") from error
 
 
 def _open_raster(content: bytes, window: Window, least: Size | Callable[[Size], Size] | None) -> Picture:
