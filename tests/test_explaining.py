@@ -174,6 +174,7 @@ def test_a_damaged_picture_is_drawn_anew(engine: TorchEngine, tmp_path: Path, ke
     assert picture.read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_long_words_do_not_take_minutes() -> None:
     image = draw_noise(64, 64).transpose(2, 0, 1)
     start = time.monotonic()

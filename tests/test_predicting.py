@@ -203,7 +203,7 @@ def test_requests_refused(
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     with pytest.raises(InputError, match=words):
-        check_request(explain, sort_into and tmp_path / sort_into, False)  # type: ignore[arg-type]
+        check_request(explain, None if sort_into is None else tmp_path / sort_into, False)
 
 
 def test_a_full_disk_is_told(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from drawing import write_welds
-from trained import CLASSES, SETTINGS, train_small
+from drawing import SEAM, write_welds
+from trained import CLASSES, train_small
 
 from weldnet.checkpoint import change_record
 from weldnet.commands.export import draw_parity, main
@@ -103,7 +103,11 @@ def test_the_table_of_int8() -> None:
         ("run", ["format=onnx", "export.max_accuracy_dorp=0"], "did you mean"),
         ("run", ["format=onnx", "data.image_size.height=64"], "data.image_size is the checkpoint's"),
         ("run", ["format=onnx", "data.root={trained}/others"], "data.root=DIR"),
-        ("run", ["format=onnx", "data=folder", "data.root={trained}/others", SETTINGS[1]], "data.root=DIR"),
+        (
+            "run",
+            ["format=onnx", "data=folder", "data.root={trained}/others", f"data.group_pattern={SEAM}"],
+            "data.root=DIR",
+        ),
         ("run", ["format=onnx", "export.max_probability_error=-1"], "error=-1: allowed are numbers from 0 to 1"),
         ("run", ["format=onnx", "export.max_verdict_changes=nan"], "changes=nan: allowed are numbers from 0 to 1"),
         ("run", ["format=onnx", "export.max_probability_error=0"], "export.max_probability_error=0 is allowed"),

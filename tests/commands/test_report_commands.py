@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 import pytest
 from drawing import write_welds
+from trained import SMALL
 
 from weldnet.commands.test import main as run_test
 from weldnet.commands.test import split_paths
@@ -15,22 +16,6 @@ from weldnet.commands.train import main as run_train
 from weldnet.errors import InputError
 
 pytestmark = pytest.mark.slow
-
-SMALL = [
-    "data=folder",
-    "data.root=welds",
-    r"data.group_pattern=seam\d+",
-    "model.backbone=resnet18",
-    "model.weights=none",
-    "data.image_size.height=32",
-    "data.image_size.width=16",
-    "data.batch_size=16",
-    "optimizer.lr=2e-3",
-    "trainer=cpu",
-    "trainer.precision=32-true",
-    "trainer.max_epochs=3",
-    "callbacks.dashboard=null",
-]
 
 
 @pytest.fixture(scope="module")

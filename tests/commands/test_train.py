@@ -80,6 +80,7 @@ class StopAfter(Callback):
 STOP = "+callbacks.stop._target_=test_train.StopAfter"
 
 
+@pytest.mark.slow
 def test_a_run_leaves_what_it_promises(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -298,6 +298,7 @@ def start_build(folder: Path) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_runs_at_once_and_a_killed_one(tmp_path: Path) -> None:
     for i in range(300):
         save_image(tmp_path / "many" / f"{i:03d}.png", draw_noise(120, 80, seed=i))

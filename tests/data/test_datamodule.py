@@ -257,6 +257,7 @@ class Recorder(Callback):
         self.seen["test"].append(batch[0])
 
 
+@pytest.mark.slow
 @quiet
 def test_only_training_is_augmented(root: Path, tmp_path: Path) -> None:
     runs = []

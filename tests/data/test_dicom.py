@@ -82,6 +82,11 @@ def test_dicom_that_cannot_be_shown(elements: dict[str, Any], reason: str) -> No
         open_picture(make_dicom(RAMP, **elements))
 
 
+def test_a_damaged_name_stays_on_one_line() -> None:
+    with pytest.raises(UnreadableImage, match="^ONOCHROME2 pixels; allowed are"):
+        open_picture(make_dicom(RAMP).replace(b"MONOCHROME2", b"\nONOCHROME2"))
+
+
 def test_dicom_without_pydicom(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pydicom", None)
     with pytest.raises(UnreadableImage, match=r"pip install 'weldnet\[dicom\]'"):

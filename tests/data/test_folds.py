@@ -48,6 +48,7 @@ two_classes = st.lists(st.lists(st.integers(0, 3), min_size=2, max_size=2).filte
 seeds = st.integers(0, 2**31)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=80)
 @given(two_classes, st.integers(2, 4), seeds)
 def test_every_fold_is_fit_to_train_wherever_the_groups_allow_it(counts: Counts, num_folds: int, seed: int) -> None:

@@ -27,7 +27,7 @@ def draw_photograph(width: int, height: int, seed: int) -> Image.Image:
 @given(
     size=st.tuples(st.integers(25, 75), st.integers(25, 75)).map(lambda sides: (8 * sides[0], 8 * sides[1])),
     odd=st.sampled_from([0, 1, 4]),
-    target=st.tuples(st.integers(12, 80), st.integers(12, 80)),
+    target=st.tuples(st.integers(24, 80), st.integers(24, 80)),
     resize=st.sampled_from(["stretch", "letterbox"]),
     orient=st.sampled_from(["as_is", "long_side_vertical"]),
     orientation=st.sampled_from([1, 3, 6, 8]),

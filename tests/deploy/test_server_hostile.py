@@ -175,6 +175,7 @@ with (
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signals", [1, 2])
 def test_a_stop_waits_for_no_thread_for_ever(tmp_path: Path, signals: int) -> None:
     command = [sys.executable, "-c", BUSY, str(tmp_path / "d"), "1" if signals == 1 else "60"]

@@ -164,6 +164,7 @@ def test_whatever_is_missing(options: dict[str, Any], wanted: str, tmp_path: Pat
     assert wanted in save(bare, predictions, tmp_path) or "leaks" in options
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(300, 30), (224, 224)])
 def test_ten_thousand_images_stay_a_page(size: tuple[int, int], tmp_path: Path) -> None:
     report, predictions = make_report(10_000, ("good", *"bcdefg"), welds=300, skill=0.0)

@@ -73,7 +73,8 @@ def _check_header(header: "Dataset") -> None:
         raise UnreadableImage(f"DICOM without a picture: no {', '.join(missing)}")
     if header.PhotometricInterpretation not in (*_GREY, *_COLOUR):
         raise UnreadableImage(
-            f"{header.PhotometricInterpretation} pixels; allowed are MONOCHROME1, MONOCHROME2, RGB and YBR"
+            f"{shorten(str(header.PhotometricInterpretation), 40)} pixels; allowed are MONOCHROME1, MONOCHROME2, RGB "
+            "and YBR"
         )
     check_pixels((header.Columns, header.Rows))
 
