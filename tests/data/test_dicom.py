@@ -83,7 +83,7 @@ def test_dicom_that_cannot_be_shown(elements: dict[str, Any], reason: str) -> No
 
 
 def test_a_damaged_name_stays_on_one_line() -> None:
-    with pytest.raises(UnreadableImage, match="^ONOCHROME2 pixels; allowed are"):
+    with pytest.raises(UnreadableImage, match=r"^ONOCHROME2 pixels; allowed are"):
         open_picture(make_dicom(RAMP).replace(b"MONOCHROME2", b"\nONOCHROME2"))
 
 
