@@ -11,9 +11,11 @@ import tempfile
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,8 @@ PART = '--b\r\nContent-Disposition: form-data; name="files"; filename="{}"\r\n\r
 
 Answer = tuple[float, float, int]
 """When it was asked, how long it took, both in seconds, and its HTTP status."""
+Hostile = tuple[bytes, float]
+"""What a hostile client sends, and for how many seconds it then waits."""
 
 
 def write_checkpoint(file: Path) -> Path:
@@ -114,9 +118,11 @@ async def exchange(port: int, requests: Sequence[bytes], stop: float, answers: l
     writer.close()
 
 
-async def annoy(port: int, request: bytes, stop: float, wait_s: float) -> None:
-    """One hostile client: opens, sends, waits a little, and leaves without a word."""
-    while time.perf_counter() < stop:
+async def annoy(port: int, request: bytes, stop: float, wait_s: float) -> int:
+    """One hostile client: opens, sends, waits a little, and leaves without a word; how often it did."""
+    for sent in itertools.count():
+        if time.perf_counter() > stop:
+            return sent
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(request)
@@ -126,34 +132,48 @@ async def annoy(port: int, request: bytes, stop: float, wait_s: float) -> None:
         finally:
             writer.close()
         await asyncio.sleep(0.02)
+    raise AssertionError("it counts for ever")
 
 
-def list_hostile(photograph: bytes) -> list[tuple[bytes, float]]:
-    """What each kind of hostile client sends, and for how many seconds it then waits."""
+def annoy_all(port: int, hostile: Sequence[Hostile], stop: float) -> int:
+    """Hostile clients, one of each kind, in a process of their own; how many requests they sent."""
+
+    async def run_all() -> list[int]:
+        return await asyncio.gather(*(annoy(port, request, stop, wait_s) for request, wait_s in hostile))
+
+    return sum(asyncio.run(run_all()))
+
+
+def list_hostile(photograph: bytes) -> dict[str, Hostile]:
+    """Kinds of hostile clients."""
     whole = make_request(("a.jpg", photograph))
-    return [
-        (whole[:40], 1.0),
-        (whole[: len(whole) // 2], 1.0),
-        (os.urandom(1000) + b"\r\n\r\n", 1.0),
-        (make_request(("bomb.png", claim_pixels(10_000, 10_000))), 5.0),
-        (make_request(*[("a", b"x")] * 10_000), 5.0),
-    ]
+    return {
+        "half a head": (whole[:40], 1.0),
+        "half a body": (whole[: len(whole) // 2], 1.0),
+        "garbage": (os.urandom(1000) + b"\r\n\r\n", 1.0),
+        "a bomb": (make_request(("bomb.png", claim_pixels(10_000, 10_000))), 5.0),
+        "10,000 files": (make_request(*[("a", b"x")] * 10_000), 5.0),
+    }
 
 
-async def load(port: int, photographs: Sequence[bytes], num_clients: int, is_annoyed: bool) -> list[Answer]:
-    """The answers that a level's clients got after the first second."""
+async def load(port: int, requests: Sequence[bytes], num_clients: int, stop: float) -> list[Answer]:
+    """The answers that so many clients got until `stop`."""
     answers: list[Answer] = []
+    turns = [number % len(requests) for number in range(num_clients)]
+    await asyncio.gather(*(exchange(port, [*requests[turn:], *requests[:turn]], stop, answers) for turn in turns))
+    return answers
+
+
+def measure_level(
+    port: int, requests: Sequence[bytes], num_clients: int, hostile: Sequence[Hostile], elsewhere: Executor
+) -> dict[str, Any]:
+    """The figures of a level, after its first second."""
     begin = time.perf_counter() + 1
     stop = begin + SECONDS
-    requests = [make_request(("a.jpg", photograph)) for photograph in photographs]
-    clients: list[Coroutine[Any, Any, None]] = [
-        exchange(port, requests[number % len(requests) :] + requests[: number % len(requests)], stop, answers)
-        for number in range(num_clients)
-    ]
-    if is_annoyed:
-        clients += [annoy(port, request, stop, wait_s) for request, wait_s in list_hostile(photographs[0])]
-    await asyncio.gather(*clients)
-    return [answer for answer in answers if answer[0] >= begin]
+    annoying = elsewhere.submit(annoy_all, port, hostile, stop)
+    answers = asyncio.run(load(port, requests, num_clients, stop))
+    figures = summarise([answer for answer in answers if answer[0] >= begin])
+    return figures | {"hostile_per_s": annoying.result() / (SECONDS + 1)}
 
 
 def summarise(answers: Sequence[Answer]) -> dict[str, Any]:
@@ -170,6 +190,17 @@ def peak_memory(process: int) -> float:
     found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
     assert found
     return int(found[1]) / 1000
+
+
+def list_cores() -> list[int]:
+    """The cores that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [*range(os.cpu_count() or 1)]
+
+
+def keep_to(cores: Sequence[int]) -> None:
+    """Runs this process, and those that it starts from here on, on these cores, where the system can."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
 
 
 def measure_bare(checkpoint: Path, photographs: Sequence[bytes]) -> dict[str, float]:
@@ -196,23 +227,45 @@ def measure_bare(checkpoint: Path, photographs: Sequence[bytes]) -> dict[str, fl
         return {"bare_images_per_s": rate(judge_all), "scored_alone_per_s": one, f"scored_by_{BATCH}_per_s": many}
 
 
+def list_levels(photograph: bytes) -> dict[str, tuple[int, list[Hostile]]]:
+    """Each level's number of clients, and the hostile ones beside them."""
+    kinds = list_hostile(photograph)
+    levels: dict[str, tuple[int, list[Hostile]]] = {f"{number}": (number, []) for number in CLIENTS}
+    levels |= {f"{GOOD}, beside {kind}": (GOOD, [hostile]) for kind, hostile in kinds.items()}
+    return levels | {
+        f"{GOOD}, beside all five": (GOOD, list(kinds.values())),
+        f"{GOOD} again": (GOOD, []),
+        f"{TOO_MANY}": (TOO_MANY, []),
+    }
+
+
 def run(options: Options) -> dict[str, Any]:
     """Loads the server level by level and returns the figures."""
+    # The clients' own work, on the last core, takes nothing from the server.
+    *served, last = list_cores()
+    keep_to(served or [last])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         draw_photographs(folder, NUM_PHOTOGRAPHS)
         photographs = [file.read_bytes() for file in sorted(folder.glob("*.jpg"))]
         checkpoint = write_checkpoint(folder / "random.ckpt")
-        figures: dict[str, Any] = measure_bare(checkpoint, photographs)
+        figures: dict[str, Any] = {"server_cores": len(served) or 1} | measure_bare(checkpoint, photographs)
         figures["photograph_kb"] = sum(map(len, photographs)) / len(photographs) / 1000
         figures["levels"] = levels = {}
-        with serving(checkpoint, folder / "served") as (port, process):
+        requests = [make_request(("a.jpg", photograph)) for photograph in photographs]
+        with (
+            serving(checkpoint, folder / "served") as (port, process),
+            ProcessPoolExecutor(1, get_context("spawn")) as elsewhere,
+        ):
+            keep_to([last])
+            # Its process starts here, not in the first level.
+            elsewhere.submit(annoy_all, port, [], 0.0).result()
             figures["idle_memory_mb"] = peak_memory(process)
-            for number, is_annoyed in [*((each, False) for each in CLIENTS), (GOOD, True), (TOO_MANY, False)]:
-                level = f"{number} clients" + (", hostile ones beside" if is_annoyed else "")
-                levels[level] = summarise(asyncio.run(load(port, photographs, number, is_annoyed)))
+            for level, (number, hostile) in list_levels(photographs[0]).items():
+                levels[level] = measure_level(port, requests, number, hostile, elsewhere)
                 levels[level]["peak_memory_mb"] = peak_memory(process)
                 print(f"{level}: {levels[level]['requests_per_s']:.1f} requests/s", flush=True)
+    keep_to([*served, last])
     return figures
 
 
@@ -220,13 +273,16 @@ def show(figures: dict[str, Any]) -> None:
     """Prints the figures as a table."""
     title = f"weldnet-serve, ResNet50 300 x 30, a 1920 x 1080 JPEG of {figures['photograph_kb']:.0f} kB a request"
     table = Table(title=title, title_justify="left")
-    for column in ("clients", "requests/s", "p50 ms", "p95 ms", "p99 ms", "peak MB", "answers by status"):
+    columns = ("clients", "requests/s", "p50 ms", "p95 ms", "p99 ms", "peak MB", "hostile/s", "answers by status")
+    for column in columns:
         table.add_column(column, justify="left" if column in ("clients", "answers by status") else "right")
     for level, row in figures["levels"].items():
-        numbers = [f"{row[key]:.0f}" for key in ("p50_ms", "p95_ms", "p99_ms", "peak_memory_mb")]
+        keys = ("p50_ms", "p95_ms", "p99_ms", "peak_memory_mb", "hostile_per_s")
+        numbers = [f"{row[key]:.0f}" for key in keys]
         statuses = ", ".join(f"{status}: {count}" for status, count in sorted(row["statuses"].items()))
         table.add_row(level, f"{row['requests_per_s']:.1f}", *numbers, statuses)
     Console().print(table)
-    print(f"without HTTP, one by one on all cores: {figures['bare_images_per_s']:.1f} images/s")
+    print(f"the server has {figures['server_cores']} cores, all clients have another")
+    print(f"without HTTP, one by one on the server's cores: {figures['bare_images_per_s']:.1f} images/s")
     alone, many = figures["scored_alone_per_s"], figures[f"scored_by_{BATCH}_per_s"]
     print(f"the network alone, on one core: {alone:.1f} images/s one by one, {many:.1f} by {BATCH}")

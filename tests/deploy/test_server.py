@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from serving import BOUNDARY, CONTENT_TYPE, FACTS, Brightness, Client, claim_pixels, make_body, paint
 
+from weldnet.deploy import server_guard
 from weldnet.deploy.limits import Limits
 from weldnet.deploy.records import DecisionRecords
 from weldnet.deploy.server import create_app
@@ -27,8 +28,9 @@ HOSTILE = ("../../etc/passwd", "<img src=x onerror=alert(1)>.png", "a%0Ab\u202eg
 
 
 @pytest.fixture(autouse=True)
-def own_pixel_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def own_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    monkeypatch.setattr(server_guard, "DELAY_S", 0.0)
 
 
 @pytest.fixture

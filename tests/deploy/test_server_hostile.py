@@ -17,15 +17,16 @@ import pytest
 from PIL import Image
 from serving import Brightness, listening, make_body, make_head, paint, post
 
-from weldnet.deploy import server_running
+from weldnet.deploy import server_guard, server_running
 from weldnet.deploy.limits import Limits
 from weldnet.deploy.server_running import JsonLines
 from weldnet.deploy.server_uploads import MAX_HELD_BODIES
 
 
 @pytest.fixture(autouse=True)
-def own_pixel_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def own_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    monkeypatch.setattr(server_guard, "DELAY_S", 0.0)
 
 
 def say(port: int, content: bytes) -> bytes:
@@ -56,6 +57,19 @@ def test_slow_and_broken_clients_stop_no_one(tmp_path: Path, monkeypatch: pytest
         chunked = make_head(1).replace(b"Content-Length: 1", b"Transfer-Encoding: chunked")
         assert say(port, chunked + b"1\r\nx\r\n").startswith(b"HTTP/1.1 411")
         assert post(port, ("a.png", paint(250)))[0] == 200
+
+
+def test_the_refused_wait_and_no_one_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_guard, "DELAY_S", 1.5)
+    body = make_body(*[("a", b"x")] * 65)
+    with listening(tmp_path / "d", Brightness(), Limits()) as port, ThreadPoolExecutor(8) as clients:
+        start = time.monotonic()
+        refused = [clients.submit(say, port, make_head(len(body)) + body) for _ in range(8)]
+        assert post(port, ("a.png", paint(250)))[0] == 200
+        assert post(port, ("a.png", b"no picture"))[0] == 422
+        assert time.monotonic() - start < 1.5
+        assert all(b"HTTP/1.1 413" in each.result() for each in refused)
+        assert time.monotonic() - start >= 1.5
 
 
 @pytest.mark.parametrize("last", [b"", b"GET /page.js HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"])

@@ -1,5 +1,6 @@
 """What stands before every request: who may ask, what is noted of it, and what a browser is told."""
 
+import asyncio
 import hmac
 import ipaddress
 import logging
@@ -34,9 +35,15 @@ HEADERS = {
 MAX_PATH = 200
 """Characters of a path in the log."""
 
+DELAYED = (400, 401, 403, 411, 413, 415)
+"""What was sent is wrong, and would be wrong again."""
+DELAY_S = 1.0
+"""How long the answer to that waits. A client that sends it in a loop would take as much of the server as the good
+ones; now it mostly waits."""
+
 
 class Guard:
-    """Middleware that lets a request pass or refuses it, counts it and logs it in one line.
+    """Middleware that lets a request pass or refuses it, delays what is refused, counts it and logs it in one line.
 
     Args:
         app: what is guarded.
@@ -62,14 +69,17 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started, status, request_id = time.perf_counter(), 500, secrets.token_hex(8)
+        started, ended, status, request_id = time.perf_counter(), None, 500, secrets.token_hex(8)
         noted = scope.setdefault("state", {})
         noted["request_id"] = request_id
 
         async def send_marked(message: Message) -> None:
-            nonlocal status
+            nonlocal status, ended
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if scope["method"] == "POST" and status in DELAYED:
+                    ended = time.perf_counter()
+                    await asyncio.sleep(DELAY_S)
                 MutableHeaders(scope=message).update(HEADERS | {"x-request-id": request_id})
             await send(message)
 
@@ -81,7 +91,7 @@ class Guard:
             else:
                 await self.app(scope, receive, send_marked)
         finally:
-            self._note(scope, status, time.perf_counter() - started)
+            self._note(scope, status, (ended or time.perf_counter()) - started)
 
     def _check(self, method: str, path: str, headers: Headers) -> None:
         host = headers.get("host", "")
