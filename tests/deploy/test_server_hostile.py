@@ -70,6 +70,8 @@ def test_the_refused_wait_and_no_one_else(tmp_path: Path, monkeypatch: pytest.Mo
         assert time.monotonic() - start < 1.5
         assert all(b"HTTP/1.1 413" in each.result() for each in refused)
         assert time.monotonic() - start >= 1.5
+        assert say(port, b"\x16\x03\x01 garbage\r\n\r\n").startswith(b"HTTP/1.1 400")
+        assert time.monotonic() - start >= 3
 
 
 @pytest.mark.parametrize("last", [b"", b"GET /page.js HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"])

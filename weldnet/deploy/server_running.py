@@ -18,6 +18,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
+from weldnet.deploy import server_guard
 from weldnet.deploy.server import Service
 from weldnet.errors import InputError
 
@@ -46,6 +47,15 @@ class Connection(H11Protocol):
             self.transport.abort()
         else:
             self.loop.call_later(IDLE_TIMEOUT_S, self._watch, cycle, is_idle)
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP waits for its answer like any other refusal."""
+        self.transport.pause_reading()
+        self.loop.call_later(server_guard.DELAY_S, self._refuse, msg)
+
+    def _refuse(self, msg: str) -> None:
+        if not self.transport.is_closing():
+            super().send_400_response(msg)
 
 
 class JsonLines(logging.Formatter):
