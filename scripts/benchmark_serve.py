@@ -1,15 +1,12 @@
 """A load test of weldnet-serve on loopback: its real command, one 1920 x 1080 photograph a request."""
 
 import asyncio
-import itertools
 import os
 import re
-import struct
 import subprocess
 import sys
 import tempfile
 import time
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
@@ -21,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmark_clients import Answer, Hostile, annoy_all, list_hostile, load, make_request
 from benchmark_common import Options, draw_photographs
 from rich.console import Console
 from rich.table import Table
@@ -42,14 +40,6 @@ NUM_PHOTOGRAPHS = 32
 BATCH = 8
 """Images scored at once, to see what micro-batches would give."""
 
-HEAD = "POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=b\r\n"
-PART = '--b\r\nContent-Disposition: form-data; name="files"; filename="{}"\r\n\r\n'
-
-Answer = tuple[float, float, int]
-"""When it was asked, how long it took, both in seconds, and its HTTP status."""
-Hostile = tuple[bytes, float]
-"""What a hostile client sends, and for how many seconds it then waits."""
-
 
 def write_checkpoint(file: Path) -> Path:
     """A ResNet50 at 300 x 30 with random weights."""
@@ -63,22 +53,6 @@ def write_checkpoint(file: Path) -> Path:
     weights = {f"network.{name}": value for name, value in network.state_dict().items()}
     torch.save({"state_dict": weights, "epoch": 0, RECORD: asdict(record)}, file)
     return file
-
-
-def make_request(*files: tuple[str, bytes]) -> bytes:
-    """The bytes of a request."""
-    body = b"".join(PART.format(name).encode() + content + b"\r\n" for name, content in files) + b"--b--\r\n"
-    return f"{HEAD}Content-Length: {len(body)}\r\n\r\n".encode() + body
-
-
-def claim_pixels(width: int, height: int) -> bytes:
-    """A tiny PNG that claims to be a large one."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
 
 
 @contextmanager
@@ -96,72 +70,6 @@ def serving(checkpoint: Path, folder: Path) -> Iterator[tuple[int, int]]:
     finally:
         process.terminate()
         process.wait(60)
-
-
-async def exchange(port: int, requests: Sequence[bytes], stop: float, answers: list[Answer]) -> None:
-    """One client: sends its requests in turn over one connection until `stop`."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    for request in itertools.cycle(requests):
-        started = time.perf_counter()
-        if started > stop:
-            break
-        writer.write(request)
-        await writer.drain()
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        length = re.search(r"content-length: (\d+)", head)
-        assert length
-        await reader.readexactly(int(length[1]))
-        answers.append((started, time.perf_counter() - started, int(head.split()[1])))
-        if answers[-1][2] == 429:
-            # As the answer asks for.
-            await asyncio.sleep(1)
-    writer.close()
-
-
-async def annoy(port: int, request: bytes, stop: float, wait_s: float) -> int:
-    """One hostile client: opens, sends, waits a little, and leaves without a word; how often it did."""
-    for sent in itertools.count():
-        if time.perf_counter() > stop:
-            return sent
-        try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(request)
-            await asyncio.wait_for(reader.read(65536), wait_s)
-        except (OSError, TimeoutError):
-            pass
-        finally:
-            writer.close()
-        await asyncio.sleep(0.02)
-    raise AssertionError("it counts for ever")
-
-
-def annoy_all(port: int, hostile: Sequence[Hostile], stop: float) -> int:
-    """Hostile clients, one of each kind, in a process of their own; how many requests they sent."""
-
-    async def run_all() -> list[int]:
-        return await asyncio.gather(*(annoy(port, request, stop, wait_s) for request, wait_s in hostile))
-
-    return sum(asyncio.run(run_all()))
-
-
-def list_hostile(photograph: bytes) -> dict[str, Hostile]:
-    """Kinds of hostile clients."""
-    whole = make_request(("a.jpg", photograph))
-    return {
-        "half a head": (whole[:40], 1.0),
-        "half a body": (whole[: len(whole) // 2], 1.0),
-        "garbage": (os.urandom(1000) + b"\r\n\r\n", 1.0),
-        "a bomb": (make_request(("bomb.png", claim_pixels(10_000, 10_000))), 5.0),
-        "10,000 files": (make_request(*[("a", b"x")] * 10_000), 5.0),
-    }
-
-
-async def load(port: int, requests: Sequence[bytes], num_clients: int, stop: float) -> list[Answer]:
-    """The answers that so many clients got until `stop`."""
-    answers: list[Answer] = []
-    turns = [number % len(requests) for number in range(num_clients)]
-    await asyncio.gather(*(exchange(port, [*requests[turn:], *requests[:turn]], stop, answers) for turn in turns))
-    return answers
 
 
 def measure_level(

@@ -76,14 +76,14 @@ def test_resumed_equals_uninterrupted(photos: Path, tmp_path: Path, cut: int) ->
     kept = len(list(read_rows(lines)))
     assert 0 < kept < 100
     engine = BrightnessEngine()
-    predict(photos, tmp_path / "half", engine, resume=True)
+    predict(photos, tmp_path / "half", engine)
     unreadable = 1
     assert sum(engine.calls) <= 101 - kept + unreadable
     by_path = {row["path"]: row for row in read_lines(tmp_path / "half")}
     assert len(by_path) == 101
     assert [by_path[row["path"]] for row in read_lines(tmp_path / "whole")] == read_lines(tmp_path / "whole")
     last = BrightnessEngine()
-    predict(photos, tmp_path / "half", last, resume=True)
+    predict(photos, tmp_path / "half", last)
     assert last.calls == []
     assert len(read_lines(tmp_path / "half")) == 101
 
@@ -93,7 +93,7 @@ def test_what_could_not_be_read_is_tried_again(photos: Path, tmp_path: Path) -> 
     (tmp_path / "out").mkdir()
     for step in range(2):
         with Predictor(BrightnessEngine(), 1) as predictor:
-            outcome = predict_into(tmp_path / "out", predictor, [str(path)], str(tmp_path), resume=bool(step))
+            outcome = predict_into(tmp_path / "out", predictor, [str(path)], str(tmp_path))
         assert outcome is not None
         assert outcome.num_unreadable == 1 - step
         save_image(path, np.full((8, 4, 3), 9, np.uint8))
@@ -105,16 +105,16 @@ def test_a_folder_belongs_to_one_model_and_one_run(photos: Path, tmp_path: Path)
     predict(photos, folder)
     before = (folder / "predictions.csv").read_bytes()
     with pytest.raises(InputError, match="another model"):
-        predict(photos, folder, BrightnessEngine(other_digest()), resume=True)
+        predict(photos, folder, BrightnessEngine(other_digest()))
     with FileLock(folder / ".lock"), pytest.raises(InputError, match="another weldnet-predict"):
-        predict(photos, folder, resume=True)
+        predict(photos, folder)
     (folder / "predictions.jsonl").write_text('{"path": 3}\n')
     with pytest.raises(InputError, match="row 1 is no prediction"):
-        predict(photos, folder, resume=True)
+        predict(photos, folder)
     assert (folder / "predictions.csv").read_bytes() == before
     (folder / "judged_by.json").unlink()
     with pytest.raises(InputError, match=r"no judged_by\.json"):
-        predict(photos, folder, resume=True)
+        predict(photos, folder)
 
 
 def test_parts_are_merged_in_the_order_of_the_source(photos: Path, tmp_path: Path) -> None:
@@ -152,10 +152,10 @@ def test_copies_by_verdict(photos: Path, tmp_path: Path) -> None:
 def test_a_folder_belongs_to_one_task(photos: Path, tmp_path: Path) -> None:
     predict(photos, tmp_path / "out")
     with pytest.raises(InputError, match="sort_into=None; these"):
-        predict(photos, tmp_path / "out", resume=True, sort_into=tmp_path / "sorted")
+        predict(photos, tmp_path / "out", sort_into=tmp_path / "sorted")
     (tmp_path / "out" / "predictions.jsonl").write_text('{"path": "/x"}\n')
     with pytest.raises(InputError, match="row 1 is no prediction"):
-        predict(photos, tmp_path / "out", resume=True)
+        predict(photos, tmp_path / "out")
 
 
 def test_what_has_no_copy_stops_nothing(tmp_path: Path) -> None:
@@ -176,12 +176,10 @@ def test_a_repaired_file_moves(tmp_path: Path) -> None:
     path.parent.mkdir()
     path.write_text("no image")
     (tmp_path / "out").mkdir()
-    for resume in (False, True):
+    for is_repaired in (False, True):
         with Predictor(BrightnessEngine(), 1) as predictor:
-            predict_into(
-                tmp_path / "out", predictor, [str(path)], str(path.parent), resume=resume, sort_into=sorted_into
-            )
-        if not resume:
+            predict_into(tmp_path / "out", predictor, [str(path)], str(path.parent), sort_into=sorted_into)
+        if not is_repaired:
             assert (sorted_into / "unreadable" / "a.png").is_file()
         save_image(path, np.full((8, 4, 3), 250, np.uint8))
     assert [file.relative_to(sorted_into).as_posix() for file in sorted_into.rglob("*.png")] == ["accept/a.png"]

@@ -1,9 +1,9 @@
 """A small trained and calibrated run for the tests of everything that starts from one."""
 
-import sys
 from pathlib import Path
 
 import pytest
+from calling import call
 from drawing import SEAM, write_welds
 
 CLASSES = ("good", "pore")
@@ -34,12 +34,9 @@ def train_small(folder: Path) -> Path:
 
     Its operating point accepts and rejects. The cache and the current directory are the folder's while it trains.
     """
-    from weldnet.commands.train import main
-
     write_welds(folder / "welds", CLASSES, seams=range(30), shots=4)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("WELDNET_CACHE", str(folder / "cache"))
-        patch.setattr(sys, "argv", ["weldnet-train", *SMALL, *DECISION, "output_dir=run"])
-        main()
+        call("train", *SMALL, *DECISION, "output_dir=run")
     return folder / "run"

@@ -36,44 +36,6 @@ CAPTION = "Title"
 """The key of a picture's caption among its PNG text."""
 
 _MAX_NAME = 255
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>weldnet explain</title>
-<style>
-{{ style }}
-.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 15rem), 1fr)); gap: 1rem;
-  margin-top: 1rem; }
-.pictures figure { width: auto; }
-.pictures img { max-width: 100%; max-height: 26rem; border: 1px solid var(--line); border-radius: .3rem; }
-</style>
-</head>
-<body>
-<h1>Where the network looked</h1>
-<p class="quiet">{{ "{:,}".format(pictures | length) }} photographs as the network sees them, each beside the evidence
-for {{ target | visible }}, found by {{ method }}{{ " of " + layer if layer else "" }}. Strips are drawn twice as wide
-as they are. Checkpoint <code>{{ checkpoint_digest[:12] }}</code>.</p>
-<div class="pictures">
-{% for picture in pictures %}
-<figure>
-<a href="{{ picture.link }}"><img src="{{ picture.link }}" alt="{{ picture.caption | visible }}" loading="lazy"></a>
-<figcaption><bdi>{{ picture.name | visible }}</bdi><br>{{ picture.caption | visible }}</figcaption>
-</figure>
-{% endfor %}
-</div>
-{% if unreadable %}
-<h2>Not read</h2>
-<ul class="list">
-{% for name, reason in unreadable %}
-<li><bdi>{{ name | visible }}</bdi>: {{ reason | visible }}</li>
-{% endfor %}
-</ul>
-{% endif %}
-</body>
-</html>
-"""
 
 
 def explain_files(
@@ -219,10 +181,8 @@ def _write_page(
         if (caption := _read_caption(picture)) is not None:
             link = quote(os.fsencode(picture.relative_to(folder)))
             shown.append({"name": name, "link": link, "caption": caption})
-    # The environment of all pages: their look, and escaping.
-    template = load_page("weldnet.audit").environment.from_string(_PAGE)
     looked_for = {"target": facts["target"] or "the class that it is called"}
-    page = template.render(facts | looked_for, pictures=shown, unreadable=unreadable)
+    page = load_page("report/explained.html").render(facts | looked_for, pictures=shown, unreadable=unreadable)
     try:
         write_text(folder / "index.html", page)
     except OSError as error:

@@ -55,19 +55,18 @@ def predict_into(
     paths: Sequence[str],
     base: str,
     *,
-    resume: bool = False,
     sort_into: Path | None = None,
     share: Share = ALONE,
 ) -> Outcome | None:
     """Writes `predictions.jsonl`, `predictions.csv` and `judged_by.json` into a folder.
 
+    Goes on where an interrupted run of the same model stopped; files that could not be read are tried again.
+
     Args:
-        folder: an existing folder; empty unless `resume`.
+        folder: an existing folder, empty or such a run's.
         predictor: judges.
         paths: N absolute paths; those of the first process count.
         base: the folder below which they are named, see `weldnet.data.finding.find_base`.
-        resume: goes on where an interrupted run of the same model stopped; files that could not be read are tried
-            again.
         sort_into: a folder that gets a copy of each file below its verdict.
         share: what this process does; the first one merges.
 
@@ -82,16 +81,13 @@ def predict_into(
         models = gather(model)
         if models != [model] * share.world:
             raise InputError(f"the processes run different models or precisions: {', '.join(sorted(set(models)))}")
+        left: Sequence[str] = ()
         if share.rank == 0:
             _claim(folder, predictor.facts, {"base": base, "sort_into": None if sort_into is None else str(sort_into)})
-            gather_rows(folder, classes)
+            done = gather_rows(folder, classes)
+            left = [path for path in paths if path not in done]
         # One list for all: a folder that grows, or that another machine sees late, would be shared out wrongly.
-        paths = gather(paths if share.rank == 0 else None)[0]
-        own = folder / f"{NAME}.jsonl"
-        done = {row["path"] for row in read_rows(own)} if resume else set()
-        left = [path for path in paths if path not in done][share.rank :: share.world]
-        # All have read what is done before the first one adds to it.
-        gather(None)
+        left = gather(left)[0][share.rank :: share.world]
         predictions = predictor.predict_files(left)
         shown = watch(predictions, len(left), "predicting") if share.rank == 0 else predictions
         with PredictionWriter(folder, classes, NAME if share.world == 1 else f"{PART}{share.rank}") as writer:
@@ -104,7 +100,7 @@ def predict_into(
             return None
         if share.world > 1:
             merge_parts(folder, classes)
-        return _summarise(read_rows(own), classes, set(paths))
+        return _summarise(read_rows(folder / f"{NAME}.jsonl"), classes, set(paths))
 
 
 @contextmanager

@@ -2,31 +2,20 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from calling import exit_code
 from drawing import draw_noise, write_welds
 from PIL import Image
 from planting import Found, Welds, expect, plant_copies, plant_files, plant_groups_and_classes, plant_near_copies
 
 from weldnet.audit.words import KINDS
-from weldnet.commands.audit import main
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.images import Geometry
 from weldnet.data.manifest import read_manifest
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    """The exit code."""
-    monkeypatch.setattr(sys, "argv", ["weldnet-audit", *arguments])
-    try:
-        main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -48,9 +37,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_clean_set_has_no_findings(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_a_clean_set_has_no_findings(here: Path, capsys: Any) -> None:
     manifest = Welds(here).write()
-    assert call(monkeypatch, "data=manifest", f"data.manifest={manifest}") == 0
+    assert exit_code("audit", "data=manifest", f"data.manifest={manifest}") == 0
     (run,) = (here / "runs" / "audit").iterdir()
     assert sorted(file.name for file in run.iterdir()) == ["audit.html", "audit.json"]
     summary = read(run)
@@ -64,53 +53,53 @@ def test_a_clean_set_has_no_findings(here: Path, monkeypatch: pytest.MonkeyPatch
     assert str(run.relative_to(here) / "audit.html") in printed
 
 
-def test_every_planted_fault_is_found_and_nothing_else(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_planted_fault_is_found_and_nothing_else(here: Path) -> None:
     welds = Welds(here)
     planted = plant_files(welds) | plant_copies(welds) | plant_near_copies(welds) | plant_groups_and_classes(welds)
     manifest = welds.write()
-    assert call(monkeypatch, "data=manifest", f"data.manifest={manifest}", "output_dir=audit") == 1
+    assert exit_code("audit", "data=manifest", f"data.manifest={manifest}", "output_dir=audit") == 1
     assert found_in(here / "audit") == planted
     assert {kind for kind, *_ in planted} == set(KINDS) - {"no_groups"}
 
 
-def test_warnings_alone_exit_with_0(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_warnings_alone_exit_with_0(here: Path) -> None:
     write_welds(here / "photos", seams=range(8))
     shutil.copy(here / "photos" / "crack" / "seam0_0.jpg", here / "photos" / "crack" / "seam0_9.jpg")
-    assert call(monkeypatch, "data=folder", "data.root=photos", "output_dir=a", r"data.group_pattern=seam\d+") == 0
+    assert exit_code("audit", "data=folder", "data.root=photos", "output_dir=a", r"data.group_pattern=seam\d+") == 0
     copies = [here / "photos" / "crack" / f"seam0_{shot}.jpg" for shot in (0, 9)]
     assert found_in(here / "a") == {expect("exact_duplicate", "warning", *copies)}
-    assert call(monkeypatch, "data=folder", "data.root=photos", "output_dir=b") == 0
+    assert exit_code("audit", "data=folder", "data.root=photos", "output_dir=b") == 0
     assert found_in(here / "b") == {expect("exact_duplicate", "warning", *copies), expect("no_groups", "warning")}
     assert read(here / "b")["splits"] == {}
 
 
-def test_one_class_is_an_error(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_class_is_an_error(here: Path) -> None:
     write_welds(here / "photos", ("crack",), seams=range(4))
-    assert call(monkeypatch, "data.root=photos", "output_dir=a", "data.groups=per_image") == 1
+    assert exit_code("audit", "data.root=photos", "output_dir=a", "data.groups=per_image") == 1
     ((kind, severity, _),) = found_in(here / "a")
     assert (kind, severity) == ("small_class", "error")
 
 
-def test_files_that_are_all_unreadable(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_are_all_unreadable(here: Path) -> None:
     for label in ("crack", "pore"):
         (here / "photos" / label).mkdir(parents=True)
         (here / "photos" / label / "a.png").touch()
-    assert call(monkeypatch, "data.root=photos", "output_dir=a") == 1
+    assert exit_code("audit", "data.root=photos", "output_dir=a") == 1
     kinds = {kind for kind, *_ in found_in(here / "a")}
     assert kinds == {"unreadable", "no_groups"}
 
 
-def test_the_window_of_the_training_is_the_one_of_the_audit(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_window_of_the_training_is_the_one_of_the_audit(here: Path) -> None:
     for number in range(12):
         file = here / "photos" / ("crack", "pore")[number % 2] / f"seam{number // 2}_{number}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(draw_noise(40, 30, number)[..., 0].astype(np.uint16) * 16).save(file)
-    assert call(monkeypatch, "data.root=photos", "output_dir=a", r"data.group_pattern=seam\d+") == 0
+    assert exit_code("audit", "data.root=photos", "output_dir=a", r"data.group_pattern=seam\d+") == 0
     (finding,) = read(here / "a")["findings"]
     assert (finding["kind"], finding["severity"], len(finding["paths"])) == ("bit_depth", "warning", 12)
     typed = finding["detail"].split("type ")[1]
     assert typed == "data.window=[0,4095]"
-    assert call(monkeypatch, "data.root=photos", "output_dir=b", r"data.group_pattern=seam\d+", typed) == 0
+    assert exit_code("audit", "data.root=photos", "output_dir=b", r"data.group_pattern=seam\d+", typed) == 0
     assert found_in(here / "b") == set()
 
 
@@ -132,12 +121,10 @@ def test_the_window_of_the_training_is_the_one_of_the_audit(here: Path, monkeypa
         (["trainer.max_epochs=3"], "no such key"),
     ],
 )
-def test_bad_use(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
-) -> None:
+def test_bad_use(here: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
     write_welds(here / "photos")
     (here / "there.csv").write_text("mine")
-    assert call(monkeypatch, *arguments) == 2
+    assert exit_code("audit", *arguments) == 2
     error = capsys.readouterr().err
     assert said in error
     assert "Traceback" not in error
@@ -145,9 +132,7 @@ def test_bad_use(
     assert (here / "there.csv").read_text() == "mine"
 
 
-def test_the_suggested_split_has_no_leak_and_trains(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_suggested_split_has_no_leak_and_trains(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     welds = Welds(here)
     plant_copies(welds)
     plant_near_copies(welds)
@@ -155,7 +140,7 @@ def test_the_suggested_split_has_no_leak_and_trains(
     welds.add("crack", "seam5", "train").touch()
     manifest = welds.write()
     arguments = ["data=manifest", f"data.manifest={manifest}", "audit.suggest_split=split (1).csv", "output_dir=a"]
-    assert call(monkeypatch, *arguments) == 1
+    assert exit_code("audit", *arguments) == 1
     printed = capsys.readouterr().out
     assert "without 1 file that cannot be read" in printed
     assert "data=manifest data.manifest='split (1).csv'" in printed
@@ -164,7 +149,7 @@ def test_the_suggested_split_has_no_leak_and_trains(
     assert set(table["path"]) >= set(map(str, leak))
 
     again = ["data=manifest", "data.manifest=split (1).csv", "output_dir=b"]
-    call(monkeypatch, *again)
+    exit_code("audit", *again)
     kinds = {kind for kind, *_ in found_in(here / "b")}
     assert kinds <= {"exact_duplicate", "near_duplicate", "cross_label_duplicate"}
     data = WeldDataModule("manifest", manifest=here / "split (1).csv", geometry=Geometry(20, 20))
@@ -172,12 +157,10 @@ def test_the_suggested_split_has_no_leak_and_trains(
     assert data.splits() == ["train", "val", "test"]
 
 
-def test_a_split_of_too_few_groups_says_so(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_split_of_too_few_groups_says_so(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_welds(here / "photos", seams=range(2), shots=4)
     arguments = ["data.root=photos", r"data.group_pattern=seam\d+", "audit.suggest_split=split.csv"]
-    assert call(monkeypatch, *arguments) == 0
+    assert exit_code("audit", *arguments) == 0
     printed = capsys.readouterr().out
     assert "cannot be trained on as it is: no image in val" in printed
     assert "train on it by" not in printed

@@ -13,13 +13,10 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from calling import call, refuse
 from filelock import FileLock
 from lightning import Callback, LightningModule, Trainer
 from training_runs import heed_interrupts
-
-from weldnet.commands.crossval import main as run_crossval
-from weldnet.commands.test import main as run_test
-from weldnet.commands.train import main as run_train
 
 pytestmark = pytest.mark.slow
 
@@ -61,12 +58,6 @@ def here(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def call(command: str, *arguments: str) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [f"weldnet-{command}", *arguments])
-        {"crossval": run_crossval, "train": run_train, "test": run_test}[command]()
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
     """A cross-validation that nothing interrupted."""
@@ -75,15 +66,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
         patch.setenv("WELDNET_CACHE", str(cache))
         call("crossval", *THREE, f"output_dir={folder}")
     return folder
-
-
-def refuse(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    with pytest.raises(SystemExit) as stop:
-        call("crossval", *arguments)
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert "Traceback" not in error
-    return error
 
 
 def read(file: Path) -> Any:
@@ -160,14 +142,14 @@ def test_after_a_power_cut_it_ends_as_if_nothing_had_been(
     (run / "fold_2").mkdir()
     (run / "fold_2" / "train.log").touch()
     first = (run / "fold_0" / "metrics.json").stat().st_mtime_ns
-    assert "type it again" in refuse(capsys, f"ckpt_path={run}")
-    assert "seed would make the folds differ" in refuse(capsys, f"ckpt_path={run}", CUT, "seed=1")
-    assert "data would make the folds differ" in refuse(capsys, "ckpt_path=last", CUT, "data=synthetic")
-    assert "leave output_dir out" in refuse(capsys, "ckpt_path=last", CUT, "output_dir=other")
-    assert f"ckpt_path={run.relative_to(here)}" in refuse(capsys, f"ckpt_path={run}/fold_1", CUT)
-    assert "fold 0 of" in refuse(capsys, "ckpt_path=last", CUT, "data.fold=0")
+    assert "type it again" in refuse(capsys, "crossval", f"ckpt_path={run}")
+    assert "seed would make the folds differ" in refuse(capsys, "crossval", f"ckpt_path={run}", CUT, "seed=1")
+    assert "data would make the folds differ" in refuse(capsys, "crossval", "ckpt_path=last", CUT, "data=synthetic")
+    assert "leave output_dir out" in refuse(capsys, "crossval", "ckpt_path=last", CUT, "output_dir=other")
+    assert f"ckpt_path={run.relative_to(here)}" in refuse(capsys, "crossval", f"ckpt_path={run}/fold_1", CUT)
+    assert "fold 0 of" in refuse(capsys, "crossval", "ckpt_path=last", CUT, "data.fold=0")
     with FileLock(run / ".lock"):
-        assert "another weldnet-crossval" in refuse(capsys, "ckpt_path=last", CUT)
+        assert "another weldnet-crossval" in refuse(capsys, "crossval", "ckpt_path=last", CUT)
     call("crossval", "ckpt_path=last", CUT, "trainer.devices=1", "data.cache=memory")
     printed = capsys.readouterr().out
     assert (run / "fold_0" / "metrics.json").stat().st_mtime_ns == first, "a finished fold is not trained again"
@@ -175,7 +157,7 @@ def test_after_a_power_cut_it_ends_as_if_nothing_had_been(
     assert printed.count("epoch 1/2") == 1, "fold 1 goes on with its second epoch, fold 2 begins"
     assert_equal(run, whole)
     assert "spread" in printed
-    assert "has finished" in refuse(capsys, "ckpt_path=last")
+    assert "has finished" in refuse(capsys, "crossval", "ckpt_path=last")
 
 
 @pytest.mark.slow
@@ -208,19 +190,21 @@ def test_other_data_and_damaged_folds_are_refused(here: Path, capsys: pytest.Cap
     config = here / "run" / "config.yaml"
     text = config.read_text()
     config.write_text(text.replace("num_images: 36", "num_images: 42"))
-    assert "the data are no longer those of run: fold 0" in refuse(capsys, "ckpt_path=run")
+    assert "the data are no longer those of run: fold 0" in refuse(capsys, "crossval", "ckpt_path=run")
     config.write_text(text)
     last = here / "run" / "fold_1" / "checkpoints" / "last.ckpt"
     last.parent.mkdir(parents=True)
     last.write_bytes(b"half a file")
-    assert "To train fold 1 anew, remove run/fold_1" in refuse(capsys, "ckpt_path=run")
+    assert "To train fold 1 anew, remove run/fold_1" in refuse(capsys, "crossval", "ckpt_path=run")
     (here / "run").rename(here / "moved")
-    assert "was made as" in refuse(capsys, "ckpt_path=moved")
-    assert "no cross-validation at" in refuse(capsys, "ckpt_path=moved/fold_0/checkpoints")
+    assert "was made as" in refuse(capsys, "crossval", "ckpt_path=moved")
+    assert "no cross-validation at" in refuse(capsys, "crossval", "ckpt_path=moved/fold_0/checkpoints")
 
 
 def test_a_fold_that_diverges_stops_all(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    error = refuse(capsys, *THREE, "optimizer.lr=1e6", "scheduler=constant", "optimizer=sgd", "output_dir=run")
+    error = refuse(
+        capsys, "crossval", *THREE, "optimizer.lr=1e6", "scheduler=constant", "optimizer=sgd", "output_dir=run"
+    )
     assert "diverged" in error
     assert sorted(path.name for path in (here / "run").glob("fold_*")) == ["fold_0"]
 
@@ -252,13 +236,13 @@ def test_splits_of_the_source_are_ignored_aloud(whole: Path, here: Path, caplog:
 def test_a_mistake_is_said_before_any_training(
     arguments: list[str], said: str, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert said in refuse(capsys, *SMALL, *arguments)
+    assert said in refuse(capsys, "crossval", *SMALL, *arguments)
     assert not list(here.iterdir()), "a refused command leaves nothing behind"
 
 
 def test_one_process_only(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("RANK", "1")
-    assert "runs in one process" in refuse(capsys, *THREE)
+    assert "runs in one process" in refuse(capsys, "crossval", *THREE)
 
 
 @pytest.mark.slow

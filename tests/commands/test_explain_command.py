@@ -1,32 +1,21 @@
 """weldnet-explain through its real main."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from calling import exit_code
 from drawing import write_welds
 from PIL import Image
 from trained import train_small
 from untrained import save_untrained
 
 from weldnet import explaining
-from weldnet.commands.explain import main
 from weldnet.evaluation.decision import choose_operating_point
 from weldnet.explaining import CAPTION
 from weldnet.predictor import Predictor, load_engine
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    """The exit code."""
-    monkeypatch.setattr(sys, "argv", ["weldnet-explain", "device=cpu", *arguments])
-    try:
-        main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 @pytest.fixture
@@ -38,8 +27,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_folder(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call(monkeypatch, "ckpt_path=a.ckpt", "source=welds") == 0
+def test_a_folder(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code("explain", "device=cpu", "ckpt_path=a.ckpt", "source=welds") == 0
     (run,) = (here / "runs" / "explain").iterdir()
     names = [f"{label}/seam{seam}_0.jpg.png" for label in ("crack", "pore") for seam in (0, 1)]
     assert sorted(file.relative_to(run).as_posix() for file in run.rglob("*.png")) == names
@@ -48,10 +37,10 @@ def test_a_folder(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     assert (facts["method"], facts["layer"], facts["target"]) == ("hires_cam", "layer3", None)
 
 
-def test_an_unreadable_file(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreadable_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "welds" / "crack" / "a.jpg").touch()
     choices = ("ckpt_path=a.ckpt", "source=welds/crack/*.jpg", "target=pore", "layer=layer4", "method=grad_cam")
-    assert call(monkeypatch, *choices, "output_dir=x") == 1
+    assert exit_code("explain", "device=cpu", *choices, "output_dir=x") == 1
     pictures = ["seam0_0.jpg.png", "seam1_0.jpg.png"]
     assert sorted(file.name for file in (here / "x").iterdir()) == ["explained_by.json", "index.html", *pictures]
     error = capsys.readouterr().err
@@ -68,12 +57,12 @@ def test_interrupted_it_says_how_to_go_on(
     choices = (f"ckpt_path={here / 'a.ckpt'}", "source=welds", "target=pore")
     with monkeypatch.context() as patch:
         patch.setattr(explaining, "draw_picture", interrupt)
-        assert call(monkeypatch, *choices[1:], "ckpt_path=a.ckpt", "output_dir=x") == 130
+        assert exit_code("explain", "device=cpu", *choices[1:], "ckpt_path=a.ckpt", "output_dir=x") == 130
     go_on = capsys.readouterr().out.split("go on with: ")[1].split()
     assert {*choices, "output_dir=x", "device=cpu"} < set(go_on)
-    assert call(monkeypatch, *go_on[1:]) == 0
+    assert exit_code("explain", "device=cpu", *go_on[1:]) == 0
     assert len(list((here / "x").rglob("*.png"))) == 4
-    assert call(monkeypatch, *choices, "output_dir=x", "method=grad_cam") == 2
+    assert exit_code("explain", "device=cpu", *choices, "output_dir=x", "method=grad_cam") == 2
     assert "name another folder" in capsys.readouterr().err
 
 
@@ -109,12 +98,10 @@ EXPORTED = {
         (["ckpt_path=a.ckpt", "source=."], "lies in the source"),
     ],
 )
-def test_bad_use(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
-) -> None:
+def test_bad_use(here: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
     (here / "export").mkdir()
     (here / "export" / "model.json").write_text(json.dumps(EXPORTED))
-    assert call(monkeypatch, *arguments) == 2
+    assert exit_code("explain", "device=cpu", *arguments) == 2
     error = capsys.readouterr().err
     assert said in error
     assert "Traceback" not in error
@@ -126,7 +113,7 @@ def test_bad_use(
 def test_a_trained_run_is_told_as_it_is_predicted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = train_small(tmp_path)
     monkeypatch.chdir(tmp_path)
-    assert call(monkeypatch, "ckpt_path=run", "source=welds/*/seam0_*.jpg", "output_dir=x") == 0
+    assert exit_code("explain", "device=cpu", "ckpt_path=run", "source=welds/*/seam0_*.jpg", "output_dir=x") == 0
     paths = sorted(map(str, (tmp_path / "welds").glob("*/seam0_*.jpg")))
     with Predictor(load_engine(str(run), device="cpu"), 1) as predictor:
         for prediction in predictor.predict_files(paths):

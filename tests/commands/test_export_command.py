@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from calling import call
 from drawing import SEAM, write_welds
 from trained import CLASSES, train_small
 
 from weldnet.checkpoint import change_record
-from weldnet.commands.export import draw_parity, main
+from weldnet.commands.export import draw_parity
 from weldnet.predictor import load_engine
 
 pytestmark = pytest.mark.slow
@@ -37,15 +38,10 @@ def workplace(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return tmp_path
 
 
-def call_export(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
-    monkeypatch.setattr(sys, "argv", ["weldnet-export", *arguments])
-    main()
-
-
 def test_an_export_is_where_it_says_and_runs(
-    trained: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    trained: Path, workplace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    call_export(monkeypatch, f"ckpt_path={trained / 'run'}", "format=onnx")
+    call("export", f"ckpt_path={trained / 'run'}", "format=onnx")
     (folder,) = (workplace / "runs" / "export").iterdir()
     said = capsys.readouterr().out
     assert f"ckpt_path=runs/export/{folder.name} source=DIR" in said
@@ -58,15 +54,15 @@ def test_an_export_is_where_it_says_and_runs(
         ([f"ckpt_path={trained / 'run'}", f"output_dir={folder}"], "nothing is overwritten"),
     ):
         with pytest.raises(SystemExit) as stop:
-            call_export(monkeypatch, *arguments, "format=onnx")
+            call("export", *arguments, "format=onnx")
         assert stop.value.code == 2
         assert message in capsys.readouterr().err
     assert [path.name for path in (workplace / "runs" / "export").iterdir()] == [folder.name]
 
 
-def test_images_that_have_moved(trained: Path, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_that_have_moved(trained: Path, workplace: Path) -> None:
     shutil.copytree(trained / "welds", workplace / "moved")
-    call_export(monkeypatch, f"ckpt_path={trained / 'run'}", "format=openvino", "data.root=moved", "output_dir=out")
+    call("export", f"ckpt_path={trained / 'run'}", "format=openvino", "data.root=moved", "output_dir=out")
     assert json.loads((workplace / "out" / "parity.json").read_text())["unexplained_verdict_changes"] == 0
 
 
@@ -116,7 +112,6 @@ def test_the_table_of_int8() -> None:
 def test_mistakes(
     trained: Path,
     workplace: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     run: str,
     arguments: list[str],
@@ -124,7 +119,7 @@ def test_mistakes(
 ) -> None:
     typed = [argument.format(trained=trained) if "{trained}" in argument else argument for argument in arguments]
     with pytest.raises(SystemExit) as stop:
-        call_export(monkeypatch, f"ckpt_path={trained / run}", *typed)
+        call("export", f"ckpt_path={trained / run}", *typed)
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
     assert list(workplace.iterdir()) == []

@@ -2,16 +2,14 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from calling import call, refuse
 from drawing import draw_blobs, save_image, write_welds
 
 from weldnet.checkpoint import load_checkpoint
-from weldnet.commands.test import main as run_test
-from weldnet.commands.train import main as run_train
 
 SMALL = [
     "model.backbone=resnet18",
@@ -33,18 +31,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def call(monkeypatch: pytest.MonkeyPatch, command: str, *arguments: str) -> None:
-    monkeypatch.setattr(sys, "argv", [f"weldnet-{command}", *arguments])
-    {"train": run_train, "test": run_test}[command]()
-
-
-def refuse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, *arguments: str) -> str:
-    with pytest.raises(SystemExit) as stop:
-        call(monkeypatch, command, *arguments)
-    assert stop.value.code == 2
-    return capsys.readouterr().err
-
-
 def read(folder: str) -> dict[str, Any]:
     metrics: dict[str, Any] = json.loads(Path(folder, "metrics.json").read_text())
     return metrics
@@ -62,20 +48,18 @@ def share_a_group(welds: Path) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("plant", [copy_a_file, share_a_group])
-def test_training_refuses_a_leak_or_says_it(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], plant: Any
-) -> None:
+def test_training_refuses_a_leak_or_says_it(here: Path, capsys: pytest.CaptureFixture[str], plant: Any) -> None:
     data = ["data=folder", "data.root=welds"]
     if plant is share_a_group:
         data.append(r"data.group_pattern=seam\d+")
     leak = plant(here / "welds")
-    error = refuse(monkeypatch, capsys, "train", *SMALL, *data)
+    error = refuse(capsys, "train", *SMALL, *data)
     assert leak in error
     assert "data.allow_leak=true" in error
     assert "weldnet-audit" in error
     assert not (here / "runs").exists()
 
-    call(monkeypatch, "train", *SMALL, *data, "data.allow_leak=true", "output_dir=run")
+    call("train", *SMALL, *data, "data.allow_leak=true", "output_dir=run")
     printed = capsys.readouterr().out
     assert f"LEAK: {leak}"[:40] in printed
     metrics = read("run")
@@ -85,17 +69,15 @@ def test_training_refuses_a_leak_or_says_it(
     assert record.leaks[0].startswith(leak)
     # A checkpoint whose choice leaked says so of clean images, too.
     write_welds(here / "clean", seams=range(20, 22))
-    call(monkeypatch, "test", "ckpt_path=run", "data=folder", "data.root=clean", "output_dir=clean_test")
+    call("test", "ckpt_path=run", "data=folder", "data.root=clean", "output_dir=clean_test")
     assert read("clean_test")["leaks"] == record.leaks
-    call(monkeypatch, "test", "ckpt_path=run", "output_dir=own_test")
+    call("test", "ckpt_path=run", "output_dir=own_test")
     assert read("own_test")["leaks"] == metrics["leaks"]
 
 
 @pytest.mark.slow
-def test_a_test_refuses_what_trained_the_network(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    call(monkeypatch, "train", *SMALL, "data=folder", "data.root=welds", "output_dir=run")
+def test_a_test_refuses_what_trained_the_network(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call("train", *SMALL, "data=folder", "data.root=welds", "output_dir=run")
     assert read("run")["leaks"] == []
     assert read("run")["num_trained_on"] == 0
     capsys.readouterr()
@@ -104,20 +86,20 @@ def test_a_test_refuses_what_trained_the_network(
     write_welds(here / "new", seams=range(30, 32))
     shutil.copy(here / "welds/train/pore/seam3_1.jpg", here / "new/pore/looks_new.jpg")
     new = ["ckpt_path=run", "data=folder", "data.root=new"]
-    error = refuse(monkeypatch, capsys, "test", *new, "output_dir=refused")
+    error = refuse(capsys, "test", *new, "output_dir=refused")
     assert "1 image of the test trained the network" in error
     assert "looks_new.jpg" in error
     assert "data.allow_leak=true" in error
     assert not (here / "refused").exists()
 
-    call(monkeypatch, "test", *new, "data.allow_leak=true", "output_dir=allowed")
+    call("test", *new, "data.allow_leak=true", "output_dir=allowed")
     assert "LEAK: 1 image of the test" in capsys.readouterr().out.replace("\n", " ")
     metrics = read("allowed")
     assert (metrics["num_images"], metrics["num_trained_on"]) == (9, 1)
     assert len(metrics["leaks"]) == 1
 
     # On purpose, and labelled.
-    call(monkeypatch, "test", "ckpt_path=run", "split=train", "output_dir=train_test")
+    call("test", "ckpt_path=run", "split=train", "output_dir=train_test")
     metrics = read("train_test")
     assert (metrics["split"], metrics["num_images"], metrics["num_trained_on"], metrics["leaks"]) == (
         "train",
@@ -126,5 +108,5 @@ def test_a_test_refuses_what_trained_the_network(
         [],
     )
     assert "16 images, all of them trained on" in capsys.readouterr().out
-    call(monkeypatch, "test", "ckpt_path=run", "split=all", "output_dir=all_test")
+    call("test", "ckpt_path=run", "split=all", "output_dir=all_test")
     assert "32 images, 16 of them trained on" in capsys.readouterr().out

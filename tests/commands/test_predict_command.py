@@ -12,11 +12,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from calling import exit_code
 from drawing import draw_noise, save_image, write_welds
 from trained import CLASSES, train_small
 from training_runs import heed_interrupts
-
-from weldnet.commands.predict import main
 
 pytestmark = pytest.mark.slow
 
@@ -32,12 +31,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def call(monkeypatch: pytest.MonkeyPatch, home: Path, *arguments: str) -> int:
     """Exit code of `weldnet-predict ckpt_path=run ...` from the home folder."""
     monkeypatch.chdir(home)
-    monkeypatch.setattr(sys, "argv", ["weldnet-predict", "ckpt_path=run", *arguments])
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
+    return exit_code("predict", "ckpt_path=run", *arguments)
 
 
 def read(folder: Path) -> pl.DataFrame:

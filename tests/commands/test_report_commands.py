@@ -1,18 +1,16 @@
 """From training to the report: verdicts, other targets, two checkpoints, names of ISO 6520-1."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from calling import call
 from drawing import write_welds
 from trained import SMALL
 
-from weldnet.commands.test import main as run_test
 from weldnet.commands.test import split_paths
-from weldnet.commands.train import main as run_train
 from weldnet.errors import InputError
 
 pytestmark = pytest.mark.slow
@@ -27,17 +25,13 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         patch.setenv("WELDNET_CACHE", str(folder / "cache"))
         for name, seed in (("a", 0), ("b", 1)):
-            patch.setattr(
-                sys, "argv", ["weldnet-train", *SMALL, f"output_dir={name}", f"model.label_smoothing=0.{seed}"]
-            )
-            run_train()
+            call("train", *SMALL, f"output_dir={name}", f"model.label_smoothing=0.{seed}")
     return folder
 
 
 def call_test(monkeypatch: pytest.MonkeyPatch, runs: Path, *arguments: str) -> None:
     monkeypatch.chdir(runs)
-    monkeypatch.setattr(sys, "argv", ["weldnet-test", *arguments])
-    run_test()
+    call("test", *arguments)
 
 
 def read(file: Path) -> dict[str, Any]:

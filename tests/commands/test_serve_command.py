@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from calling import refuse
 from trained import train_small
 
 from weldnet.commands import serve
-from weldnet.commands.serve import main
 
 BODY = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a\\n.jpg"\r\n\r\n%s\r\n--b--\r\n'
 
@@ -25,17 +25,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("WELDNET_API_KEY", raising=False)
     return tmp_path
-
-
-def refuse(monkeypatch: pytest.MonkeyPatch, capsys: Any, *arguments: str) -> str:
-    """The message of a command that is refused."""
-    monkeypatch.setattr(sys, "argv", ["weldnet-serve", *arguments])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    assert stopped.value.code == 2
-    message: str = capsys.readouterr().err
-    assert "Traceback" not in message
-    return message
 
 
 @pytest.mark.parametrize(
@@ -52,32 +41,31 @@ def refuse(monkeypatch: pytest.MonkeyPatch, capsys: Any, *arguments: str) -> str
         (["ckpt_path=a", "output_dir=full"], "is not empty"),
     ],
 )
-def test_mistakes(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, arguments: list[str], words: str) -> None:
+def test_mistakes(here: Path, capsys: Any, arguments: list[str], words: str) -> None:
     (here / "full").mkdir()
     (here / "full" / "file").touch()
-    assert words in refuse(monkeypatch, capsys, "port=0", *arguments)
+    assert words in refuse(capsys, "serve", "port=0", *arguments)
     assert [file.name for file in here.iterdir()] == ["full"]
 
 
-def test_a_port_in_use(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_a_port_in_use(here: Path, capsys: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        assert f"127.0.0.1 port {port}: address already in use" in refuse(
-            monkeypatch, capsys, "ckpt_path=a", f"port={port}"
-        )
+        message = refuse(capsys, "serve", "ckpt_path=a", f"port={port}")
+        assert f"127.0.0.1 port {port}: address already in use" in message
 
 
 @pytest.mark.parametrize("key", ["", "short", "with a blank in it ", "0123456789abcdeé"])
 def test_a_key_that_is_none(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, key: str) -> None:
     monkeypatch.setenv("WELDNET_API_KEY", key)
-    message = refuse(monkeypatch, capsys, "ckpt_path=a", "port=0")
+    message = refuse(capsys, "serve", "ckpt_path=a", "port=0")
     assert f"WELDNET_API_KEY holds {len(key)} characters; a key has 16 or more" in message
     assert not key or key not in message
 
 
 def test_the_extra_is_named_where_it_is_missing(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setattr(serve, "NEEDED", ("fastapi", "no_such_package"))
-    message = refuse(monkeypatch, capsys, "ckpt_path=a")
+    message = refuse(capsys, "serve", "ckpt_path=a")
     assert "pip install 'weldnet[serve]'; not there: no_such_package" in message
 
 

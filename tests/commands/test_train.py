@@ -12,11 +12,9 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
+from calling import call, refuse
 from lightning import Callback, LightningModule, Trainer
 from training_runs import heed_interrupts
-
-from weldnet.commands.test import main as run_test
-from weldnet.commands.train import main as run_train
 
 SMALL = [
     "experiment=demo",
@@ -45,20 +43,6 @@ def here(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def call(monkeypatch: pytest.MonkeyPatch, command: str, *arguments: str) -> None:
-    monkeypatch.setattr(sys, "argv", [f"weldnet-{command}", *arguments])
-    {"train": run_train, "test": run_test}[command]()
-
-
-def refuse(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str, *arguments: str) -> str:
-    with pytest.raises(SystemExit) as stop:
-        call(monkeypatch, command, *arguments)
-    assert stop.value.code == 2
-    error = capsys.readouterr().err
-    assert "Traceback" not in error
-    return error
-
-
 def read(folder: Path) -> dict[str, Any]:
     metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
     return metrics
@@ -84,7 +68,7 @@ STOP = "+callbacks.stop._target_=test_train.StopAfter"
 def test_a_run_leaves_what_it_promises(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    call(monkeypatch, "train", *SMALL)
+    call("train", *SMALL)
     run = only_run(here)
     printed = capsys.readouterr().out
     for name in ("config.yaml", "split.csv", "metrics.json", "predictions.csv", "confusion_matrix.png", "train.log"):
@@ -106,15 +90,14 @@ def test_a_run_leaves_what_it_promises(
     groups = split.group_by("group").agg(pl.col("split").n_unique())
     assert groups["split"].max() == 1
 
-    call(monkeypatch, "test", "ckpt_path=best")
+    call("test", "ckpt_path=best")
     again = read(only_run(here, "test"))
     assert {k: v for k, v in metrics.items() if k != "validation"} == again
 
-    call(monkeypatch, "test", f"ckpt_path={run}", "split=val", "output_dir=val")
+    call("test", f"ckpt_path={run}", "split=val", "output_dir=val")
     assert read(here / "val") == metrics["validation"]
 
     call(
-        monkeypatch,
         "test",
         f"ckpt_path={run}",
         "data=manifest",
@@ -123,18 +106,18 @@ def test_a_run_leaves_what_it_promises(
     )
     assert read(here / "own list") == again
 
-    error = refuse(monkeypatch, capsys, "test", f"ckpt_path={run}", "output_dir=val")
+    error = refuse(capsys, "test", f"ckpt_path={run}", "output_dir=val")
     assert "not empty" in error
-    error = refuse(monkeypatch, capsys, "test", f"ckpt_path={run}", "data.image_size.height=32")
+    error = refuse(capsys, "test", f"ckpt_path={run}", "data.image_size.height=32")
     assert "the checkpoint's" in error
-    error = refuse(monkeypatch, capsys, "train", f"ckpt_path={run}")
+    error = refuse(capsys, "train", f"ckpt_path={run}")
     assert "trainer.max_epochs" in error
 
 
 @pytest.mark.slow
-def test_the_same_command_gives_the_same_metrics(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_command_gives_the_same_metrics(here: Path) -> None:
     for folder in ("a", "b"):
-        call(monkeypatch, "train", *QUICK, f"output_dir={folder}")
+        call("train", *QUICK, f"output_dir={folder}")
     metrics = [read(here / folder) for folder in ("a", "b")]
     for each in metrics:
         # The checkpoint names its own folder, so its digest differs.
@@ -148,18 +131,18 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     three = [*QUICK, "trainer.max_epochs=3", "data.augmentation=weld", "test=false"]
-    call(monkeypatch, "train", *three, "output_dir=whole")
+    call("train", *three, "output_dir=whole")
     monkeypatch.syspath_prepend(Path(__file__).parent)
     with pytest.raises(ConnectionAbortedError):
-        call(monkeypatch, "train", *three, "output_dir=stopped", STOP)
+        call("train", *three, "output_dir=stopped", STOP)
     assert not (here / "stopped" / "metrics.json").exists()
-    assert "type it again" in refuse(monkeypatch, capsys, "train", "ckpt_path=stopped")
+    assert "type it again" in refuse(capsys, "train", "ckpt_path=stopped")
     for changed in ("seed=1", "data.num_images=78", "data.shares.train=0.65"):
         arguments = ["ckpt_path=stopped", STOP, changed, "data.shares.val=0.2" if "shares" in changed else "test=false"]
-        assert "no longer those of the run" in refuse(monkeypatch, capsys, "train", *arguments)
+        assert "no longer those of the run" in refuse(capsys, "train", *arguments)
     shutil.copytree("stopped", "copied")
-    assert "was made as" in refuse(monkeypatch, capsys, "train", "ckpt_path=copied", STOP)
-    call(monkeypatch, "train", "ckpt_path=stopped", STOP)
+    assert "was made as" in refuse(capsys, "train", "ckpt_path=copied", STOP)
+    call("train", "ckpt_path=stopped", STOP)
     weights = [
         torch.load(here / run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
         for run in ("whole", "stopped")
@@ -172,9 +155,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 
 
 @pytest.mark.slow
-def test_the_origin_keeps_and_tests_the_last_epoch(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_origin_keeps_and_tests_the_last_epoch(here: Path) -> None:
     origin = ["experiment=origin", "model.weights=none", *QUICK[1:], "data.batch_size=16", "output_dir=run"]
-    call(monkeypatch, "train", *origin)
+    call("train", *origin)
     assert [file.name for file in (here / "run" / "checkpoints").iterdir()] == ["last.ckpt"]
     epochs = torch.load(here / "run" / "checkpoints" / "last.ckpt", weights_only=True)["epoch"]
     assert epochs == 1
@@ -182,32 +165,28 @@ def test_the_origin_keeps_and_tests_the_last_epoch(here: Path, monkeypatch: pyte
 
 
 @pytest.mark.slow
-def test_early_stopping_on_request(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_early_stopping_on_request(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [*QUICK, "callbacks=early_stopping", "callbacks.early_stopping.patience=1", "trainer.max_epochs=50"]
-    call(monkeypatch, "train", *arguments, "optimizer.lr=1e-9", "test=false")
+    call("train", *arguments, "optimizer.lr=1e-9", "test=false")
     assert "epoch 50/50" not in capsys.readouterr().out
 
 
 @pytest.mark.slow
-def test_users_keep_their_own_configs(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_users_keep_their_own_configs(here: Path) -> None:
     (here / "mine" / "experiment").mkdir(parents=True)
     (here / "mine" / "experiment" / "ours.yaml").write_text(
         "# @package _global_\ndefaults: [demo]\ndata: {batch_size: 5}\ntrainer: {max_epochs: 1}\n"
     )
-    call(monkeypatch, "train", "--config-dir", "mine", "experiment=ours", *SMALL[1:6], "trainer=cpu", "test=false")
+    call("train", "--config-dir", "mine", "experiment=ours", *SMALL[1:6], "trainer=cpu", "test=false")
     assert "batch_size: 5" in (only_run(here) / "config.yaml").read_text()
 
 
-def test_hostile_and_foreign_checkpoints_are_refused(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_hostile_and_foreign_checkpoints_are_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (here / "empty.ckpt").touch()
     torch.save({"state_dict": {}}, here / "foreign.ckpt")
     torch.save({"weldnet": print}, here / "code.ckpt")
     for name, said in (("empty", "no checkpoint at all"), ("foreign", "not weldnet's"), ("code", "could run code")):
-        assert said in refuse(monkeypatch, capsys, "test", f"ckpt_path={name}.ckpt")
+        assert said in refuse(capsys, "test", f"ckpt_path={name}.ckpt")
     assert not (here / "runs").exists()
 
 

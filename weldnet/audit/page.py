@@ -5,7 +5,7 @@ from importlib.resources import files
 from typing import Any
 
 import polars as pl
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from weldnet.audit.audit import Audit
@@ -29,7 +29,7 @@ def render_page(audit: Audit, summary: Mapping[str, Any]) -> str:
         audit: what was found.
         summary: `weldnet.audit.report.summarise(audit)`.
     """
-    template = load_page("weldnet.audit")
+    template = load_page("audit/page.html")
     readable = audit.images.filter(pl.col("reason").is_null())
     album = _Album(audit)
     sections = [album.describe(*group) for group in group_findings(audit.findings)]
@@ -47,12 +47,18 @@ def render_page(audit: Audit, summary: Mapping[str, Any]) -> str:
     )
 
 
-def load_page(package: str) -> Template:
-    """The `page.html` of a package, with `style`, the look of all pages, and the filter `visible`."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+def load_page(name: str) -> Template:
+    """A template below the package, with `style`, the look of all pages, and the filter `visible`."""
+
+    def read(name: str) -> str:
+        return files("weldnet").joinpath(name).read_text(encoding="utf-8")
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=FunctionLoader(read)
+    )
     environment.filters["visible"] = lambda text: make_visible(str(text))
-    environment.globals["style"] = Markup(files("weldnet.audit").joinpath("style.css").read_text(encoding="utf-8"))
-    return environment.from_string(files(package).joinpath("page.html").read_text(encoding="utf-8"))
+    environment.globals["style"] = Markup(read("audit/style.css"))
+    return environment.get_template(name)
 
 
 def judge(audit: Audit) -> tuple[str, str]:

@@ -8,13 +8,14 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from weldnet.commands.app import command
+from weldnet.commands.own_data import find_origin
 from weldnet.commands.runs import name_folder, show, show_command, stop_here
 from weldnet.errors import InputError, list_some
 
 
 def run(cfg: DictConfig) -> None:
     """Explains from a composed config; exits with code 1 where a file could not be read."""
-    from weldnet.checkpoint import find_checkpoint, load_checkpoint
+    from weldnet.checkpoint import load_checkpoint
     from weldnet.data.finding import find_base, find_images
     from weldnet.engines import TorchEngine
     from weldnet.explaining import explain_files
@@ -22,21 +23,14 @@ def run(cfg: DictConfig) -> None:
     folder = _find_folder(cfg.output_dir, cfg.source)
     paths = find_images(cfg.source)
     base = find_base(cfg.source, paths)
-    if ((export := Path(cfg.ckpt_path).expanduser()) / "model.json").exists():
-        from weldnet.deploy.exported import read_record
-
-        origin = read_record(export)[0].checkpoint
-        raise InputError(
-            f"ckpt_path={cfg.ckpt_path} is an export, and an explanation needs gradients; give the checkpoint that it "
-            f"comes from, {origin.name} with the SHA-256 {origin.digest}"
-        )
-    engine = TorchEngine(load_checkpoint(find_checkpoint(cfg.ckpt_path, Path("runs", "train"))), cfg.device)
+    checkpoint = load_checkpoint(find_origin(cfg.ckpt_path, ", and an explanation needs gradients"))
+    engine = TorchEngine(checkpoint, cfg.device)
     names = [os.path.relpath(path, base) for path in paths]
     choices = {"method": cfg.method, "layer": cfg.layer, "target": cfg.target}
     try:
         unreadable = explain_files(engine, paths, names, folder, **choices)
     except KeyboardInterrupt:
-        stop_here(_go_on(cfg, engine.checkpoint.path, folder))
+        stop_here(_go_on(cfg, checkpoint.path, folder))
     print(f"{len(paths) - len(unreadable):,} pictures: {show(folder)}")
     print(f"the page: {show(folder / 'index.html')}")
     if unreadable:

@@ -2,13 +2,12 @@
 
 import signal
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from weldnet.commands.app import command
-from weldnet.commands.own_data import build_own_data, name_own_list
+from weldnet.commands.own_data import build_own_data, find_origin, name_own_list
 from weldnet.commands.runs import name_folder, show, show_command
 from weldnet.errors import InputError, check_choice
 
@@ -34,7 +33,7 @@ def run(cfg: DictConfig) -> None:
     settings: dict[str, Any] = {str(name): value for name, value in cfg.export.items()}
     int8 = Int8Settings(settings.pop("num_calibration_images"), settings.pop("float_through"))
     bounds = Bounds(**settings)
-    checkpoint = load_checkpoint(_find_checkpoint(cfg.ckpt_path))
+    checkpoint = load_checkpoint(find_origin(cfg.ckpt_path, " already"))
     require_judge(checkpoint)
     for package in PACKAGES[cfg.format]:
         import_extra(package)
@@ -71,20 +70,6 @@ def draw_parity(figures: dict[str, Any]) -> "Table":
         table.add_row("classes that differ", str(figures["class_changes"]))
         table.add_row("unlike training that differ", str(figures["unlike_changes"]))
     return table
-
-
-def _find_checkpoint(ckpt_path: str) -> Path:
-    from weldnet.checkpoint import find_checkpoint
-    from weldnet.deploy.exported import RECORD, read_record
-
-    folder = Path(ckpt_path).expanduser().absolute()
-    if (folder / RECORD).exists():
-        origin = read_record(folder)[0].checkpoint
-        raise InputError(
-            f"ckpt_path={ckpt_path} is an export already; give the checkpoint that it comes from, {origin.name} with "
-            f"the SHA-256 {origin.digest}"
-        )
-    return find_checkpoint(ckpt_path, Path("runs", "train"))
 
 
 def _set_up(cfg: DictConfig, checkpoint: "Checkpoint") -> "WeldDataModule":

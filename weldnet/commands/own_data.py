@@ -1,5 +1,6 @@
-"""The data that trained a checkpoint, built again from its own config."""
+"""The checkpoint that a command works from, and the data that trained it, built again from its own config."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -10,6 +11,30 @@ from weldnet.errors import InputError
 if TYPE_CHECKING:
     from weldnet.checkpoint import Checkpoint
     from weldnet.data.datamodule import WeldDataModule
+
+
+def find_origin(ckpt_path: str, why: str) -> Path:
+    """A checkpoint's file; an export is refused.
+
+    Args:
+        ckpt_path: a checkpoint, a run folder, `best` or `last`.
+        why: an export will not do, said after "is an export".
+
+    Raises:
+        InputError: there is no such checkpoint.
+    """
+    from weldnet.checkpoint import find_checkpoint
+
+    folder = Path(ckpt_path).expanduser().absolute()
+    if (folder / "model.json").exists():
+        from weldnet.deploy.exported import read_record
+
+        origin = read_record(folder)[0].checkpoint
+        raise InputError(
+            f"ckpt_path={ckpt_path} is an export{why}; give the checkpoint that it comes from, {origin.name} with "
+            f"the SHA-256 {origin.digest}"
+        )
+    return find_checkpoint(ckpt_path, Path("runs", "train"))
 
 
 def name_own_list(checkpoint: "Checkpoint") -> str:

@@ -46,7 +46,7 @@ def run(cfg: DictConfig) -> None:
         _introduce(engine, len(paths), folder)
     try:
         with Predictor(engine, max(1, available_cores() // share.local_world)) as predictor:
-            outcome = predict_into(folder, predictor, paths, base, resume=cfg.resume, sort_into=sort_into, share=share)
+            outcome = predict_into(folder, predictor, paths, base, sort_into=sort_into, share=share)
         if outcome is None:
             return
         _tell(outcome, folder)

@@ -55,7 +55,7 @@ def render_page(
     album = Album(predictions, pictures)
     validation = report.get("validation") if report["split"] != "val" else None
     top = common_folder(predictions["path"])
-    return load_page("weldnet.report").render(
+    return load_page("report/page.html").render(
         report=report,
         summary=report.get("summary") or summarise(report),
         columns=name_columns(report, validation is not None),
