@@ -59,6 +59,8 @@ def quantise(network: Any, images: WeldImages, settings: Int8Settings, num_float
     Returns:
         Another `openvino.Model`.
     """
+    # Importing nncf makes torch warn of a CUDA compiler without a GPU, which is nobody's matter here.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     nncf = import_extra("nncf")
     nncf.set_log_level(logging.ERROR)
     rows = draw_evenly(images.labels.numpy(), settings.num_calibration_images)
