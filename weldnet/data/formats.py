@@ -8,7 +8,7 @@ import struct
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
@@ -24,13 +24,11 @@ from weldnet.data.pictures import (
     check_pixels,
     check_window,
 )
+from weldnet.data.structure import check_scans, count_pages
 
 __all__ = ["WINDOWS", "Picture", "UnreadableImage", "Window", "check_window", "open_picture", "read_content"]
 
 _MAX_BYTES = 2**30
-_MAX_PAGES = 10_000
-_MAX_TAGS = 4096
-_MAX_SCANS = 100
 # Decoded pixels for each pixel asked for, along either side and in all. The mean difference from the whole decode, in
 # levels of 255 on the worst of 270 weld photographs: 2.8 where 1.5 are left along both sides, 1.0 where 2.5 are, 0.7
 # under this rule.
@@ -64,7 +62,6 @@ _DAMAGE = (
     *(LookupError, TypeError, AttributeError, ArithmeticError, struct.error),
 )
 # In a scan's data, no marker: a zero after it, a restart, or filling.
-_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
 _QUIET = ("ignore", None, UserWarning, re.compile(r"(PIL|pydicom)\."), 0)
 
 
@@ -140,7 +137,7 @@ def _open_raster(content: bytes, window: Window, least: Size | Callable[[Size], 
         raise UnreadableImage("not a JPEG, PNG, BMP, TIFF, WebP or DICOM image")
     _, name, reader = found
     # Before Pillow reads the first page's tags, and instead of its own count, which would read every page's.
-    pages = _count_pages(content) if name == "TIFF" else None
+    pages = count_pages(content) if name == "TIFF" else None
     # The format's own reader: Image.open warns of a large image before anyone can look at its size.
     image = reader(io.BytesIO(content))
     check_pixels(image.size)
@@ -156,7 +153,7 @@ def _open_raster(content: bytes, window: Window, least: Size | Callable[[Size], 
         # Pillow keeps the high byte of each.
         raise UnreadableImage(f"{bits} bits a channel with colour or transparency: data.window can only be full")
     if isinstance(image, JpegImagePlugin.JpegImageFile):
-        _check_scans(content)
+        check_scans(content)
         if window == "full" and least is not None:
             _reduce(image, least)
     image.load()
@@ -165,47 +162,6 @@ def _open_raster(content: bytes, window: Window, least: Size | Callable[[Size], 
     turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
     shown = shown if turn is None else shown.transpose(turn)
     return Picture(shown, name, mode, bits, size, pages or int(getattr(image, "n_frames", 1)), stored)
-
-
-def _count_pages(content: bytes) -> int:
-    """Directories in a TIFF's chain, which may be broken, endless or a circle.
-
-    Raises:
-        UnreadableImage: the first has more tags than any image needs; Pillow would read them all.
-    """
-    order: Literal["little", "big"] = "little" if content.startswith(b"II") else "big"
-    # A BigTIFF has wider offsets, counts and tags.
-    start, offset, count, tag = (8, 8, 8, 20) if content[2:4] in (b"+\0", b"\0+") else (4, 4, 2, 12)
-    seen: set[int] = set()
-
-    def read(place: int, width: int) -> int:
-        return int.from_bytes(content[place : place + width], order)
-
-    page = read(start, offset)
-    while page and page not in seen and len(seen) < _MAX_PAGES:
-        tags = read(page, count)
-        if not seen and tags > _MAX_TAGS:
-            raise UnreadableImage(f"a TIFF with {tags:,} tags; at most {_MAX_TAGS:,} are read")
-        seen.add(page)
-        page = read(page + count + tags * tag, offset)
-    return max(1, len(seen))
-
-
-def _check_scans(content: bytes) -> None:
-    """Counts a JPEG's scans: each of ten bytes costs libjpeg a pass over all pixels.
-
-    Raises:
-        UnreadableImage: they are too many.
-    """
-    scans = place = 0
-    # Up to its end: a telephone puts a film behind it.
-    while (found := _MARKER.search(content, place)) and found[1] != b"\xd9":
-        place = found.end()
-        if found[1] not in b"\x01\xd8":
-            place += int.from_bytes(content[place : place + 2], "big")
-        scans += found[1] == b"\xda"
-    if scans > _MAX_SCANS:
-        raise UnreadableImage(f"a JPEG with {scans:,} scans; at most {_MAX_SCANS} are read")
 
 
 def _reduce(image: JpegImagePlugin.JpegImageFile, least: Size | Callable[[Size], Size]) -> None:
