@@ -74,6 +74,57 @@ def test_the_refused_wait_and_no_one_else(tmp_path: Path, monkeypatch: pytest.Mo
         assert time.monotonic() - start >= 3
 
 
+GARBAGE = b"GARBAGE\r\n\r\n"
+WRONG = b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize("content", [GARBAGE, WRONG + b"GET /"])
+def test_who_sends_garbage_and_leaves_holds_no_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.setattr(server_guard, "DELAY_S", 5.0)
+    monkeypatch.setattr(server_guard, "MAX_DELAYED", 2)
+    monkeypatch.setattr(server_running, "MAX_CONNECTIONS", 4)
+    with listening(tmp_path / "d", Brightness(), Limits()) as port:
+        for _ in range(12):
+            with socket.create_connection(("127.0.0.1", port)) as connection:
+                connection.sendall(content)
+            time.sleep(0.05)
+        assert post(port, ("a.png", paint(250)))[0] == 200
+
+
+def test_not_all_connections_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_guard, "DELAY_S", 1.5)
+    monkeypatch.setattr(server_guard, "MAX_DELAYED", 2)
+
+    def ask(port: int) -> float:
+        start = time.monotonic()
+        assert say(port, WRONG.replace(b"Host", b"Connection: close\r\nHost")).startswith(b"HTTP/1.1 415")
+        return time.monotonic() - start
+
+    with listening(tmp_path / "d", Brightness(), Limits()) as port, ThreadPoolExecutor(5) as clients:
+        assert sum(seconds >= 1.5 for seconds in clients.map(ask, [port] * 5)) == 2
+
+
+def test_nothing_is_answered_behind_a_delayed_refusal(tmp_path: Path) -> None:
+    with listening(tmp_path / "d", Brightness(), Limits()) as port:
+        assert say(port, 50 * WRONG).count(b"HTTP/1.1 415") == 1
+
+
+def test_garbage_after_the_answer_ends_the_connection_and_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with listening(tmp_path / "d", Brightness(), Limits()) as port:
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+            connection.sendall(b"zz\r\n")
+            while connection.recv(65536):
+                pass
+        assert post(port, ("a.png", paint(250)))[0] == 200
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
 @pytest.mark.parametrize("last", [b"", b"GET /page.js HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"])
 def test_who_does_not_read_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: bytes) -> None:
     monkeypatch.setattr(server_running, "IDLE_TIMEOUT_S", 0.2)

@@ -40,6 +40,8 @@ DELAYED = (400, 401, 403, 411, 413, 415)
 DELAY_S = 1.0
 """How long the answer to that waits. A client that sends it in a loop would take as much of the server as the good
 ones; now it mostly waits."""
+MAX_DELAYED = 128
+"""Answers that wait at once; further ones leave at once, so that those who wait never have all connections."""
 
 
 class Guard:
@@ -63,7 +65,7 @@ class Guard:
         hosts: Collection[str] | None,
     ) -> None:
         self.app, self.routes, self.metrics = app, routes, metrics
-        self.api_key, self.hosts = api_key, hosts
+        self.api_key, self.hosts, self.num_delayed = api_key, hosts, 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -79,7 +81,8 @@ class Guard:
                 status = message["status"]
                 if scope["method"] == "POST" and status in DELAYED:
                     ended = time.perf_counter()
-                    await asyncio.sleep(DELAY_S)
+                    noted["is_delayed"] = True
+                    await self._delay()
                 MutableHeaders(scope=message).update(HEADERS | {"x-request-id": request_id})
             await send(message)
 
@@ -92,6 +95,15 @@ class Guard:
                 await self.app(scope, receive, send_marked)
         finally:
             self._note(scope, status, (ended or time.perf_counter()) - started)
+
+    async def _delay(self) -> None:
+        if self.num_delayed >= MAX_DELAYED:
+            return
+        self.num_delayed += 1
+        try:
+            await asyncio.sleep(DELAY_S)
+        finally:
+            self.num_delayed -= 1
 
     def _check(self, method: str, path: str, headers: Headers) -> None:
         host = headers.get("host", "")

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from types import FrameType
 from typing import Any
 
+import h11
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
@@ -23,6 +24,9 @@ from weldnet.deploy.server import Service
 from weldnet.errors import InputError
 
 MAX_CONNECTIONS = 512
+BACKLOG = 128
+"""Connections that asyncio accepts at once, before any of them can be turned away; with the others they stay below the
+1,024 files that a process may usually open."""
 IDLE_TIMEOUT_S = 10.0
 """A connection that has sent no whole request head, or read nothing, for so long is closed, at the latest after twice
 as long."""
@@ -30,6 +34,8 @@ as long."""
 
 class Connection(H11Protocol):
     """uvicorn's connection, which alone would wait for a request's head for ever, and open without end."""
+
+    is_refused = False
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
@@ -48,14 +54,30 @@ class Connection(H11Protocol):
         else:
             self.loop.call_later(IDLE_TIMEOUT_S, self._watch, cycle, is_idle)
 
+    def data_received(self, data: bytes) -> None:
+        # Read and dropped: unread, it would hide that the client is gone, and make of the end a reset.
+        if not self.is_refused:
+            super().data_received(data)
+
+    def on_response_complete(self) -> None:
+        # Each request that waits in line behind a delayed one would hold the connection for as long again.
+        if self.cycle.scope["state"].get("is_delayed") and self.conn.trailing_data[0]:
+            self.transport.close()
+        super().on_response_complete()
+
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP waits for its answer like any other refusal."""
-        self.transport.pause_reading()
+        self.is_refused = True
         self.loop.call_later(server_guard.DELAY_S, self._refuse, msg)
 
     def _refuse(self, msg: str) -> None:
-        if not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             super().send_400_response(msg)
+        else:
+            # It has had its answer, and what came after that is the garbage.
+            self.transport.close()
 
 
 class JsonLines(logging.Formatter):
@@ -146,6 +168,7 @@ def make_server(app: FastAPI, timeout_s: float) -> Server:
         app,
         http=Connection,
         ws="none",
+        backlog=BACKLOG,
         lifespan="off",
         log_config=None,
         access_log=False,
