@@ -241,3 +241,13 @@ def test_record_is_plain(data: WeldDataModule) -> None:
     plain = asdict(record)
     assert type(pickle.loads(pickle.dumps(plain))) is dict
     assert record.fingerprints.tolist() == sorted(fingerprints(data.samples("train")["digest"]).tolist())
+
+
+def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "a.ckpt").write_bytes(b"x")
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(InputError, match=r"a\.ckpt cannot be read: permission denied"):
+        load_checkpoint(tmp_path / "a.ckpt")

@@ -119,6 +119,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not path.is_file():
         raise InputError(f"no checkpoint at {path} (ckpt_path)")
     try:
+        # torch says of a file that may not be read no more than of a damaged one.
+        path.open("rb").close()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {str(error.strerror).lower()} (ckpt_path)") from error
+    try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     # A damaged or hostile file raises nearly anything here; each means the same to the user.
     except Exception as error:

@@ -169,7 +169,7 @@ def test_a_page_of_its_own_may_send(client: Client) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 def test_an_unknown_way_is_refused_in_words(client: Client, method: str) -> None:
-    for path, status in (("/nothing", 404), ("/predict", 405)):
+    for path, status in (("/nothing", 404), ("/predict/", 404), ("/predict", 405)):
         answer = client.ask(path, method)
         assert answer.status_code == status
         assert "/openapi.json lists what there is" in answer.json()["error"]

@@ -95,8 +95,10 @@ def _find_records(records: str | None, output_dir: str | None) -> Path:
 
 
 def _tell(facts: "ModelFacts", file: Path) -> None:
+    from weldnet.engines import NOT_CALIBRATED
+
     print(f"model:     {facts.digest[:12]}, {facts.runtime}")
-    for reason in facts.point.reasons:
+    for reason in facts.point.reasons if facts.calibrated else [NOT_CALIBRATED]:
         print(f"           {reason}")
     print(f"decisions: {show(file)}", flush=True)
 

@@ -215,7 +215,7 @@ async function introduce() {
   const accepts = above && `accepts where the ${sound} is above ${above}`;
   const rejects = below && `rejects where the ${sound} is below ${below}`;
   const what = [accepts, rejects].filter(Boolean).join(", ");
-  const rest = what ? `${what}, and refers the rest` : "refers every photograph";
+  const rest = what ? `${what}, and refers the rest, and whatever is unlike anything in training,` : "refers every photograph";
   find("point").textContent = `The model ${rest} to an inspector.`;
   const reasons = calibrated ? point.reasons : ["the checkpoint is not calibrated"];
   find("reasons").replaceChildren(...reasons.map((reason) => make("li", "", visible(reason))));

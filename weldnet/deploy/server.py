@@ -172,7 +172,7 @@ def create_app(
     service = Service(predictor, limits, records)
     service.warm_up()
     # FastAPI's own page of documentation loads scripts from elsewhere.
-    app = FastAPI(title="weldnet", version=weldnet.__version__, docs_url=None, redoc_url=None)
+    app = FastAPI(title="weldnet", version=weldnet.__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.service = service
     _add_routes(app, service)
     app.add_exception_handler(Refusal, _answer_refusal)
