@@ -177,3 +177,13 @@ def test_processes_share_one_list_and_one_model(home: Path, tmp_path: Path, prec
     else:
         assert [process.returncode for process in processes] == [0, 0], errors
         assert read(tmp_path / "out")["path"].n_unique() == len(read(tmp_path / "out")) == 240
+
+
+def test_copies_that_cannot_be_made_are_told_before_any_work(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    typed = (f"output_dir={tmp_path / 'out'}", f"sort_into={tmp_path / 'file' / 'sorted'}")
+    assert call(monkeypatch, home, "source=welds", *typed) == 2
+    assert f"sort_into={tmp_path / 'file' / 'sorted'} cannot be made" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -41,6 +41,8 @@ def run(cfg: DictConfig) -> None:
         refuse_inside("output_dir", folder, cfg.source)
     engine = load_engine(cfg.ckpt_path, device=share.choose_device(cfg.device), precision=cfg.precision)
     _check_explainable(cfg.explain, engine)
+    if sort_into:
+        make_folder(sort_into, "sort_into")
     make_folder(folder)
     if share.rank == 0:
         _introduce(engine, len(paths), folder)

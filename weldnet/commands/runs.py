@@ -52,8 +52,8 @@ def is_leader() -> bool:
     return not ranks or ranks[0] == "0"
 
 
-def make_folder(folder: Path) -> None:
-    """Makes a run folder.
+def make_folder(folder: Path, key: str = "output_dir") -> None:
+    """Makes a folder to write into, which `key` names.
 
     Raises:
         InputError: it cannot be made.
@@ -61,7 +61,7 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"output_dir={folder} cannot be made: {error.strerror}") from error
+        raise InputError(f"{key}={folder} cannot be made: {error.strerror}") from error
 
 
 @contextmanager
