@@ -1,6 +1,10 @@
 """What every test stands on: its share of the cores, no network, no cache but its own."""
 
 import os
+import pwd
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,3 +26,20 @@ def own_cores() -> None:
 def own_caches(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     monkeypatch.setenv("WELDNET_CACHE", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch")))
+
+
+@pytest.fixture
+def as_nobody(tmp_path: Path) -> Iterator[Path]:
+    """A folder, and until the test ends no right to look into what is closed, which root has."""
+    if os.geteuid():
+        yield tmp_path
+        return
+    user = pwd.getpwnam("nobody").pw_uid
+    # What lies below tmp_path is closed to others.
+    with tempfile.TemporaryDirectory() as folder:
+        os.chown(folder, user, -1)
+        os.seteuid(user)
+        try:
+            yield Path(folder)
+        finally:
+            os.seteuid(0)

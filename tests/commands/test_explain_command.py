@@ -95,6 +95,7 @@ EXPORTED = {
         (["ckpt_path=a.ckpt", "source=welds", "targt=pore"], "no such key: targt; did you mean 'target'"),
         (["ckpt_path=a.ckpt", "source=welds", "output_dir=export"], "not empty, and nothing is overwritten"),
         (["ckpt_path=a.ckpt", "source=welds", "output_dir=welds/x"], "lies in the source"),
+        (["ckpt_path=a.ckpt", "source=welds/**/*.jpg", "output_dir=welds/x"], "lies in the source"),
         (["ckpt_path=a.ckpt", "source=."], "lies in the source"),
     ],
 )

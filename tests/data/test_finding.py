@@ -66,6 +66,16 @@ def test_what_is_no_source(photos: Path, source: str, words: str) -> None:
         find_images(source)
 
 
+@pytest.mark.parametrize("source", ["", "*/*.jpg", "**/*.jpg", "closed/*.jpg", "[a-c]*/**/x.jpg"])
+def test_a_closed_folder_is_not_passed_over(as_nobody: Path, source: str) -> None:
+    for name in ("open", "closed"):
+        save_image(as_nobody / name / "x.jpg", draw_noise(4, 4))
+    (as_nobody / "closed").chmod(0o000)
+    with pytest.raises(InputError, match="closed cannot be looked into: permission denied"):
+        find_images(f"{as_nobody}/{source}")
+    assert find_images(f"{as_nobody}/open/*.jpg") == [f"{as_nobody}/open/x.jpg"]
+
+
 def test_a_link_within_the_folder_is_followed(photos: Path) -> None:
     (photos / "again.jpg").symlink_to(photos / "w.jpg")
     assert str(photos / "again.jpg") in find_images("photos")

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from weldnet.commands.app import command
 from weldnet.commands.own_data import find_origin
 from weldnet.commands.runs import name_folder, show, show_command, stop_here
-from weldnet.errors import InputError, list_some
+from weldnet.errors import list_some
 
 
 def run(cfg: DictConfig) -> None:
@@ -41,14 +41,12 @@ def run(cfg: DictConfig) -> None:
 
 def _find_folder(output_dir: str | None, source: str) -> Path:
     """The run folder, not made yet, or the one of a run to go on with."""
+    from weldnet.data.finding import refuse_inside
+
     # What explain_files leaves; importing it would cost torch before the first check.
     known = output_dir is not None and (Path(output_dir).expanduser() / "explained_by.json").is_file()
     folder = Path(str(output_dir)).expanduser().absolute() if known else name_folder("explain", output_dir)
-    if folder.resolve().is_relative_to(Path(source).expanduser().resolve()):
-        raise InputError(
-            f"output_dir={folder} lies in the source, where the pictures would be taken for photographs next time; "
-            "type output_dir=DIR, outside of it"
-        )
+    refuse_inside("output_dir", folder, source)
     return folder
 
 

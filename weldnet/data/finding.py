@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from weldnet.data.files import find_leaving
-from weldnet.data.folders import check_names, images_below
+from weldnet.data.folders import check_names, images_below, list_folder
 from weldnet.data.images import ENDINGS
 from weldnet.data.manifest import read_paths
 from weldnet.errors import InputError, shorten
@@ -21,7 +21,8 @@ def find_images(source: str) -> list[str]:
     - A glob, `**` for any depth: the files that match and have an image's ending.
 
     Raises:
-        InputError: there is no such file, folder or match; a link leaves the folder; a name is not UTF-8.
+        InputError: there is no such file, folder or match; a folder on the way cannot be looked into; a link leaves the
+            folder; a name is not UTF-8.
     """
     place = os.path.abspath(os.path.expanduser(source))
     if os.path.isdir(place):
@@ -29,9 +30,10 @@ def find_images(source: str) -> list[str]:
     elif os.path.isfile(place):
         paths = read_paths(place) if place.lower().endswith(".csv") else [place]
     elif glob.has_magic(source):
+        _look_into(place)
         # Two `**` find a file more than once.
         found = set(glob.iglob(place, recursive=True))
-        paths = sorted(path for path in found if path.lower().endswith(ENDINGS) and os.path.isfile(path))
+        paths = sorted(path for path in found if path.lower().endswith(ENDINGS) and not os.path.isdir(path))
     else:
         raise InputError(f"source={source}: no such file or folder; source takes a folder, an image, a glob or a .csv")
     if not paths:
@@ -64,6 +66,15 @@ def refuse_inside(key: str, folder: Path, source: str) -> None:
             f"{key}={folder} lies in the source, where its files would be taken for photographs next time; type "
             f"{key}=DIR, outside of {place}"
         )
+
+
+def _look_into(pattern: str) -> None:
+    """Looks into each folder that a glob goes through; `glob` itself passes over a closed one without a word."""
+    for above in Path(pattern).parents:
+        for folder in glob.iglob(os.path.join(above, ""), recursive=True):
+            list_folder(folder)
+        if not glob.has_magic(str(above)):
+            return
 
 
 def _find_fixed(source: str) -> str:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NoReturn
 
 import polars as pl
 
@@ -52,10 +53,7 @@ def scan_folder(root: str | Path) -> pl.DataFrame:
 
 
 def _subfolders(folder: Path, root: Path) -> dict[str, Path]:
-    try:
-        folders = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
-    except OSError as error:
-        _refuse_folder(error)
+    folders = [path for path in list_folder(folder) if path.is_dir() and not path.name.startswith(".")]
     for path in folders:
         _refuse_link(path, root)
     return {path.name: path for path in folders}
@@ -85,7 +83,19 @@ def images_below(folder: Path, root: Path) -> list[str]:
     return images
 
 
-def _refuse_folder(error: OSError) -> None:
+def list_folder(folder: str | Path) -> list[Path]:
+    """What lies in a folder, sorted.
+
+    Raises:
+        InputError: it cannot be looked into.
+    """
+    try:
+        return sorted(Path(folder).iterdir())
+    except OSError as error:
+        _refuse_folder(error)
+
+
+def _refuse_folder(error: OSError) -> NoReturn:
     # os.walk would pass over it, and its images would be missing without a word.
     raise InputError(f"{error.filename} cannot be looked into: {(error.strerror or str(error)).lower()}") from error
 
