@@ -72,7 +72,17 @@ def test_the_picture_shows_what_explain_finds(
         with Image.open(picture) as opened:
             caption = opened.info[CAPTION]
         assert caption.startswith(f"{engine.facts.classes[called]}, {100 * probabilities[called]:.1f}")
-        assert caption.endswith(": refer (not calibrated)")
+        unfound = "" if maps.any() else f"; nothing speaks for {engine.facts.classes[wanted]}"
+        assert caption.endswith(f": refer (not calibrated){unfound}")
+
+
+def test_where_nothing_speaks_for_a_class_the_caption_says_so(tmp_path: Path) -> None:
+    blind = TorchEngine(load_checkpoint(save_untrained(tmp_path / "a.ckpt")), "cpu")
+    blind.network.head.weight.data.zero_()
+    explain_files(blind, save_photographs(tmp_path, ["a.png"]), ["a.png"], tmp_path / "x", target="pore")
+    with Image.open(tmp_path / "x" / "a.png.png") as opened:
+        assert opened.info[CAPTION].endswith("(not calibrated); nothing speaks for pore")
+    assert "nothing speaks for pore" in (tmp_path / "x" / "index.html").read_text()
 
 
 def test_a_picture_does_not_depend_on_the_others(engine: TorchEngine, tmp_path: Path) -> None:

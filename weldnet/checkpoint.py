@@ -236,7 +236,10 @@ def find_checkpoint(ckpt_path: str, runs: Path) -> Path:
     if path.is_dir():
         return kept_checkpoint(path)
     if not path.exists():
-        raise InputError(f"no checkpoint at {path}; ckpt_path takes a file, a run folder, best or last")
+        raise InputError(
+            f"no checkpoint at {path}; ckpt_path takes a file, a run folder, best or last, and in weldnet-predict and "
+            "weldnet-serve an export folder"
+        )
     return path
 
 
@@ -251,4 +254,7 @@ def kept_checkpoint(run: Path) -> Path:
             return file
     if (run / "fold_0").is_dir():
         raise InputError(f"{run} is a cross-validation; name one of its folds: ckpt_path={run / 'fold_0'}")
-    raise InputError(f"{run} holds no checkpoints/best.ckpt or last.ckpt: not a run folder, or no epoch was finished")
+    raise InputError(
+        f"{run} holds no checkpoints/best.ckpt or last.ckpt: not a run folder, or no epoch was finished; an "
+        "export folder would hold model.json"
+    )

@@ -139,12 +139,14 @@ def _explain_image(
     note = " (unlike anything in training)" if unlike else "" if facts.calibrated else " (not calibrated)"
     said = f"{facts.classes[called]}, {percent(probabilities[0, called])}: {verdict}{note}"
     where = method if method == "integrated_gradients" else f"{method} of {layer}"
+    found = bool(maps.any())
     sought = f"evidence for {facts.classes[wanted]} ({percent(probabilities[0, wanted])})"
     notes = (
-        f"{sought}, share of its strongest point" if maps.any() else f"no {sought}",
+        f"{sought}, share of its strongest point" if found else f"no {sought}",
         f"{where}, {rows} x {columns} points",
     )
-    return draw_picture(image, maps[0], make_visible(said), [make_visible(note) for note in notes]), make_visible(said)
+    caption = make_visible(said if found else f"{said}; nothing speaks for {facts.classes[wanted]}")
+    return draw_picture(image, maps[0], make_visible(said), [make_visible(note) for note in notes]), caption
 
 
 def _save(file: Path, folder: Path, picture: Image.Image, caption: str) -> None:

@@ -5,7 +5,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,9 +128,10 @@ def _name_model(facts: ModelFacts) -> str:
 
 
 def _claim(folder: Path, facts: ModelFacts, task: dict[str, str | None]) -> None:
-    """Notes which model writes here, and what becomes of the files; refuses another one than before."""
+    """Notes which model writes here, and what becomes of the files; refuses another one than gave the rows."""
     file = folder / JUDGED_BY
-    if file.exists():
+    has_rows = any(rows.stat().st_size for rows in folder.glob(f"{NAME}*.jsonl"))
+    if has_rows and file.exists():
         try:
             before = json.loads(file.read_text(encoding="utf-8"))
             model = f"{before['digest'][:12]} by {before['runtime'].partition(' on ')[0]}"
@@ -149,7 +150,7 @@ def _claim(folder: Path, facts: ModelFacts, task: dict[str, str | None]) -> None
                 "folder"
             )
         return
-    if any(folder.glob(f"{NAME}*")):
+    if not file.exists() and any(folder.glob(f"{NAME}*")):
         raise InputError(
             f"output_dir={folder} holds predictions, but no {JUDGED_BY} that says whose; name another folder"
         )
@@ -205,7 +206,8 @@ def copy_sorted(prediction: Prediction, base: str, folder: Path) -> None:
             # It may have been unreadable when an earlier run saw it.
             (folder / UNREADABLE / name).unlink(missing_ok=True)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise InputError(f"sort_into: {target} cannot be written: {error.strerror}") from error
 
 

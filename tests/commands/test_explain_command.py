@@ -121,5 +121,5 @@ def test_a_trained_run_is_told_as_it_is_predicted(tmp_path: Path, monkeypatch: p
             with Image.open(tmp_path / "x" / f"{Path(prediction.path).relative_to(tmp_path / 'welds')}.png") as picture:
                 caption = picture.info[CAPTION]
             assert caption.split(",")[0] == prediction.predicted
-            assert caption.split(": ")[1].split(" (")[0] == prediction.verdict
+            assert caption.split(": ")[1].split(" (")[0].split(";")[0] == prediction.verdict
             assert ("unlike" in caption) == prediction.unlike_training

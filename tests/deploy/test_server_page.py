@@ -186,6 +186,7 @@ def test_the_evidence_is_that_of_the_predicted_class(trained: Path, tmp_path: Pa
             body = make_body(("a.jpg", photograph.read_bytes()))
             answer = client.ask("/explain", "POST", body, {"content-type": CONTENT_TYPE})
             assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
+            assert answer.headers["x-evidence"] == "1"
             for files, status in (([("a", b"x")], 422), ([("a", b"x"), ("b", b"x")], 413)):
                 refused = client.ask("/explain", "POST", make_body(*files), {"content-type": CONTENT_TYPE})
                 assert refused.status_code == status
@@ -213,3 +214,18 @@ def test_a_key_dialog_that_was_left_is_made_up_for(tmp_path: Path, browser: "Web
         find(browser, "key").send_keys(KEY + "\n")
         wait_for(browser, "document.getElementById('model').textContent.includes('brightness')")
         wait_for(browser, "document.getElementById('trouble').hidden")
+
+
+def test_where_nothing_speaks_for_a_class_the_page_says_so(trained: Path, tmp_path: Path, browser: "WebDriver") -> None:
+    engine = load_engine(str(trained / "run"), device="cpu")
+    assert isinstance(engine, TorchEngine)
+    engine.network.head.weight.data.zero_()
+    with listening(tmp_path / "decisions", engine, Limits()) as port:
+        browser.get(f"http://127.0.0.1:{port}")
+        wait_for(browser, "document.getElementById('model').textContent.length > 20")
+        find(browser, "choose").send_keys(str(write_photographs(trained, tmp_path)[0]))
+        wait_for(browser, "document.getElementById('explains').checkVisibility()")
+        find(browser, "explain").click()
+        wait_for(browser, "document.getElementById('overlay').naturalWidth > 0")
+        name = max(zip(engine.network.head.bias.tolist(), engine.facts.classes, strict=True))[1]
+        assert find(browser, "looked").text == f"What the network sees, twice: nothing in it speaks for {name}."

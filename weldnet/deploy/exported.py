@@ -186,7 +186,8 @@ def read_record(folder: Path) -> tuple[ExportRecord, str]:
         record = ExportRecord.model_validate_json(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise _damaged(folder, f"{RECORD}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        place = "".join(f"{part}: " for part in (RECORD, ".".join(map(str, first["loc"]))) if part)
+        raise _damaged(folder, place + first["msg"]) from error
     strangers = set(record.point.good_classes) - set(record.classes)
     if strangers or len(set(record.classes)) < len(record.classes):
         raise _damaged(folder, f"{RECORD}: a class stands twice, or a good class is none of the classes")

@@ -174,14 +174,19 @@ function showEvidence(entry) {
   }
 }
 
-const caption = ({ result }) =>
-  `What the network sees; beside it, the brighter the stronger, what spoke for ${visible(result.predicted)}.`;
+function caption({ result, isBare }) {
+  const name = visible(result.predicted);
+  if (isBare) return `What the network sees, twice: nothing in it speaks for ${name}.`;
+  return `What the network sees; beside it, the brighter the stronger, what spoke for ${name}.`;
+}
 
 async function look(entry) {
   try {
     const answer = await ask("explain", entry.file);
-    if (answer.ok) entry.overlay = URL.createObjectURL(await answer.blob());
-    else entry.trouble = (await read(answer)).error;
+    if (answer.ok) {
+      entry.isBare = answer.headers.get("X-Evidence") === "0";
+      entry.overlay = URL.createObjectURL(await answer.blob());
+    } else entry.trouble = (await read(answer)).error;
   } catch (error) {
     entry.trouble = error.message;
   }

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 import weldnet
 from weldnet.deploy.limits import Limits, Refusal
 from weldnet.deploy.records import DecisionRecords
-from weldnet.deploy.server_explaining import Explainer
+from weldnet.deploy.server_explaining import EVIDENCE, Explainer
 from weldnet.deploy.server_guard import Guard
 from weldnet.deploy.server_metrics import Metrics
 from weldnet.deploy.server_page import add_page
@@ -121,8 +121,8 @@ class Service:
         self.queue.check_room()
         async with self.uploads.receive(request, 1) as files:
             request.state.images = 1
-            (overlay,) = await self.queue.run(self.explainer.submit, files)
-        return Response(overlay, media_type="image/png")
+            (drawing,) = await self.queue.run(self.explainer.submit, files)
+        return Response(drawing.png, headers={EVIDENCE: str(int(drawing.shows_evidence))}, media_type="image/png")
 
     async def health(self, request: Request) -> JSONResponse:
         """The process is alive."""
@@ -188,7 +188,11 @@ def _add_routes(app: FastAPI, service: Service) -> None:
         status: {"model": Problem} for status in (400, 401, 403, 408, 411, 413, 415, 429, 503)
     }
     judged: dict[int | str, dict[str, Any]] = {status: {"model": Answer} for status in (200, 422)}
-    drawn: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}}, 501: {"model": Problem}}
+    found = {EVIDENCE: {"description": "0 where nothing speaks for the class", "schema": {"enum": ["0", "1"]}}}
+    drawn: dict[int | str, dict[str, Any]] = {
+        200: {"content": {"image/png": {}}, "headers": found},
+        501: {"model": Problem},
+    }
     unreadable: dict[int | str, dict[str, Any]] = {422: {"model": Problem}}
     many, one = _describe_body(service.limits.max_images), _describe_body(1)
     app.add_api_route("/predict", service.predict, methods=["POST"], responses=judged | problems, openapi_extra=many)

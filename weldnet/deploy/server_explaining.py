@@ -3,6 +3,7 @@
 import copy
 import io
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +16,16 @@ from weldnet.engines import TorchEngine
 from weldnet.evaluation.explanation import draw_overlay, explain
 from weldnet.predictor import Predictor
 from weldnet.reporting import LAYER, METHOD
+
+EVIDENCE = "X-Evidence"
+"""The header that says whether a drawing shows any."""
+
+
+class Drawing(NamedTuple):
+    """A PNG, and whether it shows any evidence."""
+
+    png: bytes
+    shows_evidence: bool
 
 
 class Explainer:
@@ -34,12 +45,12 @@ class Explainer:
         geometry = self.predictor.facts.geometry
         self._draw(np.zeros((3, geometry.height, geometry.width), np.uint8))
 
-    def submit(self, upload: Upload) -> Future[bytes]:
+    def submit(self, upload: Upload) -> Future[Drawing]:
         """What `draw` gives, when it is there."""
         return self.pool.submit(self.draw, upload)
 
-    def draw(self, upload: Upload) -> bytes:
-        """The photograph beside itself under the evidence for the class that it is called, as PNG.
+    def draw(self, upload: Upload) -> Drawing:
+        """The photograph beside itself under the evidence for the class that it is called.
 
         Raises:
             Refusal: the file cannot be read.
@@ -49,7 +60,7 @@ class Explainer:
             raise Refusal(422, f"the file cannot be read: {decoded.error}")
         return self._draw(decoded.image)
 
-    def _draw(self, image: NDArray[np.uint8]) -> bytes:
+    def _draw(self, image: NDArray[np.uint8]) -> Drawing:
         target = torch.from_numpy(self.engine.score(image[None]).probabilities.argmax(axis=1)).to(self.engine.device)
         pixels = torch.from_numpy(image[None]).to(self.engine.device)
         # The engine's lock: drawing sets cudnn's flags for the whole process, too.
@@ -57,4 +68,4 @@ class Explainer:
             maps, _ = explain(self.network, self.network.trunk.get_submodule(LAYER), pixels, target, METHOD)
         file = io.BytesIO()
         Image.fromarray(draw_overlay(image, maps[0])).save(file, "PNG")
-        return file.getvalue()
+        return Drawing(file.getvalue(), bool(maps.any()))
