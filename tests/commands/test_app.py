@@ -1,8 +1,11 @@
 """The wrapper around Hydra: what is typed arrives, and what is wrong is said once."""
 
+import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+import hydra
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
@@ -87,7 +90,19 @@ def test_all_else_is_left_to_hydra(typed: str) -> None:
         ("train", ["data.root=missing"], ["data=folder"]),
         ("train", ["data=manifest", "data.manifest=none.csv"], ["no manifest at"]),
         ("train", ["trainer.accelerator=gpu"], ["trainer"]),
-        ("train", ["trainer"], ["trainer"]),
+        ("train", ["trainer"], ["'trainer' is no key=value"]),
+        ("train", ["data.root", "=", "welds"], ["'data.root' is no key=value"]),
+        ("train", ["=3"], ["'=3' is no key=value"]),
+        ("train", ["--optimizer.lr=3e-4"], ["no such option: --optimizer.lr", "dashes, optimizer.lr=3e-4"]),
+        ("train", ["-x"], ["no such option: -x"]),
+        ("train", ["seed=1.5"], ["seed=1.5: allowed is a whole number"]),
+        ("train", ["data.shares.val=most"], ["data.shares.val=most: allowed is a number"]),
+        ("train", ["data.allow_leak=maybe"], ["data.allow_leak=maybe: allowed are true, false"]),
+        ("train", ["data.window=7"], ["data.window=7"]),
+        ("train", ["evaluation.good_classes=good"], ["evaluation.good_classes=good: allowed is a list, [A,B]"]),
+        ("train", ["seed=null"], ["seed=null: null is not allowed"]),
+        ("train", ["data.image_size=40"], ["type data.image_size.KEY=...", "height, width"]),
+        ("train", ["data.balance=[a"], ["data.balance=[a: the value cannot be read"]),
         ("train", ["model.freeze_through=layer9", "model.weights=none"], ["model.freeze_through=layer9"]),
         ("train", ["ckpt_path=nothing.ckpt"], ["no checkpoint at", "nothing.ckpt"]),
         ("test", [], ["ckpt_path"]),
@@ -116,3 +131,19 @@ def test_a_mistake_is_one_message_and_exit_code_2(
     for words in said:
         assert words in error
     assert not list(tmp_path.iterdir()), "a refused command leaves nothing behind"
+
+
+@pytest.mark.parametrize("name", ["train", "test", "audit", "crossval", "export"])
+def test_help_lists_the_groups_that_there_are(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [f"weldnet-{name}", "--help"])
+    with suppress(SystemExit):
+        command(name)(print)()
+    groups = re.search(r"== Groups.*\n((?:.+\n)+)", capsys.readouterr().out)
+    assert groups is not None
+    for line in groups[1].splitlines():
+        group, options = line.split(": ")
+        for option in options.split(", "):
+            with hydra.initialize_config_module("weldnet.configs", version_base="1.3"):
+                assert group == "experiment" or group in hydra.compose(name, [f"{group}={option}"])

@@ -108,7 +108,7 @@ def test_the_window_of_the_training_is_the_one_of_the_audit(here: Path) -> None:
     [
         (["data.root=nowhere"], "no folder"),
         (["data=manifest"], "data.manifest"),
-        (["data=from_checkpoint"], "data.source=from_checkpoint"),
+        (["data=from_checkpoint"], "data=from_checkpoint: allowed are folder, manifest, synthetic"),
         (["data.root=photos", "audit.sugest_split=a.csv"], "audit.suggest_split"),
         (["data.root=photos", "audit.suggest_split=a.csv"], "data.group_pattern"),
         (["data.root=photos", "data.groups=per_image", "audit.suggest_split=there.csv"], "nothing is overwritten"),

@@ -8,11 +8,12 @@ from collections.abc import Callable
 
 import hydra
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from weldnet.commands.mistakes import OPTIONS_WITH_VALUE, check_typed, explain
 from weldnet.config.schema import register_schemas
-from weldnet.errors import InputError, nearest
+from weldnet.errors import InputError
 
 CONFIGS = "pkg://weldnet.configs"
 
@@ -32,12 +33,6 @@ VERBATIM = {
     "serve.records",
 }
 """Keys whose values are paths, globs or regular expressions: taken as typed, not as Hydra's grammar has them."""
-
-
-OPTIONS_WITH_VALUE = {
-    *("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn"),
-    *("--cfg", "-c", "--package", "-p", "--experimental-rerun"),
-}
 
 
 def quote_verbatim(argument: str) -> str:
@@ -102,6 +97,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callab
 
 
 def _run_hydra(run: Callable[[DictConfig], None], config_name: str) -> None:
+    check_typed(sys.argv[1:])
     register_schemas()
     mistakes: list[Exception] = []
 
@@ -129,39 +125,3 @@ def _run_hydra(run: Callable[[DictConfig], None], config_name: str) -> None:
             del os.environ["HYDRA_FULL_ERROR"]
     if mistakes:
         raise mistakes[0]
-
-
-def explain(error: Exception, config_name: str) -> str:
-    """What is wrong, and what to type instead."""
-    text = str(error)
-    if isinstance(error, InputError):
-        # From a worker process torch brings the whole traceback along.
-        return text.strip().splitlines()[-1].split("Error: ", 1)[-1] if "DataLoader worker" in text else text
-    if match := re.match(r"Could not override '([^']+)'", text):
-        return f"no such key: {match[1]}{_suggest(match[1], config_name)}"
-    if match := re.match(r"Error merging override (.+?)=(.*)", text):
-        reason = str(error.__cause__ or "").splitlines() or [""]
-        return f"{match[1]}={match[2]}: {reason[0]}"
-    if match := re.search(r"Could not find '(\w+)/([^']+)'", text):
-        options = [line.strip() for line in text.splitlines() if line.startswith("\t") and " " not in line.strip()]
-        return f"{match[1]}={match[2]}: allowed are {', '.join(options)}{nearest(match[2], options)}"
-    if isinstance(error, OmegaConfBaseException) and error.full_key and "Missing mandatory value" in text:
-        return f"{error.full_key} is not given; type {error.full_key}=..."
-    lines = [line for line in text.splitlines() if line.strip() and "HYDRA_FULL_ERROR" not in line]
-    return "\n".join(lines)
-
-
-def _suggest(key: str, config_name: str) -> str:
-    """The nearest key beside the first part of `key` that does not exist."""
-    with hydra.initialize_config_module("weldnet.configs", version_base="1.3"):
-        node = hydra.compose(config_name)
-    place = ""
-    for part in key.split("."):
-        if not OmegaConf.is_dict(node):
-            return f"; {place} is a value, it has no keys"
-        if part not in node:
-            where = f"{place}." if place else ""
-            guess = nearest(part, map(str, node))
-            return guess.replace("'", f"'{where}", 1) or f"; {place or 'the config'} has {', '.join(map(str, node))}"
-        node, place = node[part], f"{place}.{part}" if place else part
-    return ""

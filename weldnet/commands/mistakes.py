@@ -1,0 +1,98 @@
+"""What is wrong with what was typed, and what to type instead; Hydra's own words tell how Hydra failed."""
+
+import re
+from collections.abc import Sequence
+
+import hydra
+from hydra.errors import OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from weldnet.errors import InputError, nearest
+
+OPTIONS_WITH_VALUE = {
+    *("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn"),
+    *("--cfg", "-c", "--package", "-p", "--experimental-rerun"),
+}
+OPTIONS = {
+    *("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m"),
+    *("--shell-completion", "-sc", "--info", "-i", *OPTIONS_WITH_VALUE),
+}
+"""Hydra's."""
+
+VALUES = {
+    r"could not be converted to Integer": "allowed is a whole number",
+    r"could not be converted to Float": "allowed is a number",
+    r"is not a valid bool": "allowed are true, false",
+    r"is not a ListConfig": "allowed is a list, [A,B]",
+    r"is not Optional": "null is not allowed",
+}
+"""What OmegaConf says of a value, and what is allowed."""
+
+
+def check_typed(arguments: Sequence[str]) -> None:
+    """Raises:
+    InputError: an argument is neither an option of Hydra's nor an override.
+    """
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if before in OPTIONS_WITH_VALUE:
+            continue
+        name, _, value = argument.partition("=")
+        if argument.startswith("-") and name not in OPTIONS:
+            raise InputError(
+                f"no such option: {name}; a key is typed without dashes, {name.lstrip('-')}={value or 'VALUE'}"
+            )
+        if not re.fullmatch(r"-.+|~[^\s=]+(=.*)?|\+{0,2}[^\s=+~]+=.*", argument, re.DOTALL):
+            raise InputError(f"{argument!r} is no key=value; blanks stand neither before nor after the =")
+
+
+def explain(error: Exception, config_name: str) -> str:
+    """What is wrong, and what to type instead."""
+    text = str(error)
+    if isinstance(error, InputError):
+        # From a worker process torch brings the whole traceback along.
+        return text.strip().splitlines()[-1].split("Error: ", 1)[-1] if "DataLoader worker" in text else text
+    if isinstance(error, OverrideParseException):
+        return (
+            f"{error.override}: the value cannot be read; a list is [A,B], and text with brackets, commas or quotes "
+            "stands in quotes of its own, as in 'KEY=\"TEXT\"'"
+        )
+    if match := re.match(r"Could not override '([^']+)'", text):
+        return f"no such key: {match[1]}{_suggest(match[1], config_name)}"
+    if match := re.match(r"Error merging override (.+?)=(.*)", text):
+        return f"{match[1]}={match[2]}: {_explain_value(match[1], str(error.__cause__ or ''), config_name)}"
+    if match := re.search(r"Could not find '(\w+)/([^']+)'", text):
+        options = [line.strip() for line in text.splitlines() if line.startswith("\t") and " " not in line.strip()]
+        return f"{match[1]}={match[2]}: allowed are {', '.join(options)}{nearest(match[2], options)}"
+    if isinstance(error, OmegaConfBaseException) and error.full_key and "Missing mandatory value" in text:
+        return f"{error.full_key} is not given; type {error.full_key}=..."
+    lines = [line for line in text.splitlines() if line.strip() and "HYDRA_FULL_ERROR" not in line]
+    return "\n".join(lines)
+
+
+def _explain_value(key: str, reason: str, config_name: str) -> str:
+    if "is not a subclass of" in reason:
+        keys = OmegaConf.select(_compose(config_name), key)
+        return f"{key} has keys of its own; type {key}.KEY=..., where KEY is one of {', '.join(map(str, keys))}"
+    known = (words for pattern, words in VALUES.items() if re.search(pattern, reason))
+    return next(known, (reason.splitlines() or [""])[0])
+
+
+def _suggest(key: str, config_name: str) -> str:
+    """The nearest key beside the first part of `key` that does not exist."""
+    node = _compose(config_name)
+    place = ""
+    for part in key.split("."):
+        if not OmegaConf.is_dict(node):
+            return f"; {place} is a value, it has no keys"
+        if part not in node:
+            where = f"{place}." if place else ""
+            guess = nearest(part, map(str, node))
+            return guess.replace("'", f"'{where}", 1) or f"; {place or 'the config'} has {', '.join(map(str, node))}"
+        node, place = node[part], f"{place}.{part}" if place else part
+    return ""
+
+
+def _compose(config_name: str) -> DictConfig:
+    with hydra.initialize_config_module("weldnet.configs", version_base="1.3"):
+        return hydra.compose(config_name)
