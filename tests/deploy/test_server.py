@@ -6,7 +6,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -243,13 +243,30 @@ def test_a_server_of_this_machine_has_no_other_name(predictor: Predictor, file: 
 
 
 def test_records_are_appended_to_and_a_cut_line_is_ended(predictor: Predictor, file: Path) -> None:
-    file.write_text('{"file": "before"}\n{"cut')
+    file.write_text('{"time": "before"}\n{"cut')
     for name in ("a", "b"):
         with opened(predictor, file) as client:
             assert client.send((name, paint(1))).status_code == 200
     lines = file.read_text().splitlines()
-    assert lines[:2] == ['{"file": "before"}', '{"cut']
+    assert lines[:2] == ['{"time": "before"}', '{"cut']
     assert [json.loads(line)["file"] for line in lines[2:]] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("content", "taken"),
+    [
+        (b"", True),
+        (b'{"ti', True),
+        (b'{"ti\n{"time": "now"}', True),
+        (b"\xff\xd8\xff\xe0 a photograph", False),
+        (b"{}", False),
+    ],
+)
+def test_decisions_are_not_added_to_something_else(file: Path, content: bytes, taken: bool) -> None:
+    file.write_bytes(content)
+    with nullcontext() if taken else pytest.raises(InputError, match="something else than decisions"):
+        DecisionRecords(file, FACTS).close()
+    assert file.read_bytes() == content
 
 
 def write_to_a_full_disk(descriptor: int, content: bytes) -> int:

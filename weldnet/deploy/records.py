@@ -12,6 +12,9 @@ from weldnet.engines import ModelFacts
 from weldnet.errors import InputError
 from weldnet.predictor import Prediction
 
+START = b'{"time": '
+"""Of every line."""
+
 
 class DecisionRecords:
     """Appends decisions to a file, a line each. Close it, or use it as a context manager.
@@ -25,7 +28,7 @@ class DecisionRecords:
         facts: of the model that decides.
 
     Raises:
-        InputError: the file cannot be written, or is no regular file.
+        InputError: the file cannot be written, is no regular file, or holds something else.
     """
 
     def __init__(self, file: Path, facts: ModelFacts) -> None:
@@ -38,6 +41,9 @@ class DecisionRecords:
             self.close()
             # A pipe or a terminal would let every request wait for its reader.
             raise InputError(f"the decisions cannot be recorded in {file}: not a regular file (serve.records)")
+        if not START.startswith(os.pread(self.descriptor, len(START), 0).split(b"\n")[0]):
+            self.close()
+            raise InputError(f"{file} holds something else than decisions; nothing is added to it (serve.records)")
         self.is_cut_off = _ends_within_a_line(self.descriptor)
 
     def __enter__(self) -> "DecisionRecords":
