@@ -128,10 +128,9 @@ def _name_model(facts: ModelFacts) -> str:
 
 
 def _claim(folder: Path, facts: ModelFacts, task: dict[str, str | None]) -> None:
-    """Notes which model writes here, and what becomes of the files; refuses another one than gave the rows."""
+    """Notes which model writes here, and what becomes of the files; refuses another one than before."""
     file = folder / JUDGED_BY
-    has_rows = any(rows.stat().st_size for rows in folder.glob(f"{NAME}*.jsonl"))
-    if has_rows and file.exists():
+    if file.exists():
         try:
             before = json.loads(file.read_text(encoding="utf-8"))
             model = f"{before['digest'][:12]} by {before['runtime'].partition(' on ')[0]}"
@@ -150,7 +149,7 @@ def _claim(folder: Path, facts: ModelFacts, task: dict[str, str | None]) -> None
                 "folder"
             )
         return
-    if not file.exists() and any(folder.glob(f"{NAME}*")):
+    if any(folder.glob(f"{NAME}*")):
         raise InputError(
             f"output_dir={folder} holds predictions, but no {JUDGED_BY} that says whose; name another folder"
         )

@@ -2,7 +2,7 @@
 
 import re
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import hydra
@@ -94,7 +94,9 @@ def test_all_else_is_left_to_hydra(typed: str) -> None:
         ("train", ["data.root", "=", "welds"], ["'data.root' is no key=value"]),
         ("train", ["=3"], ["'=3' is no key=value"]),
         ("train", ["--optimizer.lr=3e-4"], ["no such option: --optimizer.lr", "dashes, optimizer.lr=3e-4"]),
-        ("train", ["-x"], ["no such option: -x"]),
+        ("train", ["-x"], ["unrecognized arguments: -x"]),
+        ("train", ["model=3"], ["a group takes the name of one of its options"]),
+        ("train", ["--run", "--cfg", "job"], ["Only one of --run"]),
         ("train", ["seed=1.5"], ["seed=1.5: allowed is a whole number"]),
         ("train", ["data.shares.val=most"], ["data.shares.val=most: allowed is a number"]),
         ("train", ["data.allow_leak=maybe"], ["data.allow_leak=maybe: allowed are true, false"]),
@@ -102,7 +104,11 @@ def test_all_else_is_left_to_hydra(typed: str) -> None:
         ("train", ["evaluation.good_classes=good"], ["evaluation.good_classes=good: allowed is a list, [A,B]"]),
         ("train", ["seed=null"], ["seed=null: null is not allowed"]),
         ("train", ["data.image_size=40"], ["type data.image_size.KEY=...", "height, width"]),
-        ("train", ["data.balance=[a"], ["data.balance=[a: the value cannot be read"]),
+        ("train", ["data.balance=[a"], ["data.balance=[a: cannot be read"]),
+        ("train", ["data.balance=[a]"], ["data.balance=[a]: allowed is text"]),
+        ("train", ["seed.x=3"], ["no such key: seed.x; seed is a value"]),
+        ("train", ["a+b=3"], ["'a+b=3' is no key=value\n"]),
+        ("train", ["~data.balance"], ["~data.balance: a key cannot be taken away"]),
         ("train", ["model.freeze_through=layer9", "model.weights=none"], ["model.freeze_through=layer9"]),
         ("train", ["ckpt_path=nothing.ckpt"], ["no checkpoint at", "nothing.ckpt"]),
         ("test", [], ["ckpt_path"]),
@@ -131,6 +137,23 @@ def test_a_mistake_is_one_message_and_exit_code_2(
     for words in said:
         assert words in error
     assert not list(tmp_path.iterdir()), "a refused command leaves nothing behind"
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        *(["--info", "defaults"], ["-i"], ["--cfg", "job"], ["--cfg=job"], ["-cjob"], ["--res", "-c", "job"]),
+        *(["--config-dir", "{here}", "-c", "job", "+mine=a"], ["seed=3", "--cfg", "job", "-p", "data"]),
+        *(["-c", "job", "++seed=3"], ["-c", "job", "~scheduler"], ["-c", "job", "data.manifest=a b=c\nd"]),
+        *(["-sc", "install=bash"], ["--hydra-help"]),
+    ],
+)
+def test_what_hydra_takes_is_taken(typed: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.yaml").write_text("# @package _global_\nseed: 7\n")
+    monkeypatch.setattr(sys, "argv", ["weldnet-train", *(word.format(here=tmp_path) for word in typed)])
+    with suppress(SystemExit) if typed == ["--hydra-help"] else nullcontext():
+        run_train()
 
 
 @pytest.mark.parametrize("name", ["train", "test", "audit", "crossval", "export"])

@@ -76,6 +76,14 @@ def test_a_closed_folder_is_not_passed_over(as_nobody: Path, source: str) -> Non
     assert find_images(f"{as_nobody}/open/*.jpg") == [f"{as_nobody}/open/x.jpg"]
 
 
+@pytest.mark.parametrize("source", ["*/x.jpg", "[a-p]*/deep/*.jpg"])
+def test_a_folder_that_may_only_be_passed_through(as_nobody: Path, source: str) -> None:
+    for name in ("x.jpg", "deep/y.jpg"):
+        save_image(as_nobody / "passage" / name, draw_noise(4, 4))
+    (as_nobody / "passage").chmod(0o111)
+    assert len(find_images(f"{as_nobody}/{source}")) == 1
+
+
 def test_a_link_within_the_folder_is_followed(photos: Path) -> None:
     (photos / "again.jpg").symlink_to(photos / "w.jpg")
     assert str(photos / "again.jpg") in find_images("photos")

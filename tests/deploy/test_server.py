@@ -257,6 +257,9 @@ def test_records_are_appended_to_and_a_cut_line_is_ended(predictor: Predictor, f
     [
         (b"", True),
         (b'{"ti', True),
+        (b'{"time":1}', True),
+        (b"\n# notes\n", False),
+        (b'{\n "a": 1}', False),
         (b'{"ti\n{"time": "now"}', True),
         (b"\xff\xd8\xff\xe0 a photograph", False),
         (b"{}", False),

@@ -100,8 +100,11 @@ def _run_hydra(run: Callable[[DictConfig], None], config_name: str) -> None:
     check_typed(sys.argv[1:])
     register_schemas()
     mistakes: list[Exception] = []
+    has_begun = False
 
     def keep_mistake(cfg: DictConfig) -> None:
+        nonlocal has_begun
+        has_begun = True
         # Raised through Hydra, it would print a line of its own first.
         try:
             run(cfg)
@@ -119,6 +122,9 @@ def _run_hydra(run: Callable[[DictConfig], None], config_name: str) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         hydra.main(config_path=CONFIGS, config_name=config_name, version_base="1.3")(keep_mistake)()
+    except ValueError as error:
+        # Until the command begins, all that can be wrong is what was typed.
+        raise error if has_begun else InputError(str(error)) from error
     finally:
         sys.argv = typed
         if full_error is None:

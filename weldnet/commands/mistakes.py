@@ -12,18 +12,15 @@ from weldnet.errors import InputError, nearest
 
 OPTIONS_WITH_VALUE = {
     *("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn"),
-    *("--cfg", "-c", "--package", "-p", "--experimental-rerun"),
+    *("--cfg", "-c", "--package", "-p", "--experimental-rerun", "--info", "-i"),
 }
-OPTIONS = {
-    *("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m"),
-    *("--shell-completion", "-sc", "--info", "-i", *OPTIONS_WITH_VALUE),
-}
-"""Hydra's."""
+FLAGS = {"--help", "--hydra-help", "--version", "--resolve", "--run", "--multirun", "--shell-completion"}
 
 VALUES = {
     r"could not be converted to Integer": "allowed is a whole number",
     r"could not be converted to Float": "allowed is a number",
     r"is not a valid bool": "allowed are true, false",
+    r"Cannot convert '\w+' to string": "allowed is text",
     r"is not a ListConfig": "allowed is a list, [A,B]",
     r"is not Optional": "null is not allowed",
 }
@@ -38,28 +35,36 @@ def check_typed(arguments: Sequence[str]) -> None:
         if before in OPTIONS_WITH_VALUE:
             continue
         name, _, value = argument.partition("=")
-        if argument.startswith("-") and name not in OPTIONS:
+        # Hydra takes the beginning of an option for the whole.
+        if argument.startswith("--") and not any(option.startswith(name) for option in OPTIONS_WITH_VALUE | FLAGS):
             raise InputError(
                 f"no such option: {name}; a key is typed without dashes, {name.lstrip('-')}={value or 'VALUE'}"
             )
-        if not re.fullmatch(r"-.+|~[^\s=]+(=.*)?|\+{0,2}[^\s=+~]+=.*", argument, re.DOTALL):
-            raise InputError(f"{argument!r} is no key=value; blanks stand neither before nor after the =")
+        if not re.fullmatch(r"-.*|~[^\s=]+(=.*)?|\+{0,2}[^\s=+~]+=.*", argument, re.DOTALL):
+            hint = "; blanks stand neither before nor after the =" if re.search(r"^[^=]*$|\s", argument) else ""
+            raise InputError(f"{argument!r} is no key=value{hint}")
 
 
 def explain(error: Exception, config_name: str) -> str:
     """What is wrong, and what to type instead."""
     text = str(error)
+    if "Config group override must be" in text:
+        return "a group takes the name of one of its options, as in model=resnet50; --help lists them"
     if isinstance(error, InputError):
         # From a worker process torch brings the whole traceback along.
         return text.strip().splitlines()[-1].split("Error: ", 1)[-1] if "DataLoader worker" in text else text
     if isinstance(error, OverrideParseException):
         return (
-            f"{error.override}: the value cannot be read; a list is [A,B], and text with brackets, commas or quotes "
+            f"{error.override}: cannot be read; a list is [A,B], and text with brackets, commas or quotes "
             "stands in quotes of its own, as in 'KEY=\"TEXT\"'"
         )
     if match := re.match(r"Could not override '([^']+)'", text):
         return f"no such key: {match[1]}{_suggest(match[1], config_name)}"
+    if match := re.match(r"Error merging override (~.+)", text):
+        return f"{match[1]}: a key cannot be taken away; give it a value"
     if match := re.match(r"Error merging override (.+?)=(.*)", text):
+        if hint := _suggest(match[1], config_name):
+            return f"no such key: {match[1]}{hint}"
         return f"{match[1]}={match[2]}: {_explain_value(match[1], str(error.__cause__ or ''), config_name)}"
     if match := re.search(r"Could not find '(\w+)/([^']+)'", text):
         options = [line.strip() for line in text.splitlines() if line.startswith("\t") and " " not in line.strip()]

@@ -69,12 +69,12 @@ def refuse_inside(key: str, folder: Path, source: str) -> None:
 
 
 def _look_into(pattern: str) -> None:
-    """Looks into each folder that a glob goes through; `glob` itself passes over a closed one without a word."""
-    for above in Path(pattern).parents:
-        for folder in glob.iglob(os.path.join(above, ""), recursive=True):
-            list_folder(folder)
-        if not glob.has_magic(str(above)):
-            return
+    """Lists each folder in which a glob looks for names; `glob` itself passes over a closed one without a word."""
+    for place in (Path(pattern), *Path(pattern).parents):
+        if glob.has_magic(place.name):
+            searched = place if place.name == "**" else place.parent
+            for folder in glob.iglob(os.path.join(searched, ""), recursive=True):
+                list_folder(folder)
 
 
 def _find_fixed(source: str) -> str:

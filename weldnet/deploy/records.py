@@ -12,8 +12,10 @@ from weldnet.engines import ModelFacts
 from weldnet.errors import InputError
 from weldnet.predictor import Prediction
 
-START = b'{"time": '
+START = b'{"time"'
 """Of every line."""
+
+_HEAD_BYTES = 2**16
 
 
 class DecisionRecords:
@@ -41,7 +43,9 @@ class DecisionRecords:
             self.close()
             # A pipe or a terminal would let every request wait for its reader.
             raise InputError(f"the decisions cannot be recorded in {file}: not a regular file (serve.records)")
-        if not START.startswith(os.pread(self.descriptor, len(START), 0).split(b"\n")[0]):
+        head = os.pread(self.descriptor, _HEAD_BYTES, 0)
+        # The very first line may be cut off.
+        if not (START in head or START.startswith(head)):
             self.close()
             raise InputError(f"{file} holds something else than decisions; nothing is added to it (serve.records)")
         self.is_cut_off = _ends_within_a_line(self.descriptor)
