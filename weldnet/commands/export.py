@@ -30,7 +30,6 @@ def run(cfg: DictConfig) -> None:
 
     folder = name_folder("export", cfg.output_dir)
     check_choice("format", cfg.format, tuple(PACKAGES))
-    _check_effect(cfg.format)
     settings: dict[str, Any] = {str(name): value for name, value in cfg.export.items()}
     int8 = Int8Settings(settings.pop("num_calibration_images"), settings.pop("float_through"))
     bounds = Bounds(**settings)
@@ -71,20 +70,6 @@ def draw_parity(figures: dict[str, Any]) -> "Table":
         table.add_row("classes that differ", str(figures["class_changes"]))
         table.add_row("unlike training that differ", str(figures["unlike_changes"]))
     return table
-
-
-def _check_effect(kind: str) -> None:
-    """Raises:
-    InputError: a key was typed that this format has no use for.
-    """
-    from hydra.core.hydra_config import HydraConfig
-
-    for override in HydraConfig.get().overrides.task:
-        key = override.partition("=")[0].lstrip("+")
-        is_for_int8 = key != "export.max_probability_error"
-        if key.startswith("export.") and is_for_int8 != (kind == "openvino_int8"):
-            formats = "openvino_int8" if is_for_int8 else "onnx and openvino"
-            raise InputError(f"{key} has no effect with format={kind}, it is for {formats}; leave it out")
 
 
 def _set_up(cfg: DictConfig, checkpoint: "Checkpoint") -> "WeldDataModule":
