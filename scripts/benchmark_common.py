@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
@@ -95,3 +96,11 @@ def machine() -> dict[str, Any]:
         "torch": torch.__version__,
         "date": str(date.today()),
     }
+
+
+def peak_memory(process: int | str = "self") -> float:
+    """MiB that a process has had in memory at once."""
+    # Its ru_maxrss would begin with that of the process that started it.
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
+    assert found
+    return int(found[1]) / 1024

@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmark_common import BATCH, Options, PlainImages, draw_photographs
+from benchmark_common import BATCH, Options, PlainImages, draw_photographs, peak_memory
 from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DataLoader
@@ -103,7 +102,7 @@ def measure(way: str, run: str, folder: Path, manifest: Path, num_images: int) -
     engine = load(way, run, folder)
     files = time_ours(engine, manifest, num_images)
     alone = time_alone(engine) if num_images == NUM_IMAGES else 0.0
-    return {"files": files, "alone": alone, "own_peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    return {"files": files, "alone": alone, "own_peak_mb": peak_memory()}
 
 
 def measure_apart(way: str, run: str, folder: Path, manifest: Path, num_images: int = NUM_IMAGES) -> dict[str, float]:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from benchmark_common import Options
+from benchmark_common import Options, peak_memory
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
@@ -98,11 +97,6 @@ def private_memory(process: int) -> float:
     lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
     kilobytes = [int(line.split()[1]) for line in lines if line.startswith("Private")]
     return sum(kilobytes) / 1024
-
-
-def peak_memory() -> float:
-    """MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 MEASURES: dict[str, tuple[str, Callable[[int, Path], dict[str, float]]]] = {

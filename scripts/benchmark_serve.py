@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from benchmark_clients import Answer, Hostile, annoy_all, list_hostile, load, make_request
-from benchmark_common import Options, draw_photographs
+from benchmark_common import Options, draw_photographs, peak_memory
 from rich.console import Console
 from rich.table import Table
 
@@ -91,13 +91,6 @@ def summarise(answers: Sequence[Answer]) -> dict[str, Any]:
     statuses = Counter(str(status) for *_, status in answers)
     rate = len(good) / SECONDS
     return {"requests_per_s": rate, "p50_ms": p50, "p95_ms": p95, "p99_ms": p99, "statuses": dict(statuses)}
-
-
-def peak_memory(process: int) -> float:
-    """Megabytes that a process has had in memory at once."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
-    assert found
-    return int(found[1]) / 1000
 
 
 def list_cores() -> list[int]:
