@@ -123,8 +123,10 @@ def _run_hydra(run: Callable[[DictConfig], None], config_name: str) -> None:
     try:
         hydra.main(config_path=CONFIGS, config_name=config_name, version_base="1.3")(keep_mistake)()
     except ValueError as error:
-        # Until the command begins, all that can be wrong is what was typed.
-        raise error if has_begun else InputError(str(error)) from error
+        # Until the command begins, all that can be wrong is what was typed; of that OmegaConf's errors say more.
+        if has_begun or isinstance(error, OmegaConfBaseException):
+            raise
+        raise InputError(str(error)) from error
     finally:
         sys.argv = typed
         if full_error is None:
