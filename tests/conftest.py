@@ -23,9 +23,12 @@ def own_cores() -> None:
 
 
 @pytest.fixture(autouse=True)
-def own_caches(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    monkeypatch.setenv("WELDNET_CACHE", str(tmp_path_factory.mktemp("cache")))
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch")))
+def own_caches(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with tempfile.TemporaryDirectory(dir=tmp_path_factory.getbasetemp()) as folder:
+        for variable in ("WELDNET_CACHE", "TORCH_HOME"):
+            (Path(folder) / variable).mkdir()
+            monkeypatch.setenv(variable, f"{folder}/{variable}")
+        yield
 
 
 @pytest.fixture
