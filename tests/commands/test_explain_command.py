@@ -48,6 +48,13 @@ def test_an_unreadable_file(here: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "welds/crack/a.jpg: " in error
 
 
+def test_a_layer_that_has_no_effect(here: Path, caplog: pytest.LogCaptureFixture) -> None:
+    choices = ("ckpt_path=a.ckpt", "source=welds/pore/seam0_0.jpg", "layer=layer4")
+    assert exit_code("explain", "device=cpu", *choices, "method=integrated_gradients") == 0
+    assert "layer has no effect with method=integrated_gradients" in caplog.text
+    assert json.loads(next(here.rglob("explained_by.json")).read_text())["layer"] is None
+
+
 def test_interrupted_it_says_how_to_go_on(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

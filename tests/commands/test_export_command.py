@@ -60,9 +60,14 @@ def test_an_export_is_where_it_says_and_runs(
     assert [path.name for path in (workplace / "runs" / "export").iterdir()] == [folder.name]
 
 
-def test_images_that_have_moved(trained: Path, workplace: Path) -> None:
+def test_images_that_have_moved_and_a_key_of_int8(
+    trained: Path, workplace: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     shutil.copytree(trained / "welds", workplace / "moved")
-    call("export", f"ckpt_path={trained / 'run'}", "format=openvino", "data.root=moved", "output_dir=out")
+    bounds = ("export.max_accuracy_drop=0.02", "export.max_probability_error=0.002")
+    call("export", f"ckpt_path={trained / 'run'}", "format=openvino", "data.root=moved", "output_dir=out", *bounds)
+    effects = [record.getMessage() for record in caplog.records if "no effect" in record.getMessage()]
+    assert effects == ["export.max_accuracy_drop has no effect with format=openvino"]
     assert json.loads((workplace / "out" / "parity.json").read_text())["unexplained_verdict_changes"] == 0
 
 

@@ -4,16 +4,20 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from weldnet.commands.mistakes import OPTIONS_WITH_VALUE, check_typed, explain
+from weldnet.config.build import check_keys
 from weldnet.config.schema import register_schemas
 from weldnet.errors import InputError
+
+log = logging.getLogger(__name__)
 
 CONFIGS = "pkg://weldnet.configs"
 
@@ -69,6 +73,14 @@ def put_options_first(arguments: list[str]) -> list[str]:
     return options + overrides
 
 
+def warn_of_no_effect(keys: Collection[str], where: str) -> None:
+    """Names those of these keys that were typed, though they change nothing `where`."""
+    for override in HydraConfig.get().overrides.task:
+        key = override.partition("=")[0].lstrip("+")
+        if key in keys:
+            log.warning("%s has no effect with %s", key, where)
+
+
 def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
     """Makes a console script of a function that takes the composed config.
 
@@ -107,6 +119,7 @@ def _run_hydra(run: Callable[[DictConfig], None], config_name: str) -> None:
         has_begun = True
         # Raised through Hydra, it would print a line of its own first.
         try:
+            check_keys(cfg)
             run(cfg)
         except (InputError, OmegaConfBaseException) as error:
             mistakes.append(error)

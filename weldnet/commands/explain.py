@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from weldnet.commands.app import command
+from weldnet.commands.app import command, warn_of_no_effect
 from weldnet.commands.own_data import find_origin
 from weldnet.commands.runs import name_folder, show, show_command, stop_here
 from weldnet.errors import list_some
@@ -20,6 +20,8 @@ def run(cfg: DictConfig) -> None:
     from weldnet.engines import TorchEngine
     from weldnet.explaining import explain_files
 
+    if cfg.method == "integrated_gradients":
+        warn_of_no_effect({"layer"}, f"method={cfg.method}")
     folder = _find_folder(cfg.output_dir, cfg.source)
     paths = find_images(cfg.source)
     base = find_base(cfg.source, paths)
@@ -52,7 +54,8 @@ def _find_folder(output_dir: str | None, source: str) -> Path:
 
 def _go_on(cfg: DictConfig, checkpoint: Path, folder: Path) -> str:
     # By its path: `best` may mean another run by then.
-    typed = {"ckpt_path": checkpoint} | {key: cfg[key] for key in ("source", "method", "layer", "target", "device")}
+    keys = ["source", "method", "target", "device", *(["layer"] if cfg.method != "integrated_gradients" else [])]
+    typed = {"ckpt_path": checkpoint} | {key: cfg[key] for key in keys}
     words = shlex.join(f"{key}={value}" for key, value in typed.items() if value is not None)
     return f"{show_command('weldnet-explain')} {words} output_dir={show(folder)}"
 

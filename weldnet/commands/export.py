@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from weldnet.commands.app import command
+from weldnet.commands.app import command, warn_of_no_effect
 from weldnet.commands.own_data import build_own_data, find_origin, name_own_list
 from weldnet.commands.runs import name_folder, show, show_command
 from weldnet.errors import InputError, check_choice
@@ -30,6 +30,9 @@ def run(cfg: DictConfig) -> None:
 
     folder = name_folder("export", cfg.output_dir)
     check_choice("format", cfg.format, tuple(PACKAGES))
+    of_float = {"max_probability_error"}
+    without_effect = of_float if cfg.format == "openvino_int8" else {*map(str, cfg.export)} - of_float
+    warn_of_no_effect({f"export.{name}" for name in without_effect}, f"format={cfg.format}")
     settings: dict[str, Any] = {str(name): value for name, value in cfg.export.items()}
     int8 = Int8Settings(settings.pop("num_calibration_images"), settings.pop("float_through"))
     bounds = Bounds(**settings)

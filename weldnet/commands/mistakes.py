@@ -58,7 +58,11 @@ def explain(error: Exception, config_name: str) -> str:
             f"{error.override}: cannot be read; a list is [A,B], and text with brackets, commas or quotes "
             "stands in quotes of its own, as in 'KEY=\"TEXT\"'"
         )
-    if match := re.match(r"Could not override '([^']+)'", text):
+    if match := re.match(r"Ambiguous value for argument '(.+?)=(.+)'\n", text):
+        return f"{match[1]} takes one value here, not {match[2]}; a list is [A,B], and with -m each value is a run"
+    if match := re.search(r"An item is already at '([^']+)'", text):
+        return f"{match[1]} exists already; type {match[1]}=... without the +"
+    if match := re.match(r"Could not (?:override|delete from config\.) '([^']+)'", text):
         return f"no such key: {match[1]}{_suggest(match[1], config_name)}"
     if match := re.match(r"Error merging override (~.+)", text):
         return f"{match[1]}: a key cannot be taken away; give it a value"

@@ -1,13 +1,12 @@
 """From a composed config to the data, the model and the trainer."""
 
 import sys
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from weldnet.config.schema import TrainConfig
 from weldnet.config.targets import check_target, instantiate
 from weldnet.errors import InputError, nearest
 
@@ -41,15 +40,28 @@ def build_data(data: DictConfig, seed: int, **further: Any) -> "WeldDataModule":
     return WeldDataModule(**settings, geometry=geometry, seed=seed, **further)
 
 
+def check_keys(node: DictConfig, place: str = "") -> None:
+    """Checks that nothing was added, as `+key=value` does, to a node whose keys the schema names.
+
+    Raises:
+        InputError: there is such a key.
+    """
+    kind = OmegaConf.get_type(node)
+    known = [field.name for field in fields(kind)] if is_dataclass(kind) else [str(key) for key in node]
+    for key in map(str, node):
+        if key not in known:
+            guess = nearest(key, known)
+            raise InputError(f"no such key: {place}{key}{guess}; there are {', '.join(place + name for name in known)}")
+        if not OmegaConf.is_missing(node, key) and OmegaConf.is_dict(node[key]):
+            check_keys(node[key], f"{place}{key}.")
+
+
 def check_nodes(cfg: DictConfig) -> None:
     """Checks every `_target_` node of a training config before any data is read.
 
     Raises:
         InputError: see `check_target`.
     """
-    known = [field.name for field in fields(TrainConfig)]
-    if strangers := sorted(set(map(str, cfg)) - set(known)):
-        raise InputError(f"no such key: {strangers[0]}{nearest(strangers[0], known)}; there are {', '.join(known)}")
     if cfg.trainer.precision == "auto":
         from weldnet.hardware import best_precision
 

@@ -113,8 +113,8 @@ class Stored:
         if window == "full":
             if self.full is None:
                 raise UnreadableImage(
-                    "32-bit values have no range to show in full: type data.window=[low,high] in stored values, or "
-                    "data.window=percentile"
+                    "32-bit values have no range to show in full: a network learns them with data.window=[low,high], "
+                    "in stored values, or data.window=percentile"
                 )
             return self.full
         low, high = self.extremes
