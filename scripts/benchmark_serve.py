@@ -23,10 +23,11 @@ from benchmark_common import Options, draw_photographs, peak_memory
 from rich.console import Console
 from rich.table import Table
 
-from weldnet.checkpoint import RECORD, Record, current_versions
+from weldnet.checkpoint import RECORD, Record
 from weldnet.data.images import Geometry
 from weldnet.model.network import WeldNet
 from weldnet.predictor import Predictor, load_engine
+from weldnet.provenance import current_versions
 
 SECONDS = 10.0
 """Of each level, after one second that is not counted."""

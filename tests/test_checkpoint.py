@@ -12,13 +12,14 @@ import torch
 from drawing import SEAM, write_welds
 from training_runs import make_trainer, quiet
 
-from weldnet.checkpoint import RECORD, current_versions, file_digest, find_checkpoint, load_checkpoint
+from weldnet.checkpoint import RECORD, find_checkpoint, load_checkpoint
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.images import Geometry
 from weldnet.data.leaks import fingerprints
 from weldnet.errors import InputError
 from weldnet.model.classifier import WeldClassifier
 from weldnet.model.network import WeldNet
+from weldnet.provenance import current_versions, file_digest
 from weldnet.training import describe
 
 GEOMETRY = Geometry(32, 16, "letterbox", "long_side_vertical")

@@ -1,10 +1,7 @@
 """What a checkpoint carries, and how it is loaded without running code."""
 
-import hashlib
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ from weldnet.data.images import Geometry
 from weldnet.errors import InputError
 from weldnet.evaluation.judge import Judge
 from weldnet.model.network import WeldNet
+from weldnet.provenance import file_digest
 
 RECORD = "weldnet"
 """The key of a Lightning checkpoint under which ours stands; plain types and tensors, so that weights_only loads it."""
@@ -60,24 +58,6 @@ class Record:
     git_commit: str | None
     judge: dict[str, Any] | None = None
     format: int = FORMAT
-
-
-def current_versions() -> dict[str, str]:
-    """The versions of weldnet and of what it computes with."""
-    return {name: version(name) for name in ("weldnet", "torch", "torchvision", "lightning")}
-
-
-def current_commit() -> str | None:
-    """The git commit of weldnet's source, with `-dirty` where it was changed since; None where it is no checkout."""
-    source = Path(__file__).parent.parent
-    if not (source / ".git").exists():
-        return None
-    command = ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=5)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout.strip() or None
 
 
 @dataclass(frozen=True)
@@ -207,12 +187,6 @@ def change_record(path: Path, **fields: Any) -> None:
             f"{path} cannot be written again with its calibration ({str(error).splitlines()[0]}); make room, "
             "then train anew, or test it as it is"
         ) from error
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, as 64 hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def find_checkpoint(ckpt_path: str, runs: Path) -> Path:

@@ -14,7 +14,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from weldnet.calibrating import calibrate
-from weldnet.checkpoint import Record, current_commit, current_versions, kept_checkpoint, load_checkpoint
+from weldnet.checkpoint import Record, kept_checkpoint, load_checkpoint
 from weldnet.dashboard import draw_test
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.leaks import fingerprint_names, fingerprints
@@ -23,6 +23,7 @@ from weldnet.evaluation.decision import find_good_classes
 from weldnet.evaluation.report import EvaluationReport
 from weldnet.evaluation.vocabulary import BUILT_IN, Vocabulary
 from weldnet.model.classifier import WeldClassifier
+from weldnet.provenance import current_commit, current_versions
 from weldnet.reporting import write_report
 from weldnet.testing import evaluate
 

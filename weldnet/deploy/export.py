@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from weldnet.checkpoint import Checkpoint, current_commit, file_digest, judge_of
+from weldnet.checkpoint import Checkpoint, judge_of
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.deploy.exported import FILES, RECORD, ExportRecord, Format, Origin, import_extra, load_export
 from weldnet.deploy.network import save_openvino, write_network
@@ -21,6 +21,7 @@ from weldnet.engines import TorchEngine
 from weldnet.errors import InputError
 from weldnet.evaluation.judge import Judge
 from weldnet.evaluation.report import write_text
+from weldnet.provenance import current_commit, file_digest
 
 PACKAGES = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
