@@ -172,7 +172,7 @@ def test_an_unknown_way_is_refused_in_words(client: Client, method: str) -> None
     for path, status in (("/nothing", 404), ("/predict/", 404), ("/predict", 405)):
         answer = client.ask(path, method)
         assert answer.status_code == status
-        assert "/openapi.json lists what there is" in answer.json()["error"]
+        assert "/docs shows what there is" in answer.json()["error"]
 
 
 def test_what_the_server_says_of_itself(client: Client) -> None:
@@ -183,9 +183,9 @@ def test_what_the_server_says_of_itself(client: Client) -> None:
     assert model["limits"]["max_images"] == 3
     assert model == FACTS.to_dict() | {key: model[key] for key in ("limits", "explains", "classes", "geometry")}
     described = client.ask("/openapi.json").json()
+    assert "securitySchemes" not in described["components"]
     assert set(described["paths"]) == {"/predict", "/explain", "/health", "/ready", "/model", "/metrics"}
     assert described["paths"]["/predict"]["post"]["requestBody"]["content"]["multipart/form-data"]
-    assert client.ask("/docs").status_code == 404
     client.service.is_stopping = True
     assert client.ask("/ready").status_code == 503
     assert client.ask("/health").status_code == 200
@@ -198,7 +198,7 @@ def test_an_export_explains_nothing(client: Client) -> None:
 
 
 def test_the_page_is_strict_and_loads_nothing_from_elsewhere(client: Client) -> None:
-    for path in ("/", "/page.css", "/page.js", "/page_camera.js", "/page_requests.js"):
+    for path in ("/", "/page.css", "/page.js", "/page_camera.js", "/page_requests.js", "/docs", "/docs.js"):
         answer = client.ask(path)
         assert answer.status_code == 200
         assert not re.search(r"(https?:)?//[a-z]", answer.text.replace("http://www.w3.org/2000/svg", ""))
@@ -211,8 +211,11 @@ def test_the_page_is_strict_and_loads_nothing_from_elsewhere(client: Client) -> 
 
 def test_the_key_opens_everything_but_the_page(predictor: Predictor, file: Path) -> None:
     with opened(predictor, file, api_key=KEY) as client:
-        for path in ("/", "/page.css", "/page.js", "/health", "/ready", "/openapi.json"):
+        for path in ("/", "/page.css", "/page.js", "/docs", "/swagger-ui.css", "/health", "/ready", "/openapi.json"):
             assert client.ask(path).status_code == 200
+        routes = client.ask("/openapi.json").json()["paths"]
+        asking = {path for path, ways in routes.items() if any("security" in way for way in ways.values())}
+        assert asking == {"/predict", "/explain", "/model", "/metrics"}
         for path in ("/model", "/metrics", "/nothing"):
             assert client.ask(path).status_code == 401
         for wrong in ({}, {"x-api-key": ""}, {"x-api-key": KEY[:-1]}, {"x-api-key": "\xe9"}):

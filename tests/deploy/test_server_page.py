@@ -173,6 +173,33 @@ def test_the_page_asks_for_the_key_and_takes_drops_and_camera_pictures(tmp_path:
         assert not find(browser, "viewfinder").is_displayed()
 
 
+def test_the_interface_can_be_tried_out(tmp_path: Path, browser: "WebDriver") -> None:
+    (tmp_path / "a.png").write_bytes(paint(250))
+
+    def click(selector: str) -> None:
+        wait_for(browser, f"document.querySelector('{selector}')")
+        browser.find_element("css selector", selector).click()
+
+    with listening(tmp_path / "decisions", Brightness(), Limits(), KEY) as port:
+        browser.get(f"http://127.0.0.1:{port}/docs")
+        click("button.authorize")
+        wait_for(browser, "document.querySelector('.auth-container input')")
+        browser.find_element("css selector", ".auth-container input").send_keys(KEY)
+        click(".auth-btn-wrapper .authorize")
+        click(".auth-btn-wrapper .btn-done")
+        click("#operations-default-predict .opblock-summary-control")
+        click(".try-out__btn")
+        wait_for(browser, "document.querySelector('input[type=file]')")
+        browser.find_element("css selector", "input[type=file]").send_keys(str(tmp_path / "a.png"))
+        click("button.execute")
+        assert '"verdict": "accept"' in wait_for(
+            browser, "document.querySelector('.live-responses-table .highlight-code')?.textContent"
+        )
+        assert all(name.startswith(f"http://127.0.0.1:{port}/") for name in browser.execute_script(LOADED))
+    noted = browser.get_log("browser")  # type: ignore[no-untyped-call]
+    assert [entry["message"] for entry in noted if entry["level"] == "SEVERE"] == [], "it keeps to the page's policy"
+
+
 def test_the_evidence_is_that_of_the_predicted_class(trained: Path, tmp_path: Path) -> None:
     import torch
 

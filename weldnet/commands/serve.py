@@ -26,7 +26,7 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 _M_MMAP_THRESHOLD = -3
 
-NEEDED = ("fastapi", "prometheus_client", "python_multipart", "uvicorn")
+NEEDED = ("fastapi", "fastapi_offline", "prometheus_client", "python_multipart", "uvicorn")
 
 
 def run(cfg: DictConfig) -> None:

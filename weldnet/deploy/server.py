@@ -2,8 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict
 
 import numpy as np
 from fastapi import FastAPI, Request, Response
@@ -17,42 +16,13 @@ from weldnet.deploy.limits import Limits, Refusal
 from weldnet.deploy.records import DecisionRecords
 from weldnet.deploy.server_explaining import EVIDENCE, Explainer
 from weldnet.deploy.server_guard import Guard
+from weldnet.deploy.server_interface import Answer, Result, add_routes
 from weldnet.deploy.server_metrics import Metrics
-from weldnet.deploy.server_page import add_page
+from weldnet.deploy.server_page import add_pages
 from weldnet.deploy.server_queue import Batcher, WorkQueue
-from weldnet.deploy.server_uploads import FIELD, Upload, Uploads
+from weldnet.deploy.server_uploads import Upload, Uploads
 from weldnet.engines import TorchEngine
 from weldnet.predictor import Prediction, Predictor
-
-
-@dataclass(frozen=True)
-class Result:
-    """What was said of one file; `error` says why there is no verdict."""
-
-    file: str
-    sha256: str | None
-    predicted: str | None
-    verdict: str | None
-    unlike_training: bool | None
-    probabilities: dict[str, float]
-    error: str | None
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Results in the order of the files. `error` is null if any file could be read."""
-
-    results: list[Result]
-    model_digest: str
-    request_id: str
-    error: str | None = None
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What was wrong, and what is allowed."""
-
-    error: str
 
 
 class Service:
@@ -171,48 +141,27 @@ def create_app(
     Image.MAX_IMAGE_PIXELS = int(limits.max_megapixels * 1e6)
     service = Service(predictor, limits, records)
     service.warm_up()
-    # FastAPI's own page of documentation loads scripts from elsewhere.
-    app = FastAPI(title="weldnet", version=weldnet.__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
+    # FastAPI's own page of documentation loads scripts from elsewhere, and needs a weaker content policy.
+    app = FastAPI(
+        title="weldnet",
+        version=weldnet.__version__,
+        description="Verdicts on photographs and radiographs of welds: accept, reject, or refer to an inspector.",
+        # Wherever a proxy shows it.
+        servers=[{"url": "."}],
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+    )
     app.state.service = service
-    _add_routes(app, service)
+    add_routes(app, service, service.limits.max_images, asks_for_key=api_key is not None)
+    add_pages(app)
     app.add_exception_handler(Refusal, _answer_refusal)
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_exception_handler(Exception, _answer_failure)
     routes = {str(getattr(route, "path", "")) for route in app.routes}
     app.add_middleware(Guard, routes=routes, metrics=service.metrics, api_key=api_key, hosts=hosts)
     return app
-
-
-def _add_routes(app: FastAPI, service: Service) -> None:
-    problems: dict[int | str, dict[str, Any]] = {
-        status: {"model": Problem} for status in (400, 401, 403, 408, 411, 413, 415, 429, 503)
-    }
-    judged: dict[int | str, dict[str, Any]] = {status: {"model": Answer} for status in (200, 422)}
-    found = {EVIDENCE: {"description": "0 where nothing speaks for the class", "schema": {"enum": ["0", "1"]}}}
-    drawn: dict[int | str, dict[str, Any]] = {
-        200: {"content": {"image/png": {}}, "headers": found},
-        501: {"model": Problem},
-    }
-    unreadable: dict[int | str, dict[str, Any]] = {422: {"model": Problem}}
-    many, one = _describe_body(service.limits.max_images), _describe_body(1)
-    app.add_api_route("/predict", service.predict, methods=["POST"], responses=judged | problems, openapi_extra=many)
-    app.add_api_route(
-        "/explain", service.explain, methods=["POST"], responses=drawn | unreadable | problems, openapi_extra=one
-    )
-    app.add_api_route("/health", service.health)
-    app.add_api_route("/ready", service.ready, responses={503: {"model": Problem}})
-    # What watches a server often asks so; beside GET, they would be described twice.
-    for path, answer in (("/health", service.health), ("/ready", service.ready)):
-        app.add_api_route(path, answer, methods=["HEAD"], include_in_schema=False)
-    app.add_api_route("/model", service.model)
-    app.add_api_route("/metrics", service.count)
-    add_page(app)
-
-
-def _describe_body(max_files: int) -> dict[str, Any]:
-    files = {"type": "array", "maxItems": max_files, "items": {"type": "string", "format": "binary"}}
-    schema = {"type": "object", "required": [FIELD], "properties": {FIELD: files}}
-    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
 
 def _to_result(said: Prediction) -> Result:
@@ -228,7 +177,7 @@ async def _answer_refusal(request: Request, refusal: Exception) -> Response:
 
 async def _answer_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    words = f"{request.method} {request.url.path[:200]}: {error.detail}; /openapi.json lists what there is"
+    words = f"{request.method} {request.url.path[:200]}: {error.detail}; /docs shows what there is"
     return JSONResponse({"error": words}, error.status_code, error.headers)
 
 

@@ -14,11 +14,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from weldnet.deploy.limits import Refusal
 from weldnet.deploy.server_metrics import Metrics
-from weldnet.deploy.server_page import PAGE
+from weldnet.deploy.server_page import PAGES
 
 log = logging.getLogger(__name__)
 
-OPEN = (*PAGE, "/health", "/ready", "/openapi.json")
+KEY = "X-API-Key"
+"""The header that holds the key."""
+
+OPEN = (*PAGES, "/health", "/ready", "/openapi.json")
 """Routes that say nothing of the model, and need no key."""
 
 CONTENT_POLICY = (
@@ -114,9 +117,9 @@ class Guard:
         if method == "POST" and origin is not None and origin.partition("://")[2] != host:
             raise Refusal(403, f"a page of {origin[:80]} may not send anything here")
         # As bytes: compare_digest takes no other text than ASCII.
-        given = headers.get("x-api-key", "").encode("latin-1")
+        given = headers.get(KEY, "").encode("latin-1")
         if self.api_key and path not in OPEN and not hmac.compare_digest(given, self.api_key.encode()):
-            raise Refusal(401, "the header X-API-Key is missing or wrong; ask who runs this server for its key")
+            raise Refusal(401, f"the header {KEY} is missing or wrong; ask who runs this server for its key")
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         path: str = scope["path"]
