@@ -76,6 +76,14 @@ def test_all_else_is_left_to_hydra(typed: str) -> None:
         ("train", ["+foo=1"], ["no such key: foo"]),
         ("train", ["+data.batchsize=1"], ["no such key: data.batchsize", "did you mean 'batch_size'"]),
         ("train", ["+seed=3"], ["seed exists already; type seed=..."]),
+        ("train", ["~data.root"], ["~data.root: a key cannot be taken away"]),
+        ("train", ["~seed"], ["~seed: a key cannot be taken away"]),
+        ("train", ["optimizer=sgd", "optimizer.momentun=1"], ["did you mean 'optimizer.momentum'"]),
+        ("train", ["optimizer=sdg", "optimizer.lrr=1"], ["optimizer=sdg: allowed are adam, adamw, sgd"]),
+        ("train", ["+experiment=demo"], ["experiment is chosen already; type experiment=demo without"]),
+        ("train", ["++model=resnet18"], ["model is a group; type model=resnet18 without"]),
+        ("train", ["model=[a,b]"], ["model=b: there is no such option"]),
+        ("train", ["hydra/launcher=joblib"], ["hydra/launcher=joblib: allowed are basic"]),
         ("train", ["seed=1,2"], ["seed takes one value here, not 1,2", "-m"]),
         ("test", ["ckpt_path=x", "+foo=1"], ["no such key: foo"]),
         ("test", ["ckpt_path=x", "~splt"], ["no such key: splt", "did you mean 'split'"]),
@@ -142,6 +150,39 @@ def test_a_mistake_is_one_message_and_exit_code_2(
     for words in said:
         assert words in error
     assert not list(tmp_path.iterdir()), "a refused command leaves nothing behind"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "typed", "said"),
+    [
+        ("experiment/a", "name: x", ["experiment=a"], "experiment/a.yaml: no such key: name; the config has seed"),
+        ("experiment/a", "data: {root_dir: x}", ["experiment=a"], "a.yaml: no such key: data.root_dir"),
+        ("experiment/a", "seed: x", ["experiment=a"], "experiment/a.yaml: seed: allowed is a whole number"),
+        ("plant/a", None, ["+plant=a"], "plant/a.yaml: a group of one's own begins with the line # @package _global_"),
+        ("optimizer/a", None, ["optimizer=a", "optimizer.momntum=1"], "did you mean 'optimizer.momentum'"),
+    ],
+)
+def test_a_mistake_in_a_file_of_ones_own(
+    file: str,
+    content: str | None,
+    typed: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    place = tmp_path / "my own" / f"{file}.yaml"
+    place.parent.mkdir(parents=True)
+    place.write_text(f"# @package _global_\n{content}\n" if content else "_target_: torch.optim.SGD\nmomentum: 0.1\n")
+    monkeypatch.setattr(sys, "argv", ["weldnet-train", "--config-dir", str(tmp_path / "my own"), *typed])
+    with pytest.raises(SystemExit):
+        run_train()
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("is_sweep", "quoted"), [(False, r"'x/\${format}'"), (True, "'x/${format}'")])
+def test_in_a_sweep_each_run_may_have_its_folder(is_sweep: bool, quoted: str) -> None:
+    assert quote_verbatim("output_dir=x/${format}", is_sweep=is_sweep) == f"output_dir={quoted}"
 
 
 @pytest.mark.parametrize(

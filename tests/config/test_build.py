@@ -43,6 +43,18 @@ def test_every_option_composes_and_fits_its_target(override: str) -> None:
     assert cfg.trainer.precision in ("32-true", "bf16-mixed")
 
 
+def test_an_optimizer_of_ones_own_needs_no_more_than_its_class() -> None:
+    register_schemas()
+    with hydra.initialize_config_module("weldnet.configs", version_base="1.3"):
+        cfg = hydra.compose("train")
+    cfg.output_dir = "here"
+    cfg.optimizer = {"_target_": "torch.optim.RMSprop", "lr": 1e-3}
+    check_nodes(cfg)
+    cfg.optimizer = {"_target_": "torch.optim.RMSprop", "lr": 1e-3, "momentum": -1.0}
+    with pytest.raises(InputError, match=r"^optimizer or scheduler: .*momentum"):
+        check_nodes(cfg)
+
+
 def test_the_origin_is_to_the_letter() -> None:
     register_schemas()
     with hydra.initialize_config_module("weldnet.configs", version_base="1.3"):

@@ -51,6 +51,7 @@ def test_sources(photos: Path, source: str, names: list[str], base: str) -> None
         ("nowhere", "no such file or folder"),
         ("photos/*.tif", "no image there"),
         ("empty", "no image there"),
+        ("photos/b[1]/*.jpg", r"typed \[\[\]"),
         ("photos/none.csv", "no column path"),
         ("out.csv", "may not leave"),
         ("linked", "symbolic links leave"),
@@ -82,6 +83,14 @@ def test_a_folder_that_may_only_be_passed_through(as_nobody: Path, source: str) 
         save_image(as_nobody / "passage" / name, draw_noise(4, 4))
     (as_nobody / "passage").chmod(0o111)
     assert len(find_images(f"{as_nobody}/{source}")) == 1
+
+
+def test_links_in_a_circle_find_nothing_twice(photos: Path) -> None:
+    (photos / "a" / "round").symlink_to("../a")
+    (photos / "b" / "other").symlink_to("../a")
+    expected = [str(photos / name) for name in ("a/x.jpg", "b/deep/z.jpg", "w.jpg")]
+    assert find_images("photos/**/*.jpg") == expected
+    assert find_images("photos/b/other/*.jpg") == [str(photos / "b/other/x.jpg")]
 
 
 def test_a_link_within_the_folder_is_followed(photos: Path) -> None:

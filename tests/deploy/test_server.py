@@ -246,12 +246,13 @@ def test_a_server_of_this_machine_has_no_other_name(predictor: Predictor, file: 
 
 
 def test_records_are_appended_to_and_a_cut_line_is_ended(predictor: Predictor, file: Path) -> None:
-    file.write_text('{"time": "before"}\n{"cut')
+    before = json.dumps(dict.fromkeys(("time", "sha256", "model_digest", "verdict"), "before"))
+    file.write_text(before + '\n{"cut')
     for name in ("a", "b"):
         with opened(predictor, file) as client:
             assert client.send((name, paint(1))).status_code == 200
     lines = file.read_text().splitlines()
-    assert lines[:2] == ['{"time": "before"}', '{"cut']
+    assert lines[:2] == [before, '{"cut']
     assert [json.loads(line)["file"] for line in lines[2:]] == ["a", "b"]
 
 
@@ -260,10 +261,15 @@ def test_records_are_appended_to_and_a_cut_line_is_ended(predictor: Predictor, f
     [
         (b"", True),
         (b'{"ti', True),
-        (b'{"time":1}', True),
+        (b'{"time": 1, "sha256": 2, "verdi', True),
+        (b'{"time": 1, "sha256": "", "model_digest": "", "verdict": "accept"}\n', True),
+        (b'{"time":1}', False),
+        (b'{"time": "2026", "level": "info", "message": "request"}\n', False),
+        (b'my notes: a line begins {"time" always', False),
+        (b"[" * 9999, False),
         (b"\n# notes\n", False),
         (b'{\n "a": 1}', False),
-        (b'{"ti\n{"time": "now"}', True),
+        (b'{"ti\n{"time": 1, "sha256', True),
         (b"\xff\xd8\xff\xe0 a photograph", False),
         (b"{}", False),
     ],

@@ -39,10 +39,13 @@ VERBATIM = {
 """Keys whose values are paths, globs or regular expressions: taken as typed, not as Hydra's grammar has them."""
 
 
-def quote_verbatim(argument: str) -> str:
+def quote_verbatim(argument: str, *, is_sweep: bool = False) -> str:
     """An override with the value of a verbatim key quoted for Hydra; any other argument as it is.
 
     `null` and a value already between quotes stay.
+
+    Args:
+        is_sweep: `${key}` in output_dir stands for the value of that key, so that each run has a folder of its own.
 
     Raises:
         InputError: the value is empty, as of a shell variable that is not set; as a path it would be this folder.
@@ -58,7 +61,9 @@ def quote_verbatim(argument: str) -> str:
     if not match[3]:
         raise InputError(f"{match[2]}= is empty; type a value after it, or leave it out")
     # Hydra reads a backslash only before a quote, OmegaConf only before `${`; there, each must be doubled.
-    value = re.sub(r"(\\*)\$\{", lambda m: m[1] * 2 + r"\${", match[3])
+    value = match[3]
+    if not (is_sweep and match[2] == "output_dir"):
+        value = re.sub(r"(\\*)\$\{", lambda m: m[1] * 2 + r"\${", value)
     value = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + (r"\'" if m[2] else ""), value)
     return f"{match[1]}{match[2]}='{value}'"
 
@@ -130,7 +135,8 @@ def _run_hydra(run: Callable[[DictConfig], None], config_name: str) -> None:
 
     typed_environment = dict(os.environ)
     typed, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    sys.argv = [typed[0], *map(quote_verbatim, put_options_first(typed[1:]))]
+    is_sweep = any(argument in ("-m", "--multirun") for argument in typed)
+    sys.argv = [typed[0], *(quote_verbatim(word, is_sweep=is_sweep) for word in put_options_first(typed[1:]))]
     # Without it Hydra prints its own errors its own way and exits by itself.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:

@@ -43,7 +43,7 @@ def run(cfg: DictConfig) -> None:
 
 def _check(crossval: CrossvalFolder) -> None:
     """All that could stop a later fold, said before the first one is trained."""
-    from weldnet.config.build import build_data
+    from weldnet.config.build import build_data, build_model
 
     first = crossval.fold_config(0)
     trainer = prepare_trainer(first, crossval.fold_folder(0))
@@ -58,6 +58,8 @@ def _check(crossval: CrossvalFolder) -> None:
             settings.cache = "disk"
         data = build_data(settings, first.seed)
         data.setup()
+        if fold == 0:
+            build_model(first, data)
         if crossval.known_digest(fold) not in (None, data.split_digest):
             raise InputError(
                 f"the data are no longer those of {show(crossval.folder)}: fold {fold} now holds out other images. "

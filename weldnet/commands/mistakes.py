@@ -1,10 +1,13 @@
 """What is wrong with what was typed, and what to type instead; Hydra's own words tell how Hydra failed."""
 
+import os
 import re
+import sys
 from collections.abc import Sequence
+from itertools import pairwise
 
 import hydra
-from hydra.errors import OverrideParseException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -25,6 +28,9 @@ VALUES = {
     r"is not Optional": "null is not allowed",
 }
 """What OmegaConf says of a value, and what is allowed."""
+
+
+_KEPT = "~{}: a key cannot be taken away; give it a value"
 
 
 def check_typed(arguments: Sequence[str]) -> None:
@@ -62,21 +68,41 @@ def explain(error: Exception, config_name: str) -> str:
         return f"{match[1]} takes one value here, not {match[2]}; a list is [A,B], and with -m each value is a run"
     if match := re.search(r"An item is already at '([^']+)'", text):
         return f"{match[1]} exists already; type {match[1]}=... without the +"
+    if match := re.match(r"In '(.+)': \w+ raised while composing config:\n(.+)\n\s+full_key: (\S+)", text):
+        return f"{match[1]}.yaml: {_explain_own(match[1], match[2], match[3], config_name)}"
+    if match := re.search(r"Could not load '([^']+)/([^'/]+)'", text):
+        return f"{match[1]}={match[2]}: there is no such option; --help lists them"
+    if match := re.match(r"Multiple values for (\S+)\. To override a value use 'override .+: (.+)'", text):
+        return f"{match[1]} is chosen already; type {match[1]}={match[2]} without the +"
+    if match := re.match(r"force-add of config groups is not supported: '\++(.+)'", text):
+        return f"{match[1].partition('=')[0]} is a group; type {match[1]} without the ++"
     if match := re.match(r"Could not (?:override|delete from config\.) '([^']+)'", text):
-        return f"no such key: {match[1]}{_suggest(match[1], config_name)}"
-    if match := re.match(r"Error merging override (~.+)", text):
-        return f"{match[1]}: a key cannot be taken away; give it a value"
+        hint = _suggest(match[1], config_name)
+        return f"no such key: {match[1]}{hint}" if hint else _KEPT.format(match[1])
+    if match := re.match(r"Error merging override ~(.+)", text):
+        return _KEPT.format(match[1])
+    if isinstance(error, OmegaConfBaseException) and re.match(r"Key '[^']+' (?:is )?not in", text):
+        return _KEPT.format(error.full_key)
     if match := re.match(r"Error merging override (.+?)=(.*)", text):
         if hint := _suggest(match[1], config_name):
             return f"no such key: {match[1]}{hint}"
         return f"{match[1]}={match[2]}: {_explain_value(match[1], str(error.__cause__ or ''), config_name)}"
-    if match := re.search(r"Could not find '(\w+)/([^']+)'", text):
+    if match := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
         options = [line.strip() for line in text.splitlines() if line.startswith("\t") and " " not in line.strip()]
         return f"{match[1]}={match[2]}: allowed are {', '.join(options)}{nearest(match[2], options)}"
     if isinstance(error, OmegaConfBaseException) and error.full_key and "Missing mandatory value" in text:
         return f"{error.full_key} is not given; type {error.full_key}=..."
     lines = [line for line in text.splitlines() if line.strip() and "HYDRA_FULL_ERROR" not in line]
     return "\n".join(lines)
+
+
+def _explain_own(file: str, reason: str, key: str, config_name: str) -> str:
+    """Of a config file of one's own, what OmegaConf says of one key."""
+    if not re.match(r"Key '[^']+' (?:is )?not in", reason):
+        return f"{key}: {_explain_value(key, reason, config_name)}"
+    if key == file.rpartition("/")[0]:
+        return "a group of one's own begins with the line # @package _global_"
+    return f"no such key: {key}{_suggest(key, config_name)}"
 
 
 def _explain_value(key: str, reason: str, config_name: str) -> str:
@@ -103,5 +129,13 @@ def _suggest(key: str, config_name: str) -> str:
 
 
 def _compose(config_name: str) -> DictConfig:
+    """The config with the groups that were typed, or, where they do not compose, without."""
+    arguments = [word for argument in sys.argv[1:] for word in re.split(r"(?<=^--config-dir)=", argument)]
+    folders = [word for before, word in pairwise(arguments) if before in ("--config-dir", "-cd")]
+    groups = [word for word in arguments if re.fullmatch(r"\+?[\w/]+=\w+", word)]
     with hydra.initialize_config_module("weldnet.configs", version_base="1.3"):
-        return hydra.compose(config_name)
+        try:
+            places = [f"hydra.searchpath=['file://{os.path.abspath(folder)}']" for folder in folders]
+            return hydra.compose(config_name, [*groups, *places])
+        except (HydraException, OmegaConfBaseException):
+            return hydra.compose(config_name)

@@ -110,11 +110,18 @@ def _check_numbers(cfg: DictConfig) -> None:
         if value is None or not low <= float(value) <= high:
             raise InputError(f"{key}={value}: allowed are {low} to {high}")
     try:
-        optimizer = instantiate("optimizer", cfg.optimizer)([torch.nn.Parameter(torch.zeros(1))])
+        optimizer = _prepare("optimizer", cfg)([torch.nn.Parameter(torch.zeros(1))])
         if cfg.scheduler:
-            instantiate("scheduler", cfg.scheduler)(optimizer, total_steps=10)
+            _prepare("scheduler", cfg)(optimizer, total_steps=10)
+    except InputError:
+        raise
     except (ValueError, TypeError, RuntimeError) as error:
         raise InputError(f"optimizer or scheduler: {error}") from error
+
+
+def _prepare(key: str, cfg: DictConfig) -> Any:
+    """The optimizer or the scheduler, but for what it works on."""
+    return instantiate(key, cfg[key], _partial_=True)
 
 
 def check_decision(decision: DictConfig, *, own: bool) -> dict[str, float | None]:
@@ -154,8 +161,8 @@ def build_model(cfg: DictConfig, data: "WeldDataModule", weights: str | None = N
     return WeldClassifier(
         network,
         data.classes,
-        instantiate("optimizer", cfg.optimizer),
-        instantiate("scheduler", cfg.scheduler) if cfg.scheduler else None,
+        _prepare("optimizer", cfg),
+        _prepare("scheduler", cfg) if cfg.scheduler else None,
         lr=cfg.optimizer.lr,
         layer_decay=m.layer_decay,
         label_smoothing=m.label_smoothing,

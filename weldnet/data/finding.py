@@ -1,5 +1,6 @@
 """Which images a person means by `source=`: a folder, a file, a glob or a manifest."""
 
+import functools
 import glob
 import os
 from collections.abc import Sequence
@@ -31,13 +32,12 @@ def find_images(source: str) -> list[str]:
         paths = read_paths(place) if place.lower().endswith(".csv") else [place]
     elif glob.has_magic(source):
         _look_into(place)
-        # Two `**` find a file more than once.
-        found = set(glob.iglob(place, recursive=True))
-        paths = sorted(path for path in found if path.lower().endswith(ENDINGS) and not os.path.isdir(path))
+        paths = sorted(_find_matches(place))
     else:
         raise InputError(f"source={source}: no such file or folder; source takes a folder, an image, a glob or a .csv")
     if not paths:
-        raise InputError(f"source={source}: no image there; image files end in {', '.join(ENDINGS)}")
+        hint = "; in a glob, the [ of a name is typed [[]" if glob.has_magic(source) and "[" in source else ""
+        raise InputError(f"source={source}: no image there; image files end in {', '.join(ENDINGS)}{hint}")
     check_names(paths)
     return paths
 
@@ -66,6 +66,18 @@ def refuse_inside(key: str, folder: Path, source: str) -> None:
             f"{key}={folder} lies in the source, where its files would be taken for photographs next time; type "
             f"{key}=DIR, outside of {place}"
         )
+
+
+def _find_matches(pattern: str) -> list[str]:
+    """The images that match, each once: two `**` find it twice, and links to folders lead round in circles."""
+    found: dict[tuple[str, str], str] = {}
+    resolve = functools.cache(os.path.realpath)
+    for path in glob.iglob(pattern, recursive=True):
+        if path.lower().endswith(ENDINGS) and not os.path.isdir(path):
+            folder, name = os.path.split(path)
+            place = (resolve(folder), name)
+            found[place] = min(path, found.get(place, path), key=lambda path: (len(path), path))
+    return list(found.values())
 
 
 def _look_into(pattern: str) -> None:

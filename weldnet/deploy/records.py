@@ -45,7 +45,7 @@ class DecisionRecords:
             raise InputError(f"the decisions cannot be recorded in {file}: not a regular file (serve.records)")
         head = os.pread(self.descriptor, _HEAD_BYTES, 0)
         # The very first line may be cut off.
-        if not (START in head or START.startswith(head)):
+        if not (START.startswith(head) or any(map(_is_decision, head.split(b"\n")[:2]))):
             self.close()
             raise InputError(f"{file} holds something else than decisions; nothing is added to it (serve.records)")
         self.is_cut_off = _ends_within_a_line(self.descriptor)
@@ -91,6 +91,15 @@ class DecisionRecords:
             "error": said.error,
         }
         return json.dumps(fields, allow_nan=False) + "\n"
+
+
+def _is_decision(line: bytes) -> bool:
+    try:
+        fields = json.loads(line)
+    except (ValueError, RecursionError):
+        # Cut off, by a full disk or by the end of what was read.
+        return line.startswith(START)
+    return isinstance(fields, dict) and fields.keys() >= {"time", "sha256", "model_digest", "verdict"}
 
 
 def _ends_within_a_line(descriptor: int) -> bool:
