@@ -102,11 +102,11 @@ def measure(way: str, run: str, folder: Path, manifest: Path, num_images: int) -
     engine = load(way, run, folder)
     files = time_ours(engine, manifest, num_images)
     alone = time_alone(engine) if num_images == NUM_IMAGES else 0.0
-    return {"files": files, "alone": alone, "own_peak_mb": peak_memory()}
+    return {"files": files, "alone": alone, "own_peak_mib": peak_memory()}
 
 
 def measure_apart(way: str, run: str, folder: Path, manifest: Path, num_images: int = NUM_IMAGES) -> dict[str, float]:
-    """One way in a process of its own; `peak_mb` is the largest sum over it and its workers, pages in common shared."""
+    """One way in a process of its own; `peak_mib`: the largest sum over it and its workers, pages in common shared."""
     command = [sys.executable, __file__, way, run, str(folder), str(manifest), str(num_images)]
     # Set for our sake it would slow the plain loop.
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
@@ -126,7 +126,7 @@ def measure_apart(way: str, run: str, folder: Path, manifest: Path, num_images: 
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
     figures: dict[str, float] = json.loads(printed.splitlines()[-1])
-    return figures | {"peak_mb": peak}
+    return figures | {"peak_mib": peak}
 
 
 def family(process: int) -> list[int]:
@@ -140,7 +140,7 @@ def family(process: int) -> list[int]:
 
 
 def proportional_memory(process: int) -> float:
-    """MB, a page that n processes share counted as 1/n; 0 for one that has ended."""
+    """MiB, a page that n processes share counted as 1/n; 0 for one that has ended."""
     try:
         lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
     except OSError:
@@ -181,11 +181,11 @@ def run(options: Options) -> dict[str, Any]:
                 taken[way].append(measure_apart(way, ckpt_path, folder, manifest))
             shown = ", ".join(f"{way} {rows[-1]['files']:.0f}" for way, rows in taken.items())
             print(f"turn {turn + 1}/{options.repeats}: {shown}", flush=True)
-        memory = {size: measure_apart("float32", ckpt_path, folder, manifest, size)["own_peak_mb"] for size in SIZES}
-    figures: dict[str, Any] = {f"peak_mb_{size}_images": value for size, value in memory.items()}
+        memory = {size: measure_apart("float32", ckpt_path, folder, manifest, size)["own_peak_mib"] for size in SIZES}
+    figures: dict[str, Any] = {f"peak_mib_{size}_images": value for size, value in memory.items()}
     figures["peak_ratio"] = memory[SIZES[1]] / memory[SIZES[0]]
     for way, rows in taken.items():
-        for key in ("files", "alone", "peak_mb"):
+        for key in ("files", "alone", "peak_mib"):
             figures[f"{way}_{key}"] = statistics.median(row[key] for row in rows)
         for key in ("files", "alone"):
             ratios = [row[key] / plain[key] for row, plain in zip(rows, taken["plain"], strict=True)]
@@ -199,11 +199,11 @@ def show(figures: dict[str, Any]) -> None:
     table = Table(
         title=f"files to verdicts, {figures['images']}, {figures['cores']} cores",
         title_justify="left",
-        caption=f"{SIZES[0]:,} images: {figures[f'peak_mb_{SIZES[0]}_images']:.0f} MB at the peak; {SIZES[1]:,}: "
-        f"{figures[f'peak_mb_{SIZES[1]}_images']:.0f} MB, {figures['peak_ratio']:.3f} x",
+        caption=f"{SIZES[0]:,} images: {figures[f'peak_mib_{SIZES[0]}_images']:.0f} MiB at the peak; {SIZES[1]:,}: "
+        f"{figures[f'peak_mib_{SIZES[1]}_images']:.0f} MiB, {figures['peak_ratio']:.3f} x",
         caption_justify="left",
     )
-    for column in ("way", "images/s", "over plain", "alone", "over eager", "MB"):
+    for column in ("way", "images/s", "over plain", "alone", "over eager", "MiB"):
         table.add_column(column, justify="left" if column == "way" else "right", no_wrap=True)
     for way, text in WAYS.items():
         cells = []
@@ -213,7 +213,7 @@ def show(figures: dict[str, Any]) -> None:
                 f"{figures[f'{way}_{key}']:.0f}",
                 f"{figures[f'{way}_{key}_over_plain']:.1f} ({low:.1f}-{high:.1f})",
             ]
-        table.add_row(text, *cells, f"{figures[f'{way}_peak_mb']:.0f}")
+        table.add_row(text, *cells, f"{figures[f'{way}_peak_mib']:.0f}")
     Console().print(table)
 
 

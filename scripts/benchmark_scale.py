@@ -45,7 +45,7 @@ def measure_manifest(size: int, folder: Path) -> dict[str, float]:
     table = data.split()
     seconds = time.perf_counter() - started
     assert len(table) == size
-    return {"seconds": seconds, "peak_mb": peak_memory(), "before_mb": before}
+    return {"seconds": seconds, "peak_mib": peak_memory(), "before_mib": before}
 
 
 def measure_near_pairs(size: int, folder: Path) -> dict[str, float]:
@@ -63,8 +63,8 @@ def measure_near_pairs(size: int, folder: Path) -> dict[str, float]:
     found = find_duplicates(thumbnails)
     return {
         "seconds": time.perf_counter() - started,
-        "peak_mb": peak_memory(),
-        "before_mb": before,
+        "peak_mib": peak_memory(),
+        "before_mib": before,
         "pairs_found": len(found.pairs),
         "pairs_planted": size // 100,
     }
@@ -85,7 +85,7 @@ def measure_workers(size: int, folder: Path) -> dict[str, float]:
     for step, _ in enumerate(make_batches(dataset, 32, order, num_workers=NUM_WORKERS)):
         if step == 150:
             private = sum(private_memory(child) for child in children())
-    return {"seconds": time.perf_counter() - started, "workers_mb": private}
+    return {"seconds": time.perf_counter() - started, "workers_mib": private}
 
 
 def children() -> list[int]:
@@ -93,7 +93,7 @@ def children() -> list[int]:
 
 
 def private_memory(process: int) -> float:
-    """MB that no other process shares."""
+    """MiB that no other process shares."""
     lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
     kilobytes = [int(line.split()[1]) for line in lines if line.startswith("Private")]
     return sum(kilobytes) / 1024
@@ -120,13 +120,15 @@ def run(options: Options) -> dict[str, Any]:
 
 def show(figures: dict[str, Any]) -> None:
     """Prints the figures as a table."""
-    table = Table(title="seconds, and MB at the peak (workers: MB of their own)", title_justify="left")
+    table = Table(title="seconds, and MiB at the peak (workers: MiB of their own)", title_justify="left")
     table.add_column("images")
     for size in SIZES:
         table.add_column(f"{size:,}", justify="right")
     for name, (text, _) in MEASURES.items():
         cells = [figures[f"{name}_{size}"] for size in SIZES]
-        table.add_row(text, *(f"{c['seconds']:.1f} s, {c.get('peak_mb', c.get('workers_mb')):.0f} MB" for c in cells))
+        table.add_row(
+            text, *(f"{c['seconds']:.1f} s, {c.get('peak_mib', c.get('workers_mib')):.0f} MiB" for c in cells)
+        )
     Console().print(table)
 
 

@@ -162,10 +162,10 @@ def run(options: Options) -> dict[str, Any]:
             keep_to([last])
             # Its process starts here, not in the first level.
             elsewhere.submit(annoy_all, port, [], 0.0).result()
-            figures["idle_memory_mb"] = peak_memory(process)
+            figures["idle_memory_mib"] = peak_memory(process)
             for level, (number, hostile) in list_levels(photographs[0]).items():
                 levels[level] = measure_level(port, requests, number, hostile, elsewhere)
-                levels[level]["peak_memory_mb"] = peak_memory(process)
+                levels[level]["peak_memory_mib"] = peak_memory(process)
                 print(f"{level}: {levels[level]['requests_per_s']:.1f} requests/s", flush=True)
     keep_to([*served, last])
     return figures
@@ -175,11 +175,11 @@ def show(figures: dict[str, Any]) -> None:
     """Prints the figures as a table."""
     title = f"weldnet-serve, ResNet50 300 x 30, a 1920 x 1080 JPEG of {figures['photograph_kb']:.0f} kB a request"
     table = Table(title=title, title_justify="left")
-    columns = ("clients", "requests/s", "p50 ms", "p95 ms", "p99 ms", "peak MB", "hostile/s", "answers by status")
+    columns = ("clients", "requests/s", "p50 ms", "p95 ms", "p99 ms", "peak MiB", "hostile/s", "answers by status")
     for column in columns:
         table.add_column(column, justify="left" if column in ("clients", "answers by status") else "right")
     for level, row in figures["levels"].items():
-        keys = ("p50_ms", "p95_ms", "p99_ms", "peak_memory_mb", "hostile_per_s")
+        keys = ("p50_ms", "p95_ms", "p99_ms", "peak_memory_mib", "hostile_per_s")
         numbers = [f"{row[key]:.0f}" for key in keys]
         statuses = ", ".join(f"{status}: {count}" for status, count in sorted(row["statuses"].items()))
         table.add_row(level, f"{row['requests_per_s']:.1f}", *numbers, statuses)

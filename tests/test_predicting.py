@@ -130,18 +130,23 @@ def test_parts_are_merged_in_the_order_of_the_source(photos: Path, tmp_path: Pat
 
 
 def test_parts_of_a_killed_run_are_kept(photos: Path, tmp_path: Path) -> None:
-    paths = list_photos(photos)[:20]
+    lost = [str(photos / name) for name in ("lost.png", "found.png")]
+    paths = [lost[0], *list_photos(photos)[:19], lost[1]]
     with Predictor(BrightnessEngine(), 1) as predictor:
         for rank in (0, 2):
             with PredictionWriter(tmp_path, FACTS.classes, f"predictions.rank{rank}") as writer:
                 for prediction in predictor.predict_files(paths[rank::3]):
                     writer.write(prediction)
-    readable = {path for path in paths[0::3] + paths[2::3] if "broken" not in path}
-    assert gather_rows(tmp_path, FACTS.classes) == readable
-    assert {row["path"] for row in read_rows(tmp_path / "predictions.jsonl")} == readable
+    readable = {*paths[0::3], *paths[2::3]} - {*lost}
+    (tmp_path / "predictions.rank_notes.jsonl").write_text("not ours")
+    assert gather_rows(tmp_path, FACTS.classes, {lost[1], *readable}) == readable
+    kept = [row["path"] for row in read_rows(tmp_path / "predictions.jsonl")]
+    assert sorted(kept) == sorted([lost[0], *readable]), "what is not tried again keeps its row"
 
 
 def test_copies_by_verdict(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "sorted").mkdir()
+    (tmp_path / "sorted" / ".weldnet_7.tmp").write_text("of a killed run")
     predict(photos, tmp_path / "out", sort_into=tmp_path / "sorted")
     for row in read_lines(tmp_path / "out"):
         copy = tmp_path / "sorted" / (row["verdict"] or "unreadable") / Path(row["path"]).relative_to(photos)

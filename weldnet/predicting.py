@@ -22,6 +22,7 @@ from weldnet.sharing import ALONE, Share
 
 EXPLAIN = ("none", "worst", "all")
 JUDGED_BY = "judged_by.json"
+_COPY = ".weldnet_{}.tmp"
 """In a folder of predictions: whose they are."""
 
 NUM_WORST = 24
@@ -84,7 +85,9 @@ def predict_into(
         left: Sequence[str] = ()
         if share.rank == 0:
             _claim(folder, predictor.facts, {"base": base, "sort_into": None if sort_into is None else str(sort_into)})
-            done = gather_rows(folder, classes)
+            if sort_into:
+                _sweep_up(sort_into)
+            done = gather_rows(folder, classes, set(paths))
             left = [path for path in paths if path not in done]
         # One list for all: a folder that grows, or that another machine sees late, would be shared out wrongly.
         left = gather(left)[0][share.rank :: share.world]
@@ -192,7 +195,7 @@ def copy_sorted(prediction: Prediction, base: str, folder: Path) -> None:
         InputError: the copy cannot be written.
     """
     name = os.path.relpath(prediction.path, base)
-    target, temporary = folder / (prediction.verdict or UNREADABLE) / name, folder / f".{os.getpid()}.tmp"
+    target, temporary = folder / (prediction.verdict or UNREADABLE) / name, folder / _COPY.format(os.getpid())
     try:
         content = read_content(prediction.path)
     except UnreadableImage:
@@ -208,6 +211,12 @@ def copy_sorted(prediction: Prediction, base: str, folder: Path) -> None:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise InputError(f"sort_into: {target} cannot be written: {error.strerror}") from error
+
+
+def _sweep_up(folder: Path) -> None:
+    """Removes the copy at which a process was killed."""
+    for file in folder.glob(_COPY.format("*")):
+        file.unlink(missing_ok=True)
 
 
 def check_request(explain: str, sort_into: Path | None, resume: bool) -> None:

@@ -5,7 +5,7 @@ The JSON lines are the record; the CSV says the same for people's tables.
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from itertools import zip_longest
 from pathlib import Path
@@ -115,10 +115,11 @@ def read_rows(file: Path) -> Iterator[Row]:
             yield row
 
 
-def gather_rows(folder: Path, classes: Sequence[str]) -> set[str]:
-    """Makes one pair of files of all that earlier, interrupted processes left.
+def gather_rows(folder: Path, classes: Sequence[str], again: Collection[str]) -> set[str]:
+    """Makes one pair of files of all that earlier, interrupted processes left; a path stands once.
 
-    Rows with an error are dropped, so that their files are tried again; a path stands once.
+    Args:
+        again: the paths that are tried again where their row says an error: it is dropped. Other such rows come last.
 
     Returns:
         The paths that are done.
@@ -127,15 +128,18 @@ def gather_rows(folder: Path, classes: Sequence[str]) -> set[str]:
         InputError: as `read_rows` and `PredictionWriter`.
     """
     done: set[str] = set()
+    failed: dict[str, Row] = {}
 
-    def keep(row: Row) -> bool:
-        fresh = row["error"] is None and row["path"] not in done
-        done.update([row["path"]] if fresh else [])
-        return fresh
+    def rows() -> Iterator[Row]:
+        for row in _read_all(folder):
+            if row["error"] is not None:
+                failed[row["path"]] = row
+            elif row["path"] not in done:
+                done.add(row["path"])
+                yield row
+        yield from (row for path, row in failed.items() if path not in done and path not in again)
 
-    found = [file for file in (folder / f"{NAME}.jsonl",) if file.exists()]
-    rows = (row for file in found for row in read_rows(file))
-    _replace(folder, classes, (row for rows in (rows, _take_turns(_parts(folder))) for row in rows if keep(row)))
+    _replace(folder, classes, rows())
     return done
 
 
@@ -144,18 +148,19 @@ def merge_parts(folder: Path, classes: Sequence[str]) -> None:
 
     Until that is done the files are as they were.
     """
+    _replace(folder, classes, _read_all(folder))
+
+
+def _read_all(folder: Path) -> Iterator[Row]:
     own = folder / f"{NAME}.jsonl"
-
-    def rows() -> Iterator[Row]:
-        if own.exists():
-            yield from read_rows(own)
-        yield from _take_turns(_parts(folder))
-
-    _replace(folder, classes, rows())
+    if own.exists():
+        yield from read_rows(own)
+    yield from _take_turns(_parts(folder))
 
 
 def _parts(folder: Path) -> list[Path]:
-    return sorted(folder.glob(f"{PART}*.jsonl"), key=lambda file: int(file.stem.removeprefix(PART)))
+    ranks = {file.stem.removeprefix(PART): file for file in folder.glob(f"{PART}*.jsonl")}
+    return [ranks[rank] for rank in sorted(filter(str.isdecimal, ranks), key=int)]
 
 
 def _take_turns(parts: Iterable[Path]) -> Iterator[Row]:

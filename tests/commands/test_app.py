@@ -76,6 +76,10 @@ def test_all_else_is_left_to_hydra(typed: str) -> None:
         ("train", ["+foo=1"], ["no such key: foo"]),
         ("train", ["+data.batchsize=1"], ["no such key: data.batchsize", "did you mean 'batch_size'"]),
         ("train", ["+seed=3"], ["seed exists already; type seed=..."]),
+        ("train", ["++seed=x"], ["weldnet-train: seed=x: allowed is a whole number"]),
+        ("train", ["model="], ["model=: allowed are resnet18, resnet50"]),
+        ("train", ["hydra.rn=1"], ["no such key: hydra.rn; --hydra-help"]),
+        ("train", ["-m", "seed=1.5,x"], ["seed=1.5: allowed is a whole number"]),
         ("train", ["~data.root"], ["~data.root: a key cannot be taken away"]),
         ("train", ["~seed"], ["~seed: a key cannot be taken away"]),
         ("train", ["optimizer=sgd", "optimizer.momentun=1"], ["did you mean 'optimizer.momentum'"]),
@@ -155,6 +159,7 @@ def test_a_mistake_is_one_message_and_exit_code_2(
 @pytest.mark.parametrize(
     ("file", "content", "typed", "said"),
     [
+        ("experiment/a", "seed: [1", ["experiment=a"], "experiment/a.yaml"),
         ("experiment/a", "name: x", ["experiment=a"], "experiment/a.yaml: no such key: name; the config has seed"),
         ("experiment/a", "data: {root_dir: x}", ["experiment=a"], "a.yaml: no such key: data.root_dir"),
         ("experiment/a", "seed: x", ["experiment=a"], "experiment/a.yaml: seed: allowed is a whole number"),
@@ -190,6 +195,7 @@ def test_in_a_sweep_each_run_may_have_its_folder(is_sweep: bool, quoted: str) ->
     [
         *(["--info", "defaults"], ["-i"], ["--cfg", "job"], ["--cfg=job"], ["-cjob"], ["--res", "-c", "job"]),
         *(["--config-dir", "{here}", "-c", "job", "+mine=a"], ["seed=3", "--cfg", "job", "-p", "data"]),
+        *(["--config-d", "{here}", "-c", "job", "--pack", "seed"],),
         *(["-c", "job", "++seed=3"], ["-c", "job", "~scheduler"], ["-c", "job", "data.manifest=a b=c\nd"]),
         *(["-sc", "install=bash"], ["--hydra-help"]),
     ],

@@ -67,7 +67,9 @@ def test_what_is_no_source(photos: Path, source: str, words: str) -> None:
         find_images(source)
 
 
-@pytest.mark.parametrize("source", ["", "*/*.jpg", "**/*.jpg", "closed/*.jpg", "[a-c]*/**/x.jpg"])
+@pytest.mark.parametrize(
+    "source", ["", "*/*.jpg", "**/*.jpg", "closed/*.jpg", "[a-c]*/**/x.jpg", "*/x.jpg", "c*/no/*.jpg"]
+)
 def test_a_closed_folder_is_not_passed_over(as_nobody: Path, source: str) -> None:
     for name in ("open", "closed"):
         save_image(as_nobody / name / "x.jpg", draw_noise(4, 4))

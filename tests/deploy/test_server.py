@@ -261,6 +261,7 @@ def test_records_are_appended_to_and_a_cut_line_is_ended(predictor: Predictor, f
     [
         (b"", True),
         (b'{"ti', True),
+        (b'{"ti\n', True),
         (b'{"time": 1, "sha256": 2, "verdi', True),
         (b'{"time": 1, "sha256": "", "model_digest": "", "verdict": "accept"}\n', True),
         (b'{"time":1}', False),

@@ -4,7 +4,9 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Collection
+import tempfile
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, nullcontext
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -12,7 +14,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from weldnet.commands.mistakes import OPTIONS_WITH_VALUE, check_typed, explain
+from weldnet.commands.mistakes import check_typed, explain, takes_value
 from weldnet.config.build import check_keys
 from weldnet.config.schema import register_schemas
 from weldnet.errors import InputError
@@ -73,7 +75,7 @@ def put_options_first(arguments: list[str]) -> list[str]:
     options: list[str] = []
     overrides: list[str] = []
     for before, argument in zip(["", *arguments], arguments, strict=False):
-        is_option = argument.startswith("-") or before in OPTIONS_WITH_VALUE
+        is_option = argument.startswith("-") or takes_value(before)
         (options if is_option else overrides).append(argument)
     return options + overrides
 
@@ -84,6 +86,16 @@ def warn_of_no_effect(keys: Collection[str], where: str) -> None:
         key = override.partition("=")[0].lstrip("+")
         if key in keys:
             log.warning("%s has no effect with %s", key, where)
+
+
+@contextmanager
+def _arranged(typed: list[str]) -> Iterator[list[str]]:
+    """What was typed, as Hydra takes it."""
+    is_sweep = any(argument == "-m" or argument.startswith("--m") for argument in typed)
+    # Of a sweep Hydra keeps a file multirun.yaml, which in the current folder would overwrite another one.
+    with tempfile.TemporaryDirectory() if is_sweep else nullcontext() as folder:
+        own = [f"hydra.sweep.dir='{folder}'"] if is_sweep else []
+        yield [quote_verbatim(word, is_sweep=is_sweep) for word in put_options_first([*own, *typed])]
 
 
 def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
@@ -135,20 +147,20 @@ def _run_hydra(run: Callable[[DictConfig], None], config_name: str) -> None:
 
     typed_environment = dict(os.environ)
     typed, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    is_sweep = any(argument in ("-m", "--multirun") for argument in typed)
-    sys.argv = [typed[0], *(quote_verbatim(word, is_sweep=is_sweep) for word in put_options_first(typed[1:]))]
-    # Without it Hydra prints its own errors its own way and exits by itself.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
-        hydra.main(config_path=CONFIGS, config_name=config_name, version_base="1.3")(keep_mistake)()
-    except ValueError as error:
-        # Until the command begins, all that can be wrong is what was typed; of that OmegaConf's errors say more.
-        if has_begun or isinstance(error, OmegaConfBaseException):
+        with _arranged(typed[1:]) as arguments:
+            sys.argv = [typed[0], *arguments]
+            # Without it Hydra prints its own errors its own way and exits by itself.
+            os.environ["HYDRA_FULL_ERROR"] = "1"
+            hydra.main(config_path=CONFIGS, config_name=config_name, version_base="1.3")(keep_mistake)()
+    except Exception as error:
+        # Until the command begins, all that can be wrong is what was typed, here or in a file of one's own.
+        if has_begun or isinstance(error, (HydraException, OmegaConfBaseException)):
             raise
         raise InputError(str(error)) from error
     finally:
         sys.argv = typed
         if full_error is None:
-            del os.environ["HYDRA_FULL_ERROR"]
+            os.environ.pop("HYDRA_FULL_ERROR", None)
     if mistakes:
         raise mistakes[0]

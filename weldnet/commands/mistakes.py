@@ -30,6 +30,12 @@ VALUES = {
 """What OmegaConf says of a value, and what is allowed."""
 
 
+def takes_value(option: str) -> bool:
+    """Whether the next argument belongs to it; Hydra takes the beginning of a long option for the whole."""
+    is_begun = len(option) > 2 and option.startswith("--")
+    return option in OPTIONS_WITH_VALUE or (is_begun and any(known.startswith(option) for known in OPTIONS_WITH_VALUE))
+
+
 _KEPT = "~{}: a key cannot be taken away; give it a value"
 
 
@@ -38,7 +44,7 @@ def check_typed(arguments: Sequence[str]) -> None:
     InputError: an argument is neither an option of Hydra's nor an override.
     """
     for before, argument in zip(["", *arguments], arguments, strict=False):
-        if before in OPTIONS_WITH_VALUE:
+        if takes_value(before):
             continue
         name, _, value = argument.partition("=")
         # Hydra takes the beginning of an option for the whole.
@@ -83,11 +89,11 @@ def explain(error: Exception, config_name: str) -> str:
         return _KEPT.format(match[1])
     if isinstance(error, OmegaConfBaseException) and re.match(r"Key '[^']+' (?:is )?not in", text):
         return _KEPT.format(error.full_key)
-    if match := re.match(r"Error merging override (.+?)=(.*)", text):
+    if match := re.match(r"Error merging override \+*(.+?)=(.*)", text):
         if hint := _suggest(match[1], config_name):
             return f"no such key: {match[1]}{hint}"
         return f"{match[1]}={match[2]}: {_explain_value(match[1], str(error.__cause__ or ''), config_name)}"
-    if match := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
+    if match := re.search(r"Could not find '([^']+)/([^'/]*)'", text):
         options = [line.strip() for line in text.splitlines() if line.startswith("\t") and " " not in line.strip()]
         return f"{match[1]}={match[2]}: allowed are {', '.join(options)}{nearest(match[2], options)}"
     if isinstance(error, OmegaConfBaseException) and error.full_key and "Missing mandatory value" in text:
@@ -115,6 +121,8 @@ def _explain_value(key: str, reason: str, config_name: str) -> str:
 
 def _suggest(key: str, config_name: str) -> str:
     """The nearest key beside the first part of `key` that does not exist."""
+    if key.startswith("hydra"):
+        return "; --hydra-help tells of Hydra's"
     node = _compose(config_name)
     place = ""
     for part in key.split("."):

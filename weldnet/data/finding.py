@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from weldnet.data.files import find_leaving
-from weldnet.data.folders import check_names, images_below, list_folder
+from weldnet.data.folders import check_names, images_below, list_folder, look_up
 from weldnet.data.images import ENDINGS
 from weldnet.data.manifest import read_paths
 from weldnet.errors import InputError, shorten
@@ -81,12 +81,14 @@ def _find_matches(pattern: str) -> list[str]:
 
 
 def _look_into(pattern: str) -> None:
-    """Lists each folder in which a glob looks for names; `glob` itself passes over a closed one without a word."""
+    """Looks into each folder in which a glob does; `glob` itself passes over a closed one without a word."""
     for place in (Path(pattern), *Path(pattern).parents):
-        if glob.has_magic(place.name):
-            searched = place if place.name == "**" else place.parent
-            for folder in glob.iglob(os.path.join(searched, ""), recursive=True):
+        searched = place if place.name == "**" else place.parent
+        for folder in glob.iglob(os.path.join(searched, ""), recursive=True):
+            if glob.has_magic(place.name):
                 list_folder(folder)
+            else:
+                look_up(folder, place.name)
 
 
 def _find_fixed(source: str) -> str:

@@ -95,6 +95,18 @@ def list_folder(folder: str | Path) -> list[Path]:
         _refuse_folder(error)
 
 
+def look_up(folder: str, name: str) -> None:
+    """Raises:
+    InputError: whether the folder has such a name cannot be told.
+    """
+    try:
+        os.lstat(os.path.join(folder, name))
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        _refuse_folder(OSError(error.errno, error.strerror, folder.rstrip("/") or folder))
+
+
 def _refuse_folder(error: OSError) -> NoReturn:
     # os.walk would pass over it, and its images would be missing without a word.
     raise InputError(f"{error.filename} cannot be looked into: {(error.strerror or str(error)).lower()}") from error

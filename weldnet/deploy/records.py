@@ -45,7 +45,7 @@ class DecisionRecords:
             raise InputError(f"the decisions cannot be recorded in {file}: not a regular file (serve.records)")
         head = os.pread(self.descriptor, _HEAD_BYTES, 0)
         # The very first line may be cut off.
-        if not (START.startswith(head) or any(map(_is_decision, head.split(b"\n")[:2]))):
+        if not (START.startswith(head.rstrip(b"\n")) or any(map(_is_decision, head.split(b"\n")[:2]))):
             self.close()
             raise InputError(f"{file} holds something else than decisions; nothing is added to it (serve.records)")
         self.is_cut_off = _ends_within_a_line(self.descriptor)
