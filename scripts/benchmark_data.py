@@ -17,10 +17,10 @@ import numpy as np
 import polars as pl
 import torch
 from benchmark_common import Options, PlainImages, draw_photographs
-from rich.console import Console
 from rich.table import Table
 from torch.utils.data import RandomSampler
 
+from weldnet.console import print_table
 from weldnet.data.cache import decode_images
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.images import Geometry
@@ -127,7 +127,7 @@ def show(figures: dict[str, Any]) -> None:
         table.add_row(
             text, f"{figures[f'{way}_images_per_s_per_core']:.0f}", f"{ratio:.1f} x", f"{low:.1f} to {high:.1f}"
         )
-    Console().print(table)
+    print_table(table)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 from benchmark_common import BATCH, Options, PlainImages, draw_photographs, peak_memory
-from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DataLoader
 from torchvision import models
 
+from weldnet.console import print_table
 from weldnet.data.manifest import read_manifest
 from weldnet.engines import Engine
 from weldnet.predicting import predict_into
@@ -166,7 +166,8 @@ def prepare(options: Options, folder: Path) -> tuple[Path, str]:
             f"format={kind}",
             f"output_dir={folder / kind}",
         ]
-        subprocess.run([*command, *(loose if options.ckpt_path is None else [])], check=True)
+        is_loose = kind == "openvino_int8" and options.ckpt_path is None
+        subprocess.run([*command, *(loose if is_loose else [])], check=True)
     return manifest, run
 
 
@@ -214,7 +215,7 @@ def show(figures: dict[str, Any]) -> None:
                 f"{figures[f'{way}_{key}_over_plain']:.1f} ({low:.1f}-{high:.1f})",
             ]
         table.add_row(text, *cells, f"{figures[f'{way}_peak_mib']:.0f}")
-    Console().print(table)
+    print_table(table)
 
 
 if __name__ == "__main__":

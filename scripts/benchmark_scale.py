@@ -14,9 +14,9 @@ import numpy as np
 import polars as pl
 from benchmark_common import Options, peak_memory
 from PIL import Image
-from rich.console import Console
 from rich.table import Table
 
+from weldnet.console import print_table
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.duplicates import THUMBNAIL_SIZE, find_duplicates
 from weldnet.data.images import Geometry
@@ -129,7 +129,7 @@ def show(figures: dict[str, Any]) -> None:
         table.add_row(
             text, *(f"{c['seconds']:.1f} s, {c.get('peak_mib', c.get('workers_mib')):.0f} MiB" for c in cells)
         )
-    Console().print(table)
+    print_table(table)
 
 
 if __name__ == "__main__":

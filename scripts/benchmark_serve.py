@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from benchmark_clients import Answer, Hostile, annoy_all, list_hostile, load, make_request
 from benchmark_common import Options, draw_photographs, peak_memory
-from rich.console import Console
 from rich.table import Table
 
 from weldnet.checkpoint import RECORD, Record
+from weldnet.console import print_table
 from weldnet.data.images import Geometry
 from weldnet.model.network import WeldNet
 from weldnet.predictor import Predictor, load_engine
@@ -183,7 +183,7 @@ def show(figures: dict[str, Any]) -> None:
         numbers = [f"{row[key]:.0f}" for key in keys]
         statuses = ", ".join(f"{status}: {count}" for status, count in sorted(row["statuses"].items()))
         table.add_row(level, f"{row['requests_per_s']:.1f}", *numbers, statuses)
-    Console().print(table)
+    print_table(table)
     print(f"the server has {figures['server_cores']} cores, all clients have another")
     print(f"without HTTP, one by one on the server's cores: {figures['bare_images_per_s']:.1f} images/s")
     alone, many = figures["scored_alone_per_s"], figures[f"scored_by_{BATCH}_per_s"]

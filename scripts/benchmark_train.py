@@ -11,12 +11,12 @@ from typing import Any
 import polars as pl
 import torch
 from benchmark_common import BATCH, Options, PlainImages, draw_photographs
-from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision import models
 
+from weldnet.console import print_table
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.manifest import read_manifest
 
@@ -167,4 +167,4 @@ def show(figures: dict[str, Any]) -> None:
     for other, text in (("bare", "bare step on ready tensors"), ("plain", "plain PyTorch, the origin's recipe")):
         ratio, (low, high) = figures[f"ours_over_{other}"], figures[f"ours_over_{other}_range"]
         table.add_row(text, f"{figures[f'{other}_images_per_s']:.1f}", f"{ratio:.2f} x", f"{low:.2f} to {high:.2f}")
-    Console().print(table)
+    print_table(table)

@@ -105,6 +105,11 @@ def test_all_else_is_left_to_hydra(typed: str) -> None:
         ("train", ["data=folder"], ["data.root=DIR"]),
         ("train", ["data=folder", "data.root=missing"], ["no folder at", "missing"]),
         ("train", ["data.root=missing"], ["data=folder"]),
+        (
+            "train",
+            ["-m", "seed=1,2", "data=folder", "data.root=missing"],
+            ["2 runs of this sweep have not been made", " seed=2 data=folder", "no folder at"],
+        ),
         ("train", ["data=manifest", "data.manifest=none.csv"], ["no manifest at"]),
         ("train", ["trainer.accelerator=gpu"], ["trainer"]),
         ("train", ["trainer"], ["'trainer' is no key=value"]),
@@ -165,6 +170,7 @@ def test_a_mistake_is_one_message_and_exit_code_2(
         ("experiment/a", "seed: x", ["experiment=a"], "experiment/a.yaml: seed: allowed is a whole number"),
         ("plant/a", None, ["+plant=a"], "plant/a.yaml: a group of one's own begins with the line # @package _global_"),
         ("optimizer/a", None, ["optimizer=a", "optimizer.momntum=1"], "did you mean 'optimizer.momentum'"),
+        ("optimizer/a", "\xe9: 1", ["optimizer=a"], "a file of --config-dir: 'utf-8' codec"),
     ],
 )
 def test_a_mistake_in_a_file_of_ones_own(
@@ -178,7 +184,8 @@ def test_a_mistake_in_a_file_of_ones_own(
 ) -> None:
     place = tmp_path / "my own" / f"{file}.yaml"
     place.parent.mkdir(parents=True)
-    place.write_text(f"# @package _global_\n{content}\n" if content else "_target_: torch.optim.SGD\nmomentum: 0.1\n")
+    text = f"# @package _global_\n{content}\n" if content else "_target_: torch.optim.SGD\nmomentum: 0.1\n"
+    place.write_text(text, encoding="latin-1")
     monkeypatch.setattr(sys, "argv", ["weldnet-train", "--config-dir", str(tmp_path / "my own"), *typed])
     with pytest.raises(SystemExit):
         run_train()

@@ -78,6 +78,15 @@ def test_unreadable_files_exit_with_1(
     assert len(list((tmp_path / "out" / "explained").rglob("*.png"))) == 4
 
 
+def test_a_sweep_goes_on_after_unreadable_files(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    write_welds(tmp_path / "photos", CLASSES, seams=range(1))
+    (tmp_path / "photos" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    folder = f"output_dir={tmp_path}/${{precision}}"
+    assert call(monkeypatch, home, "-m", f"source={tmp_path / 'photos'}", folder, "precision=float32,bf16") == 1
+    for name in ("float32", "bf16"):
+        assert len(read(tmp_path / name)) == 5
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -52,6 +52,7 @@ def test_sources(photos: Path, source: str, names: list[str], base: str) -> None
         ("photos/*.tif", "no image there"),
         ("empty", "no image there"),
         ("photos/b[1]/*.jpg", r"typed \[\[\]"),
+        ("photos/*/", "names images, not folders; type photos/"),
         ("photos/none.csv", "no column path"),
         ("out.csv", "may not leave"),
         ("linked", "symbolic links leave"),

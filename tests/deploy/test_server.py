@@ -282,6 +282,15 @@ def test_decisions_are_not_added_to_something_else(file: Path, content: bytes, t
     assert file.read_bytes() == content
 
 
+def test_two_servers_never_write_one_file(tmp_path: Path) -> None:
+    held = (DecisionRecords(tmp_path / "d", FACTS), DecisionRecords(tmp_path / "e", FACTS))
+    with pytest.raises(InputError, match="another server records its decisions"):
+        DecisionRecords(tmp_path / "d", FACTS)
+    for records in held:
+        records.close()
+    DecisionRecords(tmp_path / "d", FACTS).close()
+
+
 def write_to_a_full_disk(descriptor: int, content: bytes) -> int:
     raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -15,6 +15,7 @@ from weldnet.audit.classes import count_samples, tabulate_recall
 from weldnet.audit.findings import Finding
 from weldnet.audit.page import render_page, tabulate_splits
 from weldnet.audit.words import KINDS, common_folder, count, group_findings, make_visible
+from weldnet.console import print_table
 from weldnet.data.manifest import SPLITS
 from weldnet.errors import shorten
 from weldnet.evaluation.intervals import needed_images
@@ -67,7 +68,7 @@ def _tally(values: pl.Series) -> dict[str, int]:
 
 def print_audit(audit: Audit, console: Console) -> None:
     """Images by class and split, then the findings by kind, worst first."""
-    console.print(_tabulate(audit.images))
+    print_table(_tabulate(audit.images), console)
     top = common_folder(audit.images["path"])
     for severity, kind, found in group_findings(audit.findings):
         head = Text.assemble((f"{severity:<8}", _STYLES[severity]), (kind, "bold"), f" {len(found):,}  ")

@@ -128,22 +128,29 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callab
 def _run_hydra(run: Callable[[DictConfig], None], config_name: str) -> None:
     check_typed(sys.argv[1:])
     register_schemas()
-    mistakes: list[Exception] = []
+    mistakes: dict[str, Exception] = {}
+    exit_codes: list[int] = []
     has_begun = False
 
     def keep_mistake(cfg: DictConfig) -> None:
         nonlocal has_begun
         has_begun = True
-        # Raised through Hydra, it would print a line of its own first.
+        # Raised through Hydra, a mistake would print a line of Hydra's first, and end a sweep.
+        overrides = " ".join(HydraConfig.get().overrides.task)
         try:
             check_keys(cfg)
             run(cfg)
         except (InputError, OmegaConfBaseException) as error:
-            mistakes.append(error)
+            mistakes[overrides] = error
         except OSError as error:
             if error.filename is None or "HYDRA_FULL_ERROR" in typed_environment:
                 raise
-            mistakes.append(InputError(f"{error.filename}: {str(error.strerror).lower()}"))
+            mistakes[overrides] = InputError(f"{error.filename}: {str(error.strerror).lower()}")
+        except SystemExit as stop:
+            # Files that could not be read; an interrupted run ends the sweep.
+            if stop.code != 1:
+                raise
+            exit_codes.append(stop.code)
 
     typed_environment = dict(os.environ)
     typed, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
@@ -157,10 +164,16 @@ def _run_hydra(run: Callable[[DictConfig], None], config_name: str) -> None:
         # Until the command begins, all that can be wrong is what was typed, here or in a file of one's own.
         if has_begun or isinstance(error, (HydraException, OmegaConfBaseException)):
             raise
-        raise InputError(str(error)) from error
+        why = f"a file of --config-dir: {error}" if isinstance(error, UnicodeDecodeError) else str(error)
+        raise InputError(why) from error
     finally:
         sys.argv = typed
         if full_error is None:
             os.environ.pop("HYDRA_FULL_ERROR", None)
-    if mistakes:
-        raise mistakes[0]
+    if len(mistakes) > 1:
+        lines = (f"{overrides}\n    {explain(error, config_name)}" for overrides, error in mistakes.items())
+        raise InputError("\n".join([f"{len(mistakes)} runs of this sweep have not been made", *lines]))
+    for mistake in mistakes.values():
+        raise mistake
+    if exit_codes:
+        sys.exit(max(exit_codes))

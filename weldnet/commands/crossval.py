@@ -80,14 +80,13 @@ def _train_fold(crossval: CrossvalFolder, fold: int, go_on: str) -> None:
 
 
 def _print_outcome(crossval: CrossvalFolder, go_on: str) -> None:
-    from rich.console import Console
-
+    from weldnet.console import print_table
     from weldnet.evaluation.crossval import read_folds
 
     report = read_folds(crossval.finished(), crossval.num_folds)
     print()
     if len(report.folds) < crossval.num_folds:
-        Console().print(report.table(report.metrics()))
+        print_table(report.table(report.metrics()))
         print(f"folds:      {show(crossval.folder)}")
         print(f"next:       {go_on}")
         return
@@ -95,11 +94,11 @@ def _print_outcome(crossval: CrossvalFolder, go_on: str) -> None:
 
 
 def _print_report(report: "CrossvalReport", folder: Path) -> None:
-    from rich.console import Console
+    from weldnet.console import print_table
 
     report.save(folder)
     for table in report.tables():
-        Console().print(table)
+        print_table(table)
     print(f"figures:    {show(folder / 'crossval.json')}, {show(folder / 'confusion_matrix.png')}")
     print(f"one by one: {show(folder / 'predictions.csv')}")
     print(f"a fold:     {show_command('weldnet-test')} ckpt_path={show(folder / 'fold_0')}")

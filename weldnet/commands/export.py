@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 
 def run(cfg: DictConfig) -> None:
     """Exports a checkpoint from a composed config."""
-    from rich.console import Console
-
     from weldnet.checkpoint import load_checkpoint
+    from weldnet.console import print_table
     from weldnet.deploy.export import PACKAGES, export, require_judge
     from weldnet.deploy.exported import import_extra
     from weldnet.deploy.parity import Bounds
@@ -47,7 +46,7 @@ def run(cfg: DictConfig) -> None:
         figures = export(checkpoint, data, cfg.format, folder, bounds, int8)
     finally:
         signal.signal(signal.SIGTERM, before)
-    Console().print(draw_parity(figures))
+    print_table(draw_parity(figures))
     print(f"the export: {show(folder)}")
     print(f"all of it:  {show(folder / 'parity.json')}")
     print(f"next:       {show_command('weldnet-predict')} ckpt_path={show(folder)} source=DIR")

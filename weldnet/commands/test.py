@@ -26,9 +26,8 @@ SPLIT_CHOICES = ("train", "val", "test", "all")
 
 def run(cfg: DictConfig) -> None:
     """Tests a checkpoint from a composed config, or compares two."""
-    from rich.console import Console
-
     from weldnet.checkpoint import find_checkpoint, load_checkpoint
+    from weldnet.console import print_table
     from weldnet.hardware import choose_device
 
     folder = name_folder("test", cfg.output_dir)
@@ -40,7 +39,7 @@ def run(cfg: DictConfig) -> None:
     if len(checkpoints) == 1:
         tested = _evaluate(cfg, checkpoints[0])
         written = _write(tested, folder, cfg.device)
-        Console().print(tested[2].table())
+        print_table(tested[2].table())
         for sentence in written["summary"]:
             print(sentence)
         print(f"the page:   {show(folder / 'report.html')}")
@@ -95,8 +94,7 @@ def _write(tested: "Tested", folder: Path, device: str) -> dict[str, Any]:
 def _compare(cfg: DictConfig, checkpoints: "list[Checkpoint]", folder: Path) -> None:
     import json
 
-    from rich.console import Console
-
+    from weldnet.console import print_table
     from weldnet.evaluation.report import write_text
     from weldnet.reporting import compare_reports, draw_differences
 
@@ -107,9 +105,9 @@ def _compare(cfg: DictConfig, checkpoints: "list[Checkpoint]", folder: Path) -> 
     for each, name in zip(tested, ("a", "b"), strict=True):
         _write(each, folder / name, cfg.device)
         print(show(each[0].path))
-        Console().print(each[2].table())
+        print_table(each[2].table())
     write_text(folder / "comparison.json", json.dumps(comparison, indent=2, allow_nan=False) + "\n")
-    Console().print(draw_differences(comparison))
+    print_table(draw_differences(comparison))
     print(f"all of it:  {show(folder / 'comparison.json')}; the pages: {show(folder / 'a')}, {show(folder / 'b')}")
 
 

@@ -143,12 +143,11 @@ def _announce(folder: Path, trainer: "Trainer") -> None:
 
 
 def _print_outcome(folder: Path, reports: "dict[str, EvaluationReport]") -> None:
-    from rich.console import Console
-
     from weldnet.checkpoint import kept_checkpoint
+    from weldnet.console import print_table
 
     for report in reports.values():
-        Console().print(report.table())
+        print_table(report.table())
     for sentence in json.loads((folder / "report.json").read_text("utf-8"))["summary"]:
         print(sentence)
     print(f"the page:   {show(folder / 'report.html')}")

@@ -31,6 +31,8 @@ def find_images(source: str) -> list[str]:
     elif os.path.isfile(place):
         paths = read_paths(place) if place.lower().endswith(".csv") else [place]
     elif glob.has_magic(source):
+        if source.endswith("/"):
+            raise InputError(f"source={source}: a glob names images, not folders; type {source}*")
         _look_into(place)
         paths = sorted(_find_matches(place))
     else:

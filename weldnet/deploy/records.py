@@ -1,5 +1,7 @@
 """The record of what was decided: JSON lines, written before any answer leaves."""
 
+import errno
+import fcntl
 import json
 import os
 import stat
@@ -30,7 +32,7 @@ class DecisionRecords:
         facts: of the model that decides.
 
     Raises:
-        InputError: the file cannot be written, is no regular file, or holds something else.
+        InputError: the file cannot be written, is no regular file, holds something else, or another server writes it.
     """
 
     def __init__(self, file: Path, facts: ModelFacts) -> None:
@@ -43,6 +45,11 @@ class DecisionRecords:
             self.close()
             # A pipe or a terminal would let every request wait for its reader.
             raise InputError(f"the decisions cannot be recorded in {file}: not a regular file (serve.records)")
+        if _is_taken(self.descriptor):
+            self.close()
+            raise InputError(
+                f"another server records its decisions in {file}; give this one a file of its own (serve.records)"
+            )
         head = os.pread(self.descriptor, _HEAD_BYTES, 0)
         # The very first line may be cut off.
         if not (START.startswith(head.rstrip(b"\n")) or any(map(_is_decision, head.split(b"\n")[:2]))):
@@ -91,6 +98,16 @@ class DecisionRecords:
             "error": said.error,
         }
         return json.dumps(fields, allow_nan=False) + "\n"
+
+
+def _is_taken(descriptor: int) -> bool:
+    """Whether another process holds the lock of the file; if not, this one does until it closes it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        # Some network file systems have no locks.
+        return error.errno == errno.EWOULDBLOCK
+    return False
 
 
 def _is_decision(line: bytes) -> bool:
