@@ -89,13 +89,24 @@ def warn_of_no_effect(keys: Collection[str], where: str) -> None:
 
 
 @contextmanager
-def _arranged(typed: list[str]) -> Iterator[list[str]]:
-    """What was typed, as Hydra takes it."""
-    is_sweep = any(argument == "-m" or argument.startswith("--m") for argument in typed)
+def _arranged() -> Iterator[None]:
+    """Within it, arguments and environment are as Hydra takes them."""
+    typed, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    is_sweep = any(argument == "-m" or argument.startswith("--m") for argument in typed[1:])
     # Of a sweep Hydra keeps a file multirun.yaml, which in the current folder would overwrite another one.
     with tempfile.TemporaryDirectory() if is_sweep else nullcontext() as folder:
         own = [f"hydra.sweep.dir='{folder}'"] if is_sweep else []
-        yield [quote_verbatim(word, is_sweep=is_sweep) for word in put_options_first([*own, *typed])]
+        words = [quote_verbatim(word, is_sweep=is_sweep) for word in put_options_first([*own, *typed[1:]])]
+        sys.argv = [typed[0], *words]
+        # Without it Hydra prints its own errors its own way and exits by itself.
+        os.environ["HYDRA_FULL_ERROR"] = "1"
+        try:
+            yield
+        finally:
+            sys.argv = typed
+            del os.environ["HYDRA_FULL_ERROR"]
+            if full_error is not None:
+                os.environ["HYDRA_FULL_ERROR"] = full_error
 
 
 def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
@@ -125,55 +136,58 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callab
     return decorate
 
 
-def _run_hydra(run: Callable[[DictConfig], None], config_name: str) -> None:
-    check_typed(sys.argv[1:])
-    register_schemas()
-    mistakes: dict[str, Exception] = {}
-    exit_codes: list[int] = []
-    has_begun = False
+class _Runs:
+    """The run that was asked for, or those of a sweep, and what came of them."""
 
-    def keep_mistake(cfg: DictConfig) -> None:
-        nonlocal has_begun
-        has_begun = True
+    def __init__(self, run: Callable[[DictConfig], None], config_name: str) -> None:
+        self.run, self.config_name = run, config_name
+        self.shows_tracebacks = "HYDRA_FULL_ERROR" in os.environ
+        self.has_begun = self.is_incomplete = False
+        self.mistakes: dict[str, Exception] = {}
+
+    def make(self, cfg: DictConfig) -> None:
+        """Makes one run."""
+        self.has_begun = True
         # Raised through Hydra, a mistake would print a line of Hydra's first, and end a sweep.
         overrides = " ".join(HydraConfig.get().overrides.task)
         try:
             check_keys(cfg)
-            run(cfg)
+            self.run(cfg)
         except (InputError, OmegaConfBaseException) as error:
-            mistakes[overrides] = error
+            self.mistakes[overrides] = error
         except OSError as error:
-            if error.filename is None or "HYDRA_FULL_ERROR" in typed_environment:
+            if error.filename is None or self.shows_tracebacks:
                 raise
-            mistakes[overrides] = InputError(f"{error.filename}: {str(error.strerror).lower()}")
+            self.mistakes[overrides] = InputError(f"{error.filename}: {str(error.strerror).lower()}")
         except SystemExit as stop:
-            # Files that could not be read; an interrupted run ends the sweep.
+            # 1: some files could not be read. An interruption ends the sweep.
             if stop.code != 1:
                 raise
-            exit_codes.append(stop.code)
+            self.is_incomplete = True
 
-    typed_environment = dict(os.environ)
-    typed, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    def end(self) -> None:
+        """Raises what is to be told of all of them."""
+        if len(self.mistakes) > 1:
+            lines = (f"{typed}\n    {explain(error, self.config_name)}" for typed, error in self.mistakes.items())
+            words = "\n".join([f"{len(self.mistakes)} runs of this sweep have not been made", *lines])
+            raise InputError(words) from next(iter(self.mistakes.values()))
+        for mistake in self.mistakes.values():
+            raise mistake
+        if self.is_incomplete:
+            sys.exit(1)
+
+
+def _run_hydra(run: Callable[[DictConfig], None], config_name: str) -> None:
+    check_typed(sys.argv[1:])
+    register_schemas()
+    runs = _Runs(run, config_name)
     try:
-        with _arranged(typed[1:]) as arguments:
-            sys.argv = [typed[0], *arguments]
-            # Without it Hydra prints its own errors its own way and exits by itself.
-            os.environ["HYDRA_FULL_ERROR"] = "1"
-            hydra.main(config_path=CONFIGS, config_name=config_name, version_base="1.3")(keep_mistake)()
+        with _arranged():
+            hydra.main(config_path=CONFIGS, config_name=config_name, version_base="1.3")(runs.make)()
     except Exception as error:
         # Until the command begins, all that can be wrong is what was typed, here or in a file of one's own.
-        if has_begun or isinstance(error, (HydraException, OmegaConfBaseException)):
+        if runs.has_begun or isinstance(error, (HydraException, OmegaConfBaseException)):
             raise
         why = f"a file of --config-dir: {error}" if isinstance(error, UnicodeDecodeError) else str(error)
         raise InputError(why) from error
-    finally:
-        sys.argv = typed
-        if full_error is None:
-            os.environ.pop("HYDRA_FULL_ERROR", None)
-    if len(mistakes) > 1:
-        lines = (f"{overrides}\n    {explain(error, config_name)}" for overrides, error in mistakes.items())
-        raise InputError("\n".join([f"{len(mistakes)} runs of this sweep have not been made", *lines]))
-    for mistake in mistakes.values():
-        raise mistake
-    if exit_codes:
-        sys.exit(max(exit_codes))
+    runs.end()
