@@ -23,7 +23,7 @@ from weldnet.errors import InputError, check_choice
 from weldnet.evaluation.explanation import METHODS, explain
 from weldnet.evaluation.judge import give_verdicts
 from weldnet.evaluation.picture import draw_picture
-from weldnet.evaluation.report import write_text
+from weldnet.files import write_text
 from weldnet.model.network import STAGES
 from weldnet.report.words import percent
 

@@ -15,7 +15,7 @@ from weldnet.console import watch
 from weldnet.data.formats import UnreadableImage, read_content
 from weldnet.engines import ModelFacts
 from weldnet.errors import InputError, check_choice
-from weldnet.evaluation.report import write_text
+from weldnet.files import write_text
 from weldnet.prediction_files import NAME, PART, PredictionWriter, Row, gather_rows, merge_parts, read_rows
 from weldnet.predictor import Prediction, Predictor
 from weldnet.sharing import ALONE, Share

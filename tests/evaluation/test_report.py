@@ -14,7 +14,8 @@ from PIL import Image
 from rich.console import Console
 
 from weldnet.evaluation.metrics import summarise
-from weldnet.evaluation.report import EvaluationReport, write_text
+from weldnet.evaluation.report import EvaluationReport
+from weldnet.files import write_text
 
 CLASSES = ("crack", "no_defect", "pore")
 FILES = ["confusion_matrix.png", "metrics.json", "predictions.csv"]

@@ -19,7 +19,7 @@ from weldnet.console import print_table
 from weldnet.data.manifest import SPLITS
 from weldnet.errors import shorten
 from weldnet.evaluation.intervals import needed_images
-from weldnet.evaluation.report import write_text
+from weldnet.files import write_text
 
 _RECALLS = (0.90, 0.95, 0.99)
 _LINES = 12

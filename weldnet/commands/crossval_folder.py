@@ -68,7 +68,7 @@ class CrossvalFolder:
 
     def save_config(self) -> None:
         """Writes `config.yaml`, from which it is gone on with."""
-        from weldnet.evaluation.report import write_text
+        from weldnet.files import write_text
 
         saved = OmegaConf.merge({"num_folds": self.num_folds}, self.recipe, {"output_dir": str(self.folder)})
         write_text(self.folder / "config.yaml", OmegaConf.to_yaml(saved))

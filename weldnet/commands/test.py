@@ -95,7 +95,7 @@ def _compare(cfg: DictConfig, checkpoints: "list[Checkpoint]", folder: Path) -> 
     import json
 
     from weldnet.console import print_table
-    from weldnet.evaluation.report import write_text
+    from weldnet.files import write_text
     from weldnet.reporting import compare_reports, draw_differences
 
     if checkpoints[0].record.classes != checkpoints[1].record.classes:

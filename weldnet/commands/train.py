@@ -129,7 +129,7 @@ def _read_evaluation(cfg: DictConfig) -> "tuple[list[str] | None, Vocabulary]":
 
 
 def _start_folder(folder: Path, config: str, data: "WeldDataModule") -> None:
-    from weldnet.evaluation.report import write_text
+    from weldnet.files import write_text
 
     make_folder(folder)
     write_text(folder / "config.yaml", config)

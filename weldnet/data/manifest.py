@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from weldnet.errors import InputError, list_some, shorten
+from weldnet.files import write_csv
 
 SPLITS = ("train", "val", "test")
 SCHEMA = {"path": pl.String, "label": pl.String, "group": pl.String, "split": pl.String}
@@ -178,6 +179,4 @@ def add_groups(table: pl.DataFrame, *, pattern: str | None = None, per_image: bo
 
 def write_manifest(table: pl.DataFrame, file: Path) -> None:
     """Writes a table of samples as a manifest that `read_manifest` reads again, all or nothing."""
-    temporary = file.with_name(f".{file.name}.tmp")
-    table.select(list(SCHEMA)).write_csv(temporary)
-    temporary.replace(file)
+    write_csv(file, table.select(list(SCHEMA)))

@@ -20,7 +20,7 @@ from weldnet.deploy.quantization import Int8Settings, choose_point, count_convol
 from weldnet.engines import TorchEngine
 from weldnet.errors import InputError
 from weldnet.evaluation.judge import Judge
-from weldnet.evaluation.report import write_text
+from weldnet.files import write_text
 from weldnet.provenance import current_commit, file_digest
 
 PACKAGES = {

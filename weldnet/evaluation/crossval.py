@@ -12,7 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from weldnet.evaluation.metrics import summarise_confusion
-from weldnet.evaluation.report import caption_leaks, draw_table, write_text
+from weldnet.evaluation.report import caption_leaks, draw_table
+from weldnet.files import replace_file, write_csv, write_text
 
 FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "loss")
 
@@ -75,11 +76,10 @@ class CrossvalReport:
         from weldnet.evaluation.figures import draw_confusion
 
         metrics = self.metrics()
-        write_text(folder / "predictions.csv", self.predictions.write_csv())
+        write_csv(folder / "predictions.csv", self.predictions)
         matrix, classes = np.array(metrics["pooled"]["confusion_matrix"]), metrics["pooled"]["classes"]
-        temporary = folder / ".confusion_matrix.png"
-        draw_confusion(matrix, classes, self.title()).savefig(temporary, dpi=130, format="png")
-        temporary.replace(folder / "confusion_matrix.png")
+        with replace_file(folder / "confusion_matrix.png") as temporary:
+            draw_confusion(matrix, classes, self.title()).savefig(temporary, dpi=130, format="png")
         write_text(folder / "crossval.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
 
     def title(self) -> str:

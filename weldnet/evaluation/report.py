@@ -16,6 +16,7 @@ from weldnet.evaluation.assessment import assess
 from weldnet.evaluation.decision import REFER
 from weldnet.evaluation.judge import Judgement
 from weldnet.evaluation.metrics import Floats, Labels, cross_entropy, softmax, summarise
+from weldnet.files import replace_file, write_csv, write_text
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,10 @@ class EvaluationReport:
 
         own = self.metrics()
         write_text(folder / "metrics.json", json.dumps(metrics or own, indent=2, allow_nan=False) + "\n")
-        write_text(folder / "predictions.csv", self.predictions().write_csv())
+        write_csv(folder / "predictions.csv", self.predictions())
         figure = draw_confusion(np.array(own["confusion_matrix"]), self.classes, self.title())
-        temporary = folder / ".confusion_matrix.png"
-        figure.savefig(temporary, dpi=130, format="png")
-        temporary.replace(folder / "confusion_matrix.png")
+        with replace_file(folder / "confusion_matrix.png") as temporary:
+            figure.savefig(temporary, dpi=130, format="png")
 
     def title(self) -> str:
         """What was tested, and whether the network had seen it."""
@@ -120,13 +120,6 @@ def draw_table(metrics: dict[str, Any], title: str, caption: Text | None = None)
 def caption_leaks(leaks: Sequence[str]) -> Text | None:
     """What stands in red below a table whose figures measure memory; None without leaks."""
     return Text("\n".join(f"LEAK: {leak}" for leak in leaks), style="bold red") if leaks else None
-
-
-def write_text(file: Path, text: str) -> None:
-    """Writes a text file under a temporary name and renames it."""
-    temporary = file.with_name(f".{file.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(file)
 
 
 def _share(value: float | None) -> str:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from weldnet.audit.words import make_visible
+from weldnet.files import replace_file
 
 # Okabe and Ito's colours, told apart by colour-blind people; light and dark grounds both carry them.
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#8c8c8c"
@@ -118,10 +119,9 @@ def _shorten(name: str) -> str:
 
 
 def save_chart(figure: Figure, file: Path) -> None:
-    """Writes a PNG under a temporary name and renames it."""
-    temporary = file.with_name(f".{file.name}.tmp")
-    figure.savefig(temporary, dpi=_DPI, format="png")
-    temporary.replace(file)
+    """Writes a PNG, all or nothing."""
+    with replace_file(file) as temporary:
+        figure.savefig(temporary, dpi=_DPI, format="png")
 
 
 def embed_chart(figure: Figure, name: str) -> Markup:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from weldnet.audit.page import load_page
 from weldnet.audit.words import KINDS, common_folder
-from weldnet.evaluation.report import write_text
+from weldnet.files import write_text
 from weldnet.report.album import Album, Pictures
 from weldnet.report.charts import draw_charts, embed_chart, save_chart
 from weldnet.report.tables import (
