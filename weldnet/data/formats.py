@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from weldnet.data.dicom import open_dicom
 from weldnet.data.pictures import (
@@ -23,8 +23,10 @@ from weldnet.data.pictures import (
     Window,
     check_pixels,
     check_window,
+    turn_upright,
 )
-from weldnet.data.structure import check_scans, count_pages
+from weldnet.data.structure import check_scans
+from weldnet.data.tiff import open_tiff
 
 __all__ = ["WINDOWS", "Picture", "UnreadableImage", "Window", "check_window", "open_picture", "read_content"]
 
@@ -40,21 +42,12 @@ _READERS: tuple[tuple[bytes, str, type[ImageFile.ImageFile]], ...] = (
     (b"\x89PNG\r\n\x1a\n", "PNG", PngImagePlugin.PngImageFile),
     (b"BM", "BMP", BmpImagePlugin.BmpImageFile),
     (b"RIFF", "WEBP", WebPImagePlugin.WebPImageFile),
-    *((magic, "TIFF", TiffImagePlugin.TiffImageFile) for magic in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
 )
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _DEEP = {"I;16", "I;16B", "I;16L", "I", "F"}
 _ALPHA = {"LA", "La", "PA", "RGBA", "RGBa"}
 _EIGHT_BIT = {"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr"} | _ALPHA
-_WIDTH, _LENGTH, _BITS, _PHOTOMETRIC, _ORIENTATION, _SAMPLE_FORMAT = 256, 257, 258, 262, 274, 339
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+_ORIENTATION = 274
 # What Pillow's readers raise for a damaged file; the second row is for tags of the wrong type or size.
 _TOLD_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 _DAMAGE = (
@@ -122,6 +115,8 @@ def open_picture(
         warnings.filterwarnings("ignore", category=UserWarning, module=_QUIET[3].pattern)
     if content[128:132] == b"DICM":
         return open_dicom(content, window)
+    if content.startswith(_TIFF):
+        return open_tiff(content, window)
     try:
         return _open_raster(content, window, least)
     except UnreadableImage:
@@ -136,16 +131,11 @@ def _open_raster(content: bytes, window: Window, least: Size | Callable[[Size], 
     if found is None:
         raise UnreadableImage("not a JPEG, PNG, BMP, TIFF, WebP or DICOM image")
     _, name, reader = found
-    # Before Pillow reads the first page's tags, and instead of its own count, which would read every page's.
-    pages = count_pages(content) if name == "TIFF" else None
     # The format's own reader: Image.open warns of a large image before anyone can look at its size.
     image = reader(io.BytesIO(content))
     check_pixels(image.size)
     size, mode, bits = image.size, image.mode, 1 if image.mode == "1" else 8
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        # Pillow turns the size of a TIFF when it opens it.
-        size, bits = (image.tag_v2[_WIDTH], image.tag_v2[_LENGTH]), max(image.tag_v2.get(_BITS, (1,)))
-    elif isinstance(image, PngImagePlugin.PngImageFile):
+    if isinstance(image, PngImagePlugin.PngImageFile):
         bits = content[24]
     if mode not in _EIGHT_BIT | _DEEP:
         raise UnreadableImage(f"{mode} pixels are not read; save the image as grey or RGB")
@@ -159,9 +149,8 @@ def _open_raster(content: bytes, window: Window, least: Size | Callable[[Size], 
     image.load()
     stored = _find_stored(image, bits, window)
     shown = _to_eight_bit(image) if stored is None else _show(stored, window, image.info.get("transparency"))
-    turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
-    shown = shown if turn is None else shown.transpose(turn)
-    return Picture(shown, name, mode, bits, size, pages or int(getattr(image, "n_frames", 1)), stored)
+    shown = turn_upright(shown, image.getexif().get(_ORIENTATION, 1))
+    return Picture(shown, name, mode, bits, size, int(getattr(image, "n_frames", 1)), stored)
 
 
 def _reduce(image: JpegImagePlugin.JpegImageFile, least: Size | Callable[[Size], Size]) -> None:
@@ -184,20 +173,9 @@ def _reduce(image: JpegImagePlugin.JpegImageFile, least: Size | Callable[[Size],
 
 def _find_stored(image: ImageFile.ImageFile, bits: int, window: Window) -> Stored | None:
     """The values that the window is given in; None where the 8-bit picture has them and keeps them."""
-    tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
-    inverted = bool(tags) and tags.get(_PHOTOMETRIC, 0) == 0
     if image.mode in _DEEP:
-        values, signed = np.asarray(image), tags.get(_SAMPLE_FORMAT, (1,))[0] == 2
-        if bits > 16:
-            # Pillow has no unsigned type of 32 bits.
-            return Stored(values.view(np.uint32) if image.mode == "I" and not signed else values, None, inverted)
-        return Stored(values, (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1), inverted)
-    if window == "full":
-        return None
-    values = np.asarray(_to_eight_bit(image))
-    # Pillow has already inverted it.
-    inverted = inverted and image.mode in ("1", "L")
-    return Stored(255 - values if inverted else values, (0, 255), inverted)
+        return Stored(np.asarray(image), (0, 2**bits - 1))
+    return None if window == "full" else Stored(np.asarray(_to_eight_bit(image)), (0, 255))
 
 
 def _show(stored: Stored, window: Window, transparent: Any) -> Image.Image:

@@ -22,7 +22,7 @@ __all__ = [
     "to_geometry",
 ]
 
-DECODER_VERSION = 2
+DECODER_VERSION = 3
 """Part of every cache key: raise it when the same file would decode to other pixels."""
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".dcm", ".dicom")

@@ -18,6 +18,15 @@ Window = str | tuple[float, float]
 Size = tuple[int, int]
 """Width and height in pixels, as Pillow has them."""
 
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 _PERCENTILES = (0.5, 99.5)
 _BLOCK = 2**18
 
@@ -53,6 +62,12 @@ def check_pixels(size: Size) -> None:
     limit = Image.MAX_IMAGE_PIXELS or math.inf
     if width < 1 or height < 1 or width * height > limit:
         raise UnreadableImage(f"{width} x {height} pixels; allowed are 1 to {limit:,} in all")
+
+
+def turn_upright(image: Image.Image, orientation: object) -> Image.Image:
+    """Applies an EXIF orientation; one that is not 2 to 8 changes nothing."""
+    turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
+    return image if turn is None else image.transpose(turn)
 
 
 @dataclass(frozen=True)
@@ -113,8 +128,8 @@ class Stored:
         if window == "full":
             if self.full is None:
                 raise UnreadableImage(
-                    "32-bit values have no range to show in full: a network learns them with data.window=[low,high], "
-                    "in stored values, or data.window=percentile"
+                    "floats and values of over 16 bits have no range to show in full: a network learns them with "
+                    "data.window=[low,high], in stored values, or data.window=percentile"
                 )
             return self.full
         low, high = self.extremes
@@ -155,8 +170,8 @@ class Picture:
     def extremes(self) -> tuple[float, float]:
         """Smallest and largest value of the decoded picture before the window.
 
-        DICOM: after the modality LUT. Colour of 16 bits a channel: of its high bytes. Palettes and the like: of the
-        8-bit picture that they stand for.
+        DICOM: after the modality LUT. Colour of 16 bits a channel in a PNG: of its high bytes. Palettes and the like:
+        of the 8-bit picture that they stand for.
         """
         stored = self.stored or Stored(np.asarray(self.image), (0, 255))
         return stored.extremes

@@ -1,6 +1,7 @@
 """What a file's own structure says, before a library walks through all of it."""
 
 import re
+from dataclasses import dataclass
 from typing import Literal
 
 from weldnet.data.pictures import UnreadableImage
@@ -9,6 +10,8 @@ _MAX_PAGES = 10_000
 _MAX_TAGS = 4096
 _MAX_SCANS = 100
 
+# SOF0 to SOF15, without DHT, JPG and DAC; SOF55 is that of JPEG-LS.
+_FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 _MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
 
 
@@ -51,3 +54,26 @@ def check_scans(content: bytes) -> None:
         scans += found[1] == b"\xda"
     if scans > _MAX_SCANS:
         raise UnreadableImage(f"a JPEG with {scans:,} scans; at most {_MAX_SCANS} are read")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a JPEG says of its pixels."""
+
+    bits: int
+    height: int
+    width: int
+    channels: int
+
+
+def read_frame(content: bytes) -> Frame | None:
+    """A JPEG's or JPEG-LS's frame header, or None where there is none before the pixels."""
+    place = 0
+    while (found := _MARKER.search(content, place)) and found[1] not in b"\xd9\xda":
+        place = found.end()
+        if found[1][0] in _FRAMES:
+            header = content[place + 2 : place + 8].ljust(6, b"\0")
+            return Frame(header[0], int.from_bytes(header[1:3], "big"), int.from_bytes(header[3:5], "big"), header[5])
+        if found[1] not in b"\x01\xd8":
+            place += int.from_bytes(content[place : place + 2], "big")
+    return None

@@ -1,0 +1,101 @@
+"""TIFF: the first page's samples become a picture.
+
+Read with NumPy and imagecodecs. Pillow takes some layouts for others, and its libtiff writes to stderr.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from weldnet.data.pictures import Picture, Stored, UnreadableImage, Window, turn_upright
+from weldnet.data.structure import count_pages
+from weldnet.data.tiff_layout import BLACK_IS_ZERO, CMYK, JPEG, PALETTE, RGB, WHITE_IS_ZERO, YCBCR, Layout, read_layout
+from weldnet.data.tiff_segments import read_samples
+
+_STRAIGHT_ALPHA = 2
+_BLOCK = 2**18
+
+
+def open_tiff(content: bytes, window: Window) -> Picture:
+    """Decodes the first page of a TIFF to 8 bits.
+
+    Grey of fewer than 8 bits and palettes are spread to 8 bits before the window. Pixels with alpha are laid over black
+    before it. What a channel beyond the colours means is ignored where the file does not say.
+
+    Args:
+        content: the whole file, little- or big-endian, BigTIFF included.
+        window: as `weldnet.data.formats.open_picture` takes it.
+
+    Raises:
+        UnreadableImage: the file is truncated, damaged or too large, or stored in a way that is not read.
+    """
+    pages = count_pages(content)
+    layout = read_layout(content)
+    stored = _read_colours(read_samples(content, layout), layout)
+    plain = stored.values.dtype == np.uint8 and window == "full"
+    shown = (~stored.values if stored.inverted else stored.values) if plain else stored.show(window)
+    return Picture(
+        image=turn_upright(Image.fromarray(np.ascontiguousarray(shown)), layout.orientation),
+        format="TIFF",
+        mode=_name_mode(layout),
+        bits=layout.bits,
+        size=(layout.width, layout.height),
+        pages=pages,
+        stored=None if plain and not stored.inverted else stored,
+    )
+
+
+def _read_colours(samples: NDArray[Any], layout: Layout) -> Stored:
+    """The values that the window is given in: grey (H, W) or RGB (H, W, 3)."""
+    most = 2**layout.bits - 1
+    if layout.photometric == PALETTE:
+        return Stored(_look_up(samples[..., 0], layout), (0, 255))
+    if layout.photometric == CMYK:
+        values = _blend(most - samples[..., :3], most - samples[..., 3], most)
+    elif layout.photometric == YCBCR and layout.compression != JPEG:
+        values = np.asarray(Image.fromarray(np.ascontiguousarray(samples[..., :3]), "YCbCr").convert("RGB"))
+    else:
+        values = samples[..., 0] if layout.photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO) else samples[..., :3]
+    inverted = layout.photometric == WHITE_IS_ZERO
+    if _STRAIGHT_ALPHA in layout.extra:
+        if layout.kind != "u" or inverted:
+            raise UnreadableImage("a TIFF with transparency over signed, float or WhiteIsZero pixels; save it without")
+        alpha = samples[..., layout.extra.index(_STRAIGHT_ALPHA) - len(layout.extra)]
+        values = _blend(values, alpha, most)
+    if layout.kind == "u" and layout.bits < 8:
+        values, most = np.round(values * np.float32(255 / most)).astype(np.uint8), 255
+    if layout.kind == "f" or layout.bits > 16:
+        return Stored(values, None, inverted)
+    return Stored(values, (-(2 ** (layout.bits - 1)), most >> 1) if layout.kind == "i" else (0, most), inverted)
+
+
+def _look_up(indices: NDArray[Any], layout: Layout) -> NDArray[np.uint8]:
+    colours = layout.colour_map[: 3 * 2**layout.bits].reshape(3, -1).T
+    # Some writers fill the low byte only.
+    shades: NDArray[np.uint8] = (colours >> 8 if colours.max() > 255 else colours).astype(np.uint8)
+    return shades.take(indices, axis=0)
+
+
+def _blend(values: NDArray[Any], weight: NDArray[Any], most: int) -> NDArray[Any]:
+    """values x weight / most, rounded, some rows at a time: 64 bits a sample would be gigabytes."""
+    blended = np.empty_like(values)
+    step = max(1, _BLOCK // values[0].size)
+    for row in range(0, len(values), step):
+        part, share = values[row : row + step].astype(np.uint64), weight[row : row + step].astype(np.uint64)
+        blended[row : row + step] = (part * (share[..., None] if part.ndim == 3 else share) + most // 2) // most
+    return blended
+
+
+def _name_mode(layout: Layout) -> str:
+    """Pillow's name for pixels like these."""
+    if layout.photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO):
+        if layout.kind == "f":
+            return "F"
+        if layout.bits > 8:
+            deep = {"<": "I;16", ">": "I;16B"}[layout.order]
+            return "I" if layout.bits > 16 else deep
+        return "1" if layout.bits == 1 else "LA" if layout.extra else "L"
+    name = {RGB: "RGB", PALETTE: "P", CMYK: "CMYK", YCBCR: "YCbCr"}[layout.photometric]
+    return f"{name}A" if layout.extra and name in ("RGB", "P") else name
