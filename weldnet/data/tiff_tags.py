@@ -43,8 +43,9 @@ class Tag(IntEnum):
     REFERENCE = 532
 
 
-# Whole numbers, and pairs of them; a tag of a different type is passed over.
-_TYPES = {1: "u1", 3: "u2", 4: "u4", 5: "2u4", 7: "u1", 13: "u4", 16: "u8", 18: "u8"}
+# Whole numbers; a tag of a different type is passed over.
+_TYPES = {1: "u1", 3: "u2", 4: "u4", 7: "u1", 13: "u4", 16: "u8", 18: "u8"}
+_FRACTION = 5
 _CODES = set(Tag)
 
 
@@ -69,7 +70,8 @@ def read_tags(content: bytes) -> Tags:
     tags: Tags = {}
     for number in range(read(page, count)):
         at = start + number * entry
-        code, kind = read(at, "u2"), _TYPES.get(read(at + 2, "u2"))
+        code, type_code = read(at, "u2"), read(at + 2, "u2")
+        kind = "2u4" if (code, type_code) == (Tag.REFERENCE, _FRACTION) else _TYPES.get(type_code)
         if code not in _CODES or kind is None:
             continue
         values = read(at + 4, offset)
