@@ -50,6 +50,52 @@ def make_tiff(
     return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", following) + data
 
 
+def build_tiff(
+    segments: list[bytes], tags: dict[int, int | list[int]], *, order: str = "<", big: bool = False
+) -> bytes:
+    """A TIFF with these strips (or tiles, if `tags` has 322) and tags; every number has 32 bits, in BigTIFF 64."""
+    number, entry = (f"{order}Q", f"{order}HHQ") if big else (f"{order}I", f"{order}HHI")
+    width, start = struct.calcsize(number), 16 if big else 8
+    content, places = b"", []
+    for segment in segments:
+        places.append(start + len(content))
+        content += segment
+    offsets, counts = (324, 325) if 322 in tags else (273, 279)
+    tags = {259: 1, 274: 1, **tags, offsets: places, counts: [len(segment) for segment in segments]}
+    directory, extra = b"", start + len(content)
+    for tag, given in sorted(tags.items()):
+        values = given if isinstance(given, list) else [given]
+        packed = b"".join(struct.pack(number, value) for value in values)
+        if len(packed) > width:
+            content, packed = content + packed, struct.pack(number, extra)
+            extra = start + len(content)
+        directory += struct.pack(entry, tag, 16 if big else 4, len(values)) + packed
+    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}H", 43 if big else 42)
+    head += struct.pack(f"{order}HHQ", 8, 0, extra) if big else struct.pack(number, extra)
+    return head + content + struct.pack(f"{order}{'Q' if big else 'H'}", len(tags)) + directory + bytes(width)
+
+
+def encode_lossless_jpeg(pixels: NDArray[np.uint16]) -> bytes:
+    """JPEG Lossless (process 14, first predictor) of 16 bits; every difference's length is coded in 5 bits.
+
+    Source: ITU-T T.81, annex H.
+    """
+    height, width = pixels.shape
+    left = np.roll(pixels.astype(int), 1, axis=1)
+    left[1:, 0], left[0, 0] = pixels[:-1, 0], 2**15
+    bits = ""
+    for difference in ((pixels.astype(int) - left + 2**15) % 2**16 - 2**15).flat:
+        length = int(abs(difference)).bit_length()
+        bits += f"{length:05b}"
+        if 0 < length < 16:
+            bits += f"{difference if difference > 0 else difference + 2**length - 1:0{length}b}"
+    bits += "1" * (-len(bits) % 8)
+    scan = int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\0")
+    frame = struct.pack(">HHBHHBBBB", 0xFFC3, 11, 16, height, width, 1, 1, 0x11, 0)
+    table = struct.pack(">HHB", 0xFFC4, 36, 0) + bytes([0] * 4 + [17] + [0] * 11 + list(range(17)))
+    return b"\xff\xd8" + frame + table + struct.pack(">HHBBBBBB", 0xFFDA, 8, 1, 1, 0, 1, 0, 0) + scan + b"\xff\xd9"
+
+
 def make_dicom(pixels: NDArray[Any], *, syntax: UID = ExplicitVRLittleEndian, **elements: Any) -> bytes:
     """`pixels` (H, W) grey or (H, W, 3) RGB; `elements` come on top and can belie them."""
     header = Dataset()
@@ -66,7 +112,8 @@ def make_dicom(pixels: NDArray[Any], *, syntax: UID = ExplicitVRLittleEndian, **
     header.PixelData = pixels.tobytes()
     for name, value in elements.items():
         setattr(header, name, value)
-    header.HighBit = header.BitsStored - 1
+    if "HighBit" not in elements:
+        header.HighBit = header.BitsStored - 1
     file = io.BytesIO()
     header.save_as(file, enforce_file_format=True)
     return file.getvalue()

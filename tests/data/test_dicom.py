@@ -4,14 +4,30 @@ import io
 import sys
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 from drawing import draw_blobs, draw_noise
-from encoding import RAMP, apply_linear, assert_shows, encode, make_dicom
+from encoding import RAMP, apply_linear, assert_shows, encode, encode_lossless_jpeg, make_dicom
+from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import JPEGBaseline8Bit, JPEGLosslessSV1
+from pydicom.uid import (
+    MPEG2MPML,
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+)
 
 from weldnet.data.formats import UnreadableImage, Window, open_picture
 
@@ -64,8 +80,104 @@ def test_dicom_compressed() -> None:
     jpeg = encode(Image.fromarray(grey), "JPEG")
     inside = make_dicom(grey, syntax=JPEGBaseline8Bit, PixelData=encapsulate([jpeg]))
     assert_shows(open_picture(inside), np.asarray(Image.open(io.BytesIO(jpeg))))
-    with pytest.raises(UnreadableImage, match="no decoder for JPEG Lossless"):
+    with pytest.raises(UnreadableImage, match="damaged DICOM: the picture inside it has a different size"):
         open_picture(make_dicom(grey, syntax=JPEGLosslessSV1, PixelData=encapsulate([b"none"])))
+
+
+TWELVE = RAMP - 1000
+SYNTAXES: dict[UID, bytes] = {
+    JPEGLosslessSV1: encode_lossless_jpeg(TWELVE),
+    JPEGLossless: encode_lossless_jpeg(TWELVE),
+    JPEGLSLossless: bytes(imagecodecs.jpegls_encode(TWELVE)),
+    JPEG2000Lossless: bytes(imagecodecs.jpeg2k_encode(TWELVE, reversible=True, codecformat="j2k")),
+    HTJ2KLossless: bytes(imagecodecs.htj2k_encode(TWELVE, reversible=True)),
+    JPEGExtended12Bit: bytes(imagecodecs.jpeg8_encode(TWELVE, level=100, bitspersample=12)),
+}
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES, ids=lambda syntax: syntax.keyword)
+def test_dicom_codes_of_radiographs(syntax: UID) -> None:
+    content = make_dicom(TWELVE, syntax=syntax, PixelData=encapsulate([SYNTAXES[syntax]]), BitsStored=12)
+    stored = open_picture(content).stored
+    assert stored is not None
+    assert np.abs(stored.values.astype(int) - TWELVE).max() <= (2 if syntax == JPEGExtended12Bit else 0)
+    damaged = make_dicom(TWELVE, syntax=syntax, PixelData=encapsulate([SYNTAXES[syntax]]), Columns=21)
+    with pytest.raises(UnreadableImage, match=r"^damaged DICOM: "):
+        open_picture(damaged)
+
+
+@pytest.mark.parametrize(
+    ("syntax", "elements", "words"),
+    [
+        (
+            DeflatedExplicitVRLittleEndian,
+            {},
+            "Deflated Explicit VR Little Endian; read are uncompressed, RLE, .* dcmconv",
+        ),
+        (RLELossless, {"BitsAllocated": 1, "BitsStored": 1}, "'RLE Lossless' of 1 bit a pixel; read are"),
+        (MPEG2MPML, {}, "'MPEG2 .*; read are"),
+        (JPEGLSLossless, {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, "in colour; read are"),
+    ],
+)
+def test_dicom_codes_that_are_not_read(syntax: UID, elements: dict[str, Any], words: str) -> None:
+    data = RAMP.tobytes() if syntax == DeflatedExplicitVRLittleEndian else encapsulate([b"abcd"])
+    with pytest.raises(UnreadableImage, match=f"DICOM with transfer syntax .*{words}") as caught:
+        open_picture(make_dicom(RAMP, syntax=syntax, PixelData=data, **elements))
+    assert len(str(caught.value)) < 250
+
+
+def test_only_the_transfer_syntax_says_deflated() -> None:
+    content = make_dicom(RAMP, ImageComments=f"was {DeflatedExplicitVRLittleEndian} once")
+    assert_shows(open_picture(content), apply_linear(RAMP, 0, 65535))
+
+
+@pytest.mark.parametrize("kind", ["meta", "explicit", "implicit"])
+def test_dicom_without_preamble(kind: str) -> None:
+    syntax = ImplicitVRLittleEndian if kind == "implicit" else ExplicitVRLittleEndian
+    content = make_dicom(RAMP, syntax=syntax)[132:]
+    if kind != "meta":
+        # The length of the meta elements stands in the first of them, which has 12 bytes.
+        content = content[12 + int.from_bytes(content[8:12], "little") :]
+    picture = open_picture(content)
+    assert picture.format == "DICOM"
+    assert_shows(picture, apply_linear(RAMP, 0, 65535))
+    with pytest.raises(UnreadableImage, match="not a JPEG"):
+        open_picture(b"\x08\0\xff\xff" + content[4:])
+
+
+@pytest.mark.parametrize("place", ["SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"])
+def test_rescale_of_an_enhanced_file(place: str) -> None:
+    transformation, group = Dataset(), Dataset()
+    transformation.RescaleSlope, transformation.RescaleIntercept = "2", "-1024"
+    group.PixelValueTransformationSequence = [transformation]
+    elements: dict[str, Any] = {place: [group]}
+    content = make_dicom(RAMP, NumberOfFrames=1, **elements)
+    assert_shows(open_picture(content, window=(0, 4000)), apply_linear(RAMP * 2.0 - 1024, 0, 4000))
+
+
+@pytest.mark.parametrize(
+    ("stored", "elements"),
+    [
+        (TWELVE << 4, {"BitsStored": 12, "HighBit": 15}),
+        (TWELVE << 4 | 5, {"BitsStored": 12, "HighBit": 15}),
+        (TWELVE, {"BitsStored": 12, "HighBit": 15}),
+        (TWELVE, {"BitsStored": 12, "HighBit": 12}),
+        (TWELVE, {"BitsStored": 12, "HighBit": 11}),
+        ((TWELVE.astype(np.int16) - 2048) << 4, {"BitsStored": 12, "HighBit": 15}),
+        (TWELVE.astype(np.int16) - 2048, {"BitsStored": 12}),
+        ((TWELVE.astype(np.int16) - 2048) & 0xFFF, {"BitsStored": 12}),
+    ],
+    ids=lambda value: str(value.dtype) if isinstance(value, np.ndarray) else "",
+)
+def test_where_the_bits_are(stored: NDArray[Any], elements: dict[str, Any]) -> None:
+    """At the top of the word, at the bottom, or where a header wrongly says; a sign may fill the word or not."""
+    picture = open_picture(make_dicom(stored, **elements))
+    assert_shows(picture, apply_linear(TWELVE, 0, 4095))
+
+
+def test_high_bit_8_of_8() -> None:
+    grey = draw_blobs(24, 20)[..., 0].copy()
+    assert_shows(open_picture(make_dicom(grey, HighBit=8)), grey)
 
 
 @pytest.mark.parametrize(

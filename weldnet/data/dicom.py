@@ -1,6 +1,7 @@
 """DICOM and DICONDE radiographs, read with pydicom."""
 
 import io
+import logging
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
@@ -8,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from weldnet.data.dicom_file import complete_file, decode_frame, find_syntax
 from weldnet.data.pictures import Picture, Stored, UnreadableImage, Window, check_pixels
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-_DEFLATED = b"1.2.840.10008.1.2.1.99"
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 
@@ -21,54 +22,55 @@ _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 def open_dicom(content: bytes, window: Window) -> Picture:
     """Decodes the first frame of a DICOM file to 8 bits.
 
-    Values go through the modality LUT or rescale slope, then the window; MONOCHROME1 is inverted after that, so that
-    low values are bright, as on a screen. The file's own window, which differs from file to file, is not used.
+    Values go through the first frame's modality LUT or rescale slope, then the window; MONOCHROME1 is inverted after
+    that, so that low values are bright, as on a screen. The file's own window, which differs from file to file, is not
+    used.
 
     Args:
-        content: the whole file, with "DICM" at byte 128.
+        content: the whole file, for which `is_dicom` holds.
         window: as `weldnet.data.formats.open_picture` takes it, in values after the modality LUT.
 
     Raises:
-        UnreadableImage: pydicom or a decoder is not installed, or the file is damaged, too large or has no picture.
+        UnreadableImage: pydicom is not installed, or the file is damaged, too large, has no picture, or is stored in a
+            way that is not read.
 
-    Source: DICOM PS3.3, C.7.6.3 and C.11.1.
+    Source: DICOM PS3.3, C.7.6.3, C.7.6.16.2.9 and C.11.1.
     """
     try:
         import pydicom
-        from pydicom.pixels.decoders.base import get_decoder
-        from pydicom.pixels.utils import pixel_array
     except ImportError:
         raise UnreadableImage("DICOM needs pydicom: type pip install 'weldnet[dicom]'") from None
-    if _DEFLATED in content:
-        # pydicom would inflate it whole, however large that is.
-        raise UnreadableImage("deflated DICOM is not read; save it uncompressed")
+    # It logs what it then raises, with a traceback.
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
+    content = complete_file(content)
+    syntax = find_syntax(content)
     try:
         header = pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True)
         _check_header(header)
-        syntax = header.file_meta.TransferSyntaxUID
-        if not get_decoder(syntax).is_available:
-            raise UnreadableImage(f"no decoder for {syntax.name} is installed; save the file uncompressed")
-        stored = _apply_modality(pixel_array(io.BytesIO(content), index=0), header)
-        return Picture(
-            image=Image.fromarray(stored.show(window)),
-            format="DICOM",
-            mode=header.PhotometricInterpretation,
-            bits=header.BitsStored,
-            size=(header.Columns, header.Rows),
-            pages=int(header.get("NumberOfFrames") or 1),
-            stored=stored,
-        )
+        size, pages = (header.Columns, header.Rows), int(header.get("NumberOfFrames") or 1)
+        values = _align_bits(decode_frame(content, header, syntax), header)
+        stored = _apply_modality(values, header)
     except UnreadableImage:
         raise
     # Of a damaged file pydicom raises whatever its parser stumbles over, and says so for a paragraph.
     except Exception as error:
         reason = shorten(str(error).partition(". ")[0], 160) or type(error).__name__
         raise UnreadableImage(f"damaged DICOM: {reason}") from error
+    return Picture(
+        image=Image.fromarray(stored.show(window)),
+        format="DICOM",
+        mode=header.PhotometricInterpretation,
+        bits=header.BitsStored,
+        size=size,
+        pages=pages,
+        stored=stored,
+    )
 
 
 def _check_header(header: "Dataset") -> None:
     """Refuses what cannot be shown before any pixel is decoded."""
-    missing = [name for name in ("Rows", "Columns", "BitsStored", "PhotometricInterpretation") if name not in header]
+    needed = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PhotometricInterpretation")
+    missing = [name for name in needed if header.get(name) is None]
     if missing:
         raise UnreadableImage(f"DICOM without a picture: no {', '.join(missing)}")
     if header.PhotometricInterpretation not in (*_GREY, *_COLOUR):
@@ -79,17 +81,43 @@ def _check_header(header: "Dataset") -> None:
     check_pixels((header.Columns, header.Rows))
 
 
+def _align_bits(values: NDArray[Any], header: "Dataset") -> NDArray[Any]:
+    """Stored bits at the top of a word are moved down; a sign that does not fill the word is spread."""
+    stored, allocated = header.BitsStored, header.BitsAllocated
+    spare = allocated - stored
+    # Headers that are wrong of it are common: the values decide with it.
+    if spare > 0 and header.get("HighBit") == allocated - 1 and values.dtype.itemsize * 8 == allocated:
+        low = values & (2**spare - 1)
+        if not low.any() or values.max() >= 2**stored or values.min() < -(2**stored):
+            values = values >> spare
+    if header.get("PixelRepresentation") == 1 and values.dtype.kind in "ui" and values.min() >= 0:
+        wide = values.astype(np.int64 if stored > 16 else np.int32)
+        values = np.where(wide >= 2 ** (stored - 1), wide - 2**stored, wide)
+    return values
+
+
+def _find_modality(header: "Dataset") -> "Dataset":
+    """What holds the first frame's modality LUT or rescale slope: the header, or a group in an enhanced file."""
+    for name in ("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"):
+        for group in (header.get(name) or [])[:1]:
+            for transformation in (group.get("PixelValueTransformationSequence") or [])[:1]:
+                found: Dataset = transformation
+                return found
+    return header
+
+
 def _apply_modality(values: NDArray[Any], header: "Dataset") -> Stored:
     from pydicom.pixels.processing import apply_modality_lut
 
     bits, signed = header.BitsStored, header.get("PixelRepresentation") == 1
     ends = np.array([-(2 ** (bits - 1)), 2 ** (bits - 1) - 1] if signed else [0, 2**bits - 1])
+    modality = _find_modality(header)
     if header.PhotometricInterpretation in _GREY:
-        if header.get("ModalityLUTSequence"):
+        if modality.get("ModalityLUTSequence"):
             # Its first index can be below what the stored type holds.
-            values = apply_modality_lut(values.astype(np.int64), header)
-            ends = np.array([0, 2 ** header.ModalityLUTSequence[0].LUTDescriptor[2] - 1])
+            values = apply_modality_lut(values.astype(np.int64), modality)
+            ends = np.array([0, 2 ** modality.ModalityLUTSequence[0].LUTDescriptor[2] - 1])
         else:
-            values, ends = apply_modality_lut(values, header), apply_modality_lut(ends, header)
+            values, ends = apply_modality_lut(values, modality), apply_modality_lut(ends, modality)
     full = (float(ends.min()), float(ends.max())) if bits <= 16 else None
     return Stored(values, full, inverted=header.PhotometricInterpretation == "MONOCHROME1")

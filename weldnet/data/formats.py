@@ -14,6 +14,7 @@ import numpy as np
 from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from weldnet.data.dicom import open_dicom
+from weldnet.data.dicom_file import is_dicom
 from weldnet.data.pictures import (
     WINDOWS,
     Picture,
@@ -113,7 +114,7 @@ def open_picture(
     # once: catch_warnings, which would take it back, is not safe in threads.
     if _QUIET not in warnings.filters:
         warnings.filterwarnings("ignore", category=UserWarning, module=_QUIET[3].pattern)
-    if content[128:132] == b"DICM":
+    if is_dicom(content):
         return open_dicom(content, window)
     if content.startswith(_TIFF):
         return open_tiff(content, window)

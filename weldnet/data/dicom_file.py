@@ -1,0 +1,134 @@
+"""DICOM files as bytes: which ones they are, how their pixels are encoded, and the first frame decoded."""
+
+import io
+import struct
+from typing import TYPE_CHECKING, Any
+
+import imagecodecs
+from numpy.typing import NDArray
+
+from weldnet.data.pictures import UnreadableImage
+from weldnet.data.structure import check_scans, read_frame
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_PREAMBLE = bytes(128) + b"DICM"
+_START = len(_PREAMBLE)
+_IMPLICIT, _EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
+_DEFLATED, _RLE = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.5"
+# JPEG of 12 bits, JPEG Lossless, JPEG-LS and HTJ2K, which Pillow does not read.
+_JPEG = ("1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
+_JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
+_HTJ2K = ("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203")
+_READ = (
+    "read are uncompressed, RLE, JPEG, JPEG Lossless, JPEG-LS, JPEG 2000 and HTJ2K: save it uncompressed, as dcmconv "
+    "and gdcmconv do"
+)
+# Value representations of the first elements of a file, and those with a length of 4 bytes.
+_FIRST = {b"UL", b"OB", b"UI", b"SH", b"AE", b"CS", b"DA", b"TM", b"LO", b"DT", b"SQ"}
+_LONG = {b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"SQ", b"UC", b"UN", b"UR", b"UT", b"SV", b"UV"}
+
+
+def is_dicom(content: bytes) -> bool:
+    """Whether a file is DICOM: with a preamble, or beginning with its first elements, as older ones do."""
+    return content[128:132] == b"DICM" or _find_missing(content) is not None
+
+
+def complete_file(content: bytes) -> bytes:
+    """The file with a preamble and a transfer syntax where it has none."""
+    missing = None if content[128:132] == b"DICM" else _find_missing(content)
+    return content if missing is None else missing + content
+
+
+def _find_missing(content: bytes) -> bytes | None:
+    """What stands before a file's first elements elsewhere; None where these are not the first elements of one."""
+    if len(content) < _START:
+        return None
+    group, element, length = struct.unpack("<HHI", content[:8])
+    explicit = content[4:6] in _FIRST
+    if group == 2 and element <= 0x0102 and explicit:
+        return _PREAMBLE
+    if group == 8 and element <= 0x0070 and (explicit or (length <= 1024 and length % 2 == 0)):
+        syntax = (_EXPLICIT if explicit else _IMPLICIT).encode()
+        syntax += b"\0" * (len(syntax) % 2)
+        return _PREAMBLE + struct.pack("<HH2sH", 2, 0x0010, b"UI", len(syntax)) + syntax
+    return None
+
+
+def find_syntax(content: bytes) -> str:
+    """The transfer syntax, read before pydicom reads the file: it would inflate a deflated one, however large.
+
+    Raises:
+        UnreadableImage: there is none, or it is the deflated one.
+    """
+    place = _START
+    while content[place : place + 2] == b"\x02\0":
+        element, kind, length = struct.unpack("<H2sH", content[place + 2 : place + 8].ljust(6, b"\0"))
+        place += 8
+        if kind in _LONG:
+            length = int.from_bytes(content[place : place + 4], "little")
+            place += 4
+        if element == 0x0010:
+            syntax = content[place : place + length].rstrip(b"\0 ").decode("ascii", "replace")
+            if syntax == _DEFLATED:
+                raise UnreadableImage(f"DICOM with transfer syntax Deflated Explicit VR Little Endian; {_READ}")
+            return syntax
+        place += length
+    raise UnreadableImage("damaged DICOM: no transfer syntax")
+
+
+def decode_frame(content: bytes, header: "Dataset", syntax: str) -> NDArray[Any]:
+    """The first frame's stored values, (H, W) or (H, W, 3).
+
+    Raises:
+        UnreadableImage: they are encoded in a way that is not read. Whatever else is raised means damage.
+    """
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.pixels.utils import pixel_array
+    from pydicom.uid import UID
+
+    told = f"DICOM with transfer syntax {UID(syntax).name[:60]!r}"
+    if syntax in (*_JPEG, *_JPEG_LS, *_HTJ2K):
+        if header.get("SamplesPerPixel") != 1:
+            raise UnreadableImage(f"{told} in colour; {_READ}")
+        return _decode_here(content, header, syntax)
+    if header.BitsAllocated == 1 and UID(syntax).is_encapsulated:
+        raise UnreadableImage(f"{told} of 1 bit a pixel; {_READ}")
+    try:
+        known = get_decoder(UID(syntax)).is_available
+    except NotImplementedError:
+        known = False
+    if not known:
+        raise UnreadableImage(f"{told}; {_READ}")
+    # pydicom clears the bits above the stored ones, wherever the header says that those are.
+    at_top = header.get("HighBit") == header.BitsAllocated - 1 > header.BitsStored - 1
+    return pixel_array(io.BytesIO(content), index=0, correct_unused_bits=not at_top)
+
+
+def _decode_here(content: bytes, header: "Dataset", syntax: str) -> NDArray[Any]:
+    from pydicom import dcmread
+    from pydicom.encaps import get_frame
+
+    frames = int(header.get("NumberOfFrames") or 1)
+    pixels: bytes = dcmread(io.BytesIO(content)).PixelData
+    data = get_frame(pixels, 0, number_of_frames=frames)
+    shape = (header.Rows, header.Columns)
+    if _find_shape(data, syntax) != shape:
+        raise ValueError("the picture inside it has a different size, or more than one channel")
+    if syntax in _HTJ2K:
+        # OpenJPEG, since OpenJPH writes to stderr.
+        return imagecodecs.jpeg2k_decode(data)
+    check_scans(data)
+    return imagecodecs.jpegls_decode(data) if syntax in _JPEG_LS else imagecodecs.jpeg8_decode(data)
+
+
+def _find_shape(data: bytes, syntax: str) -> tuple[int, int] | None:
+    """Height and width of an encoded frame of one channel, before a decoder takes memory for it."""
+    if syntax in _HTJ2K:
+        if data[:4] != b"\xff\x4f\xff\x51" or data[40:42] != b"\0\1":
+            return None
+        right, bottom, left, top = struct.unpack(">4I", data[8:24])
+        return bottom - top, right - left
+    frame = read_frame(data)
+    return (frame.height, frame.width) if frame is not None and frame.channels == 1 else None
