@@ -35,7 +35,7 @@ def describe(pixels: NDArray[Any], **tags: int | list[int]) -> dict[int, int | l
 
 
 def strip(pixels: NDArray[Any], order: str = "<", big: bool = False, **tags: int | list[int]) -> bytes:
-    data = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
+    data = pixels.astype(f"{order}{pixels.dtype.str[1:]}").tobytes()
     return build_tiff([data], describe(pixels, **tags), order=order, big=big)
 
 
@@ -70,6 +70,13 @@ def packed(bits: int, **tags: int) -> bytes:
     return build_tiff([pack(values, bits)], describe(GREY, t258=bits, **tags))
 
 
+def in_runs(pixels: NDArray[np.uint8]) -> bytes:
+    """PackBits, with rows behind the picture in its second strip, as some writers fill it up."""
+    rows = np.pad(pixels, ((0, 8), (0, 0)))
+    runs = [b"".join(bytes([len(row) - 1]) + row.tobytes() for row in part) for part in (rows[:16], rows[16:])]
+    return build_tiff(runs, describe(pixels, t259=32773, t278=16))
+
+
 def reverse(data: bytes) -> bytes:
     return bytes(int(f"{byte:08b}"[::-1], 2) for byte in data)
 
@@ -102,6 +109,7 @@ SHOWN: dict[str, tuple[bytes, NDArray[Any]]] = {
     "16-bit colour with alpha": (strip(np.dstack([DEEP, DEEP[..., 0]]), t338=2), HIGH * (DEEP[..., :1] / 65535)),
     "palette": (strip(GREY, t262=3, t320=SHADES), np.reshape(SHADES, (3, 256)).T[GREY] // 256),
     "CMYK": (strip(INK, t262=5), (255 - INK[..., :3].astype(float)) * (255 - INK[..., 3:]) / 255),
+    "filled up": (in_runs(GREY), GREY),
     "turned": (strip(COLOUR, t274=6), np.rot90(COLOUR, -1)),
 }
 
@@ -191,6 +199,8 @@ REFUSED = {
     "many channels": (strip(np.dstack([COLOUR, COLOUR]), t262=1), "6 channels, which are not grey or RGB; save it"),
     "uneven channels": (strip(COLOUR, t258=[5, 6, 5]), "channels differ"),
     "a huge tile": (build_tiff([b"abc"], describe(COLOUR, t322=2**20, t323=2**20)), "tiles of 1048576 x 1048576"),
+    "many strips": (build_tiff([b""] * 2, describe(COLOUR, t257=2**20, t278=1)), "2 strips or tiles where 1048576"),
+    "no byte counts": (drop(build_tiff([bytes(9)] * 2, describe(GREY, t259=5, t278=12)), 279), "no byte counts"),
     "no strips": (drop(strip(COLOUR), 273), "no tag 273"),
     "short strips": (build_tiff([bytes(10)] * HEIGHT, describe(GREY, t278=1)), "damaged TIFF: strip or tile 1"),
     "inflated strip": (build_tiff([zlib.compress(bytes(9))], describe(COLOUR, t259=8)), "has 9 of 1,440 bytes"),

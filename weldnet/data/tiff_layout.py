@@ -18,6 +18,7 @@ WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
 SAVE_ANEW = "save it as TIFF with LZW or Deflate, or as PNG"
 
 _MAX_BYTES = 2**30
+_MAX_SEGMENTS = 2**19
 _COMPRESSIONS = {NONE, *CCITT, LZW, JPEG, *DEFLATE, PACKBITS, LZMA, ZSTD}
 _OTHER_COMPRESSIONS = {
     6: "old-style JPEG",
@@ -216,6 +217,8 @@ def _check_layout(layout: Layout) -> None:
     needed *= layout.samples if layout.separate else 1
     if len(layout.offsets) < needed or 0 < len(layout.counts) < needed:
         raise UnreadableImage(f"a damaged TIFF: {len(layout.offsets)} strips or tiles where {needed} are needed")
+    if needed > _MAX_SEGMENTS or (needed > 1 and not len(layout.counts) and layout.compression != NONE):
+        raise UnreadableImage(f"a TIFF with {needed:,} strips or tiles, which are too many, or have no byte counts")
     # Strips may lie over one another: a small file could have gigabytes to read.
     if layout.counts[:needed].sum(dtype=np.float64) > _MAX_BYTES:
         raise UnreadableImage(f"a TIFF with over {_MAX_BYTES:,} bytes of strips or tiles")

@@ -89,7 +89,8 @@ def _read_segment(content: bytes, layout: Layout, index: int, height: int) -> ND
         data = imagecodecs.bitorder_decode(bytes(data))
     if layout.compression in CCITT:
         return _decode_ccitt(bytes(data), layout, rows)
-    raw = _decompress(data, layout.compression, size)
+    # Some writers fill the last strip up to its whole height.
+    raw = _decompress(data, layout.compression, size, math.ceil(size * layout.rows / rows))
     if len(raw) < size:
         raise UnreadableImage(f"a damaged TIFF: strip or tile {index + 1} has {len(raw):,} of {size:,} bytes")
     raw = memoryview(raw)[:size]
@@ -98,8 +99,8 @@ def _read_segment(content: bytes, layout: Layout, index: int, height: int) -> ND
     return _unpack(raw, layout, (rows, layout.columns, channels))
 
 
-def _decompress(data: Any, compression: int, size: int) -> Any:
-    """At most `size` bytes: a small file could hold gigabytes of zeros."""
+def _decompress(data: Any, compression: int, size: int, room: int) -> Any:
+    """`size` bytes are needed, and at most `room` are unpacked: a small file could hold gigabytes of zeros."""
     if compression == NONE:
         return data
     if compression in DEFLATE:
@@ -107,10 +108,10 @@ def _decompress(data: Any, compression: int, size: int) -> Any:
     if compression == LZW:
         return _decompress_lzw(bytes(data), size)
     if compression == PACKBITS:
-        return imagecodecs.packbits_decode(data, out=size)
+        return imagecodecs.packbits_decode(data, out=room)
     if compression == LZMA:
         return imagecodecs.lzma_decode(data, out=size)
-    return imagecodecs.zstd_decode(data, out=size)
+    return imagecodecs.zstd_decode(data, out=room)
 
 
 def _inflate(data: Any, size: int) -> Any:
