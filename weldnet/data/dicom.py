@@ -48,8 +48,8 @@ def open_dicom(content: bytes, window: Window) -> Picture:
         header = pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True)
         _check_header(header)
         size, pages = (header.Columns, header.Rows), int(header.get("NumberOfFrames") or 1)
-        values = _align_bits(decode_frame(content, header, syntax), header)
-        stored = _apply_modality(values, header)
+        values = decode_frame(content, header, syntax)
+        stored = _apply_modality(_align_bits(values, header), header)
     except UnreadableImage:
         raise
     # Of a damaged file pydicom raises whatever its parser stumbles over, and says so for a paragraph.
@@ -77,6 +77,15 @@ def _check_header(header: "Dataset") -> None:
         raise UnreadableImage(
             f"{shorten(str(header.PhotometricInterpretation), 40)} pixels; allowed are MONOCHROME1, MONOCHROME2, RGB "
             "and YBR"
+        )
+    numbers = [header.get(name) for name in needed[:4]]
+    if (
+        not all(isinstance(number, int) for number in numbers)
+        or not 1 <= header.BitsStored <= header.BitsAllocated <= 32
+    ):
+        raise UnreadableImage(
+            f"damaged DICOM: Rows, Columns, BitsAllocated and BitsStored are {shorten(str(numbers), 60)}; bits may be "
+            "1 to 32"
         )
     check_pixels((header.Columns, header.Rows))
 

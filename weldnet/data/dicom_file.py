@@ -111,16 +111,22 @@ def _decode_here(content: bytes, header: "Dataset", syntax: str) -> NDArray[Any]
     from pydicom.encaps import get_frame
 
     frames = int(header.get("NumberOfFrames") or 1)
-    pixels: bytes = dcmread(io.BytesIO(content)).PixelData
+    pixels: bytes | None = dcmread(io.BytesIO(content)).get("PixelData")
+    if pixels is None:
+        raise ValueError("it ends before its pixels")
     data = get_frame(pixels, 0, number_of_frames=frames)
     shape = (header.Rows, header.Columns)
     if _find_shape(data, syntax) != shape:
         raise ValueError("the picture inside it has a different size, or more than one channel")
     if syntax in _HTJ2K:
         # OpenJPEG, since OpenJPH writes to stderr.
-        return imagecodecs.jpeg2k_decode(data)
-    check_scans(data)
-    return imagecodecs.jpegls_decode(data) if syntax in _JPEG_LS else imagecodecs.jpeg8_decode(data)
+        values = imagecodecs.jpeg2k_decode(data)
+    else:
+        check_scans(data)
+        values = imagecodecs.jpegls_decode(data) if syntax in _JPEG_LS else imagecodecs.jpeg8_decode(data)
+    if values.shape != shape:
+        raise ValueError(f"the picture inside it is {values.shape}, not {shape}")
+    return values
 
 
 def _find_shape(data: bytes, syntax: str) -> tuple[int, int] | None:

@@ -36,14 +36,18 @@ def open_tiff(content: bytes, window: Window) -> Picture:
     stored = _read_colours(read_samples(content, layout), layout)
     plain = stored.values.dtype == np.uint8 and window == "full"
     shown = (~stored.values if stored.inverted else stored.values) if plain else stored.show(window)
+    shown = np.ascontiguousarray(shown)
+    kept = None if plain and not stored.inverted else stored
+    # Before Pillow takes its copy: a large picture's channels are hundreds of megabytes.
+    del stored
     return Picture(
-        image=turn_upright(Image.fromarray(np.ascontiguousarray(shown)), layout.orientation),
+        image=turn_upright(Image.fromarray(shown), layout.orientation),
         format="TIFF",
         mode=_name_mode(layout),
         bits=layout.bits,
         size=(layout.width, layout.height),
         pages=pages,
-        stored=None if plain and not stored.inverted else stored,
+        stored=kept,
     )
 
 
@@ -53,9 +57,10 @@ def _read_colours(samples: NDArray[Any], layout: Layout) -> Stored:
     if layout.photometric == PALETTE:
         return Stored(_look_up(samples[..., 0], layout), (0, 255))
     if layout.photometric == CMYK:
-        values = _blend(most - samples[..., :3], most - samples[..., 3], most)
+        values = most - samples[..., :3]
+        _weigh(values, most - samples[..., 3], most)
     elif layout.photometric == YCBCR and layout.compression != JPEG:
-        values = np.asarray(Image.fromarray(np.ascontiguousarray(samples[..., :3]), "YCbCr").convert("RGB"))
+        values = np.array(Image.fromarray(np.ascontiguousarray(samples[..., :3]), "YCbCr").convert("RGB"))
     else:
         values = samples[..., 0] if layout.photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO) else samples[..., :3]
     inverted = layout.photometric == WHITE_IS_ZERO
@@ -63,7 +68,7 @@ def _read_colours(samples: NDArray[Any], layout: Layout) -> Stored:
         if layout.kind != "u" or inverted:
             raise UnreadableImage("a TIFF with transparency over signed, float or WhiteIsZero pixels; save it without")
         alpha = samples[..., layout.extra.index(_STRAIGHT_ALPHA) - len(layout.extra)]
-        values = _blend(values, alpha, most)
+        _weigh(values, alpha, most)
     if layout.kind == "u" and layout.bits < 8:
         values, most = np.round(values * np.float32(255 / most)).astype(np.uint8), 255
     if layout.kind == "f" or layout.bits > 16:
@@ -78,14 +83,12 @@ def _look_up(indices: NDArray[Any], layout: Layout) -> NDArray[np.uint8]:
     return shades.take(indices, axis=0)
 
 
-def _blend(values: NDArray[Any], weight: NDArray[Any], most: int) -> NDArray[Any]:
-    """values x weight / most, rounded, some rows at a time: 64 bits a sample would be gigabytes."""
-    blended = np.empty_like(values)
+def _weigh(values: NDArray[Any], weight: NDArray[Any], most: int) -> None:
+    """values x weight / most, rounded, in place and some rows at a time: 64 bits a sample would be gigabytes."""
     step = max(1, _BLOCK // values[0].size)
     for row in range(0, len(values), step):
         part, share = values[row : row + step].astype(np.uint64), weight[row : row + step].astype(np.uint64)
-        blended[row : row + step] = (part * (share[..., None] if part.ndim == 3 else share) + most // 2) // most
-    return blended
+        values[row : row + step] = (part * (share[..., None] if part.ndim == 3 else share) + most // 2) // most
 
 
 def _name_mode(layout: Layout) -> str:
