@@ -106,7 +106,7 @@ def _decompress(data: Any, compression: int, size: int, room: int) -> Any:
     if compression in DEFLATE:
         return _inflate(data, size)
     if compression == LZW:
-        return _decompress_lzw(bytes(data), size)
+        return _decompress_lzw(data, size)
     if compression == PACKBITS:
         return imagecodecs.packbits_decode(data, out=room)
     if compression == LZMA:
@@ -126,12 +126,13 @@ def _inflate(data: Any, size: int) -> Any:
         return raw
 
 
-def _decompress_lzw(data: bytes, size: int) -> Any:
+def _decompress_lzw(data: Any, size: int) -> Any:
     """By libtiff, from a file of one row that says nothing else: twice as fast as `lzw_decode`, and reads old LZW."""
     tags = {Tag.WIDTH: size, Tag.LENGTH: 1, Tag.BITS: 8, Tag.COMPRESSION: LZW, Tag.PHOTOMETRIC: 1, Tag.STRIPS: 122}
     tags |= {Tag.SAMPLES: 1, Tag.ROWS: 1, Tag.STRIP_COUNTS: len(data)}
-    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
-    return imagecodecs.tiff_decode(struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + bytes(4) + data)[0]
+    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items()]
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(tags))
+    return imagecodecs.tiff_decode(b"".join((head, *entries, bytes(4), data)))[0]
 
 
 def _decode_ccitt(data: bytes, layout: Layout, rows: int) -> NDArray[Any]:
