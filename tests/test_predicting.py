@@ -1,5 +1,6 @@
 """Predictions as files: whole, resumed, sorted, of one model only."""
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from filelock import FileLock
 
 from weldnet.errors import InputError
 from weldnet.predicting import Outcome, check_request, predict_into
-from weldnet.prediction_files import PredictionWriter, gather_rows, merge_parts, name_columns, read_rows
+from weldnet.prediction_files import PredictionWriter, gather_rows, merge_parts, name_columns, name_files, read_rows
 from weldnet.predictor import Predictor
 
 
@@ -121,7 +122,7 @@ def test_parts_are_merged_in_the_order_of_the_source(photos: Path, tmp_path: Pat
     paths = list_photos(photos)
     with Predictor(BrightnessEngine(), 1) as predictor:
         for rank in range(12):
-            with PredictionWriter(tmp_path, FACTS.classes, f"predictions.rank{rank}") as writer:
+            with PredictionWriter(name_files(tmp_path, f"predictions.rank{rank}"), FACTS.classes) as writer:
                 for prediction in predictor.predict_files(paths[rank::12]):
                     writer.write(prediction)
     merge_parts(tmp_path, FACTS.classes)
@@ -134,7 +135,7 @@ def test_parts_of_a_killed_run_are_kept(photos: Path, tmp_path: Path) -> None:
     paths = [lost[0], *list_photos(photos)[:19], lost[1]]
     with Predictor(BrightnessEngine(), 1) as predictor:
         for rank in (0, 2):
-            with PredictionWriter(tmp_path, FACTS.classes, f"predictions.rank{rank}") as writer:
+            with PredictionWriter(name_files(tmp_path, f"predictions.rank{rank}"), FACTS.classes) as writer:
                 for prediction in predictor.predict_files(paths[rank::3]):
                     writer.write(prediction)
     readable = {*paths[0::3], *paths[2::3]} - {*lost}
@@ -145,8 +146,8 @@ def test_parts_of_a_killed_run_are_kept(photos: Path, tmp_path: Path) -> None:
 
 
 def test_copies_by_verdict(photos: Path, tmp_path: Path) -> None:
-    (tmp_path / "sorted").mkdir()
-    (tmp_path / "sorted" / ".weldnet_7.tmp").write_text("of a killed run")
+    (tmp_path / "sorted" / "refer" / "line0").mkdir(parents=True)
+    (tmp_path / "sorted" / "refer" / "line0" / ".84.png.tmp").write_text("of a killed run")
     predict(photos, tmp_path / "out", sort_into=tmp_path / "sorted")
     for row in read_lines(tmp_path / "out"):
         copy = tmp_path / "sorted" / (row["verdict"] or "unreadable") / Path(row["path"]).relative_to(photos)
@@ -165,7 +166,7 @@ def test_a_folder_belongs_to_one_task(photos: Path, tmp_path: Path) -> None:
 
 def test_copies_that_cannot_be_written(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"sort_into: .* cannot be written: Not a directory"):
+    with pytest.raises(OSError, match=r"Not a directory: .*file"):
         predict(photos, tmp_path / "out", sort_into=tmp_path / "file")
 
 
@@ -221,8 +222,9 @@ def test_a_full_disk_is_told(tmp_path: Path) -> None:
     row = dict.fromkeys(name_columns(FACTS.classes))
 
     def write() -> None:
-        with PredictionWriter(tmp_path, FACTS.classes) as writer:
+        with PredictionWriter(name_files(tmp_path), FACTS.classes) as writer:
             writer.write_row(row)
 
-    with pytest.raises(InputError, match=r"No space left.*resume=true"):
+    with pytest.raises(OSError, match=r"No space left.*predictions\.csv") as refused:
         write()
+    assert refused.value.errno == errno.ENOSPC

@@ -5,7 +5,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,14 +15,22 @@ from weldnet.console import watch
 from weldnet.data.formats import UnreadableImage, read_content
 from weldnet.engines import ModelFacts
 from weldnet.errors import InputError, check_choice
-from weldnet.files import write_text
-from weldnet.prediction_files import NAME, PART, PredictionWriter, Row, gather_rows, merge_parts, read_rows
+from weldnet.files import replace_file, write_text
+from weldnet.prediction_files import (
+    NAME,
+    PART,
+    PredictionWriter,
+    Row,
+    gather_rows,
+    merge_parts,
+    name_files,
+    read_rows,
+)
 from weldnet.predictor import Prediction, Predictor
 from weldnet.sharing import ALONE, Share
 
 EXPLAIN = ("none", "worst", "all")
 JUDGED_BY = "judged_by.json"
-_COPY = ".weldnet_{}.tmp"
 """In a folder of predictions: whose they are."""
 
 NUM_WORST = 24
@@ -75,7 +83,8 @@ def predict_into(
         What was found; None in a process that is not the first.
 
     Raises:
-        InputError: nothing can be written; another process does already; the folder is another model's.
+        InputError: another process writes to the folder already; it is a different model's.
+        OSError: nothing can be written; what was written is kept.
     """
     classes, model = predictor.facts.classes, _name_model(predictor.facts)
     with share.together() as gather, _alone(folder, share):
@@ -85,15 +94,14 @@ def predict_into(
         left: Sequence[str] = ()
         if share.rank == 0:
             _claim(folder, predictor.facts, {"base": base, "sort_into": None if sort_into is None else str(sort_into)})
-            if sort_into:
-                _sweep_up(sort_into)
             done = gather_rows(folder, classes, set(paths))
             left = [path for path in paths if path not in done]
         # One list for all: a folder that grows, or that another machine sees late, would be shared out wrongly.
         left = gather(left)[0][share.rank :: share.world]
         predictions = predictor.predict_files(left)
         shown = watch(predictions, len(left), "predicting") if share.rank == 0 else predictions
-        with PredictionWriter(folder, classes, NAME if share.world == 1 else f"{PART}{share.rank}") as writer:
+        files = name_files(folder, NAME if share.world == 1 else f"{PART}{share.rank}")
+        with PredictionWriter(files, classes) as writer:
             for prediction in shown:
                 if sort_into:
                     copy_sorted(prediction, base, sort_into)
@@ -117,8 +125,6 @@ def _alone(folder: Path, share: Share) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise InputError(f"another weldnet-predict writes to {folder}; wait for it, or name another folder") from error
-    except OSError as error:
-        raise InputError(f"output_dir={folder} cannot be written: {error.strerror}") from error
     try:
         yield
     finally:
@@ -156,12 +162,7 @@ def _claim(folder: Path, facts: ModelFacts, task: dict[str, str | None]) -> None
         raise InputError(
             f"output_dir={folder} holds predictions, but no {JUDGED_BY} that says whose; name another folder"
         )
-    try:
-        write_text(file, json.dumps(facts.to_dict() | {"task": task}, indent=2) + "\n")
-    except OSError as error:
-        raise InputError(
-            f"output_dir={folder} cannot be written: {error.strerror}; make room, then try again"
-        ) from error
+    write_text(file, json.dumps(facts.to_dict() | {"task": task}, indent=2) + "\n")
 
 
 def can_resume(folder: Path) -> bool:
@@ -189,34 +190,22 @@ def _summarise(rows: Iterable[Row], classes: Sequence[str], own: set[str]) -> Ou
 def copy_sorted(prediction: Prediction, base: str, folder: Path) -> None:
     """Copies a file to `folder/<verdict>/<its path below base>`, under a temporary name first.
 
-    A file that cannot be read has no copy: its row says so.
-
-    Raises:
-        InputError: the copy cannot be written.
+    A file that cannot be read has no copy: its row says so. A process that was killed at a copy does it again, as the
+    row comes after it.
     """
     name = os.path.relpath(prediction.path, base)
-    target, temporary = folder / (prediction.verdict or UNREADABLE) / name, folder / _COPY.format(os.getpid())
+    target = folder / (prediction.verdict or UNREADABLE) / name
     try:
         content = read_content(prediction.path)
     except UnreadableImage:
         return
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Not flushed: the original is still there, and a disk takes many times as long for it as for the verdict.
+    with replace_file(target, flush=False) as temporary:
         temporary.write_bytes(content)
-        temporary.replace(target)
-        if prediction.verdict:
-            # It may have been unreadable when an earlier run saw it.
-            (folder / UNREADABLE / name).unlink(missing_ok=True)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise InputError(f"sort_into: {target} cannot be written: {error.strerror}") from error
-
-
-def _sweep_up(folder: Path) -> None:
-    """Removes the copy at which a process was killed."""
-    for file in folder.glob(_COPY.format("*")):
-        file.unlink(missing_ok=True)
+    if prediction.verdict:
+        # It may have been unreadable when an earlier run saw it.
+        (folder / UNREADABLE / name).unlink(missing_ok=True)
 
 
 def check_request(explain: str, sort_into: Path | None, resume: bool) -> None:

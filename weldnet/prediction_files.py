@@ -1,10 +1,10 @@
-"""predictions.jsonl and predictions.csv: written row by row, gone on with after an interruption, merged from parts.
+"""predictions.jsonl and predictions.csv: written row by row, resumed after an interruption, merged from parts.
 
 The JSON lines are the record; the CSV says the same for people's tables.
 """
 
-import csv
 import json
+import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from itertools import zip_longest
@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from weldnet.errors import InputError
+from weldnet.files import name_failures, replace_file, to_csv_line
 from weldnet.predictor import Prediction
 
 NAME = "predictions"
@@ -26,21 +27,19 @@ Row = dict[str, Any]
 
 
 class PredictionWriter:
-    """Appends predictions to `<stem>.jsonl` and `<stem>.csv`, each row at once.
+    """Appends predictions to a file of JSON lines and one of CSV, each row at once.
 
     Args:
-        folder: an existing folder.
+        files: both, in existing folders.
         classes: C names.
-        stem: of the two files.
 
     Raises:
-        InputError: on entering or writing: they cannot be written; the rows before are kept.
+        OSError: on entering, writing or leaving: they cannot be written; the rows before are kept.
     """
 
-    def __init__(self, folder: Path, classes: Sequence[str], stem: str = NAME) -> None:
-        self.files = [folder / f"{stem}.{ending}" for ending in ("jsonl", "csv")]
+    def __init__(self, files: tuple[Path, Path], classes: Sequence[str]) -> None:
+        self.classes, self.files, self.stack = classes, files, ExitStack()
         self.columns = name_columns(classes)
-        self.classes, self.stack = classes, ExitStack()
 
     def __enter__(self) -> "PredictionWriter":
         try:
@@ -49,22 +48,24 @@ class PredictionWriter:
                 self.stack.enter_context(file.open("a", buffering=1, encoding="utf-8", newline=""))
                 for file in self.files
             )
-            self.writer = csv.DictWriter(self.table, self.columns, lineterminator="\n")
             if not self.table.tell():
-                self.writer.writeheader()
-        except OSError as error:
+                self._append("", to_csv_line(self.columns))
+        except OSError:
             with suppress(OSError):
                 self.stack.close()
-            raise self._refuse(error) from error
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         try:
-            self.stack.close()
-        except OSError as failure:
-            # What a full disk did not take is tried once more here.
+            with name_failures(self.files[0]), self.stack:
+                for stream in (self.lines, self.table) if error is None else ():
+                    stream.flush()
+                    os.fsync(stream.fileno())
+        except OSError:
+            # What a full disk did not take is tried once more when the files are closed.
             if error is None:
-                raise self._refuse(failure) from failure
+                raise
 
     def write(self, prediction: Prediction) -> None:
         """Appends one row to both files."""
@@ -72,26 +73,24 @@ class PredictionWriter:
 
     def write_row(self, row: Row) -> None:
         """Appends a row as `Prediction.to_row` gives it."""
-        try:
-            self.lines.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
-            self.writer.writerow({name: _show(value) for name, value in row.items()})
-        except OSError as error:
-            raise self._refuse(error) from error
-
-    def _refuse(self, error: OSError) -> InputError:
-        return InputError(
-            f"{self.files[0]} cannot be written ({error.strerror}); make room, then go on by resume=true and the same "
-            "output_dir"
+        self._append(
+            json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n", to_csv_line(map(row.get, self.columns))
         )
+
+    def _append(self, line: str, cells: str) -> None:
+        for file, stream, text in zip(self.files, (self.lines, self.table), (line, cells), strict=True):
+            with name_failures(file):
+                stream.write(text)
+
+
+def name_files(folder: Path, stem: str = NAME) -> tuple[Path, Path]:
+    """The two files of a `PredictionWriter`."""
+    return folder / f"{stem}.jsonl", folder / f"{stem}.csv"
 
 
 def name_columns(classes: Sequence[str]) -> list[str]:
     """The columns of a row."""
     return [*COLUMNS, *(f"p_{name}" for name in classes), "model_digest", "time", "error"]
-
-
-def _show(value: Any) -> Any:
-    return str(value).lower() if isinstance(value, bool) else value
 
 
 def read_rows(file: Path) -> Iterator[Row]:
@@ -125,7 +124,7 @@ def gather_rows(folder: Path, classes: Sequence[str], again: Collection[str]) ->
         The paths that are done.
 
     Raises:
-        InputError: as `read_rows` and `PredictionWriter`.
+        InputError, OSError: as `read_rows` and `PredictionWriter`.
     """
     done: set[str] = set()
     failed: dict[str, Row] = {}
@@ -171,15 +170,16 @@ def _take_turns(parts: Iterable[Path]) -> Iterator[Row]:
 
 def _replace(folder: Path, classes: Sequence[str], rows: Iterable[Row]) -> None:
     """Writes both files anew, all or nothing, and removes the parts."""
-    temporary = f".{NAME}.tmp"
-    for file in folder.glob(f"{temporary}.*"):
-        file.unlink()
-    with PredictionWriter(folder, classes, temporary) as writer:
+    parts = _parts(folder)
+    lines, table = name_files(folder)
+    # The one that is read again is replaced last.
+    with (
+        replace_file(lines) as new_lines,
+        replace_file(table) as new_table,
+        PredictionWriter((new_lines, new_table), classes) as writer,
+    ):
         for row in rows:
             writer.write_row(row)
-    parts = _parts(folder)
-    for ending in ("csv", "jsonl"):
-        (folder / f"{temporary}.{ending}").replace(folder / f"{NAME}.{ending}")
     for part in parts:
         part.unlink()
         part.with_suffix(".csv").unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from weldnet.evaluation.metrics import summarise_confusion
 from weldnet.evaluation.report import caption_leaks, draw_table
-from weldnet.files import replace_file, write_csv, write_text
+from weldnet.files import read_csv, replace_file, write_csv, write_text
 
 FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "loss")
 
@@ -129,7 +129,7 @@ def read_folds(folders: dict[int, Path], num_folds: int) -> CrossvalReport:
     folds = {fold: json.loads((folder / "metrics.json").read_text("utf-8")) for fold, folder in folders.items()}
     # As text, so that every figure is written again to the last digit.
     tables = [
-        pl.read_csv(folder / "predictions.csv", infer_schema=False).insert_column(3, pl.lit(fold).alias("fold"))
+        read_csv(folder / "predictions.csv").insert_column(3, pl.lit(fold).alias("fold"))
         for fold, folder in folders.items()
     ]
     return CrossvalReport(folds, pl.concat(tables), num_folds)
