@@ -11,6 +11,7 @@ from torch import Tensor
 from weldnet.data.images import Geometry
 from weldnet.errors import InputError
 from weldnet.evaluation.judge import Judge
+from weldnet.files import find_damage, replace_file
 from weldnet.model.network import WeldNet
 from weldnet.provenance import file_digest
 
@@ -18,6 +19,8 @@ RECORD = "weldnet"
 """The key of a Lightning checkpoint under which ours stands; plain types and tensors, so that weights_only loads it."""
 
 FORMAT = 3
+
+_TAKES = "ckpt_path takes a file that weldnet-train wrote"
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Loads a weldnet checkpoint; nothing in the file can run code.
 
     Raises:
-        InputError: the file is missing, truncated, carries code, or is not weldnet's.
+        InputError: the file is missing, truncated, damaged, carries code, or is not weldnet's.
     """
     if not path.is_file():
         raise InputError(f"no checkpoint at {path} (ckpt_path)")
@@ -103,6 +106,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
         path.open("rb").close()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {str(error.strerror).lower()} (ckpt_path)") from error
+    if damage := find_damage(path):
+        raise InputError(
+            f"{path} is not loaded: it is truncated or no checkpoint at all, or damaged: {damage}; {_TAKES}"
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     # A damaged or hostile file raises nearly anything here; each means the same to the user.
@@ -112,10 +119,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
             if "weights_only" in str(error).lower()
             else "it is truncated or no checkpoint at all"
         )
-        raise InputError(f"{path} is not loaded: {reason}; ckpt_path takes a file that weldnet-train wrote") from error
+        raise InputError(f"{path} is not loaded: {reason}; {_TAKES}") from error
     record = content.get(RECORD) if isinstance(content, dict) else None
     if not isinstance(record, dict) or not isinstance(content.get("state_dict"), dict):
-        raise InputError(f"{path} is a checkpoint, but not weldnet's; ckpt_path takes a file that weldnet-train wrote")
+        raise InputError(f"{path} is a checkpoint, but not weldnet's; {_TAKES}")
     prefix = "network."
     weights = {
         name.removeprefix(prefix): value
@@ -168,25 +175,25 @@ def convert(value: Any, kind: type, function: Any) -> Any:
     return function(value) if isinstance(value, kind) else value
 
 
-def change_record(path: Path, **fields: Any) -> None:
-    """Writes a checkpoint again with some fields of its record changed, all or nothing.
+def write_checkpoint(content: dict[str, Any], file: Path) -> None:
+    """Writes what `torch.save` takes, all or nothing; the folder must exist."""
+    with replace_file(file) as temporary:
+        try:
+            # Given a path, torch turns a full disk into a RuntimeError without a reason.
+            with temporary.open("wb") as stream:
+                torch.save(content, stream)
+        except RuntimeError as error:
+            # So it does with an open file where it cannot end the archive, but there the reason comes along.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from error
+            raise
 
-    Raises:
-        InputError: it cannot be written.
-    """
+
+def change_record(path: Path, **fields: Any) -> None:
+    """Writes a checkpoint again with some fields of its record changed, all or nothing."""
     content = torch.load(path, map_location="cpu", weights_only=True)
     content[RECORD] |= fields
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        torch.save(content, temporary)
-        temporary.replace(path)
-    # torch turns a full disk into a RuntimeError.
-    except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(
-            f"{path} cannot be written again with its calibration ({str(error).splitlines()[0]}); make room, "
-            "then train anew, or test it as it is"
-        ) from error
+    write_checkpoint(content, path)
 
 
 def find_checkpoint(ckpt_path: str, runs: Path) -> Path:

@@ -178,6 +178,10 @@ def build_trainer(cfg: DictConfig, folder: Path) -> "Trainer":
     Raises:
         InputError: a setting is outside of what is allowed, or the hardware is not there.
     """
+    from lightning.pytorch.plugins import TorchCheckpointIO
+
+    from weldnet.checkpoint_files import CheckpointFiles
+
     with open_dict(cfg):
         cfg.output_dir = str(folder)
     callbacks = [instantiate(f"callbacks.{name}", node) for name, node in cfg.callbacks.items() if node]
@@ -190,4 +194,7 @@ def build_trainer(cfg: DictConfig, folder: Path) -> "Trainer":
         # Without a terminal the epoch lines are enough.
         own["enable_progress_bar"] = sys.stdout.isatty()
     trainer: Trainer = instantiate("trainer", cfg.trainer, **own)
+    # A plugin of the user's own stays.
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+        trainer.strategy.checkpoint_io = CheckpointFiles()
     return trainer

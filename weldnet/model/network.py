@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from weldnet.errors import InputError, check_choice
+from weldnet.files import find_damage, is_refusal, name_failures
 
 BACKBONES = (
     "resnet18",
@@ -165,10 +166,16 @@ class WeldNet(nn.Module):
 
 def _download(weights: "torchvision.models.WeightsEnum") -> Mapping[str, Tensor]:
     cached = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
+    # torch.hub compares a hash only when it downloads.
+    if cached.is_file() and (damage := find_damage(cached)):
+        raise InputError(f"{cached} is damaged ({damage}); remove it and try again")
     try:
-        state: Mapping[str, Tensor] = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+        with name_failures(cached):
+            state: Mapping[str, Tensor] = weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
         return state
     except (urllib.error.URLError, OSError) as error:
+        if is_refusal(error):
+            raise
         raise InputError(
             f"model.weights={weights.name} is neither in the cache nor to be had from the network ({error}).\n"
             f"  file:  {weights.url}\n"
@@ -186,6 +193,8 @@ def _read_state(file: Path, names: list[str]) -> Mapping[str, Tensor]:
         raise InputError(
             f"model.weights={file}: allowed are {', '.join(names)}, none, or a file, and there is no such file"
         )
+    if damage := find_damage(file):
+        raise InputError(f"model.weights={file} is not a state dict that loads without running code: {damage}")
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
     # A damaged or hostile file raises nearly anything here; each means the same to the user.

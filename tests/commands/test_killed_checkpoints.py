@@ -1,0 +1,68 @@
+"""A kill while a checkpoint is written, with the run and the temporary files on different file systems."""
+
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from drawing import write_welds
+from full_disks import list_leftovers
+from trained import SMALL
+
+from weldnet.checkpoint import load_checkpoint
+
+NUM_KILLS = 3
+
+
+def start(here: Path, temporary: str, *arguments: str) -> "subprocess.Popen[str]":
+    script = str(Path(sys.executable).with_name("weldnet-train"))
+    environment = {**os.environ, "TMPDIR": temporary, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [script, *arguments], cwd=here, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def wait_for_write(process: "subprocess.Popen[str]", folders: list[Path], delay: float) -> None:
+    """Returns `delay` seconds after a file that holds last.ckpt begins to grow in one of these folders."""
+    before = {file for folder in folders for file in folder.rglob("*")}
+    while process.poll() is None:
+        now = {file for folder in folders for file in folder.rglob("*")} - before
+        # The run's own, or one that is staged elsewhere.
+        if any(re.search(r"last\.ckpt|^tmp", file.name) for file in now):
+            time.sleep(delay)
+            return
+        time.sleep(0.0005)
+
+
+@pytest.mark.slow
+def test_no_kill_loses_the_last_checkpoint(tmp_path: Path) -> None:
+    if not os.access("/dev/shm", os.W_OK) or os.stat("/dev/shm").st_dev == os.stat(tmp_path).st_dev:
+        pytest.skip("no second file system")
+    write_welds(tmp_path / "welds", ("good", "pore"), seams=range(10), shots=1)
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    chance, epochs = random.Random(seed), 0
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    arguments = [*SMALL, "test=false", "callbacks.best=null", "trainer.max_epochs=200", "output_dir=run"]
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as temporary:
+        for _ in range(NUM_KILLS):
+            process = start(tmp_path, temporary, *(["ckpt_path=run"] if epochs else arguments))
+            while not last.exists() and process.poll() is None:
+                time.sleep(0.01)
+            wait_for_write(process, [last.parent, Path(temporary)], chance.uniform(0, 0.4))
+            process.send_signal(signal.SIGKILL)
+            words = process.communicate()[0]
+            assert process.returncode == -signal.SIGKILL, words
+            assert [file for file in Path(temporary).rglob("*") if file.is_file()] == [], "nothing stays elsewhere"
+            before, epochs = epochs, load_checkpoint(last).num_epochs
+            assert epochs >= max(before, 1)
+    done = start(tmp_path, "/tmp", "ckpt_path=run", f"trainer.max_epochs={epochs + 1}")
+    words = done.communicate()[0]
+    assert done.returncode == 0, words
+    assert list_leftovers(tmp_path / "run") == []
