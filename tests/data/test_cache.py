@@ -314,6 +314,36 @@ def test_runs_at_once_and_a_killed_one(tmp_path: Path) -> None:
     assert list((tmp_path / "cache").rglob("building_*")) == []
 
 
+@pytest.mark.parametrize("position", [0, 1, 215, 216, 500, 1079])
+def test_a_flipped_byte_of_the_pixels_is_found(
+    files: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture, position: int
+) -> None:
+    decode(files, tmp_path)
+    (file,) = (tmp_path / "cache").rglob("*.u8")
+    content = bytearray(file.read_bytes())
+    content[position] ^= 1
+    file.write_bytes(content)
+    images = pixels(decode(files, tmp_path))
+    assert all((row == read_image(f, height=12, width=6)).all() for row, f in zip(images, files, strict=True))
+    assert "its pixels are not those that were written" in caplog.text
+    caplog.clear()
+    assert (pixels(decode(files, tmp_path)) == images).all()
+    assert caplog.text == ""
+
+
+def test_only_what_is_used_is_verified(files: list[str], tmp_path: Path) -> None:
+    decode(files, tmp_path)
+    (file,) = (tmp_path / "cache").rglob("*.u8")
+    content = bytearray(file.read_bytes())
+    content[0] ^= 1
+    file.write_bytes(content)
+    # Which image the first row is, the threads decide.
+    table = pl.read_parquet(file.with_suffix(".parquet"))
+    used = table.filter(pl.col("place") > 0)["path"].to_list()
+    assert len(pixels(decode(used, tmp_path))) == 4
+    assert file.exists()
+
+
 @pytest.mark.parametrize("ending", ["u8", "parquet"])
 @pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: os.truncate(file, 100)])
 def test_a_damaged_segment_is_made_again(

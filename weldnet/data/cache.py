@@ -24,8 +24,17 @@ from weldnet.data.files import FILE_SCHEMA, describe_files
 from weldnet.data.formats import read_content
 from weldnet.data.images import DECODER_VERSION, Geometry, UnreadableImage, to_geometry
 from weldnet.data.leaks import count
-from weldnet.data.segments import Places, SegmentWriter, open_segments
+from weldnet.data.segments import (
+    SEGMENT_FORMAT,
+    Places,
+    Segments,
+    SegmentWriter,
+    find_damaged,
+    open_segments,
+    remove_segment,
+)
 from weldnet.errors import InputError
+from weldnet.files import describe_room
 from weldnet.hardware import available_cores
 
 SEGMENT_BYTES = 256 * 2**20
@@ -99,14 +108,14 @@ def decode_images(
     home = folder / "images" / _key(geometry)
     files, unreadable = describe_files(paths, within)
     found: pl.DataFrame | None = None
-    segments: dict[str, NDArray[np.uint8]] = {}
+    segments: Segments = {}
     try:
         home.mkdir(parents=True, exist_ok=True)
         found, segments = _find(home, files, geometry, pixels)
         if len(_missing(found, unreadable)):
             with _alone(home):
                 # Another run may have decoded them by now.
-                found, _ = _find(home, files, geometry, pixels)
+                found, _ = _find(home, files, geometry, pixels, remove_damaged=True)
                 unreadable |= _build(home, _missing(found, unreadable), geometry, pixels)
             found, segments = _find(home, files, geometry, pixels)
     except (OSError, pl.exceptions.PolarsError) as error:
@@ -117,11 +126,11 @@ def decode_images(
             return _gather(found, segments, unreadable)
         reason = getattr(error, "strerror", None) or error
         raise InputError(
-            f"the cache {home} cannot be written: {reason}; choose another place with data.cache_dir, or keep no "
-            "pixels with data.cache=none"
+            f"the cache {home} cannot be written: {reason}; {describe_room(home)}; choose a different one with "
+            "data.cache_dir, or keep no pixels with data.cache=none"
         ) from error
     if len(_missing(found, unreadable)):
-        raise InputError(f"the cache {home} was deleted while it was used; start again")
+        raise InputError(f"the cache {home} was deleted or damaged while it was used; start again")
     return _gather(found, segments, unreadable)
 
 
@@ -138,7 +147,7 @@ def _try(files: pl.DataFrame, geometry: Geometry) -> dict[int, str]:
     return unreadable
 
 
-def _gather(found: pl.DataFrame, segments: dict[str, NDArray[np.uint8]], unreadable: dict[int, str]) -> DecodedImages:
+def _gather(found: pl.DataFrame, segments: Segments, unreadable: dict[int, str]) -> DecodedImages:
     names = {name: number for number, name in enumerate(segments)}
     segment = found["segment"].replace_strict(names, default=-1, return_dtype=pl.Int64).to_numpy()
     place, pages = (found[name].fill_null(-1).to_numpy() for name in ("place", "pages"))
@@ -146,7 +155,7 @@ def _gather(found: pl.DataFrame, segments: dict[str, NDArray[np.uint8]], unreada
 
 
 def _key(geometry: Geometry) -> str:
-    return hashlib.sha256(json.dumps([DECODER_VERSION, asdict(geometry)]).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([DECODER_VERSION, SEGMENT_FORMAT, asdict(geometry)]).encode()).hexdigest()[:16]
 
 
 def _missing(found: pl.DataFrame, unreadable: dict[int, str]) -> pl.DataFrame:
@@ -154,14 +163,27 @@ def _missing(found: pl.DataFrame, unreadable: dict[int, str]) -> pl.DataFrame:
 
 
 def _find(
-    home: Path, files: pl.DataFrame, geometry: Geometry, pixels: bool
-) -> tuple[pl.DataFrame, dict[str, NDArray[np.uint8]]]:
-    """The files with what is known of each, null where it is not, and the segments by name."""
-    known, segments = open_segments(home, geometry)
-    if pixels:
-        known = known.filter(pl.col("segment").is_in(list(segments)))
+    home: Path, files: pl.DataFrame, geometry: Geometry, pixels: bool, *, remove_damaged: bool = False
+) -> tuple[pl.DataFrame, Segments]:
+    """The files with what is known of each, null where it is not, and the segments by name.
+
+    Pixels are verified: what is damaged is not known, and removed where that is allowed.
+    """
+    known, segments = open_segments(home, geometry, remove_damaged=remove_damaged)
+    if not pixels:
+        return _join(files, known), segments
+    known = known.filter(pl.col("segment").is_in(list(segments)))
+    found = _join(files, known)
+    for name in (damaged := find_damaged(found, segments)):
+        del segments[name]
+        if remove_damaged:
+            remove_segment(home, name, "its pixels are not those that were written")
+    return (_join(files, known.filter(pl.col("segment").is_in(list(segments)))) if damaged else found), segments
+
+
+def _join(files: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
     known = known.unique(list(FILE_SCHEMA), keep="last")
-    return files.join(known, on=list(FILE_SCHEMA), how="left", maintain_order="left"), segments
+    return files.join(known, on=list(FILE_SCHEMA), how="left", maintain_order="left")
 
 
 @contextmanager
@@ -186,10 +208,12 @@ def _alone(home: Path) -> Iterator[None]:
 
 def _build(home: Path, files: pl.DataFrame, geometry: Geometry, pixels: bool) -> dict[int, str]:
     """Decodes files segment by segment; returns the index of each that could not be read, and the reason."""
-    known, segments = open_segments(home, geometry, remove_damaged=True)
+    known, segments = open_segments(home, geometry)
     if pixels:
         known = known.filter(pl.col("segment").is_in(list(segments)))
-    places: Places = {row[0]: row[1:] for row in known.select("digest", "segment", "place", "pages").iter_rows()}
+    places: Places = {
+        row[0]: row[1:] for row in known.select("digest", "segment", "place", "pages", "checksum").iter_rows()
+    }
     del known, segments
     per_segment = max(1, SEGMENT_BYTES // (3 * geometry.height * geometry.width))
     unreadable: dict[int, str] = {}

@@ -1,8 +1,8 @@
 """The cache on disk: segments that never change once they have their name.
 
 `<name>.u8` holds rows of pixels, uint8 (M, 3, H, W); `<name>.parquet` says which file each row came from, by what the
-file system said of it and by the SHA-256 of its content. The table is named last: what was killed half-way is not
-there.
+file system said of it and by the SHA-256 of its content, and what the pixels add up to. The table is named last: what
+was killed half-way is not there.
 """
 
 import hashlib
@@ -11,6 +11,8 @@ import os
 import secrets
 import tempfile
 import threading
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,22 +24,37 @@ from numpy.typing import NDArray
 from weldnet.data.files import FILE_SCHEMA
 from weldnet.data.formats import UnreadableImage, read_content
 from weldnet.data.images import Geometry, to_geometry
+from weldnet.files import move_into_place, write_parquet
+from weldnet.hardware import available_cores
 
 log = logging.getLogger(__name__)
 
-ROWS = FILE_SCHEMA | {"digest": pl.String, "segment": pl.String, "place": pl.Int64, "pages": pl.Int64}
-"""The columns of a table; `segment` and `place` say where the pixels are, null where only the digest was wanted."""
+SEGMENT_FORMAT = 2
 
-Places = dict[str, tuple[str | None, int | None, int]]
-"""Segment, place and pages by digest."""
+ROWS = FILE_SCHEMA | {
+    "digest": pl.String,
+    "segment": pl.String,
+    "place": pl.Int64,
+    "pages": pl.Int64,
+    "checksum": pl.Int64,
+}
+"""The columns of a table; `segment` and `place` say where the pixels are, null where only the digest was wanted.
+
+`checksum` is the CRC-32 of the pixels.
+"""
+
+Places = dict[str, tuple[str | None, int | None, int, int | None]]
+"""Segment, place, pages and checksum by digest."""
+
+Segments = dict[str, NDArray[np.uint8]]
+"""Memory-mapped pixels (M, 3, H, W) by name."""
 
 
-def open_segments(
-    home: Path, geometry: Geometry, *, remove_damaged: bool = False
-) -> tuple[pl.DataFrame, dict[str, NDArray[np.uint8]]]:
-    """The rows of every table below `home`, and the memory-mapped pixels of each segment by name.
+def open_segments(home: Path, geometry: Geometry, *, remove_damaged: bool = False) -> tuple[pl.DataFrame, Segments]:
+    """The rows of every table below `home`, and the segments.
 
-    A damaged segment is passed over, so that its images are decoded again; or also removed, with a warning.
+    A damaged segment is passed over, so that its images are decoded again; or also removed, with a warning. Whether
+    the pixels are those that were written, `find_damaged` says.
     """
     tables, segments = [pl.DataFrame(schema=ROWS)], {}
     row_shape = (3, geometry.height, geometry.width)
@@ -55,10 +72,7 @@ def open_segments(
                 segments[file.stem] = images
         except (OSError, ValueError, TypeError, pl.exceptions.PolarsError) as error:
             if remove_damaged:
-                reason = str(error).split("\n")[0]
-                log.warning("a damaged part of the cache is removed and decoded again: %s (%s)", file, reason)
-                file.unlink(missing_ok=True)
-                file.with_suffix(".u8").unlink(missing_ok=True)
+                remove_segment(home, file.stem, str(error).split("\n")[0])
             continue
         tables.append(table)
     known = pl.concat(tables)
@@ -67,6 +81,25 @@ def open_segments(
     )
     # A row may point into another segment, for what was only renamed.
     return known.filter(pl.col("segment").is_null() | pl.col("place").is_between(0, lengths - 1)), segments
+
+
+def find_damaged(rows: pl.DataFrame, segments: Segments) -> set[str]:
+    """The segments in which the pixels of some of these rows are not those that were written: 0.4 s a GB on one core."""
+    own = rows.select("segment", "place", "checksum").drop_nulls("segment").unique()
+
+    def verify(part: pl.DataFrame) -> set[str]:
+        return {name for name, place, crc in part.iter_rows() if zlib.crc32(segments[name][place]) != crc}
+
+    with ThreadPoolExecutor(available_cores()) as pool:
+        return set().union(*pool.map(verify, own.iter_slices(1000)))
+
+
+def remove_segment(home: Path, name: str, reason: str) -> None:
+    """Removes a damaged segment with a warning."""
+    file = home / f"{name}.parquet"
+    log.warning("a damaged part of the cache is removed and decoded again: %s (%s)", file, reason)
+    file.unlink(missing_ok=True)
+    file.with_suffix(".u8").unlink(missing_ok=True)
 
 
 class SegmentWriter:
@@ -121,31 +154,33 @@ class SegmentWriter:
         except UnreadableImage as error:
             self.unreadable[file["index"]] = str(error)
             return
-        segment, place, pages = found
-        self.rows.append({**file, "digest": digest, "segment": segment, "place": place, "pages": pages})
+        segment, place, pages, checksum = found
+        where = {"digest": digest, "segment": segment, "place": place, "pages": pages, "checksum": checksum}
+        self.rows.append(file | where)
 
-    def _decode(self, content: bytes, digest: str) -> tuple[str | None, int | None, int]:
+    def _decode(self, content: bytes, digest: str) -> tuple[str | None, int | None, int, int | None]:
         image, picture = to_geometry(content, self.geometry)
+        # Of what was decoded, not of what the disk makes of it.
+        checksum = zlib.crc32(np.ascontiguousarray(image).data)
         with self._lock:
             # Another thread may have met the same content meanwhile.
             if digest not in self.places:
                 if self._images is None:
-                    self.places[digest] = None, None, picture.pages
+                    self.places[digest] = None, None, picture.pages, None
                 else:
                     self._images[self._used] = image
-                    self.places[digest] = self.name, self._used, picture.pages
+                    self.places[digest] = self.name, self._used, picture.pages, checksum
                     self._used += 1
             return self.places[digest]
 
     def close(self) -> None:
         """Gives the segment its name; from now on others see it."""
-        table = Path(self._building.name) / "table.parquet"
-        if self.rows:
-            pl.DataFrame(self.rows, schema_overrides=ROWS).select(list(ROWS)).write_parquet(table)
         if self._images is not None and self._used:
             self._images.flush()
             os.truncate(self._pixels_file, self._used * self._images[0].nbytes)
-            self._pixels_file.replace(self.home / f"{self.name}.u8")
+            move_into_place(self._pixels_file, self.home / f"{self.name}.u8")
         self._images = None
         if self.rows:
-            table.replace(self.home / f"{self.name}.parquet")
+            write_parquet(
+                self.home / f"{self.name}.parquet", pl.DataFrame(self.rows, schema_overrides=ROWS).select(list(ROWS))
+            )
