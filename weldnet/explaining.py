@@ -23,7 +23,7 @@ from weldnet.errors import InputError, check_choice
 from weldnet.evaluation.explanation import METHODS, explain
 from weldnet.evaluation.judge import give_verdicts
 from weldnet.evaluation.picture import draw_picture
-from weldnet.files import write_text
+from weldnet.files import replace_file, write_text
 from weldnet.model.network import STAGES
 from weldnet.report.words import percent
 
@@ -65,7 +65,8 @@ def explain_files(
 
     Raises:
         InputError: there is no such method, layer or class; a name leaves the folder; the folder holds pictures of
-            another model, method, layer, class or place; a picture cannot be written.
+            another model, method, layer, class or place.
+        OSError: a picture cannot be written; those before are kept.
     """
     check_choice("method", method, METHODS)
     check_choice("layer", layer, LAYERS)
@@ -93,7 +94,7 @@ def explain_files(
             unreadable[path] = str(error)
             not_read.append((name, str(error)))
         else:
-            _save(pictures[name], folder, *_explain_image(engine, image, method, layer, target))
+            _save(pictures[name], *_explain_image(engine, image, method, layer, target))
     _write_page(folder, facts, pictures, not_read)
     return unreadable
 
@@ -111,16 +112,13 @@ def _place(folder: Path, name: str) -> Path:
 def _claim(folder: Path, facts: dict[str, Any]) -> None:
     """Notes in the folder what draws its pictures, or finds that note there."""
     file, text = folder / EXPLAINED_BY, json.dumps(facts, indent=2) + "\n"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not file.exists():
-            write_text(file, text)
-        elif file.read_text(encoding="utf-8") != text:
-            raise InputError(
-                f"{folder} holds pictures of another model, method, layer, target or source; name another folder"
-            )
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{folder} cannot be used: {error}") from error
+    folder.mkdir(parents=True, exist_ok=True)
+    if not file.exists():
+        write_text(file, text)
+    elif file.read_bytes() != text.encode():
+        raise InputError(
+            f"{folder} holds pictures of another model, method, layer, target or source; name another folder"
+        )
 
 
 def _explain_image(
@@ -149,18 +147,13 @@ def _explain_image(
     return draw_picture(image, maps[0], make_visible(said), [make_visible(note) for note in notes]), caption
 
 
-def _save(file: Path, folder: Path, picture: Image.Image, caption: str) -> None:
-    """Writes a picture with its caption in it, under a temporary name first."""
-    temporary, words = folder / f".{os.getpid()}.tmp", PngImagePlugin.PngInfo()
+def _save(file: Path, picture: Image.Image, caption: str) -> None:
+    """Writes a picture with its caption in it, all or nothing."""
+    words = PngImagePlugin.PngInfo()
     words.add_itxt(CAPTION, caption)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replace_file(file) as temporary:
         picture.save(temporary, "PNG", pnginfo=words)
-        temporary.replace(file)
-    except OSError as error:
-        raise InputError(f"{file} cannot be written: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _read_caption(picture: Path) -> str | None:
@@ -185,7 +178,4 @@ def _write_page(
             shown.append({"name": name, "link": link, "caption": caption})
     looked_for = {"target": facts["target"] or "the class that it is called"}
     page = load_page("report/explained.html").render(facts | looked_for, pictures=shown, unreadable=unreadable)
-    try:
-        write_text(folder / "index.html", page)
-    except OSError as error:
-        raise InputError(f"{folder / 'index.html'} cannot be written: {error.strerror}") from error
+    write_text(folder / "index.html", page)

@@ -1,6 +1,5 @@
 """From a built model to a kept and tested checkpoint."""
 
-import errno
 import warnings
 from dataclasses import asdict
 from pathlib import Path
@@ -93,8 +92,8 @@ def train(
         resume_from: a `last.ckpt` to go on from.
 
     Raises:
-        InputError: training has diverged, a callback asks for what is not logged, the disk is full, or a worker
-            process was killed.
+        InputError: training has diverged, a callback asks for what is not logged, or a worker process was killed.
+        OSError: a file of the run cannot be written.
     """
     model.record = asdict(record)
     with warnings.catch_warnings():
@@ -104,13 +103,6 @@ def train(
             trainer.fit(model, datamodule=data, ckpt_path=resume_from, weights_only=True if resume_from else None)
         except MisconfigurationException as error:
             raise InputError(f"Lightning refuses this config: {error}") from error
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
-                raise
-            raise InputError(
-                f"the run's files cannot be written: {error.strerror} ({error.filename or 'a checkpoint'}); make room, "
-                "then go on with the run by ckpt_path, or from its start where no epoch was finished"
-            ) from error
         except RuntimeError as error:
             if "DataLoader worker" not in str(error):
                 raise

@@ -165,13 +165,13 @@ def test_nothing_is_left_of_an_export_that_ends_early(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), OSError("openvino: no room")])
-def test_a_full_disk(tmp_path: Path, error: OSError) -> None:
+@pytest.mark.parametrize("file", [None, "model.xml"])
+def test_a_full_disk(tmp_path: Path, file: str | None) -> None:
     with (
-        pytest.raises(InputError, match=r"output_dir=.* cannot be written: .*; make room"),
-        build_folder(tmp_path / "a"),
+        pytest.raises(OSError, match=f"No space left on device: '{tmp_path / 'a'}'$"),
+        build_folder(tmp_path / "a") as b,
     ):
-        raise error
+        raise OSError(28, "No space left on device", file and str(b / file))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -188,7 +188,7 @@ def test_openvino_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             raise RuntimeError("\n")
 
     monkeypatch.setattr(networks, "import_extra", lambda _: Full)
-    with pytest.raises(OSError, match="openvino: RuntimeError"):
+    with pytest.raises(OSError, match="openvino cannot write: RuntimeError"):
         networks.save_openvino(None, tmp_path / "model.xml")
 
 

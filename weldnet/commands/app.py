@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
 
@@ -18,6 +19,7 @@ from weldnet.commands.mistakes import check_typed, explain, takes_value
 from weldnet.config.build import check_keys
 from weldnet.config.schema import register_schemas
 from weldnet.errors import InputError
+from weldnet.files import explain_refusal, is_refusal
 
 log = logging.getLogger(__name__)
 
@@ -152,13 +154,15 @@ class _Runs:
         overrides = " ".join(HydraConfig.get().overrides.task)
         try:
             check_keys(cfg)
-            self.run(cfg)
+            with _quiet_threads():
+                self.run(cfg)
         except (InputError, OmegaConfBaseException) as error:
             self.mistakes[overrides] = error
         except OSError as error:
-            if error.filename is None or self.shows_tracebacks:
+            words = explain_refusal(error)
+            if words is None or self.shows_tracebacks:
                 raise
-            self.mistakes[overrides] = InputError(f"{error.filename}: {str(error.strerror).lower()}")
+            self.mistakes[overrides] = InputError(words)
         except SystemExit as stop:
             # 1: some files could not be read. An interruption ends the sweep.
             if stop.code != 1:
@@ -177,6 +181,22 @@ class _Runs:
             sys.exit(1)
 
 
+@contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """Within it, a thread that the disk refuses prints no traceback: who waits for it gets the error, too."""
+    show = threading.excepthook
+
+    def skip_refusals(args: threading.ExceptHookArgs) -> None:
+        if args.exc_value is None or not is_refusal(args.exc_value):
+            show(args)
+
+    threading.excepthook = skip_refusals
+    try:
+        yield
+    finally:
+        threading.excepthook = show
+
+
 def _run_hydra(run: Callable[[DictConfig], None], config_name: str) -> None:
     check_typed(sys.argv[1:])
     register_schemas()
@@ -189,5 +209,5 @@ def _run_hydra(run: Callable[[DictConfig], None], config_name: str) -> None:
         if runs.has_begun or isinstance(error, (HydraException, OmegaConfBaseException)):
             raise
         why = f"a file of --config-dir: {error}" if isinstance(error, UnicodeDecodeError) else str(error)
-        raise InputError(why) from error
+        raise InputError((explain_refusal(error) if isinstance(error, OSError) else None) or why) from error
     runs.end()

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from weldnet.commands.app import command, warn_of_no_effect
 from weldnet.commands.own_data import find_origin
-from weldnet.commands.runs import name_folder, show, show_command, stop_here
+from weldnet.commands.runs import name_folder, propose_resuming, show, show_command, stop_here
 from weldnet.errors import list_some
 
 
@@ -18,7 +18,7 @@ def run(cfg: DictConfig) -> None:
     from weldnet.checkpoint import load_checkpoint
     from weldnet.data.finding import find_base, find_images
     from weldnet.engines import TorchEngine
-    from weldnet.explaining import explain_files
+    from weldnet.explaining import EXPLAINED_BY, explain_files
 
     if cfg.method == "integrated_gradients":
         warn_of_no_effect({"layer"}, f"method={cfg.method}")
@@ -29,10 +29,12 @@ def run(cfg: DictConfig) -> None:
     engine = TorchEngine(checkpoint, cfg.device)
     names = [os.path.relpath(path, base) for path in paths]
     choices = {"method": cfg.method, "layer": cfg.layer, "target": cfg.target}
+    go_on = _go_on(cfg, checkpoint.path, folder)
     try:
-        unreadable = explain_files(engine, paths, names, folder, **choices)
+        with propose_resuming(go_on, folder / EXPLAINED_BY):
+            unreadable = explain_files(engine, paths, names, folder, **choices)
     except KeyboardInterrupt:
-        stop_here(_go_on(cfg, checkpoint.path, folder))
+        stop_here(go_on)
     print(f"{len(paths) - len(unreadable):,} pictures: {show(folder)}")
     print(f"the page: {show(folder / 'index.html')}")
     if unreadable:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from weldnet.commands.app import command
-from weldnet.commands.runs import make_folder, name_folder, show, show_command, stop_here
+from weldnet.commands.runs import make_folder, name_folder, propose_resuming, show, show_command, stop_here
 from weldnet.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,12 +47,13 @@ def run(cfg: DictConfig) -> None:
     if share.rank == 0:
         _introduce(engine, len(paths), folder)
     try:
-        with Predictor(engine, max(1, available_cores() // share.local_world)) as predictor:
-            outcome = predict_into(folder, predictor, paths, base, sort_into=sort_into, share=share)
-        if outcome is None:
-            return
-        _tell(outcome, folder)
-        _explain(cfg.explain, engine, paths if cfg.explain == "all" else outcome.worst, base, folder)
+        with propose_resuming(_go_on(cfg, engine, folder), folder / JUDGED_BY):
+            with Predictor(engine, max(1, available_cores() // share.local_world)) as predictor:
+                outcome = predict_into(folder, predictor, paths, base, sort_into=sort_into, share=share)
+            if outcome is None:
+                return
+            _tell(outcome, folder)
+            _explain(cfg.explain, engine, paths if cfg.explain == "all" else outcome.worst, base, folder)
     except KeyboardInterrupt:
         stop_here(_go_on(cfg, engine, folder))
     if outcome.num_unreadable:

@@ -7,7 +7,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,6 +15,9 @@ from typing import Any, NoReturn
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from weldnet.errors import InputError
+from weldnet.files import is_refusal, name_failures
+
+log = logging.getLogger(__name__)
 
 FOLDER_OF_LEADER = "WELDNET_RUN_FOLDER"
 
@@ -64,13 +67,29 @@ def make_folder(folder: Path, key: str = "output_dir") -> None:
         raise InputError(f"{key}={folder} cannot be made: {error.strerror}") from error
 
 
+class _LogFile(logging.FileHandler):
+    """A log file that a full disk cuts short: logging would print a traceback for each line it could not write."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        logging.getLogger().removeHandler(self)
+        log.warning("%s is incomplete: %s", self.baseFilename, str(error.strerror).lower())
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
+
+
 @contextmanager
 def keep_log(file: Path) -> Iterator[None]:
     """Within it, weldnet's notes and every library's warnings are appended to a file as well, by the leader."""
     if not is_leader():
         yield
         return
-    handler = logging.FileHandler(file, encoding="utf-8")
+    handler = _LogFile(file, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)
     logging.getLogger("weldnet").setLevel(logging.INFO)
@@ -98,6 +117,21 @@ def stop_here(go_on: str) -> NoReturn:
     """Ends an interrupted command by exit code 130, with the command to go on with."""
     print(f"interrupted; go on with: {go_on}", flush=True)
     sys.exit(130)
+
+
+@contextmanager
+def propose_resuming(command: str, kept: Path) -> Iterator[None]:
+    """Within it, an error of the disk says how to resume, where there is `kept` to resume from.
+
+    One that names no file, as TensorBoard's, names the run's folder.
+    """
+    try:
+        with name_failures(kept.parent):
+            yield
+    except OSError as error:
+        if is_refusal(error) and kept.is_file():
+            error.add_note(f"then resume with: {command}")
+        raise
 
 
 def make_absolute(data: DictConfig) -> None:

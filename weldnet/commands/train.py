@@ -17,6 +17,7 @@ from weldnet.commands.runs import (
     make_absolute,
     make_folder,
     name_folder,
+    propose_resuming,
     show,
     show_command,
     stop_here,
@@ -99,7 +100,7 @@ def train_run(
 
     if is_leader():
         _start_folder(folder, text, data)
-    with keep_log(folder / "train.log"):
+    with keep_log(folder / "train.log"), propose_resuming(go_on, folder / "checkpoints" / "last.ckpt"):
         for warning in data.warnings:
             log.warning(warning)
         _announce(folder, trainer)
@@ -129,9 +130,11 @@ def _read_evaluation(cfg: DictConfig) -> "tuple[list[str] | None, Vocabulary]":
 
 
 def _start_folder(folder: Path, config: str, data: "WeldDataModule") -> None:
-    from weldnet.files import write_text
+    from weldnet.files import remove_leftovers, write_text
 
     make_folder(folder)
+    for each in (folder, folder / "checkpoints"):
+        remove_leftovers(each)
     write_text(folder / "config.yaml", config)
     data.save_split(folder / "split.csv")
 

@@ -20,6 +20,7 @@ from rich.progress import track
 from weldnet.data.weld_drawing import Box, draw_weld
 from weldnet.data.weld_surface import Seam, draw_seam
 from weldnet.errors import InputError
+from weldnet.files import move_into_place, name_failures
 
 ISO_6520: dict[str, str | None] = {
     "no_defect": None,
@@ -95,8 +96,9 @@ def write_synthetic(
     _check(root, num_images, num_seams)
     draft = root.absolute().parent / f".{root.name}.{uuid.uuid4().hex[:8]}.partial"
     try:
-        _write_images(draft, _plan_shots(num_images, num_seams), seed, num_workers)
-        _publish(draft, root)
+        with name_failures(root):
+            _write_images(draft, _plan_shots(num_images, num_seams), seed, num_workers)
+            _publish(draft, root)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return manifest
@@ -116,7 +118,7 @@ def _check(root: Path, num_images: int, num_seams: int) -> None:
 def _publish(draft: Path, root: Path) -> None:
     """Moves the finished draft to `root`, unless another run was faster."""
     try:
-        draft.replace(root)
+        move_into_place(draft, root)
     except OSError:
         if not (root / "manifest.csv").exists():
             raise
@@ -144,7 +146,8 @@ def _write_images(folder: Path, shots: list[Shot], seed: int, num_workers: int) 
         except BaseException:  # Ctrl-C, or a full disk: do not draw the rest first
             pool.shutdown(cancel_futures=True)
             raise
-    pl.DataFrame(rows, schema=MANIFEST_SCHEMA, orient="row").write_csv(folder / "manifest.csv")
+    table = pl.DataFrame(rows, schema=MANIFEST_SCHEMA, orient="row")
+    (folder / "manifest.csv").write_text(table.write_csv(), encoding="utf-8")
 
 
 def _show_progress(boxes: Iterable[Box | None], total: int) -> Iterable[Box | None]:

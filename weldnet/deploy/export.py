@@ -20,7 +20,7 @@ from weldnet.deploy.quantization import Int8Settings, choose_point, count_convol
 from weldnet.engines import TorchEngine
 from weldnet.errors import InputError
 from weldnet.evaluation.judge import Judge
-from weldnet.files import write_text
+from weldnet.files import move_into_place, name_failures, write_text
 from weldnet.provenance import current_commit, file_digest
 
 PACKAGES = {
@@ -97,19 +97,18 @@ def build_folder(folder: Path) -> Iterator[Path]:
     """A folder to build in, renamed to `folder` at the end; gone after an error or an interruption.
 
     Raises:
-        InputError: it cannot be written.
+        OSError: it cannot be written; it names `folder`.
     """
     folder = folder.resolve()
     above = next(parent for parent in folder.parents if parent.exists())
     # Not named after the folder, whose name may be as long as names get.
     built = above / f".weldnet_{secrets.token_hex(4)}"
     try:
-        built.mkdir()
-        yield built
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        built.replace(folder)
-    except OSError as error:
-        raise InputError(f"output_dir={folder} cannot be written: {error.strerror or error}; make room") from error
+        with name_failures(folder, built):
+            built.mkdir()
+            yield built
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            move_into_place(built, folder)
     finally:
         shutil.rmtree(built, ignore_errors=True)
 

@@ -1,5 +1,6 @@
 """A checkpoint's network with its judge as one graph, written for ONNX Runtime or OpenVINO."""
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,6 @@ def save_openvino(network: Any, file: Path) -> None:
     """
     try:
         import_extra("openvino").save_model(network, file, compress_to_fp16=False)
-    # That is how openvino tells of a full disk.
+    # That is how openvino tells of a full disk, and of any other.
     except RuntimeError as error:
-        raise OSError(f"openvino: {first_line(error)}") from error
+        raise OSError(errno.EIO, f"openvino cannot write: {first_line(error)}", str(file)) from error

@@ -12,6 +12,7 @@ from types import TracebackType
 
 from weldnet.engines import ModelFacts
 from weldnet.errors import InputError
+from weldnet.files import describe_room
 from weldnet.predictor import Prediction
 
 START = b'{"time"'
@@ -32,7 +33,8 @@ class DecisionRecords:
         facts: of the model that decides.
 
     Raises:
-        InputError: the file cannot be written, is no regular file, holds something else, or another server writes it.
+        InputError: the file cannot be written, is no regular file, holds something else, or another server writes it;
+            the disk is full.
     """
 
     def __init__(self, file: Path, facts: ModelFacts) -> None:
@@ -40,7 +42,9 @@ class DecisionRecords:
         try:
             self.descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            raise InputError(f"the decisions cannot be recorded in {file}: {error.strerror} (serve.records)") from error
+            raise InputError(
+                f"the decisions cannot be recorded in {file}: {error.strerror}; {describe_room(file)} (serve.records)"
+            ) from error
         if not stat.S_ISREG(os.fstat(self.descriptor).st_mode):
             self.close()
             # A pipe or a terminal would let every request wait for its reader.
@@ -49,6 +53,13 @@ class DecisionRecords:
             self.close()
             raise InputError(
                 f"another server records its decisions in {file}; give this one a file of its own (serve.records)"
+            )
+        state = os.fstatvfs(self.descriptor)
+        if state.f_bavail * state.f_frsize < _HEAD_BYTES:
+            self.close()
+            # It would answer no request.
+            raise InputError(
+                f"the decisions cannot be recorded in {file}: the disk is full; {describe_room(file)} (serve.records)"
             )
         head = os.pread(self.descriptor, _HEAD_BYTES, 0)
         # The very first line may be cut off.
