@@ -84,7 +84,7 @@ def open_segments(home: Path, geometry: Geometry, *, remove_damaged: bool = Fals
 
 
 def find_damaged(rows: pl.DataFrame, segments: Segments) -> set[str]:
-    """The segments in which the pixels of some of these rows are not those that were written: 0.4 s a GB on one core."""
+    """The segments in which pixels of these rows are not those that were written; 0.4 s a GB on one core."""
     own = rows.select("segment", "place", "checksum").drop_nulls("segment").unique()
 
     def verify(part: pl.DataFrame) -> set[str]:
