@@ -31,7 +31,7 @@ def run(cfg: DictConfig) -> None:
     choices = {"method": cfg.method, "layer": cfg.layer, "target": cfg.target}
     go_on = _go_on(cfg, checkpoint.path, folder)
     try:
-        with propose_resuming(go_on, folder / EXPLAINED_BY):
+        with propose_resuming(go_on, folder, EXPLAINED_BY):
             unreadable = explain_files(engine, paths, names, folder, **choices)
     except KeyboardInterrupt:
         stop_here(go_on)

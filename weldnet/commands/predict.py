@@ -47,7 +47,7 @@ def run(cfg: DictConfig) -> None:
     if share.rank == 0:
         _introduce(engine, len(paths), folder)
     try:
-        with propose_resuming(_go_on(cfg, engine, folder), folder / JUDGED_BY):
+        with propose_resuming(_go_on(cfg, engine, folder), folder, JUDGED_BY):
             with Predictor(engine, max(1, available_cores() // share.local_world)) as predictor:
                 outcome = predict_into(folder, predictor, paths, base, sort_into=sort_into, share=share)
             if outcome is None:

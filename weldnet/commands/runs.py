@@ -120,16 +120,16 @@ def stop_here(go_on: str) -> NoReturn:
 
 
 @contextmanager
-def propose_resuming(command: str, kept: Path) -> Iterator[None]:
-    """Within it, an error of the disk says how to resume, where there is `kept` to resume from.
+def propose_resuming(command: str, folder: Path, kept: str) -> Iterator[None]:
+    """Within it, an error of the disk says how to resume, where the run's folder holds `kept` to resume from.
 
-    One that names no file, as TensorBoard's, names the run's folder.
+    One that names no file, as TensorBoard's, names the folder.
     """
     try:
-        with name_failures(kept.parent):
+        with name_failures(folder):
             yield
     except OSError as error:
-        if is_refusal(error) and kept.is_file():
+        if is_refusal(error) and (folder / kept).is_file():
             error.add_note(f"then resume with: {command}")
         raise
 

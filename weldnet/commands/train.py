@@ -100,7 +100,7 @@ def train_run(
 
     if is_leader():
         _start_folder(folder, text, data)
-    with keep_log(folder / "train.log"), propose_resuming(go_on, folder / "checkpoints" / "last.ckpt"):
+    with keep_log(folder / "train.log"), propose_resuming(go_on, folder, "checkpoints/last.ckpt"):
         for warning in data.warnings:
             log.warning(warning)
         _announce(folder, trainer)
