@@ -53,10 +53,12 @@ def test_no_kill_loses_the_last_checkpoint(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory(dir="/dev/shm") as temporary:
         for _ in range(NUM_KILLS):
             process = start(tmp_path, temporary, *(["ckpt_path=run"] if epochs else arguments))
-            while not last.exists() and process.poll() is None:
-                time.sleep(0.01)
-            wait_for_write(process, [last.parent, Path(temporary)], chance.uniform(0, 0.4))
-            process.send_signal(signal.SIGKILL)
+            try:
+                while not last.exists() and process.poll() is None:
+                    time.sleep(0.01)
+                wait_for_write(process, [last.parent, Path(temporary)], chance.uniform(0, 0.4))
+            finally:
+                process.send_signal(signal.SIGKILL)
             words = process.communicate()[0]
             assert process.returncode == -signal.SIGKILL, words
             assert [file for file in Path(temporary).rglob("*") if file.is_file()] == [], "nothing stays elsewhere"
