@@ -65,7 +65,8 @@ def complete_splits(
         InputError: a split is lacking, and nothing says which images show the same weld.
     """
     ready_made = table["split"].null_count() < len(table)
-    if ready_made and "val" in table["split"]:
+    if ready_made and ("val" in table["split"] or "train" not in table["split"]):
+        # Without train there is nothing to take val from; `check_classes` says so.
         return table, []
     require_groups(table, f"{source} has no {'val split' if ready_made else 'splits'}")
     if not ready_made:
@@ -139,19 +140,24 @@ def check_classes(table: pl.DataFrame, known: Sequence[str] | None = None) -> No
     if len(classes) < 2:
         raise InputError(f"one class only ({classes[0]}); a classifier needs two or more")
     trained = set(table.filter(split="train")["label"])
+    if not trained:
+        others = " and ".join(split for split in SPLITS if split in table["split"])
+        raise InputError(
+            f"no image in train, only in {others}; training needs train and val: give train some images, or leave the "
+            "splits out, and weldnet makes them"
+        )
     for split in ("test", "val"):
         strangers = sorted(set(table.filter(split=split)["label"]) - trained)
         if strangers:
             raise InputError(
                 f"{', '.join(strangers)}: in {split} but not in train, so it cannot be learned; train has "
-                f"{', '.join(sorted(trained)) or 'no image'}"
+                f"{', '.join(sorted(trained))}"
             )
-    for split in ("train", "val"):
-        if split not in table["split"]:
-            raise InputError(
-                f"no image in {split}; training needs train and val (data.shares, or the source's own splits). "
-                "A class with one group goes to train, with two to train and test: is data.group_pattern too coarse?"
-            )
+    if "val" not in table["split"]:
+        raise InputError(
+            "no image in val; training needs train and val (data.shares, or the source's own splits). "
+            "A class with one group goes to train, with two to train and test: is data.group_pattern too coarse?"
+        )
 
 
 def validation_groups(table: pl.DataFrame) -> str:

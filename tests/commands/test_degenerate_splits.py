@@ -1,0 +1,153 @@
+"""Manifests whose split or group column says little: one clear message, or it works."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+from calling import exit_code, refuse
+from drawing import write_welds
+from trained import CLASSES, train_small
+
+SEAMS = range(40, 46)
+SMALL = [
+    "model.backbone=resnet18",
+    "model.weights=none",
+    "data.image_size.height=32",
+    "data.image_size.width=16",
+    "data.batch_size=8",
+    "trainer=cpu",
+    "trainer.precision=32-true",
+    "trainer.max_epochs=1",
+    "callbacks.dashboard=null",
+]
+
+Split = Callable[[str, int], str]
+"""The split of an image by its label and its seam."""
+
+
+def repeat(*splits: str) -> Split:
+    return lambda label, seam: splits[seam % len(splits)]
+
+
+def put_pores(split: str) -> Split:
+    return lambda label, seam: split if label == "pore" else repeat("train", "val", "test")(label, seam)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_welds(tmp_path / "welds", CLASSES, seams=SEAMS)
+    return tmp_path
+
+
+def write_manifest(split: Split | None, rows: int = 99, group: str | None = "{label}{seam}") -> list[str]:
+    """Writes the first rows of all images as a manifest; returns how it is typed."""
+    table = [
+        {"path": f"welds/{label}/seam{seam}_{shot}.jpg", "label": label}
+        | ({} if group is None else {"group": group.format(label=label, seam=seam)})
+        | ({} if split is None else {"split": split(label, seam)})
+        for seam in SEAMS
+        for shot in range(2)
+        for label in reversed(CLASSES)
+    ]
+    pl.DataFrame(table[:rows]).write_csv("welds.csv")
+    return ["data=manifest", "data.manifest=welds.csv"]
+
+
+REFUSED = {
+    "all test": (write_manifest, (repeat("test"),), {}, "no image in train, only in test"),
+    "all test, no groups": (write_manifest, (repeat("test"),), {"group": None}, "no image in train, only in test"),
+    "all val": (write_manifest, (repeat("val"),), {}, "no image in train, only in val"),
+    "val and test": (write_manifest, (repeat("val", "test"),), {}, "no image in train, only in val and test"),
+    "all train, no groups": (write_manifest, (repeat("train"),), {"group": None}, "has no val split, and nothing says"),
+    "all train, one group": (write_manifest, (repeat("train"),), {"group": "g"}, "no image in val"),
+    "no splits, one group": (write_manifest, (None,), {"group": "g"}, "no image in val"),
+    "one group in all": (write_manifest, (repeat("train", "val", "test"),), {"group": "g"}, "1 group in test also in"),
+    "one row of train": (write_manifest, (repeat("train"), 1), {}, "one class only (pore)"),
+    "one row of val": (write_manifest, (repeat("val"), 1), {}, "one class only (pore)"),
+    "one row of test": (write_manifest, (repeat("test"), 1), {}, "one class only (pore)"),
+    "one row": (write_manifest, (None, 1), {}, "one class only (pore)"),
+    "two rows of test": (write_manifest, (repeat("test"), 2), {}, "no image in train, only in test"),
+    "two rows of train": (write_manifest, (repeat("train"), 2), {}, "no image in val"),
+    "pores in test only": (write_manifest, (put_pores("test"),), {}, "pore: in test but not in train"),
+    "pores in val only": (write_manifest, (put_pores("val"),), {}, "pore: in val but not in train"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_training_refuses_what_cannot_be_learned(here: Path, capsys: pytest.CaptureFixture[str], case: str) -> None:
+    write, arguments, options, words = REFUSED[case]
+    message = refuse(capsys, "train", *write(*arguments, **options), *SMALL)
+    assert words in message
+    assert not (here / "runs").exists()
+
+
+WORKS = {
+    "all train": (repeat("train"), "{label}{seam}"),
+    "train and val": (repeat("train", "val"), "{label}{seam}"),
+    "train and test": (repeat("train", "test"), "{label}{seam}"),
+    "train and val, no groups": (repeat("train", "val"), None),
+    "train and val, one group": (repeat("train", "val"), "g"),
+    "pores in train only": (put_pores("train"), "{label}{seam}"),
+    "empty": (repeat(""), "{label}{seam}"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", WORKS)
+def test_training_works_with_what_can(here: Path, case: str) -> None:
+    split, group = WORKS[case]
+    assert exit_code("train", *write_manifest(split, group=group), *SMALL, "output_dir=run") == 0
+    assert (here / "run" / "report.html").is_file()
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_the_audit_reads_all_of_them(here: Path, case: str) -> None:
+    write, arguments, options, _ = REFUSED[case]
+    assert exit_code("audit", *write(*arguments, **options), "output_dir=audit") in (0, 1)
+    assert (here / "audit" / "audit.json").is_file()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train_small(tmp_path_factory.mktemp("home"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", [1, 99])
+@pytest.mark.parametrize("splits", [("train",), ("val",), ("test",), ("val", "test"), ("",)], ids=",".join)
+def test_a_checkpoint_is_tested_on_them(
+    here: Path, run: Path, capsys: pytest.CaptureFixture[str], splits: tuple[str, ...], rows: int
+) -> None:
+    typed = [f"ckpt_path={run}", *write_manifest(repeat(*splits), rows), "output_dir=test"]
+    there = {split or "test" for split in (splits if rows > 1 else splits[:1])}
+    if "test" in there:
+        assert exit_code("test", *typed) == 0
+        assert (here / "test" / "metrics.json").is_file()
+    else:
+        assert f"no image in split=test; there are images in {', '.join(sorted(there))}" in refuse(
+            capsys, "test", *typed
+        )
+        assert not (here / "test").exists()
+
+
+@pytest.mark.parametrize(
+    ("rows", "group", "words"),
+    [
+        (99, None, "data.num_folds holds out whole groups, and nothing says"),
+        (99, "g", "good, pore: all images in one group"),
+        (1, "g", "pore: all images in one group"),
+        (2, "{label}", "good, pore: all images in one group"),
+    ],
+)
+def test_cross_validation_refuses_too_few_groups(
+    here: Path, capsys: pytest.CaptureFixture[str], rows: int, group: str | None, words: str
+) -> None:
+    typed = write_manifest(repeat("test"), rows, group)
+    assert words in refuse(capsys, "crossval", "num_folds=2", *typed, *SMALL)
+
+
+@pytest.mark.slow
+def test_cross_validation_passes_over_the_column(here: Path) -> None:
+    assert exit_code("crossval", "num_folds=2", *write_manifest(repeat("test")), *SMALL, "output_dir=run") == 0
