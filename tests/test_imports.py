@@ -9,7 +9,7 @@ import weldnet
 
 HOUSE = Path(weldnet.__file__).parent
 FILES = sorted(HOUSE.rglob("*.py"))
-GROUND = ("weldnet.errors", "weldnet.files", "weldnet.hardware")
+GROUND = ("weldnet.errors", "weldnet.files", "weldnet.hardware", "weldnet.spelling")
 FLOOR_1 = ("weldnet.data", "weldnet.model", "weldnet.evaluation")
 
 

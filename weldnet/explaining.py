@@ -26,6 +26,7 @@ from weldnet.evaluation.picture import draw_picture
 from weldnet.files import replace_file, write_text
 from weldnet.model.network import STAGES
 from weldnet.report.words import percent
+from weldnet.spelling import tidy
 
 LAYERS = STAGES[1:-1]
 
@@ -71,6 +72,7 @@ def explain_files(
     check_choice("method", method, METHODS)
     check_choice("layer", layer, LAYERS)
     if target is not None:
+        target = tidy(target)
         check_choice("target", target, engine.facts.classes)
     if not paths:
         return {}

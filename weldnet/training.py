@@ -24,6 +24,7 @@ from weldnet.evaluation.vocabulary import BUILT_IN, Vocabulary
 from weldnet.model.classifier import WeldClassifier
 from weldnet.provenance import current_commit, current_versions
 from weldnet.reporting import write_report
+from weldnet.spelling import tidy
 from weldnet.testing import evaluate
 
 UNTRUE_WARNINGS = (
@@ -59,7 +60,7 @@ def describe(
     Raises:
         InputError: a good class is not among the model's.
     """
-    good_classes = find_good_classes(model.classes) if good_classes is None else good_classes
+    good_classes = find_good_classes(model.classes) if good_classes is None else [tidy(name) for name in good_classes]
     for name in good_classes:
         check_choice("evaluation.good_classes", name, model.classes)
     return Record(

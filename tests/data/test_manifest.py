@@ -116,7 +116,7 @@ GOOD = "crack/seam0_0.jpg,crack,train"
         (["path,label,split", GOOD, GOOD], r"one file in more than one row.*\n  row 2: .*\n  row 3: "),
         (["path,label,split", GOOD, ",crack,train"], r"path or label is empty:\n  row 3: "),
         (["path,label,split", GOOD, GOOD, "pore/seam0_0.jpg, ,train"], r"path or label is empty:\n  row 4: "),
-        (["path,label,split", GOOD, "pore/seam0_0.jpg,pore,dev"], r"split is none of train, val, test:\n  row 3: "),
+        (["path,label,split", GOOD, "pore/seam0_0.jpg,pore,later"], r"split is none of train, val, test:\n  row 3: "),
         (["path,label,split", "pore/seam0_0.jpg,pore,", GOOD], r"split is empty, while other rows have one:\n  row 2"),
         (["path,label,split", GOOD, "../a.jpg,crack,train"], r"may not leave the manifest's folder.*\n  row 3: \.\./a"),
         (["path,label,split", "crack/../../welds2/a.jpg,crack,train"], r"may not leave .*\n  row 2: "),

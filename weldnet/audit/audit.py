@@ -1,7 +1,7 @@
 """The audit: what is wrong with a set of images, before anyone trains on them."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,11 @@ from weldnet.audit.copies import check_duplicates, find_near_contents
 from weldnet.audit.facts import read_facts
 from weldnet.audit.files import check_files
 from weldnet.audit.findings import SEVERITIES, Finding, Severity
+from weldnet.audit.names import check_names
 from weldnet.audit.sizes import SizeScore, check_sizes, score_sizes
+from weldnet.data.discovery import Skipped
 from weldnet.data.duplicates import connect
+from weldnet.data.names import Misnamed
 from weldnet.data.pictures import Window
 from weldnet.data.splits import split_by_group
 from weldnet.errors import InputError
@@ -31,6 +34,7 @@ class Audit:
         near_pairs: int64 (P, 2): contents that look nearly the same.
         size_score: how well the size alone tells the class; None where all have one size.
         window: how stored values were shown.
+        skipped: what the search for images passed over.
     """
 
     images: pl.DataFrame
@@ -38,19 +42,28 @@ class Audit:
     near_pairs: NDArray[np.int64]
     size_score: SizeScore | None
     window: Window
+    skipped: Skipped = field(default_factory=Skipped)
 
     def of(self, severity: Severity) -> list[Finding]:
         """The findings of one severity."""
         return [finding for finding in self.findings if finding.severity == severity]
 
 
-def audit(samples: pl.DataFrame, window: Window = "full", within: Path | None = None) -> Audit:
+def audit(
+    samples: pl.DataFrame,
+    window: Window = "full",
+    within: Path | None = None,
+    misnamed: Sequence[Misnamed] = (),
+    skipped: Skipped | None = None,
+) -> Audit:
     """Reads every image once and looks for what would make training fail or a score wrong.
 
     Args:
         samples: table of `weldnet.data.manifest.SCHEMA`, absolute paths, at least one row.
         window: the one that training would use.
         within: files below this folder may not be symbolic links that leave it.
+        misnamed: classes whose names training refuses.
+        skipped: what the search for the images passed over.
     """
     facts, thumbnails = read_facts(samples["path"], window, within)
     images = samples.hstack(facts)
@@ -59,7 +72,9 @@ def audit(samples: pl.DataFrame, window: Window = "full", within: Path | None = 
     readable = images.filter(pl.col("reason").is_null())
     near_pairs = find_near_contents(images, thumbnails, window)
     size_score = score_sizes(readable)
+    skipped = Skipped() if skipped is None else skipped
     findings = [
+        *check_names(samples, misnamed, skipped),
         *check_groups(samples),
         *check_files(images, window),
         *check_duplicates(readable, near_pairs),
@@ -68,7 +83,7 @@ def audit(samples: pl.DataFrame, window: Window = "full", within: Path | None = 
         *check_sizes(size_score),
     ]
     findings.sort(key=lambda found: SEVERITIES.index(found.severity))
-    return Audit(images, findings, near_pairs, size_score, window)
+    return Audit(images, findings, near_pairs, size_score, window, skipped)
 
 
 def suggest_split(audit: Audit, shares: Mapping[str, float], seed: int) -> pl.DataFrame:

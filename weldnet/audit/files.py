@@ -7,20 +7,13 @@ import polars as pl
 
 from weldnet.audit.findings import Finding
 from weldnet.data.pictures import Window
+from weldnet.data.signatures import FORMAT_ENDINGS
 
 CLIPPED_SHARE = 0.5
 """A picture is clipped when more than this share of its pixels is black or white to the last bit."""
 
 _FLAT = 1.0
 _DARK_SHARE = 1 / 8
-_ENDINGS = {
-    "JPEG": (".jpg", ".jpeg"),
-    "PNG": (".png",),
-    "BMP": (".bmp",),
-    "TIFF": (".tif", ".tiff"),
-    "WEBP": (".webp",),
-    "DICOM": (".dcm", ".dicom"),
-}
 
 
 def check_files(facts: pl.DataFrame, window: Window) -> list[Finding]:
@@ -45,7 +38,7 @@ def check_files(facts: pl.DataFrame, window: Window) -> list[Finding]:
 
 
 def _check_endings(readable: pl.DataFrame) -> list[Finding]:
-    kinds = {ending: kind for kind, endings in _ENDINGS.items() for ending in endings}
+    kinds = {ending: kind for kind, endings in FORMAT_ENDINGS.items() for ending in endings}
     findings = []
     for path, kind in readable.select("path", "format").iter_rows():
         ending = os.path.splitext(path)[1].lower()

@@ -13,6 +13,7 @@ from weldnet.audit.charts import Thumbnails, plot_sizes, tabulate_groups
 from weldnet.audit.findings import SEVERITIES, Finding
 from weldnet.audit.words import KINDS, common_folder, count, group_findings, make_visible
 from weldnet.data.manifest import SPLITS
+from weldnet.spelling import tidy
 
 _PICTURED = 24
 _LISTED = 200
@@ -38,6 +39,7 @@ def render_page(audit: Audit, summary: Mapping[str, Any]) -> str:
         counts=[(severity, len(audit.of(severity))) for severity in SEVERITIES],
         summary=summary,
         top=album.top,
+        skipped=audit.skipped.describe(album.top) if audit.skipped else "",
         sections=sections,
         splits=tabulate_splits(audit.images),
         groups=tabulate_groups(readable) if len(readable) else None,
@@ -137,7 +139,7 @@ class _Album:
 
     def draw(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """A picture and what stands under it."""
-        group = row["group"] if row["group"] != row["path"] else None
+        group = row["group"] if row["group"] != tidy(row["path"]) else None
         facts = [f"{name} {row[name]}" for name in ("split", "label") if row[name] is not None]
         return {
             "source": self.thumbnails.draw(row["path"]),

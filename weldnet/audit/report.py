@@ -42,6 +42,7 @@ def summarise(audit: Audit) -> dict[str, Any]:
     return {
         "num_images": len(images),
         "num_unreadable": len(images) - len(readable),
+        "skipped": audit.skipped.to_list(),
         "classes": sorted(images["label"].unique()),
         "splits": {split: len(images.filter(split=split)) for split in SPLITS if split in images["split"]},
         "findings": [

@@ -43,6 +43,24 @@ KINDS = {
         "Look at the pictures, keep the right label, remove the other copies.",
         True,
     ),
+    "split_names": Kind(
+        "Splits that are taken for classes",
+        "Training stops at them: a network would learn to tell train from test, and nothing would test it.",
+        "Rename or move the folders: DIR/{train,val,test}/<class>/*; or write a manifest with a column split.",
+        False,
+    ),
+    "alike_names": Kind(
+        "Names that differ by case or blanks only",
+        "What is one class or one weld counts as several. Training stops at such classes.",
+        "Give them one spelling.",
+        False,
+    ),
+    "unread_format": Kind(
+        "Photographs in a format that weldnet does not read",
+        "Training leaves them out.",
+        "Save them as JPEG, PNG or TIFF, at full quality.",
+        False,
+    ),
     "unreadable": Kind(
         "Files that cannot be read",
         "Training stops at them.",

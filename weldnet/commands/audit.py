@@ -32,10 +32,14 @@ def run(cfg: DictConfig) -> None:
     if manifest is not None:
         check_shares(data.shares)
         require_groups(samples, "audit.suggest_split needs groups")
-    found = audit(samples, data.geometry.window, data.source.within)
+    source = data.source
+    misnamed = source.find_misnamed(samples)
+    found = audit(samples, data.geometry.window, source.within, misnamed, source.skipped)
     make_folder(folder)
     save_audit(found, folder)
     print_audit(found, Console())
+    if skipped := source.describe_skipped():
+        print(skipped)
     print(f"the page:  {show(folder / 'audit.html')}")
     print(f"all of it: {show(folder / 'audit.json')}")
     try:

@@ -16,6 +16,7 @@ from weldnet.errors import list_some
 def run(cfg: DictConfig) -> None:
     """Explains from a composed config; exits with code 1 where a file could not be read."""
     from weldnet.checkpoint import load_checkpoint
+    from weldnet.data.discovery import Skipped
     from weldnet.data.finding import find_base, find_images
     from weldnet.engines import TorchEngine
     from weldnet.explaining import EXPLAINED_BY, explain_files
@@ -23,7 +24,8 @@ def run(cfg: DictConfig) -> None:
     if cfg.method == "integrated_gradients":
         warn_of_no_effect({"layer"}, f"method={cfg.method}")
     folder = _find_folder(cfg.output_dir, cfg.source)
-    paths = find_images(cfg.source)
+    skipped = Skipped()
+    paths = find_images(cfg.source, skipped)
     base = find_base(cfg.source, paths)
     checkpoint = load_checkpoint(find_origin(cfg.ckpt_path, ", and an explanation needs gradients"))
     engine = TorchEngine(checkpoint, cfg.device)
@@ -35,6 +37,8 @@ def run(cfg: DictConfig) -> None:
             unreadable = explain_files(engine, paths, names, folder, **choices)
     except KeyboardInterrupt:
         stop_here(go_on)
+    if skipped:
+        print(skipped.describe(base))
     print(f"{len(paths) - len(unreadable):,} pictures: {show(folder)}")
     print(f"the page: {show(folder / 'index.html')}")
     if unreadable:

@@ -67,8 +67,8 @@ def explain(error: Exception, config_name: str) -> str:
         return text.strip().splitlines()[-1].split("Error: ", 1)[-1] if "DataLoader worker" in text else text
     if isinstance(error, OverrideParseException):
         return (
-            f"{error.override}: cannot be read; a list is [A,B], and text with brackets, commas or quotes "
-            "stands in quotes of its own, as in 'KEY=\"TEXT\"'"
+            f"{error.override}: cannot be read; a list is [A,B], and text with brackets, commas, quotes or "
+            "letters beyond a to z stands in quotes of its own, as in 'KEY=\"TEXT\"'"
         )
     if match := re.match(r"Ambiguous value for argument '(.+?)=(.+)'\n", text):
         return f"{match[1]} takes one value here, not {match[2]}; a list is [A,B], and with -m each value is a run"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 def run(cfg: DictConfig) -> None:
     """Predicts from a composed config; exits with code 1 where a file could not be read."""
+    from weldnet.data.discovery import Skipped
     from weldnet.data.finding import find_base, find_images, refuse_inside
     from weldnet.hardware import available_cores
     from weldnet.predicting import JUDGED_BY, check_request, predict_into
@@ -33,7 +34,8 @@ def run(cfg: DictConfig) -> None:
     folder = _find_folder(cfg.output_dir, cfg.resume, share)
     if share.rank == 0:
         check_request(cfg.explain, sort_into, cfg.resume and (folder / JUDGED_BY).is_file())
-    paths = find_images(cfg.source)
+    skipped = Skipped()
+    paths = find_images(cfg.source, skipped)
     base = find_base(cfg.source, paths)
     if sort_into:
         refuse_inside("sort_into", sort_into, cfg.source)
@@ -46,6 +48,8 @@ def run(cfg: DictConfig) -> None:
     make_folder(folder)
     if share.rank == 0:
         _introduce(engine, len(paths), folder)
+        if skipped:
+            print(skipped.describe(base), flush=True)
     try:
         with propose_resuming(_go_on(cfg, engine, folder), folder, JUDGED_BY):
             with Predictor(engine, max(1, available_cores() // share.local_world)) as predictor:

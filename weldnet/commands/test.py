@@ -86,6 +86,9 @@ def _write(tested: "Tested", folder: Path, device: str) -> dict[str, Any]:
     checkpoint, data, report, validation = tested
     make_folder(folder)
     report.save(folder)
+    data.save_unreadable(folder)
+    if skipped := data.source.describe_skipped():
+        print(skipped)
     for warning in data.warnings:
         log.warning(warning)
     return write_report(checkpoint, data, report, folder, validation=validation, device=device)[0]

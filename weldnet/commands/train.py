@@ -103,7 +103,7 @@ def train_run(
     with keep_log(folder / "train.log"), propose_resuming(go_on, folder, "checkpoints/last.ckpt"):
         for warning in data.warnings:
             log.warning(warning)
-        _announce(folder, trainer)
+        _announce(folder, trainer, data.source.describe_skipped())
         try:
             train(data, model, trainer, record, stopped.last if stopped else None)
         except (KeyboardInterrupt, SystemExit):
@@ -137,10 +137,14 @@ def _start_folder(folder: Path, config: str, data: "WeldDataModule") -> None:
         remove_leftovers(each)
     write_text(folder / "config.yaml", config)
     data.save_split(folder / "split.csv")
+    data.save_unreadable(folder)
 
 
-def _announce(folder: Path, trainer: "Trainer") -> None:
+def _announce(folder: Path, trainer: "Trainer", skipped: str) -> None:
     if is_leader():
+        if skipped:
+            log.info(skipped)
+            print(skipped)
         print(f"training in {show(folder)}: {trainer.accelerator.name()}, {trainer.precision}")
         print(f"watch it:   {show_command('tensorboard')} --logdir {show(folder.parent)}", flush=True)
 

@@ -6,40 +6,55 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from weldnet.data.discovery import (
+    Skipped,
+    explain_folder,
+    find_photographs,
+    list_folder,
+    refuse_folder,
+    take_photographs,
+)
 from weldnet.data.files import find_leaving
-from weldnet.data.folders import check_names, images_below, list_folder, look_up
-from weldnet.data.images import ENDINGS
+from weldnet.data.folders import check_names
 from weldnet.data.manifest import read_paths
 from weldnet.errors import InputError, shorten
 
 
-def find_images(source: str) -> list[str]:
+def find_images(source: str, skipped: Skipped | None = None) -> list[str]:
     """The absolute paths that `source` means, sorted, or in a manifest's order.
 
-    - A folder: every image in it and below, by its ending; hidden files are passed over.
+    - A folder: every photograph in it and below; hidden files and the folders of a NAS's thumbnails and the like are
+      passed over. One in a format that the decoder does not read is found, too: it has no verdict, and somebody must
+      hear of it.
     - A manifest, FILE.csv: its column `path`.
-    - Another file: itself, whatever its ending.
-    - A glob, `**` for any depth: the files that match and have an image's ending.
+    - Another file: itself, whatever it is.
+    - A glob, `**` for any depth: the photographs that match.
+
+    Args:
+        source: see above.
+        skipped: gets what is passed over.
 
     Raises:
         InputError: there is no such file, folder or match; a folder on the way cannot be looked into; a link leaves the
             folder; a name is not UTF-8.
     """
     place = os.path.abspath(os.path.expanduser(source))
+    skipped = Skipped() if skipped is None else skipped
     if os.path.isdir(place):
-        paths = _find_below(Path(place))
+        paths = _find_below(Path(place), skipped)
     elif os.path.isfile(place):
         paths = read_paths(place) if place.lower().endswith(".csv") else [place]
     elif glob.has_magic(source):
         if source.endswith("/"):
             raise InputError(f"source={source}: a glob names images, not folders; type {source}*")
         _look_into(place)
-        paths = sorted(_find_matches(place))
+        paths = sorted(_find_matches(place, skipped))
     else:
         raise InputError(f"source={source}: no such file or folder; source takes a folder, an image, a glob or a .csv")
     if not paths:
         hint = "; in a glob, the [ of a name is typed [[]" if glob.has_magic(source) and "[" in source else ""
-        raise InputError(f"source={source}: no image there; image files end in {', '.join(ENDINGS)}{hint}")
+        note = f"; {skipped.describe(_find_fixed(source))}" if skipped else ""
+        raise InputError(f"source={source}: no image there{note}{hint}")
     check_names(paths)
     return paths
 
@@ -70,16 +85,26 @@ def refuse_inside(key: str, folder: Path, source: str) -> None:
         )
 
 
-def _find_matches(pattern: str) -> list[str]:
+def _find_matches(pattern: str, skipped: Skipped) -> list[str]:
     """The images that match, each once: two `**` find it twice, and links to folders lead round in circles."""
     found: dict[tuple[str, str], str] = {}
     resolve = functools.cache(os.path.realpath)
+    explain = functools.cache(functools.partial(_explain_folder, pattern))
     for path in glob.iglob(pattern, recursive=True):
-        if path.lower().endswith(ENDINGS) and not os.path.isdir(path):
-            folder, name = os.path.split(path)
+        folder, name = os.path.split(path)
+        if reason := explain(folder):
+            if not os.path.isdir(path):
+                skipped.add(reason, [path])
+        elif not os.path.isdir(path):
             place = (resolve(folder), name)
             found[place] = min(path, found.get(place, path), key=lambda path: (len(path), path))
-    return list(found.values())
+    return take_photographs(found.values(), skipped, unread=True)
+
+
+def _explain_folder(pattern: str, folder: str) -> str:
+    """Why a glob's matches in a folder are passed over: a folder above is, and the pattern does not name it."""
+    named = pattern.split(os.sep)
+    return next((why for part in folder.split(os.sep) if part not in named and (why := explain_folder(part))), "")
 
 
 def _look_into(pattern: str) -> None:
@@ -101,8 +126,21 @@ def _find_fixed(source: str) -> str:
     return place
 
 
-def _find_below(folder: Path) -> list[str]:
-    paths, leaves = sorted(images_below(folder, folder)), find_leaving(folder)
+def look_up(folder: str, name: str) -> None:
+    """Raises:
+    InputError: whether the folder has such a name cannot be told.
+    """
+    try:
+        os.lstat(os.path.join(folder, name))
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        refuse_folder(OSError(error.errno, error.strerror, folder.rstrip("/") or folder))
+
+
+def _find_below(folder: Path, skipped: Skipped) -> list[str]:
+    paths = sorted(find_photographs(folder, folder, skipped, unread=True))
+    leaves = find_leaving(folder)
     leaving = [path for path in paths if leaves(path)]
     if leaving:
         raise InputError(

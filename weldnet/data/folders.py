@@ -3,113 +3,87 @@
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NoReturn
 
 import polars as pl
 
-from weldnet.data.images import ENDINGS
-from weldnet.data.manifest import SCHEMA, SPLIT_NAMES
+from weldnet.data.discovery import (
+    STRAY,
+    Skipped,
+    find_photographs,
+    list_folder,
+    refuse_link,
+    skip_folder,
+    take_photographs,
+)
+from weldnet.data.manifest import SCHEMA
+from weldnet.data.split_names import name_splits
 from weldnet.errors import InputError, list_some
+from weldnet.spelling import tidy
 
 
-def scan_folder(root: str | Path) -> pl.DataFrame:
+def scan_folder(root: str | Path, skipped: Skipped | None = None) -> pl.DataFrame:
     """Finds the images of `root/<class>/**` or, when `root/train` exists, of `root/{train,val,test}/<class>/**`.
 
-    `valid` and `validation` are taken for `val`. Hidden files and files without an image's ending are passed over.
+    Splits may have any of the names in `weldnet.data.split_names`. Hidden files, the folders of a NAS's thumbnails
+    and the like, and files that are no photographs are passed over.
+
+    Args:
+        root: the folder.
+        skipped: gets what is passed over.
 
     Returns:
         Table of `SCHEMA`, absolute paths, sorted; `group` is null.
 
     Raises:
         InputError: the folder is missing, holds no class folders, a class has no image in any split, a name is not
-            UTF-8, or a linked folder lies outside.
+            UTF-8, a split has two folders, or a linked folder lies outside.
     """
-    root = Path(os.path.abspath(root))
+    root, skipped = Path(os.path.abspath(root)), Skipped() if skipped is None else skipped
     if not root.is_dir():
         raise InputError(f"no folder at {root} (data.root); if it was moved, type where it is now: data.root=DIR")
-    folders = _subfolders(root, root)
-    known = {name: SPLIT_NAMES[name.lower()] for name in folders if name.lower() in SPLIT_NAMES}
-    if "train" in known.values() or (folders and set(folders) == set(known)):
-        strangers = sorted(set(folders) - set(known))
-        if strangers:
-            raise InputError(
-                f"{root} holds the splits {', '.join(sorted(known))} and beside them {', '.join(strangers)}; "
-                "the folder holds either splits or classes"
-            )
-        splits: dict[Path, str | None] = {folders[name]: split for name, split in known.items()}
-    else:
-        splits = {root: None}
+    folders = _list_folders(root, root, skipped)
+    splits = _find_splits(root, folders)
     rows = [
-        (path, label, None, split)
+        (path, tidy(label), None, split)
         for folder, split in splits.items()
-        for label, class_folder in _subfolders(folder, root).items()
+        for label, class_folder in (folders if split is None else _list_folders(folder, root, skipped)).items()
         # A class without an image keeps one row without a path, to be named below.
-        for path in images_below(class_folder, root) or (None,)
+        for path in find_photographs(class_folder, root, skipped) or (None,)
     ]
     check_names([path or label for path, label, *_ in rows])
     table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
-    _check_classes(root, table)
+    _check_classes(root, table, skipped)
     return table.drop_nulls("path").sort("path")
 
 
-def _subfolders(folder: Path, root: Path) -> dict[str, Path]:
-    folders = [path for path in list_folder(folder) if path.is_dir() and not path.name.startswith(".")]
+def _find_splits(root: Path, folders: dict[str, Path]) -> dict[Path, str | None]:
+    """The folders of the splits, or the root alone where it holds classes."""
+    known = name_splits(folders, root)
+    if not ("train" in known.values() or (folders and set(folders) == set(known))):
+        return {root: None}
+    strangers = sorted(set(folders) - set(known))
+    if strangers:
+        raise InputError(
+            f"{root} holds the splits {', '.join(sorted(known))} and beside them {', '.join(strangers)}; "
+            "the folder holds either splits or classes"
+        )
+    for split in known.values():
+        twice = sorted(name for name in known if known[name] == split)
+        if len(twice) > 1:
+            raise InputError(f"{root}: the folders {' and '.join(twice)} are all {split}; make one of them")
+    return {folders[name]: split for name, split in known.items()}
+
+
+def _list_folders(folder: Path, root: Path, skipped: Skipped) -> dict[str, Path]:
+    """The folders within one that holds splits or classes; files beside them have no class."""
+    entries = list_folder(folder)
+    folders = [path for path in entries if path.is_dir() and not skip_folder(folder, path.name, skipped)]
     for path in folders:
-        _refuse_link(path, root)
+        refuse_link(path, root)
+        if not tidy(path.name):
+            raise InputError(f"{str(path)!r} has a name of blanks only; give the class a name")
+    skipped.add(STRAY, take_photographs([str(path) for path in entries if not path.is_dir()], skipped))
     return {path.name: path for path in folders}
-
-
-def _refuse_link(path: Path, root: Path) -> None:
-    if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
-        raise InputError(f"{path} is a symbolic link that leaves {root}; copy the folder there, or remove the link")
-
-
-def images_below(folder: Path, root: Path) -> list[str]:
-    """Absolute paths of the images in a folder and all folders below it, by their endings; hidden ones are passed over.
-
-    Raises:
-        InputError: a folder cannot be looked into, or is a link that leaves `root`.
-    """
-    images: list[str] = []
-    for where, folders, names in os.walk(folder, onerror=_refuse_folder):
-        # .ipynb_checkpoints and .thumbnails hold copies.
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in folders:
-            # A link to a folder is not followed: within the root its images are found where they are.
-            _refuse_link(Path(where, name), root)
-        images += [
-            os.path.join(where, name) for name in names if name.lower().endswith(ENDINGS) and not name.startswith(".")
-        ]
-    return images
-
-
-def list_folder(folder: str | Path) -> list[Path]:
-    """What lies in a folder, sorted.
-
-    Raises:
-        InputError: it cannot be looked into.
-    """
-    try:
-        return sorted(Path(folder).iterdir())
-    except OSError as error:
-        _refuse_folder(error)
-
-
-def look_up(folder: str, name: str) -> None:
-    """Raises:
-    InputError: whether the folder has such a name cannot be told.
-    """
-    try:
-        os.lstat(os.path.join(folder, name))
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except OSError as error:
-        _refuse_folder(OSError(error.errno, error.strerror, folder.rstrip("/") or folder))
-
-
-def _refuse_folder(error: OSError) -> NoReturn:
-    # os.walk would pass over it, and its images would be missing without a word.
-    raise InputError(f"{error.filename} cannot be looked into: {(error.strerror or str(error)).lower()}") from error
 
 
 def check_names(names: Iterable[str]) -> None:
@@ -129,13 +103,14 @@ def _is_utf8(name: str) -> bool:
     return True
 
 
-def _check_classes(root: Path, table: pl.DataFrame) -> None:
+def _check_classes(root: Path, table: pl.DataFrame, skipped: Skipped) -> None:
+    note = f"; {skipped.describe(root)}" if skipped else ""
     if table.is_empty():
-        raise InputError(f"{root} holds no class folders; expected {root}/<class>/* or {root}/train/<class>/*")
+        raise InputError(f"{root} holds no class folders; expected {root}/<class>/* or {root}/train/<class>/*{note}")
     counts = table.group_by("label").agg(pl.col("path").count()).sort("label")
     empty = counts.filter(pl.col("path") == 0)["label"].to_list()
     if empty:
         raise InputError(
-            f"no image in any split for {', '.join(map(repr, empty))} below {root}; "
-            f"image files end in {', '.join(ENDINGS)}; put images there or remove the folder"
+            f"no image in any split for {', '.join(map(repr, empty))} below {root}; put images there or remove the "
+            f"folder{note}"
         )

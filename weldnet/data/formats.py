@@ -26,6 +26,7 @@ from weldnet.data.pictures import (
     check_window,
     turn_upright,
 )
+from weldnet.data.signatures import is_raw
 from weldnet.data.structure import check_scans
 from weldnet.data.tiff import open_tiff
 
@@ -63,8 +64,11 @@ def read_content(path: str | Path) -> bytes:
     """The whole of a file, for `open_picture`.
 
     Raises:
-        UnreadableImage: there is no such file, it is no regular file, it may not be read, or it is over 1 GiB.
+        UnreadableImage: there is no such file, it is no regular file or a raw photograph, it may not be read, or
+            it is over 1 GiB.
     """
+    if is_raw(str(path)):
+        raise UnreadableImage("a camera's raw photograph; develop it to TIFF or PNG")
     try:
         status = _look_at(path)
         # Before it is opened: a named pipe would wait for its writer for ever.

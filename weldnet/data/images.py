@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from weldnet.data.formats import Picture, UnreadableImage, Window, check_window, open_picture, read_content
+from weldnet.data.signatures import ENDINGS
 from weldnet.errors import InputError, check_choice
 
 __all__ = [
@@ -25,7 +26,6 @@ __all__ = [
 DECODER_VERSION = 3
 """Part of every cache key: raise it when the same file would decode to other pixels."""
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".dcm", ".dicom")
 RESIZES = ("stretch", "letterbox")
 ORIENTS = ("as_is", "long_side_vertical")
 

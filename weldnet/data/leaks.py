@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from weldnet.data.splits import shared_groups
 from weldnet.errors import InputError, list_some, shorten
+from weldnet.spelling import find_alike
 
 Fingerprints = NDArray[np.int64]
 
@@ -41,18 +42,18 @@ def find_leaks(table: pl.DataFrame) -> list[str]:
 
 
 def find_contradictions(table: pl.DataFrame) -> list[str]:
-    """Says what can hardly be meant, one sentence each: one content under two labels, groups that differ by case."""
+    """Says what can hardly be meant, one sentence each: one content under two labels, groups that differ by case or
+    blanks.
+    """
     said = []
     if "digest" in table.columns:
         of_content = table.drop_nulls("digest").group_by("digest").agg("path", "label")
         twice = of_content.filter(pl.col("label").list.n_unique() > 1)["path"].list.join(" = ").sort().to_list()
         if twice:
             said.append(f"{count(twice, 'file')} with more than one label, so one is wrong: {shorten(twice)}")
-    names = table.select(pl.col("group").drop_nulls().unique()).with_columns(folded=pl.col("group").str.to_lowercase())
-    alike = names.group_by("folded").agg(pl.col("group").sort()).filter(pl.col("group").list.len() > 1)
-    if len(alike):
-        shown = alike["group"].list.join(" and ").sort().to_list()
-        said.append(f"groups that differ by upper and lower case only count as different welds: {shorten(shown)}")
+    if alike := find_alike(table["group"].drop_nulls()):
+        shown = [" and ".join(names) for names in alike]
+        said.append(f"groups that differ by case or blanks only count as different welds: {shorten(shown)}")
     return said
 
 

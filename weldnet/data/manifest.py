@@ -2,19 +2,20 @@
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import polars as pl
 
+from weldnet.data.split_names import name_splits
 from weldnet.errors import InputError, list_some, shorten
 from weldnet.files import write_csv
+from weldnet.spelling import tidy, tidy_all
 
 SPLITS = ("train", "val", "test")
 SCHEMA = {"path": pl.String, "label": pl.String, "group": pl.String, "split": pl.String}
 """The columns of every table of samples. `group` and `split` are null where nothing is known of them."""
-
-SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
 def read_manifest(file: str | Path) -> pl.DataFrame:
@@ -76,7 +77,8 @@ def _read_table(file: Path, needed: Sequence[str]) -> pl.DataFrame:
         if start.read(2) in (b"\xff\xfe", b"\xfe\xff"):
             raise InputError(f"{file} is UTF-16; save it as UTF-8 (Excel: CSV UTF-8)")
     table = _read_columns(file, needed)
-    table = table.with_columns(pl.col("split").str.to_lowercase().replace(SPLIT_NAMES)).with_row_index("row", offset=2)
+    splits = name_splits(table["split"].drop_nulls().unique(), file)
+    table = table.with_columns(pl.col("split").replace(splits)).with_row_index("row", offset=2)
     table = table.filter(~pl.all_horizontal(pl.col(list(SCHEMA)).is_null()))
     if table.is_empty():
         raise InputError(f"{file} has no rows")
@@ -111,7 +113,17 @@ def _read_columns(file: Path, needed: Sequence[str]) -> pl.DataFrame:
             f"needed are {','.join(needed)}{also}, separated by commas"
         )
     absent = [pl.lit(None, pl.String).alias(name) for name in SCHEMA if name not in table.columns]
-    return table.with_columns(absent).select(pl.col(list(SCHEMA)).str.strip_chars().replace("", None))
+    table = table.with_columns(absent).select(pl.col(list(SCHEMA)))
+    names = [tidy_all(table[name]) for name in ("label", "group", "split")]
+    return table.with_columns(_trim_paths(file, table["path"]), *names)
+
+
+def _trim_paths(file: Path, paths: pl.Series) -> pl.Series:
+    """The paths without blanks at their ends, unless a file has them in its name; else byte for byte as they are."""
+    trimmed = paths.str.strip_chars().replace("", None)
+    changed = (paths != trimmed).fill_null(False)
+    real = [path if os.path.lexists(file.parent / path) else path.strip() for path in paths.filter(changed)]
+    return trimmed.scatter(changed.arg_true(), pl.Series(real, dtype=pl.String))
 
 
 def _refuse_rows(file: Path, table: pl.DataFrame, fault: pl.Expr, what: str) -> None:
@@ -152,21 +164,23 @@ def add_groups(table: pl.DataFrame, *, pattern: str | None = None, per_image: bo
         table: table of `SCHEMA`.
         pattern: a regular expression searched in each file's name; its first parenthesis, or all of the match, is
             the group.
-        per_image: every image is its own group.
+        per_image: every image is its own group, called after its path.
 
     Raises:
         InputError: the pattern is no regular expression, or some file names do not match it.
     """
     if per_image:
-        return table.with_columns(group=pl.col("path"))
+        return table.with_columns(group=tidy_all(table["path"]))
     if pattern is None:
         return table
     try:
-        expression = re.compile(pattern)
+        expression = re.compile(unicodedata.normalize("NFC", pattern))
     except re.error as error:
         raise InputError(f"data.group_pattern={pattern} is not a regular expression: {error}") from error
-    matches = [expression.search(os.path.basename(path)) for path in table["path"]]
-    groups = [match and match.group(1 if expression.groups else 0) for match in matches]
+    # A name may come decomposed from macOS, and would not match what is typed.
+    names = [unicodedata.normalize("NFC", os.path.basename(path)) for path in table["path"]]
+    matches = [expression.search(name) for name in names]
+    groups = [match and tidy(match.group(1 if expression.groups else 0) or "") for match in matches]
     # An empty group would make one weld of all its files.
     unmatched = [path for path, group in zip(table["path"], groups, strict=True) if not group]
     if unmatched:

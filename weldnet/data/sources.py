@@ -2,14 +2,16 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from weldnet.data.discovery import Skipped
 from weldnet.data.folders import scan_folder
 from weldnet.data.manifest import add_groups, find_rows, read_manifest
+from weldnet.data.names import Misnamed, find_misnamed
 from weldnet.data.synthetic import DRAWING_VERSION, write_synthetic
 from weldnet.errors import InputError, check_choice, list_some
 
@@ -28,6 +30,7 @@ class Source:
         groups: `per_image` says that every image shows another weld; None leaves it to the manifest or the pattern.
         num_images, num_seams, seed: of the synthetic set.
         cache: the folder in which drawn images are kept.
+        skipped: what `find` passed over.
 
     Raises:
         InputError: a value outside of what is allowed, or two that exclude each other.
@@ -42,6 +45,7 @@ class Source:
     num_seams: int
     seed: int
     cache: Path
+    skipped: Skipped = field(default_factory=Skipped, compare=False)
 
     def __post_init__(self) -> None:
         check_choice("data.source", self.kind, SOURCES)
@@ -56,6 +60,7 @@ class Source:
         Raises:
             InputError: see `read_manifest`, `scan_folder`, `add_groups`.
         """
+        self.skipped.paths.clear()
         table = self._read()
         if (self.groups or self.group_pattern) and table["group"].null_count() < len(table):
             raise InputError(
@@ -72,7 +77,19 @@ class Source:
             raise InputError(
                 f"data={self.kind} needs data.{'root=DIR' if self.kind == 'folder' else 'manifest=FILE.csv'}"
             )
-        return scan_folder(given) if self.kind == "folder" else read_manifest(given)
+        return scan_folder(given, self.skipped) if self.kind == "folder" else read_manifest(given)
+
+    def describe_skipped(self) -> str:
+        """One line on what `find` passed over; empty where that is nothing."""
+        return self.skipped.describe(self.within) if self.skipped and self.within else ""
+
+    def find_misnamed(self, table: pl.DataFrame) -> list[Misnamed]:
+        """What is wrong with the names of this table's classes; training refuses it."""
+        if self.kind == "synthetic":
+            return []
+        firsts = table.group_by("label").agg(pl.col("path").first())["path"]
+        rows = find_rows(self.manifest, firsts) if self.kind == "manifest" and self.manifest else {}
+        return find_misnamed(table, self.within if self.kind == "folder" else None, rows)
 
     def _draw(self) -> Path:
         name = f"drawing_{DRAWING_VERSION}_{self.num_images}_images_{self.num_seams}_seams_seed_{self.seed}"
@@ -104,8 +121,8 @@ class Source:
             raise InputError(f"none of the images can be read:\n{shown}")
         if policy == "stop":
             raise InputError(
-                f"{len(reasons)} of {len(table)} images cannot be read; mend or remove them, or go on without them "
-                f"by data.on_unreadable=skip:\n{shown}"
+                f"{len(reasons):,} of {len(table):,} images cannot be read; mend or remove them, or leave them out by "
+                f"data.on_unreadable=skip. weldnet-audit with the same data keys lists them all:\n{shown}"
             )
         keep = np.ones(len(table), bool)
         keep[list(unreadable)] = False

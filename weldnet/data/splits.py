@@ -11,6 +11,7 @@ import polars as pl
 from weldnet.data.assignment import assign_splits, count_groups
 from weldnet.data.manifest import SPLITS
 from weldnet.errors import InputError, shorten
+from weldnet.spelling import tidy, tidy_all
 
 
 def split_by_group(table: pl.DataFrame, shares: Mapping[str, float], seed: int) -> pl.DataFrame:
@@ -166,7 +167,7 @@ def validation_groups(table: pl.DataFrame) -> str:
         return "unknown"
     if shared_groups(table, "train", "val"):
         return "known"
-    return "per_image" if (table["group"] == table["path"]).all() else "unseen"
+    return "per_image" if (table["group"] == tidy_all(table["path"])).all() else "unseen"
 
 
 def count_by_split(table: pl.DataFrame) -> dict[str, dict[str, int]]:
@@ -185,7 +186,7 @@ def split_digest(table: pl.DataFrame) -> str:
     # The common folder of all is that of the first and the last in order.
     ends = [str(table["path"].min()), str(table["path"].max())]
     top = os.path.commonpath(ends) if len(table) > 1 else os.path.dirname(ends[0])
-    relative = table.with_columns(pl.col("path").str.strip_prefix(top), pl.col("group").str.strip_prefix(top))
+    relative = table.with_columns(pl.col("path").str.strip_prefix(top), pl.col("group").str.strip_prefix(tidy(top)))
     columns = [name for name in ("path", "label", "group", "split", "digest") if name in table.columns]
     lines = relative.select(pl.concat_str(pl.col(columns).fill_null(""), separator="\t"))
     return hashlib.sha256("\n".join(lines.to_series().sort()).encode()).hexdigest()

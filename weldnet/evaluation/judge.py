@@ -19,6 +19,7 @@ from weldnet.evaluation.decision import (
 )
 from weldnet.evaluation.metrics import Floats, Labels, softmax
 from weldnet.evaluation.novelty import FeatureDistance, choose_threshold
+from weldnet.spelling import tidy
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +107,7 @@ class Judge:
         Raises:
             InputError: a good class is not among the classes.
         """
+        good_classes = [tidy(name) for name in good_classes]
         sound = sound_probability(softmax(self.logits / self.temperature), self.classes, good_classes)
         is_defect = mark_defects(self.labels, self.classes, good_classes)
         point = choose_operating_point(sound, is_defect, good_classes, **targets)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import polars as pl
 
 from weldnet.errors import InputError, list_some, shorten
+from weldnet.spelling import tidy
 
 COLUMNS = ("label", "iso_6520_1", "name")
 
@@ -53,7 +54,7 @@ _BUILT_IN = (
 
 def _fold(label: str) -> str:
     """One spelling for `Surface Pore`, `surface_pore` and `surface-pore`."""
-    return re.sub(r"[\s_-]+", "", label).casefold()
+    return re.sub(r"[\s_-]+", "", tidy(label)).casefold()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,172 @@
+"""The photographs below a folder, and what is passed over on the way, counted by its reason."""
+
+import os
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+from typing import Any, NoReturn
+
+from weldnet.data.signatures import sort_file
+from weldnet.errors import InputError, shorten
+
+UNREAD = "photographs in a format that weldnet does not read"
+STRAY = "beside the class folders, so of no class"
+OTHER = "that are no photographs"
+
+_FOLDERS = {
+    "@eadir": "the thumbnails of a NAS",
+    "#recycle": "the bin of a NAS",
+    "@recycle": "the bin of a NAS",
+    "@recently-snapshot": "copies that a NAS keeps",
+    "#snapshot": "copies that a NAS keeps",
+    "$recycle.bin": "the bin of Windows",
+    "recycler": "the bin of Windows",
+    "system volume information": "Windows' own",
+    "lost+found": "the file system's own",
+    "__macosx": "macOS's notes in an archive",
+    "network trash folder": "macOS's bin",
+    "temporary items": "macOS's own",
+    "__pycache__": "Python's own",
+}
+_FILES = ("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "picasa.ini")
+_MOST = 10_000
+"""Files counted below a folder that is passed over: a NAS may keep millions of copies."""
+
+
+class Skipped:
+    """What a search passed over; false while that is nothing.
+
+    Attributes:
+        paths: by reason.
+    """
+
+    def __init__(self) -> None:
+        self.paths: dict[str, list[str]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.paths)
+
+    def add(self, reason: str, paths: Iterable[str]) -> None:
+        for path in paths:
+            self.paths.setdefault(reason, []).append(path)
+
+    def add_below(self, folder: str, reason: str) -> None:
+        """Counts the files of a folder that is passed over as a whole."""
+        files = (os.path.join(where, name) for where, _, names in os.walk(folder) for name in names)
+        self.add(reason, islice(files, _MOST))
+
+    def describe(self, top: str | Path) -> str:
+        """One line: how many files were skipped, and why; those that may have been meant by name.
+
+        Args:
+            top: the folder below which files are named.
+        """
+        named = [reason for reason in (UNREAD, STRAY, OTHER) if reason in self.paths]
+        rest = sorted(set(self.paths) - set(named), key=lambda reason: -len(self.paths[reason]))
+        words = []
+        for reason in [*named, *rest]:
+            paths = self.paths[reason]
+            names = [os.path.relpath(path, top) for path in sorted(paths)] if reason in named else []
+            words.append(f"{_count(paths)} {reason}{f' ({shorten(names)})' if names else ''}")
+        total = sum(map(len, self.paths.values()))
+        return f"skipped {total:,} {'file' if total == 1 else 'files'}: {', '.join(words)}"
+
+    def to_list(self) -> list[dict[str, Any]]:
+        """Reason, number and the first paths of each, of plain types."""
+        return [
+            {"reason": reason, "number": len(paths), "paths": sorted(paths)[:20]}
+            for reason, paths in sorted(self.paths.items())
+        ]
+
+
+def _count(paths: list[str]) -> str:
+    return f"{len(paths):,}{' or more' if len(paths) >= _MOST else ''}"
+
+
+def find_photographs(folder: Path, root: Path, skipped: Skipped, *, unread: bool = False) -> list[str]:
+    """Absolute paths of the photographs in a folder and all folders below it.
+
+    Args:
+        folder: within `root`.
+        root: no link to a folder may leave it.
+        skipped: gets what is passed over.
+        unread: whether photographs in a format that the decoder does not read are wanted, too.
+
+    Raises:
+        InputError: a folder cannot be looked into, or is a link that leaves `root`.
+    """
+    found: list[str] = []
+    for where, folders, names in os.walk(folder, onerror=refuse_folder):
+        folders[:] = sorted(name for name in folders if not skip_folder(where, name, skipped))
+        for name in folders:
+            # A link to a folder is not followed: within the root its images are found where they are.
+            refuse_link(Path(where, name), root)
+        found += take_photographs([os.path.join(where, name) for name in names], skipped, unread=unread)
+    return found
+
+
+def take_photographs(paths: Iterable[str], skipped: Skipped, *, unread: bool = False) -> list[str]:
+    """Those of some files that are photographs; see `find_photographs`."""
+    taken = []
+    for path in paths:
+        if reason := _explain_name(os.path.basename(path)):
+            skipped.add(reason, [path])
+            continue
+        kind = sort_file(path)
+        if kind == "image" or (kind == "unread" and unread):
+            taken.append(path)
+        else:
+            skipped.add(UNREAD if kind == "unread" else OTHER, [path])
+    return taken
+
+
+def skip_folder(where: str | Path, name: str, skipped: Skipped) -> bool:
+    """Whether a folder is one that no photographs are looked for in; its files are counted then."""
+    reason = explain_folder(name)
+    if reason:
+        skipped.add_below(os.path.join(where, name), reason)
+    return bool(reason)
+
+
+def explain_folder(name: str) -> str:
+    """Why no photographs are looked for in a folder of this name; empty where they are."""
+    if name.startswith("."):
+        return f"below {name} (hidden)"
+    whose = _FOLDERS.get(name.lower())
+    return f"below {name} ({whose})" if whose else ""
+
+
+def _explain_name(name: str) -> str:
+    if name.startswith("._"):
+        return "that begin with ._ (macOS's notes on other files)"
+    if name.startswith("."):
+        return "hidden"
+    return f"named {name}" if name.lower() in _FILES else ""
+
+
+def refuse_link(path: Path, root: Path) -> None:
+    """Raises:
+    InputError: a folder is a symbolic link that leaves the root.
+    """
+    if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
+        raise InputError(f"{path} is a symbolic link that leaves {root}; copy the folder there, or remove the link")
+
+
+def list_folder(folder: str | Path) -> list[Path]:
+    """What lies in a folder, sorted.
+
+    Raises:
+        InputError: it cannot be looked into.
+    """
+    try:
+        return sorted(Path(folder).iterdir())
+    except OSError as error:
+        refuse_folder(error)
+
+
+def refuse_folder(error: OSError) -> NoReturn:
+    """Raises:
+    InputError: a folder cannot be looked into.
+    """
+    # os.walk would pass over it, and its images would be missing without a word.
+    raise InputError(f"{error.filename} cannot be looked into: {(error.strerror or str(error)).lower()}") from error

@@ -1,0 +1,109 @@
+"""Class names that can hardly be meant: two spellings of one, and splits that are taken for classes."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from weldnet.data.split_names import find_hints, find_split
+from weldnet.errors import InputError, list_some, shorten
+from weldnet.spelling import find_alike
+
+_ORDINARY = ("valid",)
+"""Also the name of a class, beside `invalid`."""
+
+
+@dataclass(frozen=True)
+class Misnamed:
+    """Names that training refuses.
+
+    Attributes:
+        kind: `alike_names` or `split_names`, as the audit has them.
+        detail: what is wrong, where, and what to do.
+        paths: the images under these names.
+    """
+
+    kind: str
+    detail: str
+    paths: tuple[str, ...]
+
+
+def find_misnamed(samples: pl.DataFrame, root: Path | None, rows: Mapping[str, int]) -> list[Misnamed]:
+    """What is wrong with the names of the classes.
+
+    Args:
+        samples: table of samples.
+        root: of a source of folders, else None.
+        rows: the row of a path in the manifest, where there is one.
+    """
+    first = dict(samples.group_by("label").agg(pl.col("path").first()).iter_rows())
+    found = []
+    for alike in find_alike(first):
+        names = [_locate(label, first[label], rows) for label in alike]
+        detail = (
+            "class names that differ by upper and lower case or blanks only would be different classes; give them one "
+            f"spelling:\n{list_some(names)}"
+        )
+        found.append(Misnamed("alike_names", detail, _paths_of(samples, alike)))
+    if suspects := _find_split_labels(sorted(first)):
+        names = [_locate(label, first[label], rows) for label in suspects]
+        detail = (
+            f"{shorten(suspects)}: the name of a split, and taken for a class; the folders of splits are called train, "
+            "val and test, the folders of classes lie below them, and in a manifest the split has a column of its own: "
+            f"path,label,split. Rename them:\n{list_some(names)}"
+        )
+        found.append(Misnamed("split_names", detail, _paths_of(samples, suspects)))
+    return found + (_find_splits_below(samples, root) if root else [])
+
+
+def refuse_misnamed(misnamed: Sequence[Misnamed]) -> None:
+    """Raises:
+    InputError: there are such names.
+    """
+    if misnamed:
+        raise InputError("\n".join(each.detail for each in misnamed))
+
+
+def _locate(label: str, path: str, rows: Mapping[str, int]) -> str:
+    return f"{label!r}, first in {f'row {rows[path]}: ' if path in rows else ''}{path}"
+
+
+def _paths_of(samples: pl.DataFrame, labels: Sequence[str]) -> tuple[str, ...]:
+    return tuple(samples.filter(pl.col("label").is_in(list(labels)))["path"])
+
+
+def _find_split_labels(labels: Sequence[str]) -> list[str]:
+    """The labels that are names of splits, or hold one: all of them, or those of train, or of several."""
+    exact = [label for label in labels if find_split(label)]
+    if exact and (len(exact) == len(labels) or any(label.casefold() not in _ORDINARY for label in exact)):
+        return exact
+    hints = {label: found for label in labels if label not in exact and (found := find_hints(label))}
+    meant = set().union(*hints.values())
+    return list(hints) if hints and (len(hints) == len(labels) or "train" in meant or len(meant) > 1) else []
+
+
+def _find_splits_below(samples: pl.DataFrame, root: Path) -> list[Misnamed]:
+    """Folders of splits below those of the classes, whose images would be one heap."""
+    depth = 2 if samples["split"].null_count() < len(samples) else 1
+    folders = samples.select(folder=pl.col("path").str.replace(r"/[^/]*$", "")).unique(maintain_order=True)
+    below: dict[str, set[str]] = {}
+    for folder in folders["folder"]:
+        parts = os.path.relpath(folder, root).split(os.sep)
+        for level in range(depth, len(parts)):
+            if find_split(parts[level]):
+                below.setdefault(os.path.join(root, *parts[:level]), set()).add(parts[level])
+    found = []
+    for above, names in sorted(below.items()):
+        splits = {find_split(name) for name in names}
+        if "train" in splits or len(splits) > 1:
+            inside = os.path.join(above, "")
+            detail = (
+                f"{above} is taken for a class, or lies in one, and holds {', '.join(sorted(names))}, whose images "
+                f"would all be of one split. Splits stand above classes: {root}/train/<class>/*; move the folders, "
+                f"write a manifest (path,label,split), or, if they are what is meant, type data.root={above}"
+            )
+            paths = tuple(samples.filter(pl.col("path").str.starts_with(inside))["path"])
+            found.append(Misnamed("split_names", detail, paths))
+    return found
