@@ -11,7 +11,7 @@ from weldnet.errors import InputError, shorten
 
 UNREAD = "photographs in a format that weldnet does not read"
 STRAY = "beside the class folders, so of no class"
-OTHER = "that are no photographs"
+OTHER = "of other kinds"
 
 _FOLDERS = {
     "@eadir": "the thumbnails of a NAS",
@@ -67,7 +67,8 @@ class Skipped:
         for reason in [*named, *rest]:
             paths = self.paths[reason]
             names = [os.path.relpath(path, top) for path in sorted(paths)] if reason in named else []
-            words.append(f"{_count(paths)} {reason}{f' ({shorten(names)})' if names else ''}")
+            shown = reason.replace("photographs", "photograph") if len(paths) == 1 else reason
+            words.append(f"{_count(paths)} {shown}{f' ({shorten(names)})' if names else ''}")
         total = sum(map(len, self.paths.values()))
         return f"skipped {total:,} {'file' if total == 1 else 'files'}: {', '.join(words)}"
 
@@ -138,7 +139,7 @@ def explain_folder(name: str) -> str:
 
 def _explain_name(name: str) -> str:
     if name.startswith("._"):
-        return "that begin with ._ (macOS's notes on other files)"
+        return "whose name begins with ._ (macOS's notes on other files)"
     if name.startswith("."):
         return "hidden"
     return f"named {name}" if name.lower() in _FILES else ""

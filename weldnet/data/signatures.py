@@ -49,8 +49,8 @@ def sort_file(path: str) -> Kind:
 
     A file that may not be opened counts as an image, so that somebody hears of it.
     """
-    ending = os.path.splitext(path)[1].lower()
-    if ending in ENDINGS:
+    name = path.lower()
+    if name.endswith(ENDINGS):
         return "image"
     try:
         # Before it is opened: a named pipe would wait for its writer for ever.
@@ -65,7 +65,7 @@ def sort_file(path: str) -> Kind:
     except OSError:
         return "image"
     found = sort_content(head)
-    return "unread" if found == "other" and ending in _UNREAD else found
+    return "unread" if found == "other" and name.endswith(_UNREAD) else found
 
 
 def sort_content(head: bytes) -> Kind:
