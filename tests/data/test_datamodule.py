@@ -193,7 +193,9 @@ def test_unreadable_files_stop_or_are_skipped(root: Path) -> None:
     with pytest.raises(InputError, match=rf"(?s)2 of 32 images .*data\.on_unreadable=skip.*{named[0]}.*{named[1]}"):
         from_folder(root)
     data = from_folder(root, on_unreadable="skip")
-    assert [warning.splitlines()[0] for warning in data.warnings] == ["2 images cannot be read and are skipped:"]
+    assert [warning.splitlines()[0] for warning in data.warnings] == [
+        "2 images cannot be read and are skipped (unreadable.csv has them all):"
+    ]
     assert len(data.samples("all")) == 30
     check_batches(data)
     for file in root.rglob("*.jpg"):

@@ -81,12 +81,13 @@ def _evaluate(cfg: DictConfig, checkpoint: "Checkpoint") -> "Tested":
 
 def _write(tested: "Tested", folder: Path, device: str) -> dict[str, Any]:
     """Writes all files of a test; returns the keys of `report.json`."""
+    from weldnet.data.manifest import write_unreadable
     from weldnet.reporting import write_report
 
     checkpoint, data, report, validation = tested
     make_folder(folder)
     report.save(folder)
-    data.save_unreadable(folder)
+    write_unreadable(data.unreadable, folder)
     if skipped := data.source.describe_skipped():
         print(skipped)
     for warning in data.warnings:

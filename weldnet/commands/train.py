@@ -130,6 +130,7 @@ def _read_evaluation(cfg: DictConfig) -> "tuple[list[str] | None, Vocabulary]":
 
 
 def _start_folder(folder: Path, config: str, data: "WeldDataModule") -> None:
+    from weldnet.data.manifest import write_unreadable
     from weldnet.files import remove_leftovers, write_text
 
     make_folder(folder)
@@ -137,7 +138,7 @@ def _start_folder(folder: Path, config: str, data: "WeldDataModule") -> None:
         remove_leftovers(each)
     write_text(folder / "config.yaml", config)
     data.save_split(folder / "split.csv")
-    data.save_unreadable(folder)
+    write_unreadable(data.unreadable, folder)
 
 
 def _announce(folder: Path, trainer: "Trainer", skipped: str) -> None:

@@ -30,7 +30,6 @@ from weldnet.data.splits import (
 )
 from weldnet.data.storage import CACHES, HeldImages, Images, store
 from weldnet.errors import InputError, check_choice
-from weldnet.files import write_csv
 from weldnet.hardware import available_cores
 
 BALANCES = ("none", "weights", "sampler")
@@ -44,8 +43,8 @@ class WeldDataModule(LightningDataModule):
     float32 from 0 to 255 where augmented, and int64 (B,), or float32 (B, C) where images are mixed.
 
     Afterwards `table` has a row an image with its split and the SHA-256 of its file; `warnings` one sentence for each
-    thing that makes the figures less worth; `leaks` one for each leak that was allowed; `unreadable` path and reason of
-    each file that was left out.
+    thing that makes the figures less worth; `leaks` one for each leak that was allowed; `unreadable` the
+    reason for each file that was left out, by its path.
 
     Args:
         source: `synthetic`, `folder` or `manifest`.
@@ -126,7 +125,7 @@ class WeldDataModule(LightningDataModule):
         self.classes: list[str] = []
         self.warnings: list[str] = []
         self.leaks: list[str] = []
-        self.unreadable = pl.DataFrame(schema={"path": pl.String, "reason": pl.String})
+        self.unreadable: dict[str, str] = {}
 
     def setup(self, stage: str | None = None) -> None:
         """Finds, splits, checks and decodes the images, once.
@@ -142,10 +141,7 @@ class WeldDataModule(LightningDataModule):
             table["path"], self.geometry, self.cache_folder, within=self.source.within, pixels=self.cache != "none"
         )
         table = table.with_columns(digest=decoded.digests).with_row_index("row")
-        reasons = sorted(decoded.unreadable.items())
-        self.unreadable = pl.DataFrame(
-            [(table["path"][row], reason) for row, reason in reasons], schema=self.unreadable.schema, orient="row"
-        )
+        self.unreadable = {table["path"][row]: reason for row, reason in sorted(decoded.unreadable.items())}
         table, skipped = self.source.skip_unreadable(table, decoded.unreadable, self.on_unreadable)
         self.warnings += skipped + self._check(table)
         self.classes = list(self.wanted_classes or sorted(table["label"].unique()))
@@ -262,8 +258,3 @@ class WeldDataModule(LightningDataModule):
     def save_split(self, file: Path) -> None:
         """Writes the splits as a manifest that `data=manifest` reads again."""
         write_manifest(self.table, file)
-
-    def save_unreadable(self, folder: Path) -> None:
-        """Writes `unreadable.csv` (path, reason), where files could not be read and were left out."""
-        if len(self.unreadable):
-            write_csv(folder / "unreadable.csv", self.unreadable)

@@ -3,7 +3,7 @@
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -189,6 +189,12 @@ def add_groups(table: pl.DataFrame, *, pattern: str | None = None, per_image: bo
             f"{list_some(unmatched)}"
         )
     return table.with_columns(group=pl.Series(groups, dtype=pl.String))
+
+
+def write_unreadable(reasons: Mapping[str, str], folder: Path) -> None:
+    """Writes `unreadable.csv` with each file that was left out and the reason, where there are any."""
+    if reasons:
+        write_csv(folder / "unreadable.csv", pl.DataFrame({"path": list(reasons), "reason": list(reasons.values())}))
 
 
 def write_manifest(table: pl.DataFrame, file: Path) -> None:

@@ -126,7 +126,9 @@ class Source:
             )
         keep = np.ones(len(table), bool)
         keep[list(unreadable)] = False
-        return table.filter(keep), [f"{len(reasons)} images cannot be read and are skipped:\n{shown}"]
+        return table.filter(keep), [
+            f"{len(reasons)} images cannot be read and are skipped (unreadable.csv has them all):\n{shown}"
+        ]
 
     @property
     def within(self) -> Path | None:
