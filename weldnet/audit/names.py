@@ -28,7 +28,7 @@ def check_names(samples: pl.DataFrame, misnamed: Sequence[Misnamed], skipped: Sk
 
 
 def _check_groups(samples: pl.DataFrame) -> list[Finding]:
-    sets = find_alike(samples["group"].drop_nulls())
+    sets = find_alike(samples["group"])
     number = {name: index for index, alike in enumerate(sets) for name in alike}
     rows = samples.filter(pl.col("group").is_in(list(number))).select(
         "path", index=pl.col("group").replace_strict(number, return_dtype=pl.Int64)

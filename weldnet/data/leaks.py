@@ -51,7 +51,7 @@ def find_contradictions(table: pl.DataFrame) -> list[str]:
         twice = of_content.filter(pl.col("label").list.n_unique() > 1)["path"].list.join(" = ").sort().to_list()
         if twice:
             said.append(f"{count(twice, 'file')} with more than one label, so one is wrong: {shorten(twice)}")
-    if alike := find_alike(table["group"].drop_nulls()):
+    if alike := find_alike(table["group"]):
         shown = [" and ".join(names) for names in alike]
         said.append(f"groups that differ by case or blanks only count as different welds: {shorten(shown)}")
     return said

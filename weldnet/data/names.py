@@ -40,7 +40,7 @@ def find_misnamed(samples: pl.DataFrame, root: Path | None, rows: Mapping[str, i
     """
     first = dict(samples.group_by("label").agg(pl.col("path").first()).iter_rows())
     found = []
-    for alike in find_alike(first):
+    for alike in find_alike(samples["label"]):
         names = [_locate(label, first[label], rows) for label in alike]
         detail = (
             "class names that differ by upper and lower case or blanks only would be different classes; give them one "

@@ -87,9 +87,11 @@ class Source:
         """What is wrong with the names of this table's classes; training refuses it."""
         if self.kind == "synthetic":
             return []
-        firsts = table.group_by("label").agg(pl.col("path").first())["path"]
-        rows = find_rows(self.manifest, firsts) if self.kind == "manifest" and self.manifest else {}
-        return find_misnamed(table, self.within if self.kind == "folder" else None, rows)
+        root = self.within if self.kind == "folder" else None
+        found = find_misnamed(table, root, {})
+        if not found or self.kind == "folder" or self.manifest is None:
+            return found
+        return find_misnamed(table, root, find_rows(self.manifest, table["path"]))
 
     def _draw(self) -> Path:
         name = f"drawing_{DRAWING_VERSION}_{self.num_images}_images_{self.num_seams}_seams_seed_{self.seed}"
