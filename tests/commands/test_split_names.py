@@ -96,7 +96,7 @@ def test_training_and_testing_are_no_classes(here: Path) -> None:
     assert metrics["num_images"] == 8
 
 
-SPLITS_ABOVE = "Splits stand above classes"
+SPLITS_ABOVE = "folders of splits below those of classes"
 NO_CLASSES: dict[str, tuple[list[str], str]] = {
     "trainA, trainB": (["trainA", "trainB", "testA", "testB"], "trainA"),
     "split and class in one name": (["train_good", "train_crack", "test_good", "test_crack"], "train_good"),

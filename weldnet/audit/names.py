@@ -19,7 +19,7 @@ def check_names(samples: pl.DataFrame, misnamed: Sequence[Misnamed], skipped: Sk
         misnamed: the classes.
         skipped: what the search for the images passed over.
     """
-    findings = [Finding(each.kind, "error", each.paths, each.detail) for each in misnamed]
+    findings = [Finding(each.kind, "error", each.paths, f"{each.detail}: {shorten(each.where)}") for each in misnamed]
     unread = [
         Finding("unread_format", "warning", (path,), "a photograph that weldnet does not read")
         for path in sorted(skipped.paths.get(UNREAD, ()))

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from weldnet.data.split_names import find_hints, find_split
-from weldnet.errors import InputError, list_some, shorten
+from weldnet.errors import InputError, list_some
 from weldnet.spelling import find_alike
 
 _ORDINARY = ("valid",)
@@ -21,12 +21,14 @@ class Misnamed:
 
     Attributes:
         kind: `alike_names` or `split_names`, as the audit has them.
-        detail: what is wrong, where, and what to do.
+        detail: what is wrong, and what to do.
+        where: each name, and its first image.
         paths: the images under these names.
     """
 
     kind: str
     detail: str
+    where: tuple[str, ...]
     paths: tuple[str, ...]
 
 
@@ -41,20 +43,16 @@ def find_misnamed(samples: pl.DataFrame, root: Path | None, rows: Mapping[str, i
     first = dict(samples.group_by("label").agg(pl.col("path").first()).iter_rows())
     found = []
     for alike in find_alike(samples["label"]):
-        names = [_locate(label, first[label], rows) for label in alike]
-        detail = (
-            "class names that differ by upper and lower case or blanks only would be different classes; give them one "
-            f"spelling:\n{list_some(names)}"
-        )
-        found.append(Misnamed("alike_names", detail, _paths_of(samples, alike)))
+        where = tuple(_locate(label, first[label], rows) for label in alike)
+        detail = "classes whose names differ by case or blanks only; give them one spelling"
+        found.append(Misnamed("alike_names", detail, where, _paths_of(samples, alike)))
     if suspects := _find_split_labels(sorted(first)):
-        names = [_locate(label, first[label], rows) for label in suspects]
+        where = tuple(_locate(label, first[label], rows) for label in suspects)
         detail = (
-            f"{shorten(suspects)}: the name of a split, and taken for a class; the folders of splits are called train, "
-            "val and test, the folders of classes lie below them, and in a manifest the split has a column of its own: "
-            f"path,label,split. Rename them:\n{list_some(names)}"
+            "classes that are called like splits. The folders of splits are called train, val and test, and those of "
+            "classes lie below them; in a manifest the split has a column of its own: path,label,split. Rename them"
         )
-        found.append(Misnamed("split_names", detail, _paths_of(samples, suspects)))
+        found.append(Misnamed("split_names", detail, where, _paths_of(samples, suspects)))
     return found + (_find_splits_below(samples, root) if root else [])
 
 
@@ -63,7 +61,7 @@ def refuse_misnamed(misnamed: Sequence[Misnamed]) -> None:
     InputError: there are such names.
     """
     if misnamed:
-        raise InputError("\n".join(each.detail for each in misnamed))
+        raise InputError("\n".join(f"{each.detail}:\n{list_some(each.where)}" for each in misnamed))
 
 
 def _locate(label: str, path: str, rows: Mapping[str, int]) -> str:
@@ -94,16 +92,17 @@ def _find_splits_below(samples: pl.DataFrame, root: Path) -> list[Misnamed]:
         for level in range(depth, len(parts)):
             if find_split(parts[level]):
                 below.setdefault(os.path.join(root, *parts[:level]), set()).add(parts[level])
-    found = []
+    where, inside = [], pl.lit(False)
     for above, names in sorted(below.items()):
         splits = {find_split(name) for name in names}
         if "train" in splits or len(splits) > 1:
-            inside = os.path.join(above, "")
-            detail = (
-                f"{above} is taken for a class, or lies in one, and holds {', '.join(sorted(names))}, whose images "
-                f"would all be of one split. Splits stand above classes: {root}/train/<class>/*; move the folders, "
-                f"write a manifest (path,label,split), or, if they are what is meant, type data.root={above}"
-            )
-            paths = tuple(samples.filter(pl.col("path").str.starts_with(inside))["path"])
-            found.append(Misnamed("split_names", detail, paths))
-    return found
+            where.append(f"{above} holds {' and '.join(sorted(names))}")
+            inside |= pl.col("path").str.starts_with(os.path.join(above, ""))
+    if not where:
+        return []
+    hint = f", or type data.root={next(iter(below))}" if samples["label"].n_unique() == 1 else ""
+    detail = (
+        "folders of splits below those of classes, whose images would all be of one split. Splits stand above "
+        f"classes, {root}/train/<class>/*: move the folders, or write a manifest, path,label,split{hint}"
+    )
+    return [Misnamed("split_names", detail, tuple(where), tuple(samples.filter(inside)["path"]))]
