@@ -38,6 +38,11 @@ def find_alike(names: pl.Series) -> list[list[str]]:
     return alike.group_by("folded", maintain_order=True).agg("name")["name"].to_list()
 
 
+def make_visible(text: str) -> str:
+    """The text with what a terminal would obey or hide (control characters, changes of direction) written out."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
 def _spell(names: pl.Series, plain: pl.Series, function: Callable[[str], str]) -> pl.Series:
     """`function` of each name, or null: `plain` is that of names in ASCII with single blanks, for a million at once."""
     odd = ~names.str.contains(r"^[!-~]+(?: [!-~]+)*$").fill_null(True)

@@ -231,6 +231,13 @@ def test_files_beside_the_classes_are_named(here: Path, capsys: pytest.CaptureFi
     assert f"skipped 3 files: {reasons}\n" in capsys.readouterr().out
 
 
+def test_names_that_cannot_be_printed(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in (b"caf\xe9.txt", b"two\nlines.pdf"):
+        Path(os.fsdecode(os.fsencode(here / "welds" / "crack") + b"/" + name)).write_bytes(b"text")
+    assert audit(*FOLDER)["num_images"] == NUM_IMAGES
+    assert r"2 of other kinds (crack/caf\udce9.txt, crack/two\nlines.pdf)" in capsys.readouterr().out
+
+
 def test_a_class_of_photographs_that_are_not_read(here: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_all(here / "welds" / "pore", UNREAD)
     for command in ("train", "audit"):

@@ -6,6 +6,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from weldnet.audit.findings import SEVERITIES, Finding, Severity
+from weldnet.spelling import make_visible as make_visible
 
 
 class Kind(NamedTuple):
@@ -148,11 +149,6 @@ def group_findings(findings: Iterable[Finding]) -> list[tuple[Severity, str, lis
 def common_folder(paths: Iterable[str]) -> str:
     """The folder that all files lie below, with a separator at its end."""
     return os.path.join(os.path.commonpath([os.path.dirname(path) for path in paths]), "")
-
-
-def make_visible(text: str) -> str:
-    """The text with what a terminal would obey or hide (control characters, changes of direction) written out."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def count(number: int, noun: str) -> str:

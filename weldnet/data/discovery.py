@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from weldnet.data.signatures import sort_file
 from weldnet.errors import InputError, shorten
+from weldnet.spelling import make_visible
 
 UNREAD = "photographs in a format that weldnet does not read"
 STRAY = "beside the class folders, so of no class"
@@ -70,7 +71,8 @@ class Skipped:
             shown = reason.replace("photographs", "photograph") if len(paths) == 1 else reason
             words.append(f"{_count(paths)} {shown}{f' ({shorten(names)})' if names else ''}")
         total = sum(map(len, self.paths.values()))
-        return f"skipped {total:,} {'file' if total == 1 else 'files'}: {', '.join(words)}"
+        # Names that are not UTF-8 cannot be printed as they are.
+        return make_visible(f"skipped {total:,} {'file' if total == 1 else 'files'}: {', '.join(words)}")
 
     def to_list(self) -> list[dict[str, Any]]:
         """Reason, number and the first paths of each, of plain types."""

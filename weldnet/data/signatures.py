@@ -22,11 +22,11 @@ ENDINGS = tuple(ending for endings in FORMAT_ENDINGS.values() for ending in endi
 
 _RAW = (
     *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".iiq", ".kdc", ".mef", ".mos", ".mrw"),
-    *(".nef", ".nrw", ".orf", ".pef", ".ptx", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
+    *(".nef", ".nrw", ".orf", ".pef", ".ptx", ".raf", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
 )
 _UNREAD = (
     *(".avif", ".exr", ".gif", ".heic", ".heif", ".hif", ".j2c", ".j2k", ".jp2", ".jpf", ".jpx", ".jxl", ".jxr"),
-    *(".pbm", ".pgm", ".pnm", ".ppm", ".psd", ".tga", ".wdp"),
+    *(".pbm", ".pgm", ".pnm", ".ppm", ".psd", ".raw", ".tga", ".wdp"),
 )
 
 _READ_STARTS = (
