@@ -127,6 +127,7 @@ PHOTOGRAPHS = {
     "m.gif": draw("PNG"),
     "IM000001": make_dicom(draw_blobs(40, 20, seed=9_001)[..., 0]),
     "1.2.840.113619": make_dicom(draw_blobs(40, 20, seed=9_002)[..., 0]),
+    "without_preamble": make_dicom(draw_blobs(40, 20, seed=9_003)[..., 0])[132:],
     "n.tif.bak": make_tiff(draw_blobs(40, 20, seed=9_003)[..., 0].astype(np.uint16) * 257),
 }
 """Photographs without an ending, or with one that nobody expects."""

@@ -5,6 +5,8 @@ import stat
 import struct
 from typing import Literal
 
+from weldnet.data.dicom_file import is_dicom
+
 Kind = Literal["image", "unread", "other"]
 """A file that the decoder is given; a photograph in a format that it does not read; anything else."""
 
@@ -75,7 +77,7 @@ def sort_content(head: bytes) -> Kind:
         return "unread"
     is_bmp = head.startswith(b"BM") and len(head) >= 18 and struct.unpack_from("<I", head, 14)[0] in _BMP_HEADERS
     is_webp = head.startswith(b"RIFF") and head[8:12] == b"WEBP"
-    is_image = head.startswith(_READ_STARTS) or is_bmp or is_webp or head[128:132] == b"DICM"
+    is_image = head.startswith(_READ_STARTS) or is_bmp or is_webp or is_dicom(head)
     return "image" if is_image else "other"
 
 
