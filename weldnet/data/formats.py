@@ -4,7 +4,6 @@ import io
 import os
 import re
 import stat
-import struct
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +12,10 @@ from typing import Any
 import numpy as np
 from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
+from weldnet.data.damage import READER_ERRORS, blame_file, check_png, check_webp
 from weldnet.data.dicom import open_dicom
 from weldnet.data.dicom_file import is_dicom
+from weldnet.data.jpeg import choose_scale, decode_jpeg, open_jpeg
 from weldnet.data.pictures import (
     WINDOWS,
     Picture,
@@ -27,18 +28,11 @@ from weldnet.data.pictures import (
     turn_upright,
 )
 from weldnet.data.signatures import is_raw
-from weldnet.data.structure import check_scans
 from weldnet.data.tiff import open_tiff
 
 __all__ = ["WINDOWS", "Picture", "UnreadableImage", "Window", "check_window", "open_picture", "read_content"]
 
 _MAX_BYTES = 2**30
-# Decoded pixels for each pixel asked for, along either side and in all. The mean difference from the whole decode, in
-# levels of 255 on the worst of 270 weld photographs: 2.8 where 1.5 are left along both sides, 1.0 where 2.5 are, 0.7
-# under this rule.
-_DRAFT_SIDE = 1.5
-_DRAFT_AREA = 12
-
 _READERS: tuple[tuple[bytes, str, type[ImageFile.ImageFile]], ...] = (
     (b"\xff\xd8\xff", "JPEG", JpegImagePlugin.JpegImageFile),
     (b"\x89PNG\r\n\x1a\n", "PNG", PngImagePlugin.PngImageFile),
@@ -46,17 +40,21 @@ _READERS: tuple[tuple[bytes, str, type[ImageFile.ImageFile]], ...] = (
     (b"RIFF", "WEBP", WebPImagePlugin.WebPImageFile),
 )
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+# Pictures of other kinds, by their first bytes, that people take for one of these.
+_FOREIGN = (
+    (re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "), "a JPEG XL file"),
+    (re.compile(rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  "), "a JPEG 2000 file"),
+    (re.compile(rb".{4}ftyp(?:avi|mif|msf|hei|hev)", re.DOTALL), "an HEIC or AVIF file"),
+    (re.compile(rb"GIF8"), "a GIF"),
+    (re.compile(rb"8BPS"), "a Photoshop file"),
+    (re.compile(rb"%PDF"), "a PDF"),
+)
 _DEEP = {"I;16", "I;16B", "I;16L", "I", "F"}
 _ALPHA = {"LA", "La", "PA", "RGBA", "RGBa"}
 _EIGHT_BIT = {"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr"} | _ALPHA
 _ORIENTATION = 274
-# What Pillow's readers raise for a damaged file; the second row is for tags of the wrong type or size.
-_TOLD_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
-_DAMAGE = (
-    *_TOLD_DAMAGE,
-    *(LookupError, TypeError, AttributeError, ArithmeticError, struct.error),
-)
-# In a scan's data, no marker: a zero after it, a restart, or filling.
+_STRIP = 2**20
+"""Pixels that are laid over black at once."""
 _QUIET = ("ignore", None, UserWarning, re.compile(r"(PIL|pydicom)\."), 0)
 
 
@@ -122,22 +120,21 @@ def open_picture(
         return open_dicom(content, window)
     if content.startswith(_TIFF):
         return open_tiff(content, window)
-    try:
-        return _open_raster(content, window, least)
-    except UnreadableImage:
-        raise
-    except _DAMAGE as error:
-        told = isinstance(error, _TOLD_DAMAGE) and str(error)
-        raise UnreadableImage(told or "the file is damaged") from error
+    return _open_raster(content, window, least)
+
+
+def _find_reader(content: bytes) -> tuple[str, type[ImageFile.ImageFile]]:
+    for magic, name, reader in _READERS:
+        if content.startswith(magic):
+            return name, reader
+    kind = next((f"{kind}, " for pattern, kind in _FOREIGN if pattern.match(content)), "")
+    remedy = "; convert it to PNG or TIFF, such as by ImageMagick: magick FILE NEW.png" if kind else ""
+    raise UnreadableImage(f"{kind}not a JPEG, PNG, BMP, TIFF, WebP or DICOM image{remedy}")
 
 
 def _open_raster(content: bytes, window: Window, least: Size | Callable[[Size], Size] | None) -> Picture:
-    found = next((entry for entry in _READERS if content.startswith(entry[0])), None)
-    if found is None:
-        raise UnreadableImage("not a JPEG, PNG, BMP, TIFF, WebP or DICOM image")
-    _, name, reader = found
-    # The format's own reader: Image.open warns of a large image before anyone can look at its size.
-    image = reader(io.BytesIO(content))
+    name, reader = _find_reader(content)
+    image, content, damage = _open_image(content, name, reader)
     check_pixels(image.size)
     size, mode, bits = image.size, image.mode, 1 if image.mode == "1" else 8
     if isinstance(image, PngImagePlugin.PngImageFile):
@@ -147,40 +144,54 @@ def _open_raster(content: bytes, window: Window, least: Size | Callable[[Size], 
     if mode in _EIGHT_BIT and bits > 8 and window != "full":
         # Pillow keeps the high byte of each.
         raise UnreadableImage(f"{bits} bits a channel with colour or transparency: data.window can only be full")
+    pixels, met = _decode(image, content, least if window == "full" else None)
+    stored = _find_stored(image, pixels, bits, window)
+    shown = _to_eight_bit(pixels) if stored is None else _show(stored, window, image.info.get("transparency"))
+    shown = turn_upright(shown, _find_turn(image))
+    return Picture(shown, name, mode, bits, size, int(getattr(image, "n_frames", 1)), stored, damage or met)
+
+
+def _open_image(
+    content: bytes, name: str, reader: type[ImageFile.ImageFile]
+) -> tuple[ImageFile.ImageFile, bytes, str | None]:
+    """The image, not yet decoded, the bytes it is read from, and what already tells that they were damaged."""
+    if name == "JPEG":
+        return open_jpeg(content)
+    content, damage = check_png(content) if name == "PNG" else (content, None)
+    # The format's own reader: Image.open warns of a large image before anyone can look at its size.
+    with blame_file(name):
+        return reader(io.BytesIO(content)), content, damage
+
+
+def _find_turn(image: ImageFile.ImageFile) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except READER_ERRORS:
+        # No picture is worse for metadata that cannot be read.
+        return 1
+
+
+def _decode(
+    image: ImageFile.ImageFile, content: bytes, least: Size | Callable[[Size], Size] | None
+) -> tuple[Image.Image, str | None]:
+    """The pixels, and what in them tells that the file was damaged."""
     if isinstance(image, JpegImagePlugin.JpegImageFile):
-        check_scans(content)
-        if window == "full" and least is not None:
-            _reduce(image, least)
-    image.load()
-    stored = _find_stored(image, bits, window)
-    shown = _to_eight_bit(image) if stored is None else _show(stored, window, image.info.get("transparency"))
-    shown = turn_upright(shown, image.getexif().get(_ORIENTATION, 1))
-    return Picture(shown, name, mode, bits, size, int(getattr(image, "n_frames", 1)), stored)
+        scale = (
+            1
+            if least is None or image.mode not in ("L", "RGB")
+            else choose_scale(image.size, _find_turn(image) >= 5, least)
+        )
+        return decode_jpeg(image, content, scale)
+    with blame_file(str(image.format)):
+        image.load()
+    return image, check_webp(content, image) if isinstance(image, WebPImagePlugin.WebPImageFile) else None
 
 
-def _reduce(image: JpegImagePlugin.JpegImageFile, least: Size | Callable[[Size], Size]) -> None:
-    """Lets libjpeg decode fewer pixels where the caller needs far fewer."""
-    if image.mode not in ("L", "RGB"):
-        return
-    turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
-    upright = image.size[::-1] if turned else image.size
-    needed = least((upright[0], upright[1])) if callable(least) else least
-    width, height = needed[::-1] if turned else needed
-    across, down = image.size
-    for scale in (8, 4, 2):
-        # Sides that do not divide get a padded last pixel, which would shift the picture.
-        divides = across % scale == 0 == down % scale
-        columns, rows = across / scale / width, down / scale / height
-        if divides and min(columns, rows) >= _DRAFT_SIDE and columns * rows >= _DRAFT_AREA:
-            image.draft(None, (across // scale, down // scale))
-            return
-
-
-def _find_stored(image: ImageFile.ImageFile, bits: int, window: Window) -> Stored | None:
+def _find_stored(image: ImageFile.ImageFile, pixels: Image.Image, bits: int, window: Window) -> Stored | None:
     """The values that the window is given in; None where the 8-bit picture has them and keeps them."""
     if image.mode in _DEEP:
         return Stored(np.asarray(image), (0, 2**bits - 1))
-    return None if window == "full" else Stored(np.asarray(_to_eight_bit(image)), (0, 255))
+    return None if window == "full" else Stored(np.asarray(_to_eight_bit(pixels)), (0, 255))
 
 
 def _show(stored: Stored, window: Window, transparent: Any) -> Image.Image:
@@ -192,7 +203,17 @@ def _show(stored: Stored, window: Window, transparent: Any) -> Image.Image:
 
 def _to_eight_bit(image: Image.Image) -> Image.Image:
     if image.mode in _ALPHA or "transparency" in image.info:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image).convert("RGB")
+        return _lay_over_black(image)
     wanted = "L" if image.mode in ("1", "L") else "RGB"
     return image if image.mode == wanted else image.convert(wanted)
+
+
+def _lay_over_black(image: Image.Image) -> Image.Image:
+    shown = Image.new("L" if image.mode in ("LA", "La") else "RGB", image.size)
+    # Some rows at a time: as a whole, a picture of the largest size allowed would need a gigabyte more.
+    step = max(1, _STRIP // image.width)
+    for top in range(0, image.height, step):
+        strip = image.crop((0, top, image.width, min(top + step, image.height))).convert("RGBA")
+        black = Image.new("RGBA", strip.size, (0, 0, 0, 255))
+        shown.paste(Image.alpha_composite(black, strip).convert(shown.mode), (0, top))
+    return shown

@@ -75,21 +75,27 @@ def read_image(
         uint8 array of shape (3, height, width), RGB, 0 to 255.
 
     Raises:
-        UnreadableImage: the file is missing, empty, truncated, not an image, or not to be shown under the window.
+        UnreadableImage: the file is missing, empty, truncated, damaged, not an image, or not to be shown under the
+            window.
         InputError: the geometry is not allowed.
     """
     geometry = Geometry(height, width, resize, orient, window)
     return to_geometry(read_content(path), geometry)[0]
 
 
-def to_geometry(content: bytes, geometry: Geometry) -> tuple[NDArray[np.uint8], Picture]:
+def to_geometry(content: bytes, geometry: Geometry, *, even_damaged: bool = False) -> tuple[NDArray[np.uint8], Picture]:
     """Decodes a file's bytes to the network's geometry, as `read_image` does.
+
+    Args:
+        content: the whole file.
+        geometry: the network's input.
+        even_damaged: decode what is left of a damaged file, too; the picture's `damage` tells.
 
     Returns:
         uint8 array of shape (3, height, width), RGB, 0 to 255; and the picture it was made of.
 
     Raises:
-        UnreadableImage: the bytes are no image that can be read and shown under the window.
+        UnreadableImage: the bytes are no image that can be read and shown under the window, or damaged.
     """
 
     def find_least(size: tuple[int, int]) -> tuple[int, int]:
@@ -100,6 +106,8 @@ def to_geometry(content: bytes, geometry: Geometry) -> tuple[NDArray[np.uint8], 
         return width, height
 
     picture = open_picture(content, window=geometry.window, least=find_least)
+    if picture.damage and not even_damaged:
+        raise UnreadableImage(f"damaged: {picture.damage}")
     image = picture.image
     if _is_turned(image.size, geometry):
         image = image.transpose(Image.Transpose.ROTATE_90)

@@ -156,6 +156,7 @@ class Picture:
         size: width and height in pixels as stored, before the EXIF turn.
         pages: pages or frames in the file, counted up to 10,000; the first one is used.
         stored: the decoded pixels before the window; None where `image` has the same values.
+        damage: what tells that the file was damaged, so that part of the picture can be wrong; None where nothing does.
     """
 
     image: Image.Image
@@ -165,6 +166,7 @@ class Picture:
     size: Size
     pages: int
     stored: Stored | None = None
+    damage: str | None = None
 
     @cached_property
     def extremes(self) -> tuple[float, float]:
