@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+from damaging import break_sum
 from drawing import draw_blobs, save_image
 from PIL import Image
 
@@ -68,6 +69,8 @@ def plant_files(welds: Welds) -> Found:
     text.write_text("not a picture")
     torn = welds.draw("pore", "seam5", "train")
     torn.write_bytes(torn.read_bytes()[:-500])
+    damaged = welds.draw("pore", "seam5", "train")
+    damaged.write_bytes(break_sum(damaged.read_bytes(), b"IDAT"))
     lying = welds.add("pore", "seam6", "train", ".jpg")
     Image.fromarray(draw_blobs(HEIGHT, WIDTH, seed=901)).save(lying, "PNG")
     plain = save_image(welds.add("crack", "seam6", "train"), np.full((HEIGHT, WIDTH, 3), (90, 20, 140), np.uint8))
@@ -80,6 +83,7 @@ def plant_files(welds: Welds) -> Found:
     Image.fromarray(draw_blobs(HEIGHT, WIDTH, seed=905)[..., 0].astype(np.uint16) * 16).save(deep)
     return {
         *(expect("unreadable", "error", file) for file in (empty, also_empty, text, torn)),
+        expect("damaged", "error", damaged),
         expect("wrong_extension", "warning", lying),
         expect("constant", "warning", plain),
         expect("clipped", "warning", white),

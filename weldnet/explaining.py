@@ -20,6 +20,7 @@ from weldnet.data.formats import read_content
 from weldnet.data.images import UnreadableImage, to_geometry
 from weldnet.engines import TorchEngine
 from weldnet.errors import InputError, check_choice
+from weldnet.evaluation.decision import REFER
 from weldnet.evaluation.explanation import METHODS, explain
 from weldnet.evaluation.judge import give_verdicts
 from weldnet.evaluation.picture import draw_picture
@@ -91,12 +92,13 @@ def explain_files(
     # changes by up to a tenth of its peak.
     for path, name in watch(left, len(left), "looking where it looked"):
         try:
-            image = to_geometry(read_content(path), engine.facts.geometry)[0]
+            image, decoded = to_geometry(read_content(path), engine.facts.geometry, even_damaged=True)
         except UnreadableImage as error:
             unreadable[path] = str(error)
             not_read.append((name, str(error)))
         else:
-            _save(pictures[name], *_explain_image(engine, image, method, layer, target))
+            damaged = decoded.damage is not None
+            _save(pictures[name], *_explain_image(engine, image, method, layer, target, damaged=damaged))
     _write_page(folder, facts, pictures, not_read)
     return unreadable
 
@@ -124,7 +126,7 @@ def _claim(folder: Path, facts: dict[str, Any]) -> None:
 
 
 def _explain_image(
-    engine: TorchEngine, image: NDArray[np.uint8], method: str, layer: str, target: str | None
+    engine: TorchEngine, image: NDArray[np.uint8], method: str, layer: str, target: str | None, *, damaged: bool
 ) -> tuple[Image.Image, str]:
     """The picture of one image (3, H, W), and its caption."""
     facts = engine.facts
@@ -137,6 +139,8 @@ def _explain_image(
         engine.network, module, torch.from_numpy(image[None]), torch.tensor([wanted]), method
     )
     note = " (unlike anything in training)" if unlike else "" if facts.calibrated else " (not calibrated)"
+    if damaged:
+        verdict, note = REFER, " (the file is damaged)"
     said = f"{facts.classes[called]}, {percent(probabilities[0, called])}: {verdict}{note}"
     where = method if method == "integrated_gradients" else f"{method} of {layer}"
     found = bool(maps.any())

@@ -46,11 +46,13 @@ class Outcome:
     Attributes:
         verdicts: how many files have each; `unreadable` for those without.
         unlike_training: how many are.
+        damaged: how many are, and were referred.
         worst: paths of those of this run's images that the model is least sure of.
     """
 
     verdicts: dict[str, int]
     unlike_training: int
+    damaged: int
     worst: list[str]
 
     @property
@@ -173,18 +175,19 @@ def can_resume(folder: Path) -> bool:
 
 def _summarise(rows: Iterable[Row], classes: Sequence[str], own: set[str]) -> Outcome:
     verdicts: Counter[str] = Counter()
-    unlike = 0
+    unlike = damaged = 0
 
     def look() -> Iterator[tuple[float, str]]:
-        nonlocal unlike
+        nonlocal unlike, damaged
         for row in rows:
             verdicts[row["verdict"] or UNREADABLE] += 1
             unlike += bool(row["unlike_training"])
+            damaged += bool(row["damaged"])
             if row["error"] is None and row["path"] in own:
                 yield max(row[f"p_{name}"] for name in classes), row["path"]
 
     worst = heapq.nsmallest(NUM_WORST, look())
-    return Outcome(dict(verdicts), unlike, [path for _, path in worst])
+    return Outcome(dict(verdicts), unlike, damaged, [path for _, path in worst])
 
 
 def copy_sorted(prediction: Prediction, base: str, folder: Path) -> None:

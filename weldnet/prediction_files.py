@@ -14,14 +14,12 @@ from typing import Any
 
 from weldnet.errors import InputError
 from weldnet.files import name_failures, replace_file, to_csv_line
-from weldnet.predictor import Prediction
+from weldnet.predictor import HEAD, Prediction
 
 NAME = "predictions"
 
 PART = f"{NAME}.rank"
 """The stem of what one of several processes writes, before its number."""
-
-COLUMNS = ("path", "sha256", "predicted", "verdict", "unlike_training")
 
 Row = dict[str, Any]
 
@@ -90,7 +88,7 @@ def name_files(folder: Path, stem: str = NAME) -> tuple[Path, Path]:
 
 def name_columns(classes: Sequence[str]) -> list[str]:
     """The columns of a row."""
-    return [*COLUMNS, *(f"p_{name}" for name in classes), "model_digest", "time", "error"]
+    return [*HEAD, *(f"p_{name}" for name in classes), "model_digest", "time", "error"]
 
 
 def read_rows(file: Path) -> Iterator[Row]:
@@ -105,9 +103,11 @@ def read_rows(file: Path) -> Iterator[Row]:
                 return
             try:
                 row = json.loads(line)
-                if not isinstance(row["path"], str) or not {*COLUMNS, "error"} <= set(row):
+                # Before weldnet looked for damage, there was no such column.
+                row.setdefault("damaged", None)
+                if not isinstance(row["path"], str) or not {*HEAD, "error"} <= set(row):
                     raise TypeError
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise InputError(
                     f"{file} row {number} is no prediction; name another output_dir, or remove the row"
                 ) from error

@@ -4,7 +4,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import repeat
 from pathlib import Path
@@ -20,12 +20,16 @@ from weldnet.checkpoint import find_checkpoint, load_checkpoint
 from weldnet.data.formats import read_content
 from weldnet.data.images import UnreadableImage, to_geometry
 from weldnet.engines import Engine, ModelFacts, TorchEngine
+from weldnet.evaluation.decision import REFER
 from weldnet.evaluation.judge import give_verdicts
 from weldnet.hardware import available_cores
 
 MAX_BATCH = 32
 MAX_BATCH_PIXELS = 2**22
 """Of the network's input, in one batch."""
+
+HEAD = ("path", "sha256", "predicted", "verdict", "unlike_training", "damaged")
+"""The fields of a prediction that stand before the probabilities in its row."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -41,6 +45,7 @@ class Prediction:
         predicted: the class with the highest probability.
         verdict: `accept`, `reject` or `refer`.
         unlike_training: None where the model is not calibrated.
+        damaged: the file is, so that part of the picture can be wrong: it is referred; None where it could not be read.
         probabilities: by class, calibrated.
         model_digest: `ModelFacts.digest`.
         time: when it was judged, ISO 8601, UTC.
@@ -49,18 +54,19 @@ class Prediction:
 
     path: str
     sha256: str | None
-    predicted: str | None
-    verdict: str | None
-    unlike_training: bool | None
-    probabilities: dict[str, float]
-    model_digest: str
-    time: str
-    error: str | None = None
+    predicted: str | None = None
+    verdict: str | None = None
+    unlike_training: bool | None = None
+    damaged: bool | None = None
+    probabilities: dict[str, float] = field(default_factory=dict)
+    model_digest: str = field(kw_only=True)
+    time: str = field(kw_only=True)
+    error: str | None = field(default=None, kw_only=True)
 
     def to_row(self, classes: Sequence[str]) -> dict[str, Any]:
         """Flat, as a row of `predictions.csv`; every row has every column."""
         scores = {f"p_{name}": self.probabilities.get(name) for name in classes}
-        head = {name: getattr(self, name) for name in ("path", "sha256", "predicted", "verdict", "unlike_training")}
+        head = {name: getattr(self, name) for name in HEAD}
         return head | scores | {name: getattr(self, name) for name in ("model_digest", "time", "error")}
 
 
@@ -70,6 +76,7 @@ class Decoded(NamedTuple):
     sha256: str | None
     image: NDArray[np.uint8] | None
     error: str | None
+    damaged: bool = False
 
 
 class Predictor:
@@ -144,9 +151,10 @@ class Predictor:
         """A file's bytes as the network's input."""
         digest = hashlib.sha256(content).hexdigest()
         try:
-            return Decoded(digest, to_geometry(content, self.facts.geometry)[0], None)
+            image, picture = to_geometry(content, self.facts.geometry, even_damaged=True)
         except UnreadableImage as error:
             return Decoded(digest, None, str(error))
+        return Decoded(digest, image, None, damaged=picture.damage is not None)
 
     def _judge(self, names: Sequence[str], files: Sequence[Decoded]) -> list[Prediction]:
         facts, images = self.facts, [file.image for file in files if file.image is not None]
@@ -159,13 +167,19 @@ class Predictor:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         predictions = []
         for name, file in zip(names, files, strict=True):
-            if file.image is None:
-                predictions.append(Prediction(name, file.sha256, None, None, None, {}, facts.digest, now, file.error))
-                continue
-            row, verdict, is_unlike = next(said)
-            scores = dict(zip(facts.classes, row.tolist(), strict=True))
-            predicted = facts.classes[int(row.argmax())]
-            predictions.append(Prediction(name, file.sha256, predicted, verdict, is_unlike, scores, facts.digest, now))
+            prediction = Prediction(name, file.sha256, model_digest=facts.digest, time=now, error=file.error)
+            if file.image is not None:
+                row, verdict, is_unlike = next(said)
+                prediction = replace(
+                    prediction,
+                    predicted=facts.classes[int(row.argmax())],
+                    # Whatever the score: the defect can lie where the picture is lost.
+                    verdict=REFER if file.damaged else verdict,
+                    unlike_training=is_unlike,
+                    damaged=file.damaged,
+                    probabilities=dict(zip(facts.classes, row.tolist(), strict=True)),
+                )
+            predictions.append(prediction)
         return predictions
 
 

@@ -142,7 +142,7 @@ def test_the_suggested_split_has_no_leak_and_trains(here: Path, capsys: pytest.C
     arguments = ["data=manifest", f"data.manifest={manifest}", "audit.suggest_split=split (1).csv", "output_dir=a"]
     assert exit_code("audit", *arguments) == 1
     printed = capsys.readouterr().out
-    assert "without 1 file that cannot be read" in printed
+    assert "without 1 file, unreadable or damaged" in printed
     assert "data=manifest data.manifest='split (1).csv'" in printed
     table = read_manifest(here / "split (1).csv")
     assert len(table) == len(welds.rows) - 1

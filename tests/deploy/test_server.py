@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from damaging import break_sum
 from PIL import Image
 from serving import BOUNDARY, CONTENT_TYPE, FACTS, Brightness, Client, claim_pixels, make_body, paint
 
@@ -73,7 +74,7 @@ def test_the_verdicts_are_the_predictors(client: Client, predictor: Predictor, f
     expected = predictor.predict_contents(names, contents)
     assert [one["verdict"] for one in said["results"]] == ["accept", "reject", "refer"]
     assert [one["unlike_training"] for one in said["results"]] == [False, False, True]
-    keys = ("sha256", "predicted", "verdict", "unlike_training", "probabilities", "error")
+    keys = ("sha256", "predicted", "verdict", "unlike_training", "damaged", "probabilities", "error")
     for result, prediction, record in zip(said["results"], expected, read(file), strict=True):
         assert result == {"file": prediction.path} | {key: getattr(prediction, key) for key in keys}
         assert {key: record[key] for key in ("file", *keys)} == result
@@ -81,6 +82,14 @@ def test_the_verdicts_are_the_predictors(client: Client, predictor: Predictor, f
         assert (record["accept_above"], record["reject_below"], record["runtime"]) == (0.75, 0.25, "brightness")
         assert record["model_digest"] == FACTS.digest
         assert record["time"].endswith("+00:00")
+
+
+def test_a_damaged_file_is_referred(client: Client, file: Path) -> None:
+    whole = paint(250)
+    answer = client.send(("a.png", whole), ("b.png", break_sum(whole, b"IDAT")))
+    said = [("accept", False), ("refer", True)]
+    assert [(one["verdict"], one["damaged"]) for one in answer.json()["results"]] == said
+    assert [(record["verdict"], record["damaged"]) for record in read(file)] == said
 
 
 def test_a_file_that_cannot_be_read_stops_no_other(client: Client, file: Path) -> None:

@@ -94,8 +94,8 @@ def suggest_split(audit: Audit, shares: Mapping[str, float], seed: int) -> pl.Da
         shares, seed: see `split_by_group`.
 
     Returns:
-        Table of `weldnet.data.manifest.SCHEMA`, without the images that cannot be read. A joined group has the name
-        of its first one.
+        Table of `weldnet.data.manifest.SCHEMA`, without the images that cannot be read or are damaged. A joined
+        group has the name of its first one.
 
     Raises:
         InputError: no image can be read, or see `split_by_group`.

@@ -17,6 +17,7 @@ from weldnet.data.pictures import UnreadableImage, Window
 
 FACTS = {
     "reason": pl.String,
+    "damaged": pl.Boolean,
     "digest": pl.String,
     "format": pl.String,
     "mode": pl.String,
@@ -32,7 +33,8 @@ FACTS = {
     "black": pl.Float64,
     "white": pl.Float64,
 }
-"""The columns of facts; `reason` says why an image cannot be read, and is null where it can; then the rest is not.
+"""The columns of facts; `reason` says why an image cannot be used, and is null where it can; then the rest is not.
+`damaged` is set where the reason is damage, and part of the picture can still be seen.
 
 `digest` is the file's SHA-256; `width` and `height` are of the upright picture; `low` and `high` are stored values,
 `range` is the span that they could have, null where the window does not work on them or they have no bounds;
@@ -84,6 +86,8 @@ def _look(path: str, window: Window, thumbnail: Thumbnails) -> dict[str, Any]:
         low, high = picture.extremes
     except UnreadableImage as error:
         return {"reason": str(error)}
+    if picture.damage:
+        return {"reason": picture.damage, "damaged": True}
     full = picture.stored and picture.stored.full
     image, (width, height) = picture.image, picture.size
     if (image.width < image.height) != (width < height) and image.width != image.height:

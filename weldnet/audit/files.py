@@ -17,15 +17,15 @@ _DARK_SHARE = 1 / 8
 
 
 def check_files(facts: pl.DataFrame, window: Window) -> list[Finding]:
-    """`unreadable`, `wrong_extension`, `constant`, `clipped`, `multi_page` and `bit_depth`.
+    """`unreadable`, `damaged`, `wrong_extension`, `constant`, `clipped`, `multi_page` and `bit_depth`.
 
     Args:
         facts: table of `weldnet.audit.facts.read_facts`.
         window: the one that training would use.
     """
     unreadable = [
-        Finding("unreadable", "error", (path,), reason)
-        for path, reason in facts.drop_nulls("reason").select("path", "reason").iter_rows()
+        Finding("damaged" if damaged else "unreadable", "error", (path,), reason)
+        for path, reason, damaged in facts.drop_nulls("reason").select("path", "reason", "damaged").iter_rows()
     ]
     readable = facts.filter(pl.col("reason").is_null())
     return [

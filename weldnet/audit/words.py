@@ -68,6 +68,12 @@ KINDS = {
         "Mend or remove them, or leave them out by data.on_unreadable=skip.",
         False,
     ),
+    "damaged": Kind(
+        "Damaged files",
+        "Part of the picture is lost, shifted or made up, and no network can know; training stops at them.",
+        "Copy them again from the camera, or leave them out by data.on_unreadable=skip.",
+        True,
+    ),
     "small_class": Kind(
         "Classes too small to learn or to test",
         "What a class has too few of, the network cannot learn, or the test cannot measure.",

@@ -71,7 +71,7 @@ def _write_split(split: "pl.DataFrame", manifest: Path, num_images: int) -> None
 
     write_manifest(split, manifest)
     left_out = num_images - len(split)
-    note = f", without {count(left_out, 'file')} that cannot be read" if left_out else ""
+    note = f", without {count(left_out, 'file')}, unreadable or damaged" if left_out else ""
     print(f"the split: {show(manifest)}{note}")
     try:
         check_classes(split)

@@ -130,6 +130,8 @@ def _tell(outcome: "Outcome", folder: Path) -> None:
         print(f"{name + ':':<12}{number:>9,}  {number / total:6.1%}")
     if outcome.unlike_training:
         print(f"unlike anything in training, and therefore referred: {outcome.unlike_training:,}")
+    if outcome.damaged:
+        print(f"damaged, and therefore referred: {outcome.damaged:,}")
     print(f"one by one: {show(folder / 'predictions.csv')}, {show(folder / 'predictions.jsonl')}", flush=True)
 
 

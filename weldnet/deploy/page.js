@@ -141,6 +141,7 @@ function show(entry) {
   find("verdict").replaceChildren(symbol(entry.kind), make("span", "", VERDICTS[entry.kind][0]));
   find("why").textContent = result ? `Most likely ${describe(entry)}.` : entry.error ?? "";
   find("unlike").hidden = !result?.unlike_training;
+  find("damaged").hidden = !result?.damaged;
   find("name").textContent = visible(entry.file.name);
   find("again").hidden = !entry.isLost;
   find("shares").hidden = !result;

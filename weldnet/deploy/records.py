@@ -25,8 +25,8 @@ class DecisionRecords:
     """Appends decisions to a file, a line each. Close it, or use it as a context manager.
 
     A line holds `time`, `request_id`, `file`, `sha256`, `model_digest`, `runtime`, `accept_above`, `reject_below`,
-    `predicted`, `verdict`, `unlike_training`, `probabilities` and `error`. A killed process loses none of them; a power
-    cut may, as the file is not synced with the disk.
+    `predicted`, `verdict`, `unlike_training`, `damaged`, `probabilities` and `error`. A killed process loses none of
+    them; a power cut may, as the file is not synced with the disk.
 
     Args:
         file: is made, or appended to.
@@ -105,6 +105,7 @@ class DecisionRecords:
             "predicted": said.predicted,
             "verdict": said.verdict,
             "unlike_training": said.unlike_training,
+            "damaged": said.damaged,
             "probabilities": said.probabilities,
             "error": said.error,
         }

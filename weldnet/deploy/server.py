@@ -166,7 +166,14 @@ def create_app(
 
 def _to_result(said: Prediction) -> Result:
     return Result(
-        said.path, said.sha256, said.predicted, said.verdict, said.unlike_training, said.probabilities, said.error
+        file=said.path,
+        sha256=said.sha256,
+        predicted=said.predicted,
+        verdict=said.verdict,
+        unlike_training=said.unlike_training,
+        damaged=said.damaged,
+        probabilities=said.probabilities,
+        error=said.error,
     )
 
 

@@ -24,6 +24,7 @@ class Result:
     predicted: str | None
     verdict: str | None
     unlike_training: bool | None
+    damaged: bool | None
     probabilities: dict[str, float]
     error: str | None
 
