@@ -54,7 +54,7 @@ def check_png(content: bytes) -> tuple[bytes, str | None]:
     """
     kept: list[bytes | memoryview] = [content[:_PNG_START]]
     damaged: list[str] = []
-    start, view = _PNG_START, memoryview(content)
+    start, view, is_changed = _PNG_START, memoryview(content), False
     while start + 12 <= len(content):
         end = start + 12 + int.from_bytes(content[start : start + 4], "big")
         kind, total = content[start + 4 : start + 8], zlib.crc32(view[start + 4 : end - 4])
@@ -63,11 +63,16 @@ def check_png(content: bytes) -> tuple[bytes, str | None]:
             kept += view[start : end - 4], total.to_bytes(4, "big")
             if not is_whole:
                 damaged.append(kind.decode())
+        else:
+            is_changed = True
         start = end
         if kind == b"IEND":
             break
     else:
         damaged.append("IEND")
+    # Most have nothing else: a copy would cost them time.
+    if not (damaged or is_changed):
+        return content, None
     return b"".join(kept), f"its {damaged[0]} chunk is damaged or missing" if damaged else None
 
 
