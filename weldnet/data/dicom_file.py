@@ -8,7 +8,7 @@ import imagecodecs
 from numpy.typing import NDArray
 
 from weldnet.data.pictures import UnreadableImage
-from weldnet.data.structure import check_scans, read_frame
+from weldnet.data.structure import read_frame
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -122,7 +122,6 @@ def _decode_here(content: bytes, header: "Dataset", syntax: str) -> NDArray[Any]
         # OpenJPEG, since OpenJPH writes to stderr.
         values = imagecodecs.jpeg2k_decode(data)
     else:
-        check_scans(data)
         values = imagecodecs.jpegls_decode(data) if syntax in _JPEG_LS else imagecodecs.jpeg8_decode(data)
     if values.shape != shape:
         raise ValueError(f"the picture inside it is {values.shape}, not {shape}")

@@ -5,28 +5,22 @@ raises where libjpeg warns.
 """
 
 import io
-import re
 from collections.abc import Callable
-from typing import NamedTuple
 
 import simplejpeg
 from PIL import Image, JpegImagePlugin
 
 from weldnet.data.damage import MIN_ZEROS, blame_file
 from weldnet.data.pictures import Size, UnreadableImage
+from weldnet.data.structure import SCAN, Segment, read_segments
 
-_MAX_SCANS = 100
-_MAX_SEGMENTS = 10_000
 # Decoded pixels for each pixel asked for, along either side and in all. The mean difference from the whole decode, in
 # levels of 255 on the worst of 270 weld photographs: 2.8 where 1.5 are left along both sides, 1.0 where 2.5 are, 0.7
 # under this rule.
 _DRAFT_SIDE = 1.5
 _DRAFT_AREA = 12
 
-# In a scan's data, no marker: a zero after it, a restart, or filling.
-_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
-_TABLES, _SCAN, _END = 0xC4, 0xDA, 0xD9
-_ALONE = (0x01, 0xD8, _END)
+_TABLES = 0xC4
 _SEQUENTIAL = (0xC0, 0xC1)
 _READ = (*_SEQUENTIAL, 0xC2, 0xC9, 0xCA)
 _NOT_READ = {
@@ -37,37 +31,6 @@ _NOT_READ = {
 _EXIF, _ADOBE = 0xE1, 0xEE
 _EXTRAS = {*range(0xE0, 0xF0), 0xFE} - {_EXIF}
 _ADOBE_BYTES = 12
-
-
-class Segment(NamedTuple):
-    """A marker, where it starts, and where its own bytes start and end; a scan's data follow its end."""
-
-    marker: int
-    start: int
-    body: int
-    end: int
-
-
-def read_segments(content: bytes) -> list[Segment]:
-    """The segments up to the one that ends the picture: behind it, a telephone puts a film.
-
-    Raises:
-        UnreadableImage: they are more than any picture needs; libjpeg would pass over all pixels for each of many
-            scans.
-    """
-    segments: list[Segment] = []
-    place, marker = 0, 0
-    while marker != _END and (found := _MARKER.search(content, place)):
-        marker, place = found[1][0], found.end()
-        length = 0 if marker in _ALONE else int.from_bytes(content[place : place + 2], "big")
-        segments.append(Segment(marker, found.start(), place, place + length))
-        place += length
-        if len(segments) > _MAX_SEGMENTS:
-            raise UnreadableImage(f"a JPEG with more than {_MAX_SEGMENTS:,} segments")
-    scans = sum(segment.marker == _SCAN for segment in segments)
-    if scans > _MAX_SCANS:
-        raise UnreadableImage(f"a JPEG with {scans:,} scans; at most {_MAX_SCANS} are read")
-    return segments
 
 
 def _check_frame(content: bytes, segments: list[Segment]) -> None:
@@ -184,7 +147,7 @@ def _has_lost_bytes(content: bytes, segments: list[Segment]) -> bool:
     for one, following in zip(segments, starts, strict=True):
         if one.marker == _TABLES:
             first |= _read_first_symbols(content[one.body + 2 : one.end])
-        elif one.marker == _SCAN and content.find(bytes(MIN_ZEROS), one.end, following) >= 0:
+        elif one.marker == SCAN and content.find(bytes(MIN_ZEROS), one.end, following) >= 0:
             chosen = content[one.body + 4 : one.end - 3 : 2]
             # A scan without tables has those of the standard, where a zero is no even block.
             if any(first.get(table >> 4, 0) or first.get(16 + table % 16, 1) for table in chosen):

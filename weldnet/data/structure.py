@@ -2,16 +2,21 @@
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from weldnet.data.pictures import UnreadableImage
 
 _MAX_PAGES = 10_000
 _MAX_TAGS = 4096
 _MAX_SCANS = 100
+_MAX_SEGMENTS = 10_000
 
+SCAN = 0xDA
+_END = 0xD9
+_ALONE = (0x01, 0xD8, _END)
 # SOF0 to SOF15, without DHT, JPG and DAC; SOF55 is that of JPEG-LS.
 _FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
+# In a scan's data, no marker: a zero after it, a restart, or filling.
 _MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
 
 
@@ -39,21 +44,35 @@ def count_pages(content: bytes) -> int:
     return max(1, len(seen))
 
 
-def check_scans(content: bytes) -> None:
-    """Counts a JPEG's scans: each of ten bytes costs libjpeg a pass over all pixels.
+class Segment(NamedTuple):
+    """A marker, where it starts, and where its own bytes start and end; a scan's data follow its end."""
+
+    marker: int
+    start: int
+    body: int
+    end: int
+
+
+def read_segments(content: bytes) -> list[Segment]:
+    """The segments up to the one that ends the picture: behind it, a telephone puts a film.
 
     Raises:
-        UnreadableImage: they are too many.
+        UnreadableImage: they are more than any picture needs; libjpeg would pass over all pixels for each of many
+            scans.
     """
-    scans = place = 0
-    # Up to its end: a telephone puts a film behind it.
-    while (found := _MARKER.search(content, place)) and found[1] != b"\xd9":
-        place = found.end()
-        if found[1] not in b"\x01\xd8":
-            place += int.from_bytes(content[place : place + 2], "big")
-        scans += found[1] == b"\xda"
+    segments: list[Segment] = []
+    place, marker = 0, 0
+    while marker != _END and (found := _MARKER.search(content, place)):
+        marker, place = found[1][0], found.end()
+        length = 0 if marker in _ALONE else int.from_bytes(content[place : place + 2], "big")
+        segments.append(Segment(marker, found.start(), place, place + length))
+        place += length
+        if len(segments) > _MAX_SEGMENTS:
+            raise UnreadableImage(f"a JPEG with more than {_MAX_SEGMENTS:,} segments")
+    scans = sum(segment.marker == SCAN for segment in segments)
     if scans > _MAX_SCANS:
         raise UnreadableImage(f"a JPEG with {scans:,} scans; at most {_MAX_SCANS} are read")
+    return segments
 
 
 @dataclass(frozen=True)
@@ -67,13 +86,15 @@ class Frame:
 
 
 def read_frame(content: bytes) -> Frame | None:
-    """A JPEG's or JPEG-LS's frame header, or None where there is none before the pixels."""
-    place = 0
-    while (found := _MARKER.search(content, place)) and found[1] not in b"\xd9\xda":
-        place = found.end()
-        if found[1][0] in _FRAMES:
-            header = content[place + 2 : place + 8].ljust(6, b"\0")
+    """A JPEG's or JPEG-LS's frame header, or None where there is none before the pixels.
+
+    Raises:
+        UnreadableImage: as `read_segments`.
+    """
+    for segment in read_segments(content):
+        if segment.marker == SCAN:
+            break
+        if segment.marker in _FRAMES:
+            header = content[segment.body + 2 : segment.body + 8].ljust(6, b"\0")
             return Frame(header[0], int.from_bytes(header[1:3], "big"), int.from_bytes(header[3:5], "big"), header[5])
-        if found[1] not in b"\x01\xd8":
-            place += int.from_bytes(content[place : place + 2], "big")
     return None
