@@ -1,17 +1,22 @@
 """The wrapper around Hydra: what is typed arrives, and what is wrong is said once."""
 
+import os
 import re
+import signal
 import sys
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import hydra
 import pytest
+from calling import exit_code
 from omegaconf import DictConfig, OmegaConf
 
-from weldnet.commands.app import VERBATIM, command, quote_verbatim
+from weldnet.commands.app import VERBATIM, command, end_with_reader, quote_verbatim
 from weldnet.commands.test import main as run_test
 from weldnet.commands.train import main as run_train
+
+COMMANDS = ("train", "test", "audit", "crossval", "predict", "explain", "export", "serve")
 
 AWKWARD = [
     "plain",
@@ -229,3 +234,25 @@ def test_help_lists_the_groups_that_there_are(
         for option in options.split(", "):
             with hydra.initialize_config_module("weldnet.configs", version_base="1.3"):
                 assert group == "experiment" or group in hydra.compose(name, [f"{group}={option}"])
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_for_a_reader_who_has_gone_ends_quietly(
+    name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As in `weldnet-train --help | head`."""
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with os.fdopen(write_end, "w") as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
+        assert exit_code(name, "--help") == 128 + signal.SIGPIPE
+    assert capfd.readouterr().err == ""
+
+
+def test_a_broken_pipe_to_something_else_is_not_hidden() -> None:
+    @end_with_reader
+    def main() -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        main()

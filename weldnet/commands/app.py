@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import signal
 import sys
 import tempfile
 import threading
@@ -133,9 +134,31 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callab
                 print(f"weldnet-{config_name}: interrupted", file=sys.stderr)
                 sys.exit(130)
 
-        return main
+        return end_with_reader(main)
 
     return decorate
+
+
+def end_with_reader(main: Callable[[], None]) -> Callable[[], None]:
+    """`main`, ended quietly when who reads its output has gone, as `head` has; by the exit code of SIGPIPE."""
+
+    def wrapped() -> None:
+        try:
+            try:
+                main()
+            finally:
+                sys.stdout.flush()
+        except BrokenPipeError:
+            try:
+                sys.stdout.flush()
+            except BrokenPipeError:
+                # Python flushes once more when it ends.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                sys.exit(128 + signal.SIGPIPE)
+            # The pipe to something else.
+            raise
+
+    return wrapped
 
 
 class _Runs:
@@ -206,7 +229,7 @@ def _run_hydra(run: Callable[[DictConfig], None], config_name: str) -> None:
             hydra.main(config_path=CONFIGS, config_name=config_name, version_base="1.3")(runs.make)()
     except Exception as error:
         # Until the command begins, all that can be wrong is what was typed, here or in a file of one's own.
-        if runs.has_begun or isinstance(error, (HydraException, OmegaConfBaseException)):
+        if runs.has_begun or isinstance(error, (HydraException, OmegaConfBaseException, BrokenPipeError)):
             raise
         why = f"a file of --config-dir: {error}" if isinstance(error, UnicodeDecodeError) else str(error)
         raise InputError((explain_refusal(error) if isinstance(error, OSError) else None) or why) from error
