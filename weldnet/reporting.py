@@ -103,7 +103,7 @@ def _look(
         part = rows[start : start + size]
         pixels = images.__getitems__(part.tolist())[0]
         wanted = torch.from_numpy(targets[part]).to(place)
-        maps, resolution = explain(network, network.trunk.layer3, pixels.to(place), wanted, METHOD)
+        maps, resolution = explain(network, network.trunk.get_submodule(LAYER), pixels.to(place), wanted, METHOD)
         overlays |= {
             int(row): draw_overlay(image, evidence)
             for row, image, evidence in zip(part, pixels.numpy(), maps, strict=True)

@@ -1,15 +1,17 @@
 """From training to the report: verdicts, other targets, two checkpoints, names of ISO 6520-1."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 from calling import call
-from drawing import write_welds
+from drawing import SEAM, write_welds
 from trained import SMALL
 
+from weldnet import reporting
 from weldnet.commands.test import split_paths
 from weldnet.errors import InputError
 
@@ -118,3 +120,17 @@ def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert split_paths("[x]") == ["[x]"]
     with pytest.raises(InputError):
         split_paths("[]")
+
+
+@pytest.mark.parametrize(("layer", "resolution"), [("layer2", [4, 2]), ("layer3", [2, 1])])
+def test_the_layer_that_is_named_is_the_one_that_is_drawn(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, layer: str, resolution: list[int]
+) -> None:
+    # Nearly everything is a mistake where the classes are swapped.
+    for old, new in (("good", "pore"), ("pore", "good")):
+        shutil.copytree(runs / "welds" / old, runs / "swapped" / new, dirs_exist_ok=True)
+    monkeypatch.setattr(reporting, "LAYER", layer)
+    data = ["data=folder", "data.root=swapped", f"data.group_pattern={SEAM}", "data.allow_leak=true"]
+    call_test(monkeypatch, runs, "ckpt_path=a", *data, f"output_dir={layer}")
+    explanation = read(runs / layer / "report.json")["explanation"]
+    assert (explanation["layer"], explanation["resolution"]) == (layer, resolution)
