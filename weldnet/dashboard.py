@@ -54,10 +54,10 @@ class Dashboard(Callback):
             writer.add_text("classes by split", _class_table(data))
         dataset = data.dataset("train")
         chosen = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(data.seed))[: self.num_augmented]
-        batch = dataset.__getitems__(chosen.tolist())
-        images, _ = data.augmented(batch, 0, 0, 0)
-        shown = np.concatenate([batch[0].numpy(), images.round().to(torch.uint8).numpy()])
-        names = [model.classes[label] for label in batch[1]]
+        plain, labels = dataset.pictures(chosen.tolist()), dataset.labels[chosen]
+        images, _ = data.augmented((torch.from_numpy(plain), labels), 0, 0, 0)
+        shown = np.concatenate([plain, images.round().to(torch.uint8).numpy()])
+        names = [model.classes[label] for label in labels]
         captions = names + [f"{name}\naugmented" for name in names]
         order = [
             i + half * len(names)

@@ -68,7 +68,7 @@ def write_report(
         "escaped": escaped,
     }
     report["summary"] = summarise(report)
-    pictures = Pictures(lambda rows: images.__getitems__(rows.tolist())[0].numpy(), overlays)
+    pictures = Pictures(lambda rows: images.pictures(rows.tolist()), overlays)
     save_report(report, tested.predictions(), pictures, folder)
     return report, _draw_mistakes(tested, worst[:NUM_DRAWN], overlays)
 
@@ -101,12 +101,12 @@ def _look(
     resolution = None
     for start in track(range(0, len(rows), size), "looking where it looked"):
         part = rows[start : start + size]
-        pixels = images.__getitems__(part.tolist())[0]
-        wanted = torch.from_numpy(targets[part]).to(place)
-        maps, resolution = explain(network, network.trunk.get_submodule(LAYER), pixels.to(place), wanted, METHOD)
+        pictures = images.pictures(part.tolist())
+        pixels, wanted = torch.from_numpy(pictures).to(place), torch.from_numpy(targets[part]).to(place)
+        maps, resolution = explain(network, network.trunk.get_submodule(LAYER), pixels, wanted, METHOD)
         overlays |= {
             int(row): draw_overlay(image, evidence)
-            for row, image, evidence in zip(part, pixels.numpy(), maps, strict=True)
+            for row, image, evidence in zip(part, pictures, maps, strict=True)
         }
     return overlays, resolution
 

@@ -36,6 +36,11 @@ class WeldImages(Dataset[Batch]):
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         return torch.as_tensor(self.images.read(self.rows[indices])), self.labels[indices]
 
+    def pictures(self, indices: Sequence[int]) -> NDArray[np.uint8]:
+        """uint8 (B, 3, H, W), wherever the images are held."""
+        pixels: NDArray[np.uint8] = self.__getitems__(indices)[0].cpu().numpy()
+        return pixels
+
 
 class BalancedSampler(DistributedSampler[Any]):
     """Draws every class equally often, with replacement; a new draw each epoch, the same for the same seed.

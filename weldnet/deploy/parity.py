@@ -61,7 +61,7 @@ def score_split(engine: Engine, data: WeldDataModule, split: str) -> Scores:
             break
 
     def score(rows: range) -> Scores:
-        return engine.score(dataset.__getitems__(rows)[0].numpy())
+        return engine.score(dataset.pictures(rows))
 
     # One core each, as where it will run: threads of torch's own would fight over the cores.
     with ThreadPoolExecutor(available_cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:

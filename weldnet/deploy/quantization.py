@@ -64,7 +64,7 @@ def quantise(network: Any, images: WeldImages, settings: Int8Settings, num_float
     nncf = import_extra("nncf")
     nncf.set_log_level(logging.ERROR)
     rows = draw_evenly(images.labels.numpy(), settings.num_calibration_images)
-    dataset = nncf.Dataset(rows.tolist(), lambda row: images.__getitems__([row])[0].numpy())
+    dataset = nncf.Dataset(rows.tolist(), lambda row: images.pictures([row]))
     kept = nncf.IgnoredScope(names=find_convolutions(network)[:num_float] + find_tail(network))
     # The mean range of the images, nncf's own choice, cuts off what makes an image unlike training.
     whole = nncf.quantization.range_estimator.RangeEstimatorParametersSet.MINMAX
