@@ -1,6 +1,7 @@
 """WeldDataModule: from each source to checked splits and repeatable batches."""
 
 import re
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def indices(data: WeldDataModule, epoch: int = 0) -> list[int]:
     """The order of the training images in an epoch."""
     sampler: Any = data.train_dataloader().sampler
     sampler.set_epoch(epoch)
-    return list(sampler)
+    return list(chain.from_iterable(sampler))
 
 
 def check_batches(data: WeldDataModule) -> None:

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch.utils.data import SequentialSampler
 
-from weldnet.data.loading import BalancedSampler, WeldImages, make_batches
+from weldnet.data.loading import BalancedSampler, TrainingBatches, WeldImages, make_batches, order_images
 from weldnet.data.storage import HeldImages
+from weldnet.errors import InputError
 
 LABELS = torch.tensor([0] * 900 + [1] * 90 + [3] * 10)
 
@@ -47,3 +48,42 @@ def test_balanced_sampler_is_a_function_of_seed_epoch_and_rank() -> None:
     assert all(len(order) == len(LABELS) // 2 == len(BalancedSampler(LABELS, 0, 2, 0)) for order in orders)
     assert len({tuple(order) for order in orders}) == len(orders)
     assert draw(BalancedSampler(LABELS, 0, 2, 1), 1) == orders[3]
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+@pytest.mark.parametrize("num_replicas", [1, 2, 3])
+@pytest.mark.parametrize("batch_size", [2, 3, 8, 100])
+def test_no_batch_holds_one_image_and_none_is_lost(batch_size: int, num_replicas: int, balanced: bool) -> None:
+    for num_images in range(2 * num_replicas, 27):
+        labels = torch.arange(num_images) % 2
+        drawn = []
+        for rank in range(num_replicas):
+            order = order_images(labels, 0, num_replicas, rank, balanced=balanced)
+            batches = TrainingBatches(order, batch_size)
+            batches.set_epoch(4)
+            lists = list(batches)
+            assert len(lists) == len(batches)
+            assert all(len(each) == batch_size for each in lists[:-1])
+            assert 2 <= len(lists[-1]) <= batch_size + 1
+            indices = [index for each in lists for index in each]
+            order.set_epoch(4)
+            assert indices == list(order), "the order is that of the sampler"
+            drawn += indices
+        if not balanced:
+            assert set(drawn) == set(range(num_images))
+
+
+@pytest.mark.parametrize(("num_images", "batch_size", "replicas"), [(8, 1, 1), (1, 4, 1), (3, 4, 3)])
+def test_too_few_images_for_a_batch_are_refused(num_images: int, batch_size: int, replicas: int) -> None:
+    with pytest.raises(InputError, match="2 or more"):
+        TrainingBatches(order_images(torch.zeros(num_images, dtype=torch.int64), 0, replicas), batch_size)
+
+
+def test_whole_batches_of_a_sampler_are_rows() -> None:
+    images = torch.arange(5 * 3, dtype=torch.uint8).view(5, 3, 1, 1)
+    dataset = WeldImages(HeldImages(images), np.arange(5), np.arange(5) % 2)
+    batches = TrainingBatches(order_images(dataset.labels, 0), 4)
+    (loaded,) = make_batches(dataset, None, batches)
+    (rows,) = batches
+    assert torch.equal(loaded[0], images[rows])
+    assert torch.equal(loaded[1], dataset.labels[rows])

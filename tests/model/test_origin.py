@@ -31,9 +31,7 @@ def files_in_order(data: WeldDataModule) -> Iterator[list[tuple[str, int]]]:
     for epoch in range(STEPS):
         sampler: Any = data.train_dataloader().sampler
         sampler.set_epoch(epoch)
-        order = list(sampler)
-        for start in range(0, len(order), data.batch_size):
-            rows = order[start : start + data.batch_size]
+        for rows in sampler:
             yield [(samples["path"][row], data.classes.index(samples["label"][row])) for row in rows]
 
 

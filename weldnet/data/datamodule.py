@@ -8,14 +8,22 @@ import polars as pl
 import torch
 from lightning import LightningDataModule
 from torch import Tensor
-from torch.utils.data import DataLoader, DistributedSampler, Sampler
+from torch.utils.data import DataLoader
 
 from weldnet.data.augmentation import BatchAugmentation
 from weldnet.data.cache import cache_folder, decode_images
 from weldnet.data.folds import check_fold, split_fold
 from weldnet.data.images import Geometry
 from weldnet.data.leaks import find_contradictions, find_leaks, refuse_leaks
-from weldnet.data.loading import BalancedSampler, Batch, WeldImages, make_batches, make_generator, weigh_classes
+from weldnet.data.loading import (
+    Batch,
+    TrainingBatches,
+    WeldImages,
+    make_batches,
+    make_generator,
+    order_images,
+    weigh_classes,
+)
 from weldnet.data.manifest import SPLITS, write_manifest
 from weldnet.data.mixing import Mixing
 from weldnet.data.names import refuse_misnamed
@@ -202,24 +210,28 @@ class WeldDataModule(LightningDataModule):
         labels = np.array([number[label] for label in table["label"]], np.int64)
         return WeldImages(self.images, table["row"].to_numpy().astype(np.int64), labels)
 
-    def batches(self, split: str, sampler: Sampler[int] | None = None) -> "DataLoader[Batch]":
+    def batches(self, split: str, sampler: TrainingBatches | None = None) -> "DataLoader[Batch]":
         """Batches of one split, in the table's order or the sampler's."""
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         if self.cache == "device" and isinstance(self.images, HeldImages):
             self.images = self.images.to(device)
         pin = device.type == "cuda" and self.cache != "device"
-        return make_batches(self.dataset(split), self.batch_size, sampler, num_workers=self.num_workers, pin_memory=pin)
+        size = None if sampler else self.batch_size
+        return make_batches(self.dataset(split), size, sampler, num_workers=self.num_workers, pin_memory=pin)
+
+    def training_batches(self, replicas: int = 1, rank: int = 0) -> TrainingBatches:
+        """What one of some processes trains on in an epoch.
+
+        Raises:
+            InputError: see `TrainingBatches`.
+        """
+        labels = self.dataset("train").labels
+        order = order_images(labels, self.seed, replicas, rank, balanced=self.balance == "sampler")
+        return TrainingBatches(order, self.batch_size)
 
     def train_dataloader(self) -> "DataLoader[Batch]":
         replicas, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        dataset = self.dataset("train")
-        sampler: Sampler[int]
-        if self.balance == "sampler":
-            sampler = BalancedSampler(dataset.labels, self.seed, replicas, rank)
-        else:
-            # With one replica this is a permutation by seed and epoch, which a resumed run draws again.
-            sampler = DistributedSampler(dataset, replicas, rank, shuffle=True, seed=self.seed)
-        return self.batches("train", sampler)
+        return self.batches("train", self.training_batches(replicas, rank))
 
     def val_dataloader(self) -> "DataLoader[Batch]":
         return self.batches("select")

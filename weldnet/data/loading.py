@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
 
 from weldnet.data.storage import Images, Rows
+from weldnet.errors import InputError
 
 Batch = tuple[Tensor, Tensor]
 
@@ -29,7 +30,10 @@ class WeldImages(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> Batch:
+    def __getitem__(self, index: int | Sequence[int]) -> Batch:
+        """One image and its label, or a batch of them."""
+        if not isinstance(index, int):
+            return self.__getitems__(index)
         images, labels = self.__getitems__([index])
         return images[0], labels[0]
 
@@ -63,6 +67,59 @@ class BalancedSampler(DistributedSampler[Any]):
         return iter(torch.multinomial(self.weights, self.num_samples, replacement=True, generator=generator).tolist())
 
 
+def order_images(
+    labels: Tensor, seed: int, num_replicas: int = 1, rank: int = 0, *, balanced: bool = False
+) -> "DistributedSampler[Any]":
+    """The order of the images with these labels, int64 (N,), in an epoch: a permutation, or a balanced draw.
+
+    It is a function of seed and epoch, which a resumed run draws again.
+    """
+    if balanced:
+        return BalancedSampler(labels, seed, num_replicas, rank)
+    return DistributedSampler(labels, num_replicas, rank, shuffle=True, seed=seed)  # type: ignore[arg-type]
+
+
+class TrainingBatches(DistributedSampler[Any]):
+    """The batches of an order, as lists of indices; one image that would be left alone joins the batch before it.
+
+    Batch norm learns from no single value, as a network has where its last stage is one pixel in size; and mixup and
+    CutMix take two.
+
+    Args:
+        order: of the images, each epoch anew.
+        batch_size: images in a batch, from 2; the last batch has fewer, or one more.
+
+    Raises:
+        InputError: there are too few images for one batch.
+    """
+
+    def __init__(self, order: "DistributedSampler[Any]", batch_size: int) -> None:
+        # A DistributedSampler, so that Lightning neither shuffles nor shares it out, and says when an epoch begins.
+        super().__init__(order.dataset, order.num_replicas, order.rank)
+        if batch_size < 2:
+            raise InputError(f"data.batch_size={batch_size}: training takes 2 or more, since batch norm does")
+        self.num_images = len(order)
+        if self.num_images < 2:
+            raise InputError(
+                f"{self.num_images} training image for each of {order.num_replicas} processes: batch norm needs 2 or "
+                "more; take more images, or fewer trainer.devices"
+            )
+        self.order, self.batch_size = order, batch_size
+
+    def set_epoch(self, epoch: int) -> None:
+        self.order.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        full, rest = divmod(self.num_images, self.batch_size)
+        return full + (rest > 1)
+
+    def __iter__(self) -> Iterator[Any]:
+        indices = list(self.order)
+        starts = [number * self.batch_size for number in range(len(self))]
+        for start, end in zip(starts, [*starts[1:], len(indices)], strict=True):
+            yield indices[start:end]
+
+
 def make_generator(device: torch.device | str, *entropy: int) -> torch.Generator:
     """A generator whose state is a function of some whole numbers, such as seed and step."""
     (state,) = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
@@ -77,13 +134,17 @@ def weigh_classes(labels: Tensor, num_classes: int) -> Tensor:
 
 def make_batches(
     dataset: WeldImages,
-    batch_size: int,
-    sampler: Sampler[int] | None = None,
+    batch_size: int | None,
+    sampler: Sampler[Any] | None = None,
     *,
     num_workers: int = 0,
     pin_memory: bool = False,
 ) -> "DataLoader[Batch]":
-    """Batches in the data set's order or the sampler's."""
+    """Batches in the data set's order or the sampler's.
+
+    Args:
+        batch_size: images in a batch; None where the sampler gives whole batches.
+    """
     return DataLoader(
         dataset,
         batch_size,
