@@ -57,3 +57,11 @@ def quiet(test: Any) -> Any:
 def heed_interrupts() -> None:
     """For Popen's preexec_fn: a job that a shell starts in the background ignores SIGINT, and so do its children."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+class StopAfterFirstEpoch(Callback):
+    """Stops a run as a power cut would: an exception right after the first epoch's checkpoint."""
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.current_epoch == 1 and trainer.ckpt_path is None:
+            raise ConnectionAbortedError

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, Timer
+from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from torch import Tensor
 
 log = logging.getLogger(__name__)
@@ -85,3 +87,37 @@ class EpochLines(Callback):
         line = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {'  '.join(parts)}  {seconds:.0f} s"
         print(line, flush=True)
         log.info(line)
+
+
+def say_end(trainer: Trainer) -> None:
+    """Prints, after a training that ended before its last epoch, when and why."""
+    epochs = trainer.max_epochs
+    if getattr(trainer, "fast_dev_run", False) or epochs is None or trainer.current_epoch >= epochs or not trainer.is_global_zero:
+        return
+    line = f"training stopped after epoch {trainer.current_epoch} of {epochs}: {_find_reason(trainer)}"
+    print(line, flush=True)
+    log.info(line)
+
+
+def _find_reason(trainer: Trainer) -> str:
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, Timer) and (callback.time_remaining() or 0) <= 0:
+            return "trainer.max_time is over"
+        if isinstance(callback, EarlyStopping) and callback.stopping_reason is not EarlyStoppingReason.NOT_STOPPED:
+            return _describe_stop(callback)
+    if 0 <= trainer.max_steps <= trainer.global_step:
+        return f"trainer.max_steps={trainer.max_steps} are done"
+    return "a callback asked for it"
+
+
+def _describe_stop(stopping: EarlyStopping) -> str:
+    monitor, best = stopping.monitor, float(stopping.best_score)
+    match stopping.stopping_reason:
+        case EarlyStoppingReason.PATIENCE_EXHAUSTED:
+            number = stopping.wait_count
+            return f"{monitor} has not got better in {number} validation{'s'[: number > 1]} (best {best:.4f})"
+        case EarlyStoppingReason.STOPPING_THRESHOLD:
+            return f"{monitor} has reached stopping_threshold={stopping.stopping_threshold}"
+        case EarlyStoppingReason.DIVERGENCE_THRESHOLD:
+            return f"{monitor} is worse than divergence_threshold={stopping.divergence_threshold}"
+    return f"{monitor} is no longer finite"

@@ -105,8 +105,7 @@ def _look(
         pixels, wanted = torch.from_numpy(pictures).to(place), torch.from_numpy(targets[part]).to(place)
         maps, resolution = explain(network, network.trunk.get_submodule(LAYER), pixels, wanted, METHOD)
         overlays |= {
-            int(row): draw_overlay(image, evidence)
-            for row, image, evidence in zip(part, pictures, maps, strict=True)
+            int(row): draw_overlay(image, evidence) for row, image, evidence in zip(part, pictures, maps, strict=True)
         }
     return overlays, resolution
 

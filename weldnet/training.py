@@ -1,5 +1,6 @@
 """From a built model to a kept and tested checkpoint."""
 
+import logging
 import warnings
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +11,7 @@ import polars as pl
 import torch
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from weldnet.calibrating import calibrate
@@ -22,10 +24,13 @@ from weldnet.evaluation.decision import find_good_classes
 from weldnet.evaluation.report import EvaluationReport
 from weldnet.evaluation.vocabulary import BUILT_IN, Vocabulary
 from weldnet.model.classifier import WeldClassifier
+from weldnet.progress import say_end
 from weldnet.provenance import current_commit, current_versions
 from weldnet.reporting import write_report
 from weldnet.spelling import tidy
 from weldnet.testing import evaluate
+
+log = logging.getLogger(__name__)
 
 UNTRUE_WARNINGS = (
     # Rows of a memory-mapped array need no worker processes.
@@ -102,6 +107,8 @@ def train(
             warnings.filterwarnings("ignore", message=message)
         try:
             trainer.fit(model, datamodule=data, ckpt_path=resume_from, weights_only=True if resume_from else None)
+            say_end(trainer)
+            check_kept(trainer)
         except MisconfigurationException as error:
             raise InputError(f"Lightning refuses this config: {error}") from error
         except RuntimeError as error:
@@ -111,6 +118,20 @@ def train(
                 f"a process that decodes images was killed, most often for want of memory ({error}); take "
                 f"data.cache=disk, or fewer than data.num_workers={data.num_workers}. The run can be gone on with"
             ) from error
+
+
+def check_kept(trainer: Trainer) -> None:
+    """Warns, after training, of a figure that was never there to choose an epoch by.
+
+    Raises:
+        InputError: no checkpoint was kept at all.
+    """
+    savers = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
+    idle = [each for each in savers if not each.best_model_path and not getattr(trainer, "fast_dev_run", False)]
+    if savers and len(idle) == len(savers):
+        raise InputError("training ended before an epoch was finished, so no checkpoint was kept; give it more time")
+    for each in idle:
+        log.warning("no epoch was chosen by %s: training ended before it was measured", each.monitor)
 
 
 def evaluate_kept(

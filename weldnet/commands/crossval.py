@@ -44,6 +44,7 @@ def run(cfg: DictConfig) -> None:
 def _check(crossval: CrossvalFolder) -> None:
     """All that could stop a later fold, said before the first one is trained."""
     from weldnet.config.build import build_data, build_model
+    from weldnet.monitors import check_fit
 
     first = crossval.fold_config(0)
     trainer = prepare_trainer(first, crossval.fold_folder(0))
@@ -58,6 +59,7 @@ def _check(crossval: CrossvalFolder) -> None:
             settings.cache = "disk"
         data = build_data(settings, first.seed)
         data.setup()
+        check_fit(data, trainer)
         if fold == 0:
             build_model(first, data)
         if crossval.known_digest(fold) not in (None, data.split_digest):

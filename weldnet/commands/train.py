@@ -82,6 +82,7 @@ def train_run(
         InputError: a setting, the hardware or the data do not allow it, or training has diverged.
     """
     from weldnet.config.build import build_data, build_model
+    from weldnet.monitors import check_fit
     from weldnet.training import describe, train
 
     # Before the data: a file or hardware that is not there should be said at once.
@@ -91,6 +92,7 @@ def train_run(
         raise InputError("--multirun and several processes exclude each other; start one run at a time")
     data = build_data(cfg.data, cfg.seed)
     data.setup()
+    check_fit(data, trainer)
     if stopped:
         stopped.check_data(data)
     # A stopped run has its weights in its checkpoint.

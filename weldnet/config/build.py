@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from weldnet.config.callbacks import build_callbacks, check_callbacks
 from weldnet.config.targets import check_target, instantiate
 from weldnet.errors import InputError, nearest
 
@@ -74,23 +75,12 @@ def check_nodes(cfg: DictConfig) -> None:
         raise InputError("trainer.gradient_clip_val under mixed precision needs optimizer.fused=false")
     for group in ("callbacks", "logger"):
         for name, node in cfg[group].items():
-            if node is not None:
-                if "_target_" not in node:
-                    raise InputError(
-                        f"{group}.{name} has no _target_: name the class to make, or set {group}.{name}=null"
-                    )
-                check_target(f"{group}.{name}", node)
-                _check_monitor(f"{group}.{name}.monitor", node.get("monitor"))
-
-
-def _check_monitor(key: str, monitor: str | None) -> None:
-    """Said now, not after the first epoch."""
-    logged = [f"{stage}/{name}" for stage in ("train", "val") for name in ("loss", "accuracy", "balanced_accuracy")]
-    if monitor is not None and monitor not in logged and not monitor.startswith("val_recall/"):
-        raise InputError(
-            f"{key}={monitor} is not logged{nearest(monitor, logged)}; there are {', '.join(logged)} "
-            "and val_recall/<class>"
-        )
+            if node is not None and "_target_" not in node:
+                raise InputError(f"{group}.{name} has no _target_: name the class to make, or set {group}.{name}=null")
+    for name, node in cfg.logger.items():
+        if node is not None:
+            check_target(f"logger.{name}", node)
+    check_callbacks(cfg)
 
 
 def _check_numbers(cfg: DictConfig) -> None:
@@ -184,7 +174,7 @@ def build_trainer(cfg: DictConfig, folder: Path) -> "Trainer":
 
     with open_dict(cfg):
         cfg.output_dir = str(folder)
-    callbacks = [instantiate(f"callbacks.{name}", node) for name, node in cfg.callbacks.items() if node]
+    callbacks = build_callbacks(cfg)
     loggers = [instantiate(f"logger.{name}", node) for name, node in cfg.logger.items() if node]
     if not loggers:
         # It has nowhere to write, and Lightning refuses it then.

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
@@ -125,6 +126,16 @@ class WeldClassifier(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["weldnet"] = self.record
+        if "callbacks" not in checkpoint:
+            self._average(checkpoint)
+
+    def _average(self, checkpoint: dict[str, Any]) -> None:
+        """Puts what validation measures into a checkpoint of weights alone, for which no callback is asked."""
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, WeightAveraging):
+                callback.on_save_checkpoint(self.trainer, self, checkpoint)
+        for needed_to_resume in ("current_model_state", "averaging_state"):
+            checkpoint.pop(needed_to_resume, None)
 
     def on_train_epoch_start(self) -> None:
         if self.unfreeze_at_epoch is not None and self.current_epoch >= self.unfreeze_at_epoch:

@@ -1,0 +1,119 @@
+"""What a callback may watch: the figures there are, which way each is better, and whether they will be there."""
+
+import math
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from weldnet.errors import InputError, nearest, shorten
+
+if TYPE_CHECKING:
+    from lightning import Trainer
+
+    from weldnet.data.datamodule import WeldDataModule
+
+BETTER = {"loss": "min", "accuracy": "max", "balanced_accuracy": "max"}
+"""The figures of `WeldClassifier` in each stage, and which way is better."""
+
+LOGGED = [f"{stage}/{name}" for stage in ("train", "val") for name in BETTER]
+RECALL = "val_recall/"
+
+
+def find_mode(monitor: str) -> str:
+    """`min` where the figure is better the lower, `max` where it is better the higher."""
+    return "max" if monitor.startswith(RECALL) else BETTER[monitor.partition("/")[2]]
+
+
+def check_monitor(key: str, monitor: str, classes: Collection[str] | None = None) -> None:
+    """Checks that a figure is logged.
+
+    Args:
+        key: where it was asked for.
+        classes: those with validation images; None while the data are not known.
+
+    Raises:
+        InputError: it is not.
+    """
+    if monitor.startswith(RECALL):
+        name = monitor.removeprefix(RECALL)
+        if classes is not None and name not in classes:
+            raise InputError(
+                f"{key}={monitor}: no validation image of a class {name!r}{nearest(name, classes)}; there are "
+                f"{shorten(sorted(classes), 20)}"
+            )
+    elif monitor not in LOGGED:
+        raise InputError(
+            f"{key}={monitor} is not logged{nearest(monitor, LOGGED)}; there are {', '.join(LOGGED)} and "
+            f"{RECALL}<class>"
+        )
+
+
+def check_fit(data: "WeldDataModule", trainer: "Trainer") -> None:
+    """Checks, before the first step, what data and trainer can do only together.
+
+    Args:
+        data: set up.
+
+    Raises:
+        InputError: an epoch has too few images; validation is asked for at a step that no epoch has; or a callback
+            watches what will not be there: a class without validation images, or validation where there is none.
+    """
+    total = len(data.training_batches(trainer.world_size))
+    batches = _limit(trainer.limit_train_batches, total)
+    if not batches:
+        raise InputError(f"trainer.limit_train_batches={trainer.limit_train_batches} leaves none of {total} batches")
+    if getattr(trainer, "fast_dev_run", False):
+        return
+    first = _first_validation(trainer, batches)
+    validated = _validated_classes(data, trainer) if first <= _count_batches(trainer, batches) else set()
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        monitor = getattr(callback, "monitor", None)
+        if not isinstance(monitor, str):
+            continue
+        key = f"monitor of {type(callback).__name__}"
+        if monitor.startswith("val") and not validated:
+            raise InputError(
+                f"{key}={monitor}: training ends before the first validation. An epoch has {batches} batches; give it "
+                "more of trainer.max_epochs or max_steps, validate sooner (trainer.val_check_interval=0.5, "
+                "trainer.limit_val_batches), or keep the last epoch by callbacks=keep_last"
+            )
+        check_monitor(key, monitor, validated)
+
+
+def _limit(limit: float, total: int) -> int:
+    """How many of some batches are left by a whole number of them, or by a share."""
+    return min(limit, total) if isinstance(limit, int) else int(limit * total)
+
+
+def _validated_classes(data: "WeldDataModule", trainer: "Trainer") -> set[str]:
+    """The classes that a validation of the training sees."""
+    labels = data.samples("select")["label"]
+    share = math.ceil(len(labels) / trainer.world_size)
+    batches = _limit(trainer.limit_val_batches, math.ceil(share / data.batch_size))
+    return set(labels.head(batches * data.batch_size * trainer.world_size))
+
+
+def _count_batches(trainer: "Trainer", batches: int) -> float:
+    """The training batches of the whole run, for `batches` an epoch."""
+    epochs = math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs
+    if trainer.max_steps < 0:
+        return epochs * batches
+    every = trainer.accumulate_grad_batches
+    full, rest = divmod(trainer.max_steps, math.ceil(batches / every))
+    return min(epochs * batches, full * batches + rest * every)
+
+
+def _first_validation(trainer: "Trainer", batches: int) -> float:
+    """The number of batches after which the first validation comes."""
+    interval = getattr(trainer, "val_check_interval", None)
+    if not isinstance(interval, (int, float)):
+        # After some time: nobody knows how many batches that is.
+        return 1
+    if trainer.check_val_every_n_epoch is None:
+        return interval
+    if isinstance(interval, int) and interval > batches:
+        raise InputError(
+            f"trainer.val_check_interval={interval}: an epoch has {batches} batches. Type fewer, or a share such as "
+            "0.5; trainer.check_val_every_n_epoch=null counts on through the epochs"
+        )
+    within = interval if isinstance(interval, int) else max(1, int(interval * batches))
+    return (trainer.check_val_every_n_epoch - 1) * batches + within
