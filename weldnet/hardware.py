@@ -20,6 +20,22 @@ def available_cores(quota_file: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
         return cores
 
 
+PROCESSES_PER_CORE = 4
+"""Past this they wait for one another; files on a slow drive are worth more than one."""
+
+
+def check_processes(key: str, number: int) -> None:
+    """Raises:
+    InputError: this machine has not the cores for so many processes.
+    """
+    most = PROCESSES_PER_CORE * available_cores()
+    if number > most:
+        raise InputError(
+            f"{key}={number}: allowed are 1 to {most} processes, {PROCESSES_PER_CORE} for each core that this process "
+            "may use"
+        )
+
+
 def use_available_cores() -> None:
     """Gives torch one thread for each available core, unless OMP_NUM_THREADS says otherwise.
 

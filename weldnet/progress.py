@@ -92,7 +92,7 @@ class EpochLines(Callback):
 def say_end(trainer: Trainer) -> None:
     """Prints, after a training that ended before its last epoch, when and why."""
     epochs = trainer.max_epochs
-    if getattr(trainer, "fast_dev_run", False) or epochs is None or trainer.current_epoch >= epochs or not trainer.is_global_zero:
+    if epochs is None or trainer.current_epoch >= epochs or not trainer.is_global_zero:
         return
     line = f"training stopped after epoch {trainer.current_epoch} of {epochs}: {_find_reason(trainer)}"
     print(line, flush=True)

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from weldnet.config.callbacks import build_callbacks, check_callbacks
 from weldnet.config.targets import check_target, instantiate
+from weldnet.config.trainer import check_built, check_devices, check_trainer, make_profiler
 from weldnet.errors import InputError, nearest
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def check_nodes(cfg: DictConfig) -> None:
     for key in ("optimizer", "scheduler", "trainer"):
         if cfg[key]:
             check_target(key, cfg[key])
+    check_trainer(cfg.trainer)
     _check_numbers(cfg)
     if cfg.trainer.gradient_clip_val and cfg.optimizer.get("fused") and "mixed" in str(cfg.trainer.precision):
         raise InputError("trainer.gradient_clip_val under mixed precision needs optimizer.fused=false")
@@ -89,9 +91,7 @@ def _check_numbers(cfg: DictConfig) -> None:
 
     ranges = {
         "seed": (cfg.seed, 0, 2**32 - 1),
-        "trainer.max_epochs": (cfg.trainer.max_epochs, 1, 10**9),
-        "trainer.accumulate_grad_batches": (cfg.trainer.accumulate_grad_batches, 1, 10**9),
-        "trainer.gradient_clip_val": (cfg.trainer.gradient_clip_val or 0, 0, 1e9),
+        "data.batch_size": (cfg.data.batch_size, 2, 10**9),
         "optimizer.lr": (cfg.optimizer.get("lr"), 1e-12, 1e6),
         "model.unfreeze_at_epoch": (cfg.model.unfreeze_at_epoch or 0, 0, 10**9),
     }
@@ -183,8 +183,12 @@ def build_trainer(cfg: DictConfig, folder: Path) -> "Trainer":
     if cfg.trainer.enable_progress_bar is None:
         # Without a terminal the epoch lines are enough.
         own["enable_progress_bar"] = sys.stdout.isatty()
+    if isinstance(cfg.trainer.get("profiler"), str):
+        own["profiler"] = make_profiler(cfg.trainer.profiler, folder)
+    check_devices(cfg.trainer)
     trainer: Trainer = instantiate("trainer", cfg.trainer, **own)
     # A plugin of the user's own stays.
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
         trainer.strategy.checkpoint_io = CheckpointFiles()
+    check_built(cfg.trainer, trainer)
     return trainer

@@ -1,0 +1,118 @@
+"""The arguments of Lightning's trainer: which of them weldnet honours, and why not the others."""
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from weldnet.errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
+    "limit_test_batches": ((), "a test counts every image; test fewer by data=manifest, or not at all by test=false"),
+    "limit_predict_batches": ((), "nothing is predicted while training; weldnet-predict takes the files to judge"),
+    "overfit_batches": ((0,), "type trainer.limit_train_batches=N, and trainer.limit_val_batches=N"),
+    "enable_checkpointing": ((True,), "a run is tested by the checkpoint that it keeps"),
+    "barebones": ((False,), "it keeps no checkpoint, and a run is tested by one"),
+    "inference_mode": ((True,), "it changes nothing here: the test is always made in inference mode"),
+    "use_distributed_sampler": ((True,), "several processes always share out the images"),
+    "enable_autolog_hparams": ((True,), "it changes nothing here; logger=null logs nothing"),
+    "model_registry": ((), "a run's checkpoints stay in its folder; upload them from there"),
+    "logger": ((), "type logger=null, or a key of the group logger"),
+    "callbacks": ((), "type a key of the group callbacks, as in +callbacks.mine._target_=CLASS"),
+    "default_root_dir": ((), "type output_dir=DIR"),
+}
+"""Arguments that would change nothing, or make a run worth nothing; the values that are no wish; what to do instead."""
+
+RANGES = {
+    "max_epochs": (1, 10**9),
+    "min_epochs": (0, 10**9),
+    "max_steps": (-1, 10**12),
+    "min_steps": (0, 10**12),
+    "accumulate_grad_batches": (1, 10**9),
+    "gradient_clip_val": (0, 1e9),
+    "check_val_every_n_epoch": (1, 10**9),
+    "num_sanity_val_steps": (-1, 10**9),
+    "log_every_n_steps": (0, 10**9),
+    "reload_dataloaders_every_n_epochs": (0, 10**9),
+    "num_nodes": (1, 10**6),
+}
+
+
+def check_trainer(trainer: DictConfig) -> None:
+    """Checks what the signature of Lightning's trainer does not tell.
+
+    Raises:
+        InputError: an argument would change nothing here, or is outside of what is allowed.
+    """
+    for name, (no_wish, instead) in REFUSED.items():
+        value = trainer.get(name)
+        if value is not None and value not in no_wish:
+            raise InputError(f"trainer.{name}={value} is not for weldnet: {instead}")
+    for name, (low, high) in RANGES.items():
+        value = trainer.get(name)
+        if (value is None and name == "max_epochs") or (value is not None and not low <= float(value) <= high):
+            raise InputError(f"trainer.{name}={value}: allowed are {low} to {high}")
+    if trainer.get("max_steps") == 0:
+        raise InputError("trainer.max_steps=0 trains nothing; -1 is no limit")
+    if (trainer.get("min_epochs") or 0) > trainer.max_epochs:
+        raise InputError(
+            f"trainer.min_epochs={trainer.min_epochs} is more than trainer.max_epochs={trainer.max_epochs}"
+        )
+    if trainer.get("gradient_clip_algorithm") is not None and not trainer.get("gradient_clip_val"):
+        raise InputError("trainer.gradient_clip_algorithm has no effect without trainer.gradient_clip_val")
+    if trainer.get("check_val_every_n_epoch", 1) is None and not isinstance(trainer.get("val_check_interval"), int):
+        raise InputError(
+            "trainer.check_val_every_n_epoch=null counts batches through all epochs: give their number, as in "
+            "trainer.val_check_interval=100"
+        )
+
+
+def check_devices(trainer: DictConfig) -> None:
+    """Checks the number of processes before Lightning makes a list of them.
+
+    Raises:
+        InputError: this machine has neither so many devices nor the cores.
+    """
+    import torch
+
+    from weldnet.hardware import check_processes
+
+    devices = str(trainer.get("devices"))
+    gpus = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
+    if devices.isdecimal() and int(devices) > gpus:
+        check_processes("trainer.devices", int(devices))
+
+
+def check_built(settings: DictConfig, trainer: Any) -> None:
+    """Checks what depends on the hardware that the built trainer has found.
+
+    Raises:
+        InputError: several machines, or a setting of several GPUs, without them.
+    """
+    if settings.get("sync_batchnorm") and (trainer.world_size == 1 or trainer.strategy.root_device.type == "cpu"):
+        raise InputError("trainer.sync_batchnorm=true has an effect with several GPUs only; leave it out")
+    num_nodes, num_devices = trainer.num_nodes, trainer.num_devices
+    started = int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_NTASKS") or 1)
+    if num_nodes > 1 and started != num_nodes * num_devices:
+        raise InputError(
+            f"trainer.num_nodes={num_nodes} with trainer.devices={num_devices} needs {num_nodes * num_devices} "
+            f"processes, started on every machine by torchrun or SLURM; there is {started}"
+        )
+
+
+def make_profiler(name: str, folder: "Path") -> Any:
+    """A profiler of Lightning's by its name; its figures go to `fit-profile.txt` in the run folder.
+
+    Raises:
+        InputError: there is no such profiler.
+    """
+    from lightning.pytorch import profilers
+
+    from weldnet.errors import check_choice
+
+    kinds = {"simple": profilers.SimpleProfiler, "advanced": profilers.AdvancedProfiler}
+    check_choice("trainer.profiler", name, tuple(kinds))
+    return kinds[name](dirpath=folder, filename="profile")
