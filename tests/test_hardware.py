@@ -7,7 +7,15 @@ import pytest
 import torch
 
 from weldnet.errors import InputError
-from weldnet.hardware import available_cores, best_precision, choose_device, use_available_cores
+from weldnet.hardware import (
+    PROCESSES_PER_CORE,
+    available_cores,
+    best_precision,
+    check_processes,
+    choose_device,
+    exact_float32,
+    use_available_cores,
+)
 
 MINE = len(os.sched_getaffinity(0))
 
@@ -56,3 +64,22 @@ def test_devices() -> None:
     for wrong in ("gpu", "cuda:99", "tpu"):
         with pytest.raises(InputError, match=wrong):
             choose_device(wrong)
+
+
+def test_processes_are_bounded_by_the_cores() -> None:
+    most = PROCESSES_PER_CORE * available_cores()
+    check_processes("x", most)
+    with pytest.raises(InputError, match=f"x={most + 1}: allowed are 1 to {most} processes, 4 for each core"):
+        check_processes("x", most + 1)
+
+
+def test_exact_float32_is_set_by_one_api_and_set_back() -> None:
+    """Mixed, torch's two ways to set TF32 warn, and then raise; here warnings are errors."""
+    operators = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
+    before = [each.fp32_precision for each in operators]
+    with exact_float32():
+        assert [each.fp32_precision for each in operators] == ["ieee", "ieee"]
+        assert torch.get_float32_matmul_precision() == "highest"
+    assert [each.fp32_precision for each in operators] == before
+    # What the older ones say of it can still be asked.
+    assert torch.backends.cudnn.allow_tf32 is True

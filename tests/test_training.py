@@ -1,12 +1,17 @@
 """What can go wrong between the first step and the last."""
 
 import os
+import shutil
 import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from drawing import write_welds
+from trained import SMALL
+from training_runs import heed_interrupts
 
 from weldnet.commands.train import main
 from weldnet.data.storage import FileImages
@@ -42,3 +47,77 @@ def test_a_killed_worker_is_said_and_nothing_hangs(
     error = capsys.readouterr().err
     assert "was killed" in error
     assert "data.num_workers=2" in error
+
+
+def can_mount() -> bool:
+    """Whether this process may give another one a /dev/shm of its own."""
+    mount = ["unshare", "--mount", "mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", "/dev/shm"]
+    return shutil.which("unshare") is not None and subprocess.run(mount, capture_output=True).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not can_mount(), reason="needs the right to mount a small /dev/shm")
+@pytest.mark.parametrize("command", ["weldnet-train", "weldnet-crossval"])
+def test_a_full_dev_shm_ends_a_run_and_nothing_hangs(tmp_path: Path, command: str) -> None:
+    write_welds(tmp_path / "welds", seams=range(12), size=(224, 224))
+    script = Path(sys.executable).with_name(command)
+    sizes = ["data.image_size.height=224", "data.image_size.width=224", "data.cache=none", "data.num_workers=2"]
+    settings = [each for each in SMALL if "image_size" not in each]
+    small = 'mount -t tmpfs -o size=1m tmpfs /dev/shm && exec "$@"'
+    words = ["unshare", "--mount", "bash", "-c", small, "bash", str(script), *settings, *sizes, "output_dir=run"]
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, preexec_fn=heed_interrupts
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            for line in process.stdout:
+                if line.startswith("watch it"):
+                    break
+            began = time.monotonic()
+            process.wait(60)
+        finally:
+            process.kill()
+        assert time.monotonic() - began < 30
+        error = process.stderr.read()
+    assert process.returncode == 2, error
+    assert "cannot hand over its batch" in error
+    assert "--shm-size" in error
+    assert "Traceback" not in error
+
+
+WAITS = """
+import sys, time
+import torch
+from weldnet.data.storage import FileImages
+
+def wait(self, rows):
+    print("waiting", flush=True)
+    time.sleep(1000)
+
+FileImages.read = wait
+from weldnet.commands.train import main
+main()
+"""
+
+
+@pytest.mark.slow
+def test_sigterm_ends_a_run_that_waits_for_its_images(tmp_path: Path) -> None:
+    write_welds(tmp_path / "welds", seams=range(8))
+    words = [sys.executable, "-c", WAITS, *SMALL, "data.cache=none", "data.num_workers=2", "output_dir=run"]
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path, preexec_fn=heed_interrupts
+    ) as process:
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                if line.startswith("waiting"):
+                    break
+            time.sleep(1)
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+        finally:
+            process.kill()
+        rest = process.stdout.read()
+    assert process.returncode == 130, rest
+    assert "Traceback" not in rest

@@ -16,7 +16,7 @@ from weldnet.errors import InputError, check_choice
 from weldnet.evaluation.decision import OperatingPoint, choose_operating_point
 from weldnet.evaluation.judge import Judge, give_verdicts
 from weldnet.evaluation.metrics import Floats, softmax
-from weldnet.hardware import choose_device
+from weldnet.hardware import choose_device, exact_float32
 
 PRECISIONS = ("float32", "bf16")
 
@@ -93,7 +93,7 @@ class TorchEngine:
         check_choice("precision", precision, PRECISIONS)
         self.checkpoint, self.device, self.half = checkpoint, choose_device(device), precision == "bf16"
         self.network = checkpoint.network().to(self.device)
-        # cudnn's flags are the whole process's, so that one thread would set them back under another.
+        # Torch's precision is the whole process's, so that one thread would set them back under another.
         self.alone: AbstractContextManager[object] = threading.Lock() if self.device.type != "cpu" else nullcontext()
         self.judge, record = judge_of(checkpoint), checkpoint.record
         self.facts = ModelFacts(
@@ -120,7 +120,7 @@ class TorchEngine:
             raise InputError(f"{checkpoint.path} is no checkpoint that runs: {first_line(error)}") from error
 
     def score(self, images: NDArray[np.uint8]) -> Scores:
-        with self.alone, torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        with self.alone, torch.inference_mode(), exact_float32():
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.half):
                 pooled = self.network.features(torch.from_numpy(images).to(self.device))
             pooled = pooled.float()

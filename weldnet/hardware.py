@@ -2,6 +2,8 @@
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -36,6 +38,19 @@ def check_processes(key: str, number: int) -> None:
         )
 
 
+def check_memory(key: str, num_bytes: int, instead: str, meminfo: Path = Path("/proc/meminfo")) -> None:
+    """Raises:
+    InputError: so much memory is not free.
+    """
+    try:
+        lines = meminfo.read_text().splitlines()
+    except OSError:
+        return
+    free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    if num_bytes > 0.9 * free:
+        raise InputError(f"{key} needs {num_bytes / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; take {instead}")
+
+
 def use_available_cores() -> None:
     """Gives torch one thread for each available core, unless OMP_NUM_THREADS says otherwise.
 
@@ -52,6 +67,23 @@ def best_precision(accelerator: str) -> str:
     else:
         fast = accelerator in ("auto", "cpu") and torch.cpu._is_avx512_bf16_supported()
     return "bf16-mixed" if fast else "32-true"
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Within it, float32 is float32 on a GPU, too: neither convolutions nor products in TF32.
+
+    By torch's settings for each operator alone: mixed with the older `allow_tf32`, torch warns and then raises.
+    """
+    settings = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
+    before = [each.fp32_precision for each in settings]
+    for each in settings:
+        each.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for each, precision in zip(settings, before, strict=True):
+            each.fp32_precision = precision
 
 
 def choose_device(device: str) -> torch.device:

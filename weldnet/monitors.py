@@ -5,6 +5,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from weldnet.errors import InputError, nearest, shorten
+from weldnet.hardware import check_memory, check_processes
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -16,6 +17,10 @@ BETTER = {"loss": "min", "accuracy": "max", "balanced_accuracy": "max"}
 
 LOGGED = [f"{stage}/{name}" for stage in ("train", "val") for name in BETTER]
 RECALL = "val_recall/"
+
+BYTES_PER_PIXEL = 64
+"""What a step keeps of each pixel of a batch at the very least: the first convolution's 64 channels at half the size,
+with their gradients, are more."""
 
 
 def find_mode(monitor: str) -> str:
@@ -57,6 +62,12 @@ def check_fit(data: "WeldDataModule", trainer: "Trainer") -> None:
         InputError: an epoch has too few images; validation is asked for at a step that no epoch has; or a callback
             watches what will not be there: a class without validation images, or validation where there is none.
     """
+    if data.num_workers:
+        check_processes("data.num_workers times trainer.devices", data.num_workers * trainer.num_devices)
+    size = min(data.batch_size, len(data.samples("train")))
+    if trainer.strategy.root_device.type == "cpu":
+        pixels = size * data.geometry.height * data.geometry.width
+        check_memory(f"data.batch_size={data.batch_size}", pixels * BYTES_PER_PIXEL, "a smaller data.batch_size")
     total = len(data.training_batches(trainer.world_size))
     batches = _limit(trainer.limit_train_batches, total)
     if not batches:

@@ -11,11 +11,12 @@ from rich.progress import track
 from weldnet.checkpoint import Checkpoint, judge_of
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.leaks import Fingerprints, count, fingerprint, is_known
+from weldnet.data.loading import explain_workers
 from weldnet.errors import InputError, shorten
 from weldnet.evaluation.decision import Flags
 from weldnet.evaluation.judge import Judge, Outputs
 from weldnet.evaluation.report import EvaluationReport
-from weldnet.hardware import choose_device
+from weldnet.hardware import choose_device, exact_float32
 from weldnet.model.network import WeldNet
 
 NOT_CALIBRATED = "this checkpoint is not calibrated, so every image is referred; the one that its run keeps is"
@@ -29,10 +30,9 @@ def predict(network: WeldNet, data: WeldDataModule, split: str, device: torch.de
     """
     network = network.to(device)
     batches, table = data.batches(split), data.samples(split)
-    exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
     features = [torch.empty(0, network.head.in_features)]
     logits = [torch.empty(0, network.head.out_features)]
-    with torch.inference_mode(), exact:
+    with torch.inference_mode(), exact_float32(), explain_workers(data.count_workers()):
         for images, _ in track(batches, f"looking at {split}", total=len(batches)):
             pooled = network.features(images.to(device))
             features.append(pooled.cpu())

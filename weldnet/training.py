@@ -1,7 +1,11 @@
 """From a built model to a kept and tested checkpoint."""
 
 import logging
+import signal
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +23,7 @@ from weldnet.checkpoint import Record, kept_checkpoint, load_checkpoint
 from weldnet.dashboard import draw_test
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.leaks import fingerprint_names, fingerprints
+from weldnet.data.loading import explain_workers
 from weldnet.errors import InputError, check_choice
 from weldnet.evaluation.decision import find_good_classes
 from weldnet.evaluation.report import EvaluationReport
@@ -102,7 +107,7 @@ def train(
         OSError: a file of the run cannot be written.
     """
     model.record = asdict(record)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), explain_workers(data.count_workers()), end_on_sigterm():
         for message in UNTRUE_WARNINGS:
             warnings.filterwarnings("ignore", message=message)
         try:
@@ -111,13 +116,28 @@ def train(
             check_kept(trainer)
         except MisconfigurationException as error:
             raise InputError(f"Lightning refuses this config: {error}") from error
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
+        except torch.OutOfMemoryError as error:
             raise InputError(
-                f"a process that decodes images was killed, most often for want of memory ({error}); take "
-                f"data.cache=disk, or fewer than data.num_workers={data.num_workers}. The run can be gone on with"
+                f"the device has too little memory for a step ({str(error).splitlines()[0]}); take a smaller "
+                f"data.batch_size ({data.batch_size} now), and trainer.accumulate_grad_batches=2"
             ) from error
+
+
+@contextmanager
+def end_on_sigterm() -> Iterator[None]:
+    """Within it, SIGTERM ends a run at once; Lightning alone waits for the end of a step, which may never come."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(signum: int, frame: object) -> None:
+        raise SystemExit(128 + signum)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def check_kept(trainer: Trainer) -> None:

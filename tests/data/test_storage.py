@@ -12,8 +12,9 @@ from drawing import draw_noise, save_image
 from weldnet.data.cache import decode_images
 from weldnet.data.images import Geometry
 from weldnet.data.loading import WeldImages, make_batches
-from weldnet.data.storage import CACHES, Images, check_memory, store
+from weldnet.data.storage import CACHES, Images, store
 from weldnet.errors import InputError
+from weldnet.hardware import check_memory
 
 SMALL = Geometry(height=12, width=6)
 
@@ -51,7 +52,7 @@ def test_without_a_cache_a_changed_file_is_refused(tmp_path: Path) -> None:
 
 def test_memory_is_looked_at_first(tmp_path: Path) -> None:
     (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable:    1000 kB\n")
-    check_memory(900_000, tmp_path / "meminfo")
+    check_memory("data.cache=memory", 900_000, "data.cache=disk", tmp_path / "meminfo")
     with pytest.raises(InputError, match=r"needs 0\.0 GB.*take data\.cache=disk"):
-        check_memory(950_000, tmp_path / "meminfo")
-    check_memory(2**60, tmp_path / "no such file")
+        check_memory("data.cache=memory", 950_000, "data.cache=disk", tmp_path / "meminfo")
+    check_memory("data.cache=memory", 2**60, "data.cache=disk", tmp_path / "no such file")

@@ -38,8 +38,10 @@ class CrossvalFolder:
         Raises:
             InputError: a setting does not go with a cross-validation.
         """
-        if cfg.num_folds < 2:
-            raise InputError(f"num_folds={cfg.num_folds}: allowed are whole numbers from 2")
+        from weldnet.data.folds import MOST_FOLDS
+
+        if not 2 <= cfg.num_folds <= MOST_FOLDS:
+            raise InputError(f"num_folds={cfg.num_folds}: allowed are whole numbers from 2 to {MOST_FOLDS}")
         if cfg.data.num_folds is not None:
             raise InputError(f"data.num_folds is weldnet-train's; type num_folds={cfg.data.num_folds}")
         if not cfg.test:

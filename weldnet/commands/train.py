@@ -56,7 +56,8 @@ def prepare_trainer(cfg: DictConfig, folder: Path) -> "Trainer":
     from weldnet.hardware import use_available_cores
 
     # Its notes on hardware that is not there, and its tips.
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     make_absolute(cfg.data)
     check_nodes(cfg)
     use_available_cores()

@@ -57,10 +57,9 @@ def check_trainer(trainer: DictConfig) -> None:
             raise InputError(f"trainer.{name}={value}: allowed are {low} to {high}")
     if trainer.get("max_steps") == 0:
         raise InputError("trainer.max_steps=0 trains nothing; -1 is no limit")
-    if (trainer.get("min_epochs") or 0) > trainer.max_epochs:
-        raise InputError(
-            f"trainer.min_epochs={trainer.min_epochs} is more than trainer.max_epochs={trainer.max_epochs}"
-        )
+    least = trainer.get("min_epochs") or 0
+    if least > trainer.max_epochs:
+        raise InputError(f"trainer.min_epochs={least} is more than trainer.max_epochs={trainer.max_epochs}")
     if trainer.get("gradient_clip_algorithm") is not None and not trainer.get("gradient_clip_val"):
         raise InputError("trainer.gradient_clip_algorithm has no effect without trainer.gradient_clip_val")
     if trainer.get("check_val_every_n_epoch", 1) is None and not isinstance(trainer.get("val_check_interval"), int):

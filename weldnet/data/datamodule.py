@@ -38,7 +38,7 @@ from weldnet.data.splits import (
 )
 from weldnet.data.storage import CACHES, HeldImages, Images, store
 from weldnet.errors import InputError, check_choice
-from weldnet.hardware import available_cores
+from weldnet.hardware import available_cores, check_processes
 
 BALANCES = ("none", "weights", "sampler")
 
@@ -114,6 +114,7 @@ class WeldDataModule(LightningDataModule):
             raise InputError(f"data.batch_size={batch_size}: allowed are whole numbers from 1")
         if num_workers is not None and (cache != "none" or num_workers < 1):
             raise InputError(f"data.num_workers={num_workers}: allowed are whole numbers from 1, with data.cache=none")
+        check_processes("data.num_workers", num_workers or 1)
         check_fold(num_folds, fold)
         self.cache_folder = cache_folder(cache_dir)
         self.source = Source(
@@ -126,8 +127,7 @@ class WeldDataModule(LightningDataModule):
         self.augment, self.mixup, self.cutmix = BatchAugmentation(augmentation), mixup, cutmix
         Mixing(2, mixup, cutmix)
         self.on_unreadable, self.allow_leak, self.cache = on_unreadable, allow_leak, cache
-        # Decoded images are rows of memory, not worth a worker process.
-        self.num_workers = num_workers or available_cores() if cache == "none" else 0
+        self.num_workers = num_workers
         self.wanted_classes, self.unsplit = classes, unsplit
         self.table = pl.DataFrame()
         self.classes: list[str] = []
@@ -217,7 +217,21 @@ class WeldDataModule(LightningDataModule):
             self.images = self.images.to(device)
         pin = device.type == "cuda" and self.cache != "device"
         size = None if sampler else self.batch_size
-        return make_batches(self.dataset(split), size, sampler, num_workers=self.num_workers, pin_memory=pin)
+        return make_batches(self.dataset(split), size, sampler, num_workers=self.count_workers(), pin_memory=pin)
+
+    def count_workers(self) -> int:
+        """The worker processes of each training process; without `num_workers` the cores are shared out.
+
+        Raises:
+            InputError: all of them together are too many for this machine.
+        """
+        if self.cache != "none":
+            # Decoded images are rows of memory, not worth a process.
+            return 0
+        processes = self.trainer.num_devices if self.trainer else 1
+        workers = self.num_workers or max(1, available_cores() // processes)
+        check_processes("data.num_workers times trainer.devices", workers * processes)
+        return workers
 
     def training_batches(self, replicas: int = 1, rank: int = 0) -> TrainingBatches:
         """What one of some processes trains on in an epoch.

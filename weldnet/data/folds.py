@@ -12,6 +12,8 @@ from weldnet.data.assignment import Counts, count_groups
 from weldnet.data.splits import check_shares, require_groups, split_by_group
 from weldnet.errors import InputError, shorten
 
+MOST_FOLDS = 1000
+
 _TRIES = 200
 
 
@@ -23,8 +25,10 @@ def check_fold(num_folds: int | None, fold: int | None) -> None:
         raise InputError(
             f"data.num_folds={num_folds} data.fold={fold}: give both, or neither; weldnet-crossval trains every fold"
         )
-    if num_folds is not None and fold is not None and not (num_folds >= 2 and 0 <= fold < num_folds):
-        raise InputError(f"data.num_folds={num_folds} data.fold={fold}: from 2 folds on, fold from 0 to num_folds - 1")
+    if num_folds is not None and fold is not None and not (2 <= num_folds <= MOST_FOLDS and 0 <= fold < num_folds):
+        raise InputError(
+            f"data.num_folds={num_folds} data.fold={fold}: from 2 to {MOST_FOLDS} folds, fold from 0 to num_folds - 1"
+        )
 
 
 def split_fold(

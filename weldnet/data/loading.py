@@ -1,13 +1,14 @@
 """Decoded images as batches, and the orders they come in."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler, get_worker_info
 
 from weldnet.data.storage import Images, Rows
 from weldnet.errors import InputError
@@ -149,12 +150,45 @@ def make_batches(
         dataset,
         batch_size,
         sampler=sampler,
-        collate_fn=_as_is,
+        collate_fn=_hand_over,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         pin_memory=pin_memory,
     )
 
 
-def _as_is(batch: Any) -> Any:
+def _hand_over(batch: Any) -> Any:
+    """The batch as it is; in a worker process in shared memory already.
+
+    There a full /dev/shm is an error that reaches the training. Left to the queue between the processes, which
+    sends from a thread of its own, the batch would be lost, and the training wait for it for ever.
+    """
+    if get_worker_info() is not None:
+        for part in batch:
+            part.untyped_storage().share_memory_()
     return batch
+
+
+@contextmanager
+def explain_workers(num_workers: int) -> Iterator[None]:
+    """Within it, what becomes of the worker processes is told in words.
+
+    Raises:
+        InputError: one was killed, or cannot hand over its batch.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error)
+        if "shared memory" in text or "ancdata" in text or "Too many open files" in text:
+            raise InputError(
+                f"a process that decodes images cannot hand over its batch, for /dev/shm is full ("
+                f"{text.strip().splitlines()[-1]}); give it more room (docker run --shm-size=1g), or take "
+                f"data.cache=disk, a smaller data.batch_size, or fewer than data.num_workers={num_workers}"
+            ) from error
+        if "DataLoader worker" in text:
+            raise InputError(
+                f"a process that decodes images was killed, most often for want of memory ({text.splitlines()[0]}); "
+                f"take data.cache=disk, or fewer than data.num_workers={num_workers}"
+            ) from error
+        raise

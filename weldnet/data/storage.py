@@ -1,7 +1,6 @@
 """Where decoded images are while a network learns: on disk, in memory, on a device, or nowhere."""
 
 import os
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +14,7 @@ from weldnet.data.formats import read_content
 from weldnet.data.images import Geometry, to_geometry
 from weldnet.data.leaks import Fingerprints, fingerprint, fingerprints
 from weldnet.errors import InputError
+from weldnet.hardware import check_memory
 
 CACHES = ("disk", "memory", "device", "none")
 
@@ -85,21 +85,6 @@ class FileImages:
             raise InputError(f"{path}: {error}; start again, or take data.cache=disk") from None
 
 
-def check_memory(num_bytes: int, meminfo: Path = Path("/proc/meminfo")) -> None:
-    """Raises:
-    InputError: so much memory is not free.
-    """
-    try:
-        lines = meminfo.read_text().splitlines()
-    except OSError:
-        return
-    free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    if num_bytes > 0.9 * free:
-        raise InputError(
-            f"data.cache=memory needs {num_bytes / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; take data.cache=disk"
-        )
-
-
 def store(cache: str, table: pl.DataFrame, decoded: DecodedImages, geometry: Geometry) -> Images:
     """The images of a table with `path` and `digest`, kept as `cache` says.
 
@@ -110,5 +95,6 @@ def store(cache: str, table: pl.DataFrame, decoded: DecodedImages, geometry: Geo
         return FileImages(table["path"], fingerprints(table["digest"]), geometry)
     if cache == "disk":
         return decoded
-    check_memory(len(table) * 3 * geometry.height * geometry.width)
+    num_bytes = len(table) * 3 * geometry.height * geometry.width
+    check_memory(f"data.cache={cache}", num_bytes, "data.cache=disk")
     return HeldImages(torch.from_numpy(decoded.read(np.arange(len(table)))))

@@ -22,6 +22,11 @@ from weldnet.data.weld_surface import Seam, draw_seam
 from weldnet.errors import InputError
 from weldnet.files import move_into_place, name_failures
 
+MOST_IMAGES = 1_000_000
+
+_IMAGE_BYTES = 16 * 1024
+"""A drawn photograph as a file."""
+
 ISO_6520: dict[str, str | None] = {
     "no_defect": None,
     "crack": "100",
@@ -110,6 +115,13 @@ def _check(root: Path, num_images: int, num_seams: int) -> None:
         raise InputError(
             f"num_images={num_images} is too few for num_seams={num_seams}: every seam shows all "
             f"{len(ISO_6520)} classes. Use at least num_images={max(fewest, len(ISO_6520))}, or fewer seams."
+        )
+    free = shutil.disk_usage(next(folder for folder in root.absolute().parents if folder.exists())).free
+    if num_images > MOST_IMAGES or num_images * _IMAGE_BYTES > free:
+        size = num_images * _IMAGE_BYTES
+        raise InputError(
+            f"num_images={num_images}: allowed are at most {MOST_IMAGES:,}, and these take {size / 1e9:,.1f} GB of "
+            f"disk, of which {free / 1e9:,.1f} GB are free at {root.parent}"
         )
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise InputError(f"{root} exists but has no manifest.csv. Name a new or an empty folder, or remove it.")

@@ -63,7 +63,7 @@ class Explainer:
     def _draw(self, image: NDArray[np.uint8]) -> Drawing:
         target = torch.from_numpy(self.engine.score(image[None]).probabilities.argmax(axis=1)).to(self.engine.device)
         pixels = torch.from_numpy(image[None]).to(self.engine.device)
-        # The engine's lock: drawing sets cudnn's flags for the whole process, too.
+        # The engine's lock: drawing sets torch's precision for the whole process, too.
         with self.engine.alone:
             maps, _ = explain(self.network, self.network.trunk.get_submodule(LAYER), pixels, target, METHOD)
         file = io.BytesIO()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from weldnet.errors import check_choice
+from weldnet.hardware import exact_float32
 
 Map = NDArray[np.float32]
 Image = NDArray[np.uint8]
@@ -136,7 +137,7 @@ def _frozen(network: nn.Module, device: torch.device) -> Iterator[None]:
             torch.inference_mode(False),
             torch.enable_grad(),
             torch.autocast(device.type, enabled=False),
-            torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
+            exact_float32(),
         ):
             network.eval().requires_grad_(False)
             yield
