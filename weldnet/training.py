@@ -46,8 +46,6 @@ UNTRUE_WARNINGS = (
     "The number of training batches .* is smaller than the logging interval",
     # Frozen stages keep their batch norm statistics.
     r"Found \d+ module\(s\) in eval mode",
-    # Between Lightning 2.6 and torch 2.15.
-    ".*treespec, LeafSpec.* is deprecated",
 )
 """Lightning's warnings that say nothing to a user of weldnet."""
 
@@ -110,6 +108,8 @@ def train(
     with warnings.catch_warnings(), explain_workers(data.count_workers()), end_on_sigterm():
         for message in UNTRUE_WARNINGS:
             warnings.filterwarnings("ignore", message=message)
+        # What is deprecated in how Lightning calls torch is between the two of them.
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"lightning\.")
         try:
             trainer.fit(model, datamodule=data, ckpt_path=resume_from, weights_only=True if resume_from else None)
             say_end(trainer)

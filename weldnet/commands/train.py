@@ -56,8 +56,7 @@ def prepare_trainer(cfg: DictConfig, folder: Path) -> "Trainer":
     from weldnet.hardware import use_available_cores
 
     # Its notes on hardware that is not there, and its tips.
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     make_absolute(cfg.data)
     check_nodes(cfg)
     use_available_cores()
