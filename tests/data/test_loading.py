@@ -7,7 +7,14 @@ import pytest
 import torch
 from torch.utils.data import SequentialSampler
 
-from weldnet.data.loading import BalancedSampler, TrainingBatches, WeldImages, make_batches, order_images
+from weldnet.data.loading import (
+    BalancedSampler,
+    TrainingBatches,
+    WeldImages,
+    explain_workers,
+    make_batches,
+    order_images,
+)
 from weldnet.data.storage import HeldImages
 from weldnet.errors import InputError
 
@@ -87,3 +94,23 @@ def test_whole_batches_of_a_sampler_are_rows() -> None:
     (rows,) = batches
     assert torch.equal(loaded[0], images[rows])
     assert torch.equal(loaded[1], dataset.labels[rows])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("DataLoader worker (pid 7) is killed by signal: Killed.", "was killed"),
+        ("DataLoader worker (pid(s) 7, 8) exited unexpectedly", "was killed"),
+        ("DataLoader worker (pid 7) is killed by signal: Bus error. Out of shared memory.", "cannot hand over"),
+        ("Caught RuntimeError in DataLoader worker process 0.\nunable to allocate shared memory(shm)", "--shm-size"),
+    ],
+)
+def test_what_becomes_of_a_worker_is_told_in_words(text: str, said: str) -> None:
+    with pytest.raises(InputError, match=said), explain_workers(3):
+        raise RuntimeError(text)
+
+
+def test_a_mistake_of_ours_in_a_worker_keeps_its_traceback() -> None:
+    with pytest.raises(RuntimeError, match="shapes") as raised, explain_workers(3):
+        raise RuntimeError("Caught RuntimeError in DataLoader worker process 0.\nTraceback\nshapes do not match")
+    assert not isinstance(raised.value, InputError)

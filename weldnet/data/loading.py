@@ -180,13 +180,14 @@ def explain_workers(num_workers: int) -> Iterator[None]:
         yield
     except RuntimeError as error:
         text = str(error)
-        if "shared memory" in text or "ancdata" in text or "Too many open files" in text:
+        if "shared memory" in text:
             raise InputError(
                 f"a process that decodes images cannot hand over its batch, for /dev/shm is full ("
                 f"{text.strip().splitlines()[-1]}); give it more room (docker run --shm-size=1g), or take "
                 f"data.cache=disk, a smaller data.batch_size, or fewer than data.num_workers={num_workers}"
             ) from error
-        if "DataLoader worker" in text:
+        # Of an error within a worker torch says "DataLoader worker process": that one is ours.
+        if "DataLoader worker (pid" in text:
             raise InputError(
                 f"a process that decodes images was killed, most often for want of memory ({text.splitlines()[0]}); "
                 f"take data.cache=disk, or fewer than data.num_workers={num_workers}"
