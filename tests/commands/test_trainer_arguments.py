@@ -23,7 +23,7 @@ class Note(Callback):
     seen: ClassVar[dict[str, Any]] = {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        Note.seen = {"steps": [], "validations": 0, "sanity": 0, "val_batches": 0, "loaders": set()}
+        Note.seen = {"steps": [], "validations": 0, "sanity": 0, "val_images": 0, "loaders": set()}
         Note.seen["deterministic"] = torch.are_deterministic_algorithms_enabled()
         Note.seen["benchmark"] = torch.backends.cudnn.benchmark
         Note.seen["trainer"] = trainer
@@ -46,8 +46,10 @@ class Note(Callback):
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         Note.seen["sanity" if trainer.sanity_checking else "validations"] += 1
 
-    def on_validation_batch_end(self, trainer: Trainer, *others: Any, **more: Any) -> None:
-        Note.seen["val_batches"] += not trainer.sanity_checking
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *others: Any, **more: Any
+    ) -> None:
+        Note.seen["val_images"] += 0 if trainer.sanity_checking else len(batch[1])
 
 
 def is_profiled(seen: dict[str, Any], run: Path) -> bool:
@@ -70,7 +72,7 @@ EFFECTS: dict[str, tuple[str, Any]] = {
     "max_epochs": ("max_epochs=3", lambda seen, run: seen["steps"] == [0] * 4 + [1] * 4 + [2] * 4),
     "max_steps": ("max_steps=6", lambda seen, run: seen["steps"] == [0] * 4 + [1] * 2),
     "limit_train_batches": ("limit_train_batches=0.5", lambda seen, run: len(seen["steps"]) == 4),
-    "limit_val_batches": ("limit_val_batches=1 data.batch_size=4", lambda seen, run: seen["val_batches"] == 2),
+    "limit_val_batches": ("limit_val_batches=1 data.batch_size=4", lambda seen, run: seen["val_images"] == 8),
     "val_check_interval": ("val_check_interval=2", lambda seen, run: seen["validations"] == 4),
     "check_val_every_n_epoch": ("check_val_every_n_epoch=2", lambda seen, run: seen["validations"] == 1),
     "num_sanity_val_steps": ("num_sanity_val_steps=1", lambda seen, run: seen["sanity"] == 1),
@@ -94,8 +96,8 @@ EFFECTS: dict[str, tuple[str, Any]] = {
     "profiler": ("profiler=simple", is_profiled),
     "detect_anomaly": ("detect_anomaly=true", lambda seen, run: seen["anomaly"]),
     "plugins": (
-        "plugins._target_=lightning.pytorch.plugins.io.TorchCheckpointIO",
-        lambda seen, run: type(seen["trainer"].strategy.checkpoint_io).__name__ == "TorchCheckpointIO",
+        "plugins._target_=lightning.pytorch.plugins.io.AsyncCheckpointIO",
+        lambda seen, run: type(seen["trainer"].strategy.checkpoint_io).__name__ == "AsyncCheckpointIO",
     ),
     "reload_dataloaders_every_n_epochs": (
         "reload_dataloaders_every_n_epochs=1",
