@@ -8,7 +8,10 @@ import sys
 import time
 from pathlib import Path
 
+import polars as pl
 import pytest
+import torch
+from calling import call
 from drawing import write_welds
 from trained import SMALL
 from training_runs import heed_interrupts
@@ -121,3 +124,17 @@ def test_sigterm_ends_a_run_that_waits_for_its_images(tmp_path: Path) -> None:
         rest = process.stdout.read()
     assert process.returncode == 130, rest
     assert "Traceback" not in rest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mixing", [[], ["data.mixup=0.2", "data.cutmix=1.0"]])
+def test_an_image_that_is_left_over_is_trained_on_without_a_batch_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mixing: list[str]
+) -> None:
+    """At 32 x 16 the last stage is one pixel in size, and batch norm raises for a batch of one image."""
+    write_welds(tmp_path / "welds", seams=range(20))
+    monkeypatch.chdir(tmp_path)
+    call("train", *SMALL, *mixing, "data.batch_size=11", "trainer.max_epochs=1", "test=false", "output_dir=run")
+    num_train = (pl.read_csv("run/split.csv")["split"] == "train").sum()
+    assert num_train % 11 == 1
+    assert torch.load("run/checkpoints/last.ckpt", weights_only=True)["global_step"] == num_train // 11
