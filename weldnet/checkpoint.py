@@ -65,13 +65,15 @@ class Record:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A loaded checkpoint: its file, that file's SHA-256, its record, the network's weights, the finished epochs."""
+    """A loaded checkpoint: its file, that file's SHA-256, its record, the network's weights, the finished epochs, and
+    the states of callbacks, untrusted."""
 
     path: Path
     digest: str
     record: Record
     weights: Mapping[str, Tensor]
     num_epochs: int
+    states: Any = None
 
     @property
     def geometry(self) -> Geometry:
@@ -132,7 +134,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     checked, epoch = _read_record(path, record), content.get("epoch", -1)
     if type(epoch) is not int:
         raise InputError(f"{path}: its record is damaged: the epoch is no whole number")
-    return Checkpoint(path, file_digest(path), checked, weights, epoch + 1)
+    return Checkpoint(path, file_digest(path), checked, weights, epoch + 1, content.get("callbacks"))
 
 
 def _read_record(path: Path, fields: dict[str, Any]) -> Record:

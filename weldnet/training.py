@@ -1,5 +1,6 @@
 """From a built model to a kept and tested checkpoint."""
 
+import json
 import logging
 import signal
 import threading
@@ -25,12 +26,15 @@ from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.leaks import fingerprint_names, fingerprints
 from weldnet.data.loading import explain_workers
 from weldnet.errors import InputError, check_choice
+from weldnet.evaluation.crossval import is_tested
 from weldnet.evaluation.decision import find_good_classes
 from weldnet.evaluation.report import EvaluationReport
 from weldnet.evaluation.vocabulary import BUILT_IN, Vocabulary
+from weldnet.files import write_text
 from weldnet.model.classifier import WeldClassifier
 from weldnet.progress import say_end
 from weldnet.provenance import current_commit, current_versions
+from weldnet.renewal import Renewal
 from weldnet.reporting import write_report
 from weldnet.spelling import tidy
 from weldnet.testing import evaluate
@@ -40,7 +44,7 @@ log = logging.getLogger(__name__)
 UNTRUE_WARNINGS = (
     # Rows of a memory-mapped array need no worker processes.
     ".*does not have many workers",
-    # A run that goes on does so in its own folder.
+    # A resumed run writes into its own folder.
     "Checkpoint directory .* exists and is not empty",
     # Few batches are no fault; the epoch's figures are logged all the same.
     "The number of training batches .* is smaller than the logging interval",
@@ -48,6 +52,9 @@ UNTRUE_WARNINGS = (
     r"Found \d+ module\(s\) in eval mode",
 )
 """Lightning's warnings that say nothing to a user of weldnet."""
+
+PROGRESS = "training.json"
+"""In a run folder, once its training has ended: after how many epochs, and whether the test and its report are done."""
 
 
 def describe(
@@ -98,13 +105,16 @@ def train(
     Args:
         data: set up, with images in train and val.
         record: see `describe`.
-        resume_from: a `last.ckpt` to go on from.
+        resume_from: a `last.ckpt` to resume from; the optimizer, the schedule and every patience are as the model and
+            the trainer have them, not as they were.
 
     Raises:
         InputError: training has diverged, a callback asks for what is not logged, or a worker process was killed.
         OSError: a file of the run cannot be written.
     """
     model.record = asdict(record)
+    if resume_from:
+        trainer.callbacks.append(Renewal(trainer.callbacks))  # type: ignore[attr-defined]
     with warnings.catch_warnings(), explain_workers(data.count_workers()), end_on_sigterm():
         for message in UNTRUE_WARNINGS:
             warnings.filterwarnings("ignore", message=message)
@@ -152,6 +162,30 @@ def check_kept(trainer: Trainer) -> None:
         raise InputError("training ended before an epoch was finished, so no checkpoint was kept; give it more time")
     for each in idle:
         log.warning("no epoch was chosen by %s: training ended before it was measured", each.monitor)
+
+
+def note_progress(run: Path, num_epochs: int, *, is_complete: bool) -> None:
+    """Notes that a run has ended its training after so many epochs, and whether everything after it is done."""
+    write_text(run / PROGRESS, json.dumps({"num_epochs": num_epochs, "is_complete": is_complete}) + "\n")
+
+
+def has_ended(run: Path, num_epochs: int | None = None) -> bool:
+    """Whether a run ended its training after so many epochs, those of its last checkpoint; or after any."""
+    noted = _read_progress(run).get("num_epochs")
+    return noted is not None and num_epochs in (None, noted)
+
+
+def is_complete(run: Path, num_epochs: int | None = None) -> bool:
+    """Whether a run ended its training after so many epochs, or after any, was tested, and has its report."""
+    return has_ended(run, num_epochs) and _read_progress(run).get("is_complete") is True and is_tested(run)
+
+
+def _read_progress(run: Path) -> dict[str, Any]:
+    try:
+        noted = json.loads((run / PROGRESS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return noted if isinstance(noted, dict) else {}
 
 
 def evaluate_kept(

@@ -147,17 +147,19 @@ def test_after_a_power_cut_it_ends_as_if_nothing_had_been(
     assert "data would make the folds differ" in refuse(capsys, "crossval", "ckpt_path=last", CUT, "data=synthetic")
     assert "leave output_dir out" in refuse(capsys, "crossval", "ckpt_path=last", CUT, "output_dir=other")
     assert f"ckpt_path={run.relative_to(here)}" in refuse(capsys, "crossval", f"ckpt_path={run}/fold_1", CUT)
-    assert "fold 0 of" in refuse(capsys, "crossval", "ckpt_path=last", CUT, "data.fold=0")
+    call("crossval", "ckpt_path=last", CUT, "data.fold=0")
+    assert "fold 0 of runs/crossval/cut is complete" in capsys.readouterr().out
     with FileLock(run / ".lock"):
         assert "another weldnet-crossval" in refuse(capsys, "crossval", "ckpt_path=last", CUT)
     call("crossval", "ckpt_path=last", CUT, "trainer.devices=1", "data.cache=memory")
     printed = capsys.readouterr().out
     assert (run / "fold_0" / "metrics.json").stat().st_mtime_ns == first, "a finished fold is not trained again"
-    assert "fold_1, 2 of 3: goes on" in printed
-    assert printed.count("epoch 1/2") == 1, "fold 1 goes on with its second epoch, fold 2 begins"
+    assert "fold_1, 2 of 3: resumed" in printed
+    assert printed.count("epoch 1/2") == 1, "fold 1 resumes with its second epoch, fold 2 begins"
     assert_equal(run, whole)
     assert "spread" in printed
-    assert "has finished" in refuse(capsys, "crossval", "ckpt_path=last")
+    call("crossval", "ckpt_path=last", CUT)
+    assert "runs/crossval/cut is complete" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -247,7 +249,7 @@ def test_one_process_only(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
 
 
 @pytest.mark.slow
-def test_ctrl_c_says_how_to_go_on(here: Path) -> None:
+def test_ctrl_c_says_how_to_resume(here: Path) -> None:
     script = str(Path(sys.executable).with_name("weldnet-crossval"))
     arguments = [*THREE, "trainer.max_epochs=500", "output_dir=run", "data.fold=1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -110,8 +110,12 @@ def test_a_run_leaves_what_it_promises(
     assert "not empty" in error
     error = refuse(capsys, "test", f"ckpt_path={run}", "data.image_size.height=32")
     assert "the checkpoint's" in error
-    error = refuse(capsys, "train", f"ckpt_path={run}")
-    assert "trainer.max_epochs" in error
+    before = {file: file.stat().st_mtime_ns for file in run.rglob("*")}
+    call("train", f"ckpt_path={run}")
+    printed = capsys.readouterr().out
+    assert "is complete" in printed
+    assert "trainer.max_epochs=4" in printed
+    assert before == {file: file.stat().st_mtime_ns for file in run.rglob("*")}, "nothing was written"
 
 
 @pytest.mark.slow

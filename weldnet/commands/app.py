@@ -9,15 +9,19 @@ import tempfile
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
+from importlib.resources import files
 
 import hydra
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from weldnet.commands.mistakes import check_typed, explain, takes_value
 from weldnet.config.build import check_keys
+from weldnet.config.literal import escape
 from weldnet.config.schema import register_schemas
 from weldnet.errors import InputError
 from weldnet.files import explain_refusal, is_refusal
@@ -68,7 +72,7 @@ def quote_verbatim(argument: str, *, is_sweep: bool = False) -> str:
     # Hydra reads a backslash only before a quote, OmegaConf only before `${`; there, each must be doubled.
     value = match[3]
     if not (is_sweep and match[2] == "output_dir"):
-        value = re.sub(r"(\\*)\$\{", lambda m: m[1] * 2 + r"\${", value)
+        value = escape(value)
     value = re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + (r"\'" if m[2] else ""), value)
     return f"{match[1]}{match[2]}='{value}'"
 
@@ -92,15 +96,19 @@ def warn_of_no_effect(keys: Collection[str], where: str) -> None:
 
 
 @contextmanager
-def _arranged() -> Iterator[None]:
-    """Within it, arguments and environment are as Hydra takes them."""
+def _arranged(*, is_resumed: bool = False) -> Iterator[None]:
+    """Within it, arguments and environment are as Hydra takes them.
+
+    Args:
+        is_resumed: a key with a plus sign may be there already, typed when the run began.
+    """
     typed, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     is_sweep = any(argument == "-m" or argument.startswith("--m") for argument in typed[1:])
     # Of a sweep Hydra keeps a file multirun.yaml, which in the current folder would overwrite another one.
     with tempfile.TemporaryDirectory() if is_sweep else nullcontext() as folder:
         own = [f"hydra.sweep.dir='{folder}'"] if is_sweep else []
         words = [quote_verbatim(word, is_sweep=is_sweep) for word in put_options_first([*own, *typed[1:]])]
-        sys.argv = [typed[0], *words]
+        sys.argv = [typed[0], *(re.sub(r"^\+(?=[^+])", "++", word) if is_resumed else word for word in words)]
         # Without it Hydra prints its own errors its own way and exits by itself.
         os.environ["HYDRA_FULL_ERROR"] = "1"
         try:
@@ -112,10 +120,39 @@ def _arranged() -> Iterator[None]:
                 os.environ["HYDRA_FULL_ERROR"] = full_error
 
 
-def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
+FindSaved = Callable[[str, list[str]], DictConfig]
+"""From `ckpt_path` and all overrides to the config of the run to resume."""
+
+
+def _compose_on_saved(config_name: str, find_saved: FindSaved) -> str:
+    """The config to compose: where `ckpt_path` is typed, the run's own instead of the default groups.
+
+    So what is typed is checked against the keys that the run has, by the same rules and with the same messages.
+    """
+    overrides = [word for word in put_options_first(sys.argv[1:]) if re.match(r"[+~]*[\w./@:]+=", word)]
+    ckpt_path = None
+    for word in overrides:
+        if re.match(r"\+*ckpt_path=", word):
+            ckpt_path = OverridesParser.create().parse_override(quote_verbatim(word)).value()
+    if ckpt_path is None:
+        return config_name
+    root = OmegaConf.load(str(files("weldnet.configs") / f"{config_name}.yaml"))
+    root.defaults = [each for each in root.defaults if each != "recipe"]
+    name = f"{config_name}_resumed"
+    ConfigStore.instance().store(name=name, node=OmegaConf.merge(root, find_saved(str(ckpt_path), overrides)))
+    return name
+
+
+def command(
+    config_name: str, find_saved: FindSaved | None = None
+) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
     """Makes a console script of a function that takes the composed config.
 
     A user's mistake ends in one message on standard error and exit code 2; HYDRA_FULL_ERROR=1 shows the traceback.
+
+    Args:
+        config_name: of the root config, and of the script.
+        find_saved: for a command that resumes a run.
     """
 
     def decorate(run: Callable[[DictConfig], None]) -> Callable[[], None]:
@@ -123,12 +160,16 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], None]], Callab
             logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
             for handler in logging.getLogger().handlers:
                 handler.setLevel(logging.WARNING)
+            root = config_name
             try:
-                _run_hydra(run, config_name)
+                check_typed(sys.argv[1:])
+                register_schemas()
+                root = config_name if find_saved is None else _compose_on_saved(config_name, find_saved)
+                _run_hydra(run, root, is_resumed=root != config_name)
             except (InputError, HydraException, OmegaConfBaseException) as error:
                 if "HYDRA_FULL_ERROR" in os.environ:
                     raise
-                print(f"weldnet-{config_name}: {explain(error, config_name)}", file=sys.stderr)
+                print(f"weldnet-{config_name}: {explain(error, root)}", file=sys.stderr)
                 sys.exit(2)
             except KeyboardInterrupt:
                 print(f"weldnet-{config_name}: interrupted", file=sys.stderr)
@@ -220,12 +261,10 @@ def _quiet_threads() -> Iterator[None]:
         threading.excepthook = show
 
 
-def _run_hydra(run: Callable[[DictConfig], None], config_name: str) -> None:
-    check_typed(sys.argv[1:])
-    register_schemas()
+def _run_hydra(run: Callable[[DictConfig], None], config_name: str, *, is_resumed: bool) -> None:
     runs = _Runs(run, config_name)
     try:
-        with _arranged():
+        with _arranged(is_resumed=is_resumed):
             hydra.main(config_path=CONFIGS, config_name=config_name, version_base="1.3")(runs.make)()
     except Exception as error:
         # Until the command begins, all that can be wrong is what was typed, here or in a file of one's own.

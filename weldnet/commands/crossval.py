@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from weldnet.commands.app import command
-from weldnet.commands.crossval_folder import CrossvalFolder, find_stopped_crossval
+from weldnet.commands.crossval_folder import CrossvalFolder, find_saved_config, find_stopped_crossval
 from weldnet.commands.runs import is_leader, make_absolute, name_folder, show, show_command, stop_here
 from weldnet.commands.train import prepare_trainer, train_run
 from weldnet.errors import InputError
@@ -28,17 +28,22 @@ def run(cfg: DictConfig) -> None:
     make_absolute(crossval.recipe.data)
     only = cfg.data.fold
     todo = crossval.unfinished(only)
+    resume = f"{show_command('weldnet-crossval')} ckpt_path={show(crossval.folder)}"
+    if stopped and not todo and (only is not None or crossval.is_complete()):
+        which = show(crossval.folder) if only is None else f"fold {only} of {show(crossval.folder)}"
+        print(f"{which} is complete: trained, tested, reported; nothing was done")
+        _print_outcome(crossval, resume)
+        return
     _check(crossval)
-    go_on = f"{show_command('weldnet-crossval')} ckpt_path={show(crossval.folder)}"
     only_this = "" if only is None else f" data.fold={only}"
     try:
         with crossval.alone():
             crossval.save_config()
             for fold in todo:
-                _train_fold(crossval, fold, go_on + only_this)
-            _print_outcome(crossval, go_on)
+                _train_fold(crossval, fold, resume + only_this)
+            _print_outcome(crossval, resume)
     except KeyboardInterrupt:
-        stop_here(go_on + only_this)
+        stop_here(resume + only_this)
 
 
 def _check(crossval: CrossvalFolder) -> None:
@@ -50,7 +55,7 @@ def _check(crossval: CrossvalFolder) -> None:
     trainer = prepare_trainer(first, crossval.fold_folder(0))
     if trainer.world_size > 1:
         raise InputError("weldnet-crossval runs in one process; take trainer.devices=1")
-    # Whatever this machine's precision is, a run that goes on elsewhere keeps it.
+    # Whatever this machine's precision is, a run that is resumed elsewhere keeps it.
     crossval.recipe.trainer.precision = first.trainer.precision
     for fold in range(crossval.num_folds):
         settings = crossval.fold_config(fold).data
@@ -69,10 +74,10 @@ def _check(crossval: CrossvalFolder) -> None:
             )
 
 
-def _train_fold(crossval: CrossvalFolder, fold: int, go_on: str) -> None:
+def _train_fold(crossval: CrossvalFolder, fold: int, resume: str) -> None:
     stopped = crossval.find_stopped_fold(fold)
-    print(f"\nfold_{fold}, {fold + 1} of {crossval.num_folds}{': goes on' if stopped else ''}", flush=True)
-    reports = train_run(crossval.fold_config(fold), crossval.fold_folder(fold), stopped, go_on)
+    print(f"\nfold_{fold}, {fold + 1} of {crossval.num_folds}{': resumed' if stopped else ''}", flush=True)
+    reports = train_run(crossval.fold_config(fold), crossval.fold_folder(fold), stopped, resume)
     assert reports is not None
     metrics = reports["test"].metrics()
     figures = "  ".join(f"{name} {metrics[name]:.4f}" for name in ("accuracy", "balanced_accuracy", "loss"))
@@ -81,7 +86,7 @@ def _train_fold(crossval: CrossvalFolder, fold: int, go_on: str) -> None:
     gc.collect()
 
 
-def _print_outcome(crossval: CrossvalFolder, go_on: str) -> None:
+def _print_outcome(crossval: CrossvalFolder, resume: str) -> None:
     from weldnet.console import print_table
     from weldnet.evaluation.crossval import read_folds
 
@@ -90,7 +95,7 @@ def _print_outcome(crossval: CrossvalFolder, go_on: str) -> None:
     if len(report.folds) < crossval.num_folds:
         print_table(report.table(report.metrics()))
         print(f"folds:      {show(crossval.folder)}")
-        print(f"next:       {go_on}")
+        print(f"next:       {resume}")
         return
     _print_report(report, crossval.folder)
 
@@ -107,4 +112,4 @@ def _print_report(report: "CrossvalReport", folder: Path) -> None:
     print(f"next:       {show_command('weldnet-train')} with the same keys, for the one classifier to use")
 
 
-main = command("crossval")(run)
+main = command("crossval", find_saved_config)(run)

@@ -1,4 +1,4 @@
-"""The folder of a cross-validation: a run folder for each fold, which of them are finished, and how to go on."""
+"""The folder of a cross-validation: a run folder for each fold, and which of them are finished."""
 
 import json
 import shutil
@@ -10,17 +10,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from weldnet.commands.resume import GROUPS, StoppedRun, check_saved
-from weldnet.commands.runs import apply_overrides, make_folder, show
+from weldnet.commands.resumable import check_changes, check_groups, find_changes
+from weldnet.commands.resume import CONFIG, StoppedRun, check_place, to_plain
+from weldnet.commands.runs import make_folder, show
+from weldnet.config.literal import check_schema, escape, pin, read_config
+from weldnet.config.schema import CrossvalConfig
+from weldnet.config.trusted import check_states, check_trusted
 from weldnet.errors import InputError
-
-CHANGEABLE = (
-    "ckpt_path",
-    "data.fold",
-    *("data.root", "data.manifest", "data.cache", "data.cache_dir", "data.num_workers"),
-    *("trainer.accelerator", "trainer.devices", "trainer.enable_progress_bar", "callbacks.dashboard"),
-)
-"""What may be typed when going on: what a fold is worth does not depend on it."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +47,7 @@ class CrossvalFolder:
                 "trainer.fast_dev_run keeps no checkpoint to test; try one fold with weldnet-train data.num_folds="
                 f"{cfg.num_folds} data.fold=0"
             )
-        # Unresolved: each fold has its own ${output_dir}.
-        recipe = OmegaConf.create(OmegaConf.to_container(cfg, resolve=False))
-        assert isinstance(recipe, DictConfig)
+        recipe = pin(cfg, folder)
         del recipe["num_folds"]
         recipe.data.fold = recipe.ckpt_path = recipe.output_dir = None
         return cls(recipe, cfg.num_folds, folder)
@@ -66,21 +60,29 @@ class CrossvalFolder:
         """What `weldnet-train` would take to train one fold."""
         cfg = self.recipe.copy()
         cfg.data.num_folds, cfg.data.fold = self.num_folds, fold
+        old, new = escape(str(self.folder)), escape(str(self.fold_folder(fold)))
+        cfg.output_dir = new
+        for group in ("callbacks", "logger"):
+            cfg[group] = _move(OmegaConf.to_container(cfg[group]), old, new)
         return cfg
 
     def save_config(self) -> None:
-        """Writes `config.yaml`, from which it is gone on with."""
+        """Writes `config.yaml`, used to resume."""
         from weldnet.files import write_text
 
-        saved = OmegaConf.merge({"num_folds": self.num_folds}, self.recipe, {"output_dir": str(self.folder)})
-        write_text(self.folder / "config.yaml", OmegaConf.to_yaml(saved))
+        saved = OmegaConf.merge({"num_folds": self.num_folds}, self.recipe, {"output_dir": escape(str(self.folder))})
+        write_text(self.folder / CONFIG, OmegaConf.to_yaml(saved))
 
     def finished(self) -> dict[int, Path]:
-        """The run folders of the folds that are trained and tested, by their numbers."""
-        from weldnet.evaluation.crossval import is_tested
+        """The run folders of the folds that are trained, tested and reported, by their numbers."""
+        from weldnet.training import is_complete
 
         folders = {fold: self.fold_folder(fold) for fold in range(self.num_folds)}
-        return {fold: folder for fold, folder in folders.items() if is_tested(folder)}
+        return {fold: folder for fold, folder in folders.items() if is_complete(folder)}
+
+    def is_complete(self) -> bool:
+        """Whether every fold is finished, and their figures are there."""
+        return len(self.finished()) == self.num_folds and (self.folder / "crossval.json").is_file()
 
     def unfinished(self, only: int | None) -> list[int]:
         """The folds to train.
@@ -89,15 +91,13 @@ class CrossvalFolder:
             only: the one that is wanted; None for all.
 
         Raises:
-            InputError: there is no such fold, or it is finished.
+            InputError: there is no such fold.
         """
         if only is None:
             return [fold for fold in range(self.num_folds) if fold not in self.finished()]
         if not 0 <= only < self.num_folds:
             raise InputError(f"data.fold={only}: allowed are 0 to {self.num_folds - 1}, for num_folds={self.num_folds}")
-        if only in self.finished():
-            raise InputError(f"fold {only} of {show(self.folder)} is finished; leave data.fold={only} out")
-        return [only]
+        return [] if only in self.finished() else [only]
 
     def known_digest(self, fold: int) -> str | None:
         """The split digest with which a fold was trained; None for one without a checkpoint.
@@ -109,10 +109,10 @@ class CrossvalFolder:
             metrics: dict[str, Any] = json.loads((self.fold_folder(fold) / "metrics.json").read_text("utf-8"))
             return str(metrics["split_digest"])
         stopped = self._load_last(fold)
-        return stopped.record.split_digest if stopped else None
+        return stopped.checkpoint.record.split_digest if stopped and stopped.checkpoint else None
 
     def find_stopped_fold(self, fold: int) -> StoppedRun | None:
-        """The run of a fold to go on with; None, and a clean folder, where it starts anew.
+        """The run of a fold to resume; None, and a clean folder, where it starts anew.
 
         Raises:
             InputError: its last checkpoint cannot be loaded.
@@ -120,21 +120,24 @@ class CrossvalFolder:
         stopped = self._load_last(fold)
         folder = self.fold_folder(fold)
         if stopped is None and folder.exists():
-            # Left by a kill within the first epoch: without a last.ckpt there is nothing in it to go on from.
+            # Left by a kill within the first epoch: without a last.ckpt there is nothing in it to resume from.
             shutil.rmtree(folder)
         return stopped
 
     def _load_last(self, fold: int) -> StoppedRun | None:
         from weldnet.checkpoint import load_checkpoint
+        from weldnet.training import has_ended
 
         folder = self.fold_folder(fold)
         last = folder / "checkpoints" / "last.ckpt"
         if not last.is_file():
             return None
         try:
-            return StoppedRun(self.fold_config(fold), folder, last, load_checkpoint(last).record)
+            checkpoint = load_checkpoint(last)
+            check_states(checkpoint.states, folder)
         except InputError as error:
             raise InputError(f"{error}. To train fold {fold} anew, remove {show(folder)}") from error
+        return StoppedRun(self.fold_config(fold), folder, checkpoint, has_ended(folder, checkpoint.num_epochs))
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -155,34 +158,56 @@ class CrossvalFolder:
             raise InputError(f"another weldnet-crossval is at work in {show(self.folder)}") from error
 
 
-def find_stopped_crossval(cfg: DictConfig, overrides: list[str]) -> CrossvalFolder:
-    """The cross-validation that `cfg.ckpt_path` means, to go on with.
+def find_saved_config(ckpt_path: str, typed: list[str]) -> DictConfig:
+    """The config of the cross-validation that `ckpt_path` means; nothing is made of it yet.
 
     Args:
-        cfg: composed from what was typed.
-        overrides: what was typed.
+        ckpt_path: as typed.
+        typed: the overrides.
 
     Raises:
-        InputError: there is no such cross-validation, it has finished or was moved, or something was typed that would
-            make the folds differ.
+        InputError: there is none; its config is damaged; a group or `output_dir` was typed beside it.
     """
-    if cfg.output_dir is not None:
-        raise InputError("ckpt_path goes on inside that cross-validation's own folder; leave output_dir out")
+    folder = _find_folder(ckpt_path)
+    check_groups(typed, crossval=True)
+    if any(word.lstrip("+").startswith("output_dir=") for word in typed):
+        raise InputError("ckpt_path resumes inside that cross-validation's own folder; leave output_dir out")
+    saved = read_config(folder / CONFIG)
+    check_schema(saved, CrossvalConfig, show(folder))
+    return saved
+
+
+def find_stopped_crossval(cfg: DictConfig, typed: list[str]) -> CrossvalFolder:
+    """The cross-validation that `cfg.ckpt_path` means, to resume.
+
+    Args:
+        cfg: its own config with what was typed, composed.
+        typed: the overrides.
+
+    Raises:
+        InputError: it was moved, its files could run code or write elsewhere, or something was typed that would make
+            the folds differ.
+    """
     folder = _find_folder(cfg.ckpt_path)
-    if (folder / "crossval.json").is_file():
-        raise InputError(f"{show(folder)} has finished; its figures are in {show(folder / 'crossval.json')}")
-    saved = OmegaConf.load(folder / "config.yaml")
-    assert isinstance(saved, DictConfig)
-    check_saved(saved, folder, overrides)
-    for override in overrides:
-        key = override.split("=", 1)[0].lstrip("+~")
-        same = key not in GROUPS and OmegaConf.select(saved, key) == OmegaConf.select(cfg, key)
-        if key not in CHANGEABLE and not same:
-            raise InputError(
-                f"{key} would make the folds differ, and they are trained alike; leave it out, or start a new "
-                f"cross-validation. Beside ckpt_path there may be {', '.join(CHANGEABLE[1:])}"
-            )
-    return CrossvalFolder.of(apply_overrides(saved, cfg, overrides), folder)
+    check_place(cfg, folder)
+    pinned = to_plain(pin(cfg, folder))
+    check_trusted(pinned, folder, typed)
+    saved = to_plain(read_config(folder / CONFIG))
+    changes = find_changes(saved, pinned)
+    # Which of the folds is to be trained now.
+    changes.pop("data.fold", None)
+    check_changes(changes, saved, crossval=True)
+    return CrossvalFolder.of(cfg, folder)
+
+
+def _move(value: Any, old: str, new: str) -> Any:
+    """The same nest of dicts and lists with each path below one folder below a different one."""
+    if isinstance(value, dict):
+        return {key: _move(each, old, new) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_move(each, old, new) for each in value]
+    is_below = isinstance(value, str) and (value == old or value.startswith(f"{old}/"))
+    return new + value.removeprefix(old) if is_below else value
 
 
 def _find_folder(ckpt_path: str) -> Path:
@@ -193,9 +218,9 @@ def _find_folder(ckpt_path: str) -> Path:
         if not newest:
             raise InputError(f"ckpt_path=last: no cross-validation below {runs}")
         return newest[-1].parent
-    if folder.name.startswith("fold_") and (folder.parent / "config.yaml").is_file():
-        raise InputError(f"{show(folder)} is one fold; to go on with all of them, type ckpt_path={show(folder.parent)}")
-    config = folder / "config.yaml"
-    if not config.is_file() or "num_folds" not in (OmegaConf.load(config) or {}):
+    if folder.name.startswith("fold_") and (folder.parent / CONFIG).is_file():
+        raise InputError(f"{show(folder)} is one fold; to resume all of them, type ckpt_path={show(folder.parent)}")
+    config = folder / CONFIG
+    if not config.is_file() or "num_folds" not in read_config(config):
         raise InputError(f"no cross-validation at {folder}; ckpt_path takes a folder below runs/crossval, or last")
     return folder

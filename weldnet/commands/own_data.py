@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from weldnet.commands.runs import apply_overrides, make_absolute, show
+from weldnet.config.literal import parse_config
 from weldnet.errors import InputError
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def build_own_data(cfg: DictConfig, checkpoint: "Checkpoint") -> "WeldDataModule
         if any(override.lstrip("+").startswith(key) for override in typed):
             raise InputError(f"{key} is the checkpoint's, and stays what it is")
     others = any(override.startswith("data=") for override in typed)
-    saved: Any = OmegaConf.create(checkpoint.record.config)
+    saved: Any = parse_config(checkpoint.record.config, show(checkpoint.path))
     make_absolute(cfg.data)
     settings = apply_overrides(saved, cfg, typed).data
     geometry = checkpoint.geometry

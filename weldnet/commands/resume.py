@@ -1,128 +1,182 @@
-"""Going on with a stopped run: its config, what may be changed, and what may not."""
+"""Resuming a run: its folder, its config with what was typed now, and how far it has come."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from weldnet.commands.runs import apply_overrides, show
+from weldnet.commands import resumable
+from weldnet.commands.resumable import check_changes, check_groups, find_changes, which
+from weldnet.commands.runs import show
+from weldnet.config.literal import check_schema, parse_config, pin, read_config
+from weldnet.config.schema import TrainConfig
+from weldnet.config.trusted import check_links, check_states, check_trusted
 from weldnet.errors import InputError
 
 if TYPE_CHECKING:
-    from weldnet.checkpoint import Record
+    from weldnet.checkpoint import Checkpoint
     from weldnet.data.datamodule import WeldDataModule
 
-GROUPS = ("data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger", "experiment")
-
-TRUSTED = (
-    "torch.optim.",
-    "lightning.Trainer",
-    "lightning.pytorch.callbacks.",
-    "lightning.pytorch.loggers.",
-    "weldnet.dashboard.",
-    "weldnet.model.optimizers.",
-    "weldnet.progress.",
-)
-"""What the config inside a checkpoint may name; anything else could run code of whoever wrote the file."""
+CONFIG = "config.yaml"
+"""In a run folder: the config in force, literally."""
 
 
 @dataclass(frozen=True)
 class StoppedRun:
-    """A run to go on with: its config with what was typed now, its folder, its last checkpoint and the record in it."""
+    """A run to resume.
+
+    Attributes:
+        cfg: its config with what was typed now, pinned.
+        folder: of the run.
+        checkpoint: its `last.ckpt`; None where it was stopped in its first epoch, from which it starts again.
+        is_trained: whether nothing is left to train.
+        is_complete: whether nothing is left to do.
+    """
 
     cfg: DictConfig
     folder: Path
-    last: Path
-    record: "Record"
+    checkpoint: "Checkpoint | None"
+    is_trained: bool = False
+    is_complete: bool = False
 
     def check_data(self, data: "WeldDataModule") -> None:
         """Raises:
         InputError: the data, their split or their geometry are no longer those of the run.
         """
-        from weldnet.data.images import Geometry
-
-        if data.geometry != Geometry(**self.record.geometry):
+        if self.checkpoint is None:
+            return
+        record = self.checkpoint.record
+        if data.geometry != self.checkpoint.geometry:
             raise InputError(
-                "data.image_size, resize, orient and window are the run's own; what learned from one geometry "
-                "does not go on in another. Leave them out, or start a new run without ckpt_path"
+                "data.image_size, resize, orient and window are the run's own; what learned from one geometry does "
+                "not work on a different one. Leave them out, or start a new run without ckpt_path"
             )
-        if data.split_digest != self.record.split_digest or data.classes != self.record.classes:
+        if data.split_digest != record.split_digest or data.classes != record.classes:
             raise InputError(
                 "the data are no longer those of the run: their splits differ, and welds it has trained on could stand "
                 "in its test. Bring the data back as they were, or start a new run without ckpt_path"
             )
 
 
-def find_stopped_run(cfg: DictConfig, overrides: list[str]) -> StoppedRun:
+def find_saved_config(ckpt_path: str, typed: list[str]) -> DictConfig:
+    """The config of the run that `ckpt_path` means, on which what was typed is composed; nothing is made of it yet.
+
+    Args:
+        ckpt_path: as typed.
+        typed: the overrides.
+
+    Raises:
+        InputError: there is no such run; its config is damaged; a group or `output_dir` was typed beside it.
+    """
+    folder, named = _find_run(ckpt_path)
+    check_groups(typed, crossval=False)
+    if any(word.lstrip("+").startswith("output_dir=") for word in typed):
+        raise InputError("ckpt_path resumes inside that run's own folder; leave output_dir out")
+    config = folder / CONFIG
+    if config.is_file():
+        saved = read_config(config)
+    else:
+        assert named is not None
+        saved = parse_config(named.record.config, show(named.path))
+    check_schema(saved, TrainConfig, show(folder))
+    return saved
+
+
+def find_stopped_run(cfg: DictConfig, typed: list[str]) -> StoppedRun:
     """The run that `cfg.ckpt_path` means.
 
     Args:
-        cfg: composed from what was typed.
-        overrides: what was typed.
+        cfg: the run's own config with what was typed, composed.
+        typed: the overrides.
 
     Raises:
-        InputError: there is no such run, it has finished or was moved, or something was typed that it may not change.
+        InputError: the run was moved, its files could run code or write elsewhere, or something was typed that a
+            resumed run cannot heed.
     """
+    from weldnet.checkpoint import load_checkpoint
+
+    folder, named = _find_run(cfg.ckpt_path)
+    check_place(cfg, folder)
+    last = folder / "checkpoints" / "last.ckpt"
+    if named is not None and not last.is_file():
+        raise InputError(f"{show(folder)} holds no checkpoints/last.ckpt, so it cannot be resumed; it can be tested")
+    cfg = pin(cfg, folder)
+    cfg.ckpt_path = None
+    plain = to_plain(cfg)
+    check_trusted(plain, folder, typed)
+    if named is None:
+        return StoppedRun(cfg, folder, None)
+    checkpoint = named if named.path == last else load_checkpoint(last)
+    check_states(checkpoint.states, folder)
+    saved = to_plain(parse_config(checkpoint.record.config, show(last)))
+    changes = find_changes(saved, plain)
+    check_changes(changes, saved, crossval=False)
+    return _locate(StoppedRun(cfg, folder, checkpoint), changes)
+
+
+def _locate(run: StoppedRun, changes: dict[str, tuple[Any, Any]]) -> StoppedRun:
+    """The run with how far it has come.
+
+    Raises:
+        InputError: nothing is left to train, and something was typed that only further epochs would heed.
+    """
+    from weldnet.training import has_ended, is_complete
+
+    assert run.checkpoint is not None
+    num_epochs, most = run.checkpoint.num_epochs, run.cfg.trainer.max_epochs
+    if "trainer.max_epochs" in changes and most is not None and 0 < most < num_epochs:
+        raise InputError(
+            f"trainer.max_epochs={most}: {show(run.folder)} has trained {num_epochs} epochs already; give it more, "
+            f"trainer.max_epochs={2 * num_epochs}"
+        )
+    is_trained = (most is not None and num_epochs >= most > 0) or (
+        has_ended(run.folder, num_epochs) and not which(changes, resumable.OF_LENGTH)
+    )
+    if is_trained and (keys := which(changes, resumable.WITHOUT_EPOCHS)):
+        raise InputError(
+            f"{show(run.folder)} has finished its {num_epochs} epochs, so {keys[0]} would change nothing; to train "
+            f"further, add trainer.max_epochs={2 * num_epochs}"
+        )
+    done = is_trained and is_complete(run.folder, num_epochs) and not which(changes, resumable.OF_TEST)
+    return StoppedRun(run.cfg, run.folder, run.checkpoint, is_trained, done)
+
+
+def check_place(cfg: DictConfig, folder: Path) -> None:
+    """Checks where a run folder is, and that nothing in it leads elsewhere.
+
+    Raises:
+        InputError: it was moved or copied, or holds a link that leads out of it.
+    """
+    made_as = str(OmegaConf.select(cfg, "output_dir"))
+    if Path(made_as).resolve() != folder.resolve():
+        raise InputError(
+            f"{show(folder)} was made as {made_as}; a moved or copied run can be tested, but not resumed. Move it "
+            "back, or start a new run"
+        )
+    check_links(folder)
+
+
+def to_plain(cfg: DictConfig) -> dict[str, Any]:
+    """A pinned config as dicts, lists and text."""
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def _find_run(ckpt_path: str) -> "tuple[Path, Checkpoint | None]":
+    """The folder of a run, and its checkpoint that was named; None where it has none yet."""
     from weldnet.checkpoint import find_checkpoint, load_checkpoint
     from weldnet.testing import run_of
 
-    if cfg.output_dir is not None:
-        raise InputError("ckpt_path goes on inside that run's own folder; leave output_dir out")
-    typed = [override for override in overrides if not override.startswith("ckpt_path=")]
-    for group in GROUPS:
-        if any(override.startswith(f"{group}=") for override in typed):
-            raise InputError(
-                f"ckpt_path goes on with that run's own {group}; leave {group}= out, or change single keys, such as "
-                "trainer.max_epochs=40"
-            )
-    named = find_checkpoint(cfg.ckpt_path, Path("runs", "train"))
-    # Whatever file was named is looked at, so that the message is about that one.
-    load_checkpoint(named)
-    folder = run_of(named)
-    last = folder / "checkpoints" / "last.ckpt"
-    checkpoint = load_checkpoint(last)
-    saved = OmegaConf.create(checkpoint.record.config)
-    assert isinstance(saved, DictConfig)
-    check_saved(saved, folder, typed)
-    merged = apply_overrides(saved, cfg, typed)
-    if checkpoint.num_epochs >= (merged.trainer.max_epochs or float("inf")):
-        raise InputError(
-            f"{show(folder)} has finished its {checkpoint.num_epochs} epochs; to go on, give it more: "
-            f"trainer.max_epochs={2 * checkpoint.num_epochs}"
-        )
-    return StoppedRun(merged, folder, last, checkpoint.record)
-
-
-def check_saved(saved: DictConfig, folder: Path, typed: list[str]) -> None:
-    """Checks a config that was found in a run folder before anything is made of it.
-
-    Args:
-        saved: the config.
-        folder: where it was found.
-        typed: what was typed this time.
-
-    Raises:
-        InputError: the folder was moved or copied, or the config names what could run anyone's code.
-    """
-    if Path(saved.output_dir).resolve() != folder.resolve():
-        raise InputError(
-            f"{show(folder)} was made as {saved.output_dir}; a moved or copied run can be tested, but not gone on "
-            "with. Move it back, or start a new run"
-        )
-    for key, target in _targets("", OmegaConf.to_container(saved)):
-        if not str(target).startswith(TRUSTED) and not any(o.lstrip("+") == f"{key}={target}" for o in typed):
-            raise InputError(
-                f"the run's own config names {target}, which is none of weldnet's, torch's or Lightning's parts; if "
-                f"you trust it, type it again: +{key}={target}"
-            )
-
-
-def _targets(place: str, node: Any) -> Iterator[tuple[str, Any]]:
-    children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-    for name, child in children:
-        key = f"{place}.{name}" if place else str(name)
-        if name == "_target_":
-            yield key, child
-        yield from _targets(key, child)
+    folder = Path(ckpt_path).expanduser().absolute()
+    if (folder / CONFIG).is_file() and not (folder / "checkpoints" / "last.ckpt").is_file():
+        saved = read_config(folder / CONFIG)
+        if "num_folds" in saved:
+            raise InputError(f"{show(folder)} is a cross-validation; resume it by weldnet-crossval ckpt_path=")
+        # A run that is killed before its first last.ckpt may have a best.ckpt; one without `last` never has more.
+        if saved.get("callbacks", {}).get("last"):
+            return folder, None
+    # Whatever file was named is loaded, so that the message is about that one.
+    named = load_checkpoint(find_checkpoint(ckpt_path, Path("runs", "train")))
+    return run_of(named.path), named

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from weldnet.config.literal import escape, make_literal
 from weldnet.errors import InputError
 from weldnet.files import is_refusal, name_failures
 
@@ -113,9 +114,9 @@ def show_command(name: str) -> str:
     return name if found and Path(found).resolve() == installed.resolve() else show(installed)
 
 
-def stop_here(go_on: str) -> NoReturn:
-    """Ends an interrupted command by exit code 130, with the command to go on with."""
-    print(f"interrupted; go on with: {go_on}", flush=True)
+def stop_here(resume: str) -> NoReturn:
+    """Ends an interrupted command by exit code 130, with the command that resumes it."""
+    print(f"interrupted; resume with: {resume}", flush=True)
     sys.exit(130)
 
 
@@ -138,7 +139,7 @@ def make_absolute(data: DictConfig) -> None:
     """Makes the paths of a `data` node absolute, so that a saved config means the same from any directory."""
     for key in ("root", "manifest", "cache_dir"):
         if data[key] is not None:
-            data[key] = os.path.abspath(os.path.expanduser(data[key]))
+            data[key] = escape(os.path.abspath(os.path.expanduser(data[key])))
 
 
 def apply_overrides(saved: DictConfig, cfg: DictConfig, overrides: list[str]) -> DictConfig:
@@ -155,5 +156,6 @@ def apply_overrides(saved: DictConfig, cfg: DictConfig, overrides: list[str]) ->
             key = override.split("=", 1)[0].lstrip("+~")
             value: Any = OmegaConf.select(cfg, key)
             if value is not None or OmegaConf.select(merged, key) is not None:
-                OmegaConf.update(merged, key, value, merge=False)
+                plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+                OmegaConf.update(merged, key, make_literal(plain), merge=False)
     return merged

@@ -10,7 +10,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from weldnet.commands.app import command
-from weldnet.commands.resume import StoppedRun, find_stopped_run
+from weldnet.commands.resume import CONFIG, StoppedRun, find_saved_config, find_stopped_run
 from weldnet.commands.runs import (
     is_leader,
     keep_log,
@@ -22,6 +22,7 @@ from weldnet.commands.runs import (
     show_command,
     stop_here,
 )
+from weldnet.config.literal import pin
 from weldnet.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,11 +36,18 @@ log = logging.getLogger(__name__)
 
 
 def run(cfg: DictConfig) -> None:
-    """Trains from a composed config; with `ckpt_path`, goes on inside that run's folder."""
-    stopped = find_stopped_run(cfg, HydraConfig.get().overrides.task) if cfg.ckpt_path is not None else None
-    cfg = stopped.cfg if stopped else cfg
+    """Trains from a composed config; with `ckpt_path`, resumes inside that run's folder."""
+    stopped = None
+    if cfg.ckpt_path is not None:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise InputError("--multirun starts new runs; leave ckpt_path out, or -m")
+        stopped = find_stopped_run(cfg, HydraConfig.get().overrides.task)
     folder = stopped.folder if stopped else name_folder("train", cfg.output_dir)
-    reports = train_run(cfg, folder, stopped, f"{show_command('weldnet-train')} ckpt_path={show(folder)}")
+    if stopped and stopped.is_complete:
+        _print_complete(stopped)
+        return
+    command = f"{show_command('weldnet-train')} ckpt_path={show(folder)}"
+    reports = train_run(stopped.cfg if stopped else pin(cfg, folder), folder, stopped, command)
     if reports:
         _print_outcome(folder, reports)
 
@@ -65,15 +73,15 @@ def prepare_trainer(cfg: DictConfig, folder: Path) -> "Trainer":
 
 
 def train_run(
-    cfg: DictConfig, folder: Path, stopped: StoppedRun | None, go_on: str
+    cfg: DictConfig, folder: Path, stopped: StoppedRun | None, resume: str
 ) -> "dict[str, EvaluationReport] | None":
     """Trains one config in one run folder, keeps the best epoch and tests it.
 
     Args:
-        cfg: what `weldnet-train` takes.
+        cfg: what `weldnet-train` takes, pinned.
         folder: of the run; made once everything has been checked.
-        stopped: the run in that folder to go on with; None for a new one.
-        go_on: the command that is shown when the training is interrupted.
+        stopped: the run in that folder to resume; None for a new one.
+        resume: the command that is shown when the run is interrupted.
 
     Returns:
         The reports by split; None where there is nothing to test: after `fast_dev_run`, and in all processes but one.
@@ -83,7 +91,7 @@ def train_run(
     """
     from weldnet.config.build import build_data, build_model
     from weldnet.monitors import check_fit
-    from weldnet.training import describe, train
+    from weldnet.training import describe, note_progress, train
 
     # Before the data: a file or hardware that is not there should be said at once.
     good_classes, vocabulary = _read_evaluation(cfg)
@@ -95,23 +103,31 @@ def train_run(
     check_fit(data, trainer)
     if stopped:
         stopped.check_data(data)
-    # A stopped run has its weights in its checkpoint.
-    model = build_model(cfg, data, weights="none" if stopped else cfg.model.weights)
-    text = OmegaConf.to_yaml(cfg, resolve=True)
+    last = stopped.checkpoint if stopped else None
+    # A checkpoint holds the weights.
+    model = build_model(cfg, data, weights="none" if last else cfg.model.weights)
+    text = OmegaConf.to_yaml(cfg)
     record = describe(data, model, text, good_classes, vocabulary)
 
     if is_leader():
         _start_folder(folder, text, data)
-    with keep_log(folder / "train.log"), propose_resuming(go_on, folder, "checkpoints/last.ckpt"):
+    with keep_log(folder / "train.log"), propose_resuming(resume, folder, CONFIG):
         for warning in data.warnings:
             log.warning(warning)
         _announce(folder, trainer, data.source.describe_skipped())
         try:
-            train(data, model, trainer, record, stopped.last if stopped else None)
+            if not (stopped and stopped.is_trained):
+                train(data, model, trainer, record, last.path if last else None)
+            if not is_leader() or cfg.trainer.fast_dev_run:
+                return None
+            num_epochs = last.num_epochs if stopped and stopped.is_trained and last else trainer.current_epoch
+            note_progress(folder, num_epochs, is_complete=False)
+            reports = _evaluate(cfg, folder, data, trainer)
+            note_progress(folder, num_epochs, is_complete=True)
+            return reports
         except (KeyboardInterrupt, SystemExit):
             # Lightning turns the first into the second.
-            stop_here(go_on)
-        return _evaluate(cfg, folder, data, trainer) if is_leader() and not cfg.trainer.fast_dev_run else None
+            stop_here(resume)
 
 
 def _evaluate(
@@ -138,7 +154,7 @@ def _start_folder(folder: Path, config: str, data: "WeldDataModule") -> None:
     make_folder(folder)
     for each in (folder, folder / "checkpoints"):
         remove_leftovers(each)
-    write_text(folder / "config.yaml", config)
+    write_text(folder / CONFIG, config)
     data.save_split(folder / "split.csv")
     write_unreadable(data.unreadable, folder)
 
@@ -166,6 +182,18 @@ def _print_outcome(folder: Path, reports: "dict[str, EvaluationReport]") -> None
     print(f"next:       {show_command('weldnet-test')} ckpt_path={show(folder)}")
 
 
+def _print_complete(run: StoppedRun) -> None:
+    assert run.checkpoint is not None
+    num_epochs = run.checkpoint.num_epochs
+    print(f"{show(run.folder)} is complete: trained for {num_epochs} epochs, tested, reported; nothing was done")
+    print(f"the page:   {show(run.folder / 'report.html')}")
+    print(f"next:       {show_command('weldnet-test')} ckpt_path={show(run.folder)}")
+    print("more epochs, at the learning rate with which it ended:")
+    print(
+        f"            {show_command('weldnet-train')} ckpt_path={show(run.folder)} trainer.max_epochs={2 * num_epochs}"
+    )
+
+
 def _flatten(cfg: DictConfig) -> dict[str, str | int | float | bool]:
     """The settings that tell runs apart, as `group.key` of plain values, for the HPARAMS tab."""
     flat: dict[str, str | int | float | bool] = {"seed": cfg.seed}
@@ -176,4 +204,4 @@ def _flatten(cfg: DictConfig) -> dict[str, str | int | float | bool]:
     return flat | {f"trainer.{name}": cfg.trainer[name] for name in ("max_epochs", "precision")}
 
 
-main = command("train")(run)
+main = command("train", find_saved_config)(run)

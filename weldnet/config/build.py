@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from weldnet.config.callbacks import build_callbacks, check_callbacks
+from weldnet.config.literal import escape
 from weldnet.config.targets import check_target, instantiate
 from weldnet.config.trainer import check_built, check_devices, check_trainer, make_profiler
 from weldnet.errors import InputError, nearest
@@ -43,12 +44,14 @@ def build_data(data: DictConfig, seed: int, **further: Any) -> "WeldDataModule":
 
 
 def check_keys(node: DictConfig, place: str = "") -> None:
-    """Checks that nothing was added, as `+key=value` does, to a node whose keys the schema names.
+    """Checks that nothing was added to a node whose keys the schema names, as `+key=value` does, nor taken away.
 
     Raises:
         InputError: there is such a key.
     """
     kind = OmegaConf.get_type(node)
+    if is_dataclass(kind) and (gone := {field.name for field in fields(kind)} - set(map(str, node))):
+        raise InputError(f"~{place}{min(gone)}: a key cannot be taken away; give it a value")
     known = [field.name for field in fields(kind)] if is_dataclass(kind) else [str(key) for key in node]
     for key in map(str, node):
         if key not in known:
@@ -173,7 +176,7 @@ def build_trainer(cfg: DictConfig, folder: Path) -> "Trainer":
     from weldnet.checkpoint_files import CheckpointFiles
 
     with open_dict(cfg):
-        cfg.output_dir = str(folder)
+        cfg.output_dir = escape(str(folder))
     callbacks = build_callbacks(cfg)
     loggers = [instantiate(f"logger.{name}", node) for name, node in cfg.logger.items() if node]
     if not loggers:

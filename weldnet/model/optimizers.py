@@ -31,6 +31,52 @@ def parameter_groups(network: WeldNet, lr: float, layer_decay: float = 1.0) -> l
     return groups
 
 
+class WarmupCosine:
+    """The factor of the learning rate at each step: it rises linearly to 1, then falls along half a cosine.
+
+    Its attributes are plain numbers, so that a `LambdaLR` keeps them in its state.
+
+    Args:
+        total_steps: optimizer steps of the whole run.
+        warmup_share: the share of them that rise.
+        final_share: the factor at the end.
+    """
+
+    def __init__(self, total_steps: int, warmup_share: float, final_share: float) -> None:
+        self.warmup_share, self.final_share = warmup_share, final_share
+        self.length = self.estimated_steps = self.last_step = total_steps
+        # From step `since`, where the curve had been followed to `reached`, its rest is stretched to `last_step`.
+        self.since, self.reached = 0, 0.0
+
+    def replan(self, fresh: "WarmupCosine", step: int, last_step: int) -> None:
+        """Takes over the shares of a fresh curve; where the run has a different length now, stretches what is left of
+        this one over the steps that are left. So the rate never jumps, and past its end it stays at its end.
+
+        Args:
+            fresh: the curve of a run of the new length.
+            step: now.
+            last_step: of the run, counted as `step` is.
+        """
+        self.warmup_share, self.final_share = fresh.warmup_share, fresh.final_share
+        if fresh.estimated_steps != self.estimated_steps:
+            self.since, self.reached = step, self._position(step)
+            self.estimated_steps, self.last_step = fresh.estimated_steps, max(step, last_step)
+
+    def _position(self, step: int) -> float:
+        """Where on a curve of `length` steps a step is."""
+        if self.since == 0:
+            return step
+        share = (step - self.since) / max(1, self.last_step - self.since)
+        return self.reached + (self.length - self.reached) * share
+
+    def __call__(self, step: int) -> float:
+        warmup, position = max(1, round(self.length * self.warmup_share)), self._position(step)
+        if position < warmup:
+            return min(1.0, (position + 1) / warmup)
+        done = min(1.0, (position - warmup) / max(1, self.length - warmup))
+        return self.final_share + (1 - self.final_share) * 0.5 * (1 + math.cos(math.pi * done))
+
+
 def warmup_cosine(
     optimizer: Optimizer, total_steps: int, warmup_share: float = 0.1, final_share: float = 0.01
 ) -> LambdaLR:
@@ -49,12 +95,4 @@ def warmup_cosine(
     for name, share in (("warmup_share", warmup_share), ("final_share", final_share)):
         if not 0 <= share <= 1:
             raise InputError(f"scheduler.{name}={share}: allowed are 0 to 1")
-    warmup = max(1, round(total_steps * warmup_share))
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / warmup
-        done = min(1.0, (step - warmup) / max(1, total_steps - warmup))
-        return final_share + (1 - final_share) * 0.5 * (1 + math.cos(math.pi * done))
-
-    return LambdaLR(optimizer, factor)
+    return LambdaLR(optimizer, WarmupCosine(total_steps, warmup_share, final_share))

@@ -1,0 +1,237 @@
+"""A run folder from elsewhere runs no code and writes nowhere else when it is resumed."""
+
+import importlib
+import inspect
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from calling import call, refuse
+from lightning import Callback, Trainer
+from lightning.pytorch import callbacks, loggers
+from stopped import change, compose, write_stopped
+
+from weldnet.commands.resume import StoppedRun
+from weldnet.config import trusted
+
+CALLBACKS = "lightning.pytorch.callbacks"
+BUILTIN = f"{CALLBACKS}.model_checkpoint.torch"
+
+
+class Touch:
+    """Makes the file `ran` when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.file,)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with what the hostile configs use: a pickle, and a module for torch.hub."""
+    monkeypatch.chdir(tmp_path)
+    # The name that a config from elsewhere can guess.
+    (tmp_path / "evil.pkl").write_bytes(pickle.dumps(Touch(tmp_path / "ran")))
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "hub" / "hubconf.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\ndef x(): pass\n")
+    (tmp_path / "source").touch()
+    return tmp_path
+
+
+TOUCH = {"_target_": "builtins.open", "file": "ran", "mode": "w"}
+
+CODE: dict[str, tuple[str, Any]] = {
+    "pickle": ("callbacks.x", {"_target_": f"{BUILTIN}.load", "f": "evil.pkl", "weights_only": False}),
+    "hub": ("callbacks.x", {"_target_": "torch.optim.adam.torch.hub.load", "repo_or_dir": "hub", "model": "x"}),
+    "copy": (
+        "callbacks.x",
+        {"_target_": f"{CALLBACKS}.model_checkpoint.shutil.copyfile", "src": "source", "dst": "ran"},
+    ),
+    "logging": ("callbacks.x", {"_target_": "weldnet.progress.logging.FileHandler", "filename": "ran"}),
+    "shell": ("callbacks.x", {"_target_": f"{CALLBACKS}.model_checkpoint.os.system", "command": "touch ran"}),
+    "open": ("callbacks.x", TOUCH),
+    "builtin through a module": ("callbacks.x", TOUCH | {"_target_": f"{CALLBACKS}.timer.__builtins__.open"}),
+    "partial": ("callbacks.x", {"_target_": "functools.partial", "_args_": ["print"]}),
+    "_partial_": ("callbacks.x", {"_target_": f"{CALLBACKS}.Timer", "_partial_": True}),
+    "_args_": ("callbacks.x", {"_target_": f"{CALLBACKS}.Timer", "_args_": ["00:00:00:01"]}),
+    "_recursive_": ("callbacks.best._recursive_", False),
+    "_convert_": ("optimizer._convert_", "object"),
+    "nested in a callback": ("callbacks.best.every_n_epochs", TOUCH),
+    "nested in a list": ("trainer.plugins", [TOUCH]),
+    "nested in lists": ("optimizer.betas", [[TOUCH], 0.9]),
+    "nested in a strategy": ("trainer.strategy", TOUCH),
+    "nested in a profiler": ("trainer.profiler", {"_target_": "lightning.pytorch.profilers.SimpleProfiler"}),
+    "a logger of the trainer": ("trainer.logger", TOUCH),
+    "a callback of the trainer": ("trainer.callbacks", [{"_target_": f"{CALLBACKS}.Timer"}]),
+    "in the data": ("data.window", TOUCH),
+    "in the group itself": ("callbacks._target_", "builtins.open"),
+    "a method": ("callbacks.x", {"_target_": f"{CALLBACKS}.ModelCheckpoint.load_from_checkpoint"}),
+    "a function as a class": ("callbacks.x", {"_target_": "weldnet.training.train"}),
+    "a lazy name": ("callbacks.x", {"_target_": "weldnet.train"}),
+    "no callback": ("callbacks.x", {"_target_": "weldnet.training.WeldDataModule"}),
+    "a class of a different kind": ("optimizer._target_", "torch.optim.lr_scheduler.StepLR"),
+    "a re-export of an optimizer": ("optimizer._target_", "lightning.pytorch.core.module.Optimizer"),
+    "not below torch.optim": ("optimizer._target_", "torch.optimize.Evil"),
+    "a scheduler's module": ("scheduler._target_", "torch.optim.lr_scheduler.torch.load"),
+    "no trainer": ("trainer._target_", "lightning.pytorch.trainer.trainer.torch.load"),
+    "no name": ("optimizer._target_", 7),
+    "another package": ("callbacks.x", {"_target_": "test_untrusted_runs.Ran"}),
+    "a logger that sends": ("logger.x", {"_target_": "lightning.pytorch.loggers.MLFlowLogger"}),
+}
+
+TEXT: dict[str, tuple[str, Any]] = {
+    "environment": ("data.cache_dir", "${oc.env:HOME}"),
+    "decode": ("optimizer.lr", "${oc.decode:'1e-3'}"),
+    "hydra": ("logger.tensorboard.name", "${hydra:runtime.cwd}"),
+    "in a key": ("callbacks.best", {"${oc.env:HOME}": 1}),
+    "after an even number of backslashes": ("data.root", "a\\\\${oc.env:HOME}"),
+}
+
+PATHS: dict[str, tuple[str, Any]] = {
+    "elsewhere": ("callbacks.best.dirpath", "/elsewhere"),
+    "up": ("callbacks.best.dirpath", "{run}/../elsewhere"),
+    "relative": ("callbacks.best.dirpath", "elsewhere"),
+    "home": ("callbacks.best.dirpath", "~/elsewhere"),
+    "fsspec": ("callbacks.best.dirpath", "memory://elsewhere"),
+    "fsspec file": ("callbacks.best.dirpath", "file:///elsewhere"),
+    "a file's name": ("callbacks.best.filename", "../../elsewhere"),
+    "an absolute name": ("callbacks.last.filename", "/elsewhere"),
+    "a name with slashes filled in": ("callbacks.last.filename", "{epoch:/>9}"),
+    "save_dir": ("logger.tensorboard.save_dir", "/elsewhere"),
+    "name": ("logger.tensorboard.name", ".."),
+    "version": ("logger.tensorboard.version", "a/../../b"),
+    "sub_dir": ("logger.tensorboard.sub_dir", "/elsewhere"),
+    "root of the trainer": ("trainer.default_root_dir", "/elsewhere"),
+    "uploads": ("trainer.model_registry", "somebody/model"),
+    "a null byte": ("callbacks.best.dirpath", "{run}/a\0b"),
+    "an exception's checkpoint": (
+        "callbacks.x",
+        {"_target_": f"{CALLBACKS}.OnExceptionCheckpoint", "dirpath": "/elsewhere"},
+    ),
+}
+
+ROUTES = CODE | TEXT | PATHS
+
+
+class Ran(Callback):
+    def __init__(self) -> None:
+        Path("ran").touch()
+
+
+@pytest.mark.parametrize(
+    ("command", "route"),
+    [*(("train", route) for route in ROUTES), *(("crossval", route) for route in list(ROUTES)[::8])],
+)
+def test_a_hostile_config_is_refused(
+    command: str, route: str, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    key, value = ROUTES[route]
+    if isinstance(value, str):
+        value = value.replace("{run}", str(here / "run"))
+    run = write_stopped(here / "run", change(compose(command, here / "run"), key, value))
+    before = {file: file.stat().st_mtime_ns for file in here.rglob("*")}
+    error = refuse(capsys, command, "ckpt_path=run")
+    assert "config" in error
+    if route in CODE and "_target_" not in str(value):
+        assert key in error
+    assert before == {file: file.stat().st_mtime_ns for file in here.rglob("*")}, "nothing ran, nothing was written"
+    assert run.is_dir()
+
+
+@pytest.mark.parametrize(
+    "path", ["/elsewhere", "{run}/checkpoints/../../elsewhere", "memory://elsewhere", "data:elsewhere"]
+)
+@pytest.mark.parametrize(
+    "states",
+    [
+        lambda path: {"best_model_path": path},
+        lambda path: {"kth_best_model_path": path, "best_k_models": {path: torch.zeros(())}},
+        lambda path: {"last_model_path": [path]},
+    ],
+)
+def test_a_hostile_state_is_refused(
+    path: str, states: Callable[[str], Any], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = {"ModelCheckpoint{'monitor': 'val/balanced_accuracy'}": states(path.replace("{run}", str(here / "run")))}
+    write_stopped(here / "run", compose("train", here / "run"), state)
+    assert "state of a callback" in refuse(capsys, "train", "ckpt_path=run")
+
+
+@pytest.mark.parametrize("command", ["train", "crossval"])
+def test_a_link_out_of_the_run_is_refused(command: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_stopped(here / "run", compose(command, here / "run"))
+    (here / "log").touch()
+    (run / "inside").symlink_to(run / "config.yaml")
+    (run / "train.log").symlink_to(here / "log")
+    assert "train.log is a link that leads out" in refuse(capsys, command, "ckpt_path=run")
+
+
+OPTIONS = [
+    *(f"optimizer={name}" for name in ("adam", "adamw", "sgd")),
+    *(f"scheduler={name}" for name in ("constant", "warmup_cosine")),
+    *(f"callbacks={name}" for name in ("default", "keep_last", "early_stopping")),
+    *(f"experiment={name}" for name in ("demo", "finetune", "origin")),
+    "optimizer._target_=torch.optim.rmsprop.RMSprop",
+    "scheduler._target_=torch.optim.lr_scheduler.OneCycleLR",
+    f"+callbacks.timer._target_={CALLBACKS}.Timer",
+    f"+callbacks.average._target_={CALLBACKS}.EMAWeightAveraging",
+    "callbacks.last.filename='{epoch:02d}-{val/loss:.3f}'",
+    "logger.tensorboard._target_=lightning.pytorch.loggers.CSVLogger",
+    "trainer._target_=lightning.pytorch.Trainer",
+    "logger=tensorboard",
+]
+
+
+@pytest.fixture
+def resumed(monkeypatch: pytest.MonkeyPatch) -> list[StoppedRun]:
+    """The runs that would be trained now."""
+    runs: list[StoppedRun] = []
+    module = importlib.import_module("weldnet.commands.train")
+    monkeypatch.setattr(module, "train_run", lambda cfg, folder, stopped, resume: runs.append(stopped))
+    return runs
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_an_honest_run_is_resumed(option: str, here: Path, resumed: list[StoppedRun]) -> None:
+    typed = [] if option.startswith(("experiment", "scheduler")) else ["scheduler=constant"]
+    write_stopped(here / "run", compose("train", here / "run", option, *typed, "trainer.max_epochs=3"))
+    call("train", "ckpt_path=run")
+    assert [run.folder for run in resumed] == [here / "run"]
+
+
+@pytest.mark.parametrize("typed", ["callbacks.x._target_={}", "+callbacks.x._target_={}", "++callbacks.x._target_={}"])
+def test_what_is_typed_again_is_trusted(
+    typed: str, here: Path, resumed: list[StoppedRun], capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = "test_untrusted_runs.Ran"
+    write_stopped(
+        here / "run",
+        change(compose("train", here / "run", "trainer.max_epochs=3"), "callbacks.x", {"_target_": target}),
+    )
+    assert f"type it again: +callbacks.x._target_={target}" in refuse(capsys, "train", "ckpt_path=run")
+    for other in (f"{target}2", "Ran"):
+        assert "callbacks.x" in refuse(capsys, "train", "ckpt_path=run", typed.format(other))
+    call("train", "ckpt_path=run", typed.format(target))
+    assert len(resumed) == 1
+
+
+def test_every_argument_that_is_a_folder_is_known() -> None:
+    """Of Lightning's callbacks and loggers that a checkpoint may name; the others are refused by their class."""
+    parts = [Trainer, *(vars(callbacks)[name] for name in callbacks.__all__)]
+    parts += [
+        vars(loggers)[name]
+        for name in loggers.__all__
+        if trusted.RULES["logger.*"].allows(f"{loggers.__name__}.{name}")
+    ]
+    assert loggers.TensorBoardLogger in parts
+    assert loggers.MLFlowLogger not in parts
+    for part in parts:
+        for name, parameter in inspect.signature(part).parameters.items():
+            if "path" in str(parameter.annotation).lower():
+                assert name in trusted.PATHS, f"{part.__name__}.{name}"

@@ -1,0 +1,60 @@
+"""Run folders as a stopped run leaves them, without training: what a resume reads before it makes anything."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import hydra
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from weldnet.checkpoint import RECORD, Record
+from weldnet.config.schema import register_schemas
+
+SMALL = ["model.backbone=resnet18", "model.weights=none", "trainer=cpu", "trainer.precision=32-true"]
+
+
+def compose(command: str, folder: Path, *overrides: str) -> dict[str, Any]:
+    """The resolved config of a run of `weldnet-train`, or `weldnet-crossval`, in a folder."""
+    register_schemas()
+    with hydra.initialize_config_module("weldnet.configs", version_base="1.3"):
+        cfg = hydra.compose(command, [*SMALL, *overrides])
+    cfg.output_dir = str(folder)
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def write_stopped(folder: Path, config: dict[str, Any], states: dict[str, Any] | None = None) -> Path:
+    """Writes `config.yaml` and, for `weldnet-train`, a `last.ckpt` after one epoch that has no weights."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = to_yaml(config)
+    (folder / "config.yaml").write_text(text, encoding="utf-8")
+    if "num_folds" in config:
+        return folder
+    none = torch.zeros(0, dtype=torch.int64)
+    size = config["data"]["image_size"]
+    geometry = {"height": size["height"], "width": size["width"]}
+    record = Record(
+        ["good", "pore"], "resnet18", True, geometry, "", "", none, none, none, [], ["good"], {}, text, {}, None
+    )
+    content = {"epoch": 0, "global_step": 1, "state_dict": {}, "callbacks": states or {}}
+    (folder / "checkpoints").mkdir(exist_ok=True)
+    plain = {each.name: getattr(record, each.name) for each in fields(record)}
+    torch.save(content | {RECORD: plain}, folder / "checkpoints" / "last.ckpt")
+    return folder
+
+
+def to_yaml(config: dict[str, Any]) -> str:
+    """YAML of plain values; an interpolation among them stays one."""
+    return OmegaConf.to_yaml(OmegaConf.create(config) if not isinstance(config, DictConfig) else config)
+
+
+def change(config: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """The config with one more value; nodes on the way are made."""
+    *nodes, last = key.split(".")
+    node = config
+    for name in nodes:
+        node = node.setdefault(name, {})
+    node[last] = value
+    return config

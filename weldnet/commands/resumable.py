@@ -1,0 +1,155 @@
+"""What may be typed beside ckpt_path: each key takes effect, or is refused with the reason. One table for train and
+crossval."""
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+from weldnet.errors import InputError
+
+GROUPS = ("data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger", "experiment")
+
+OF_MACHINE = (
+    *("data.root", "data.manifest", "data.cache", "data.cache_dir", "data.num_workers"),
+    *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
+    *("trainer.enable_progress_bar", "trainer.log_every_n_steps"),
+    *("callbacks.dashboard", "callbacks.learning_rate", "callbacks.throughput", "callbacks.epoch_lines", "logger"),
+)
+"""Take effect in both commands: where a run computes and what it shows. Each stands for the keys below it, too."""
+
+OF_LENGTH = ("trainer.max_epochs", "trainer.max_steps", "trainer.max_time", "callbacks.*.patience")
+"""Take effect in weldnet-train, and are what makes a run that has ended train further."""
+
+OF_TRAINING = (
+    *("optimizer.*", "scheduler.*"),
+    *("trainer.min_epochs", "trainer.min_steps", "trainer.precision"),
+    *("trainer.gradient_clip_val", "trainer.gradient_clip_algorithm"),
+    *("trainer.num_sanity_val_steps", "trainer.detect_anomaly", "trainer.deterministic", "trainer.benchmark"),
+)
+"""Take effect in weldnet-train from the next epoch on."""
+
+OF_TEST = ("test", "decision.*")
+"""Take effect in weldnet-train after the last epoch."""
+
+WITHOUT_EPOCHS = (*OF_TRAINING, "trainer.max_time", "callbacks.*.patience")
+"""Change nothing in a run that has no epoch left."""
+
+_OTHER_DATA = (
+    "with it the data are no longer those of the run, and welds it has trained on could stand in its validation or test"
+)
+REFUSED = {
+    "optimizer._target_": "the optimizer's state belongs to {before}",
+    "scheduler._target_": "the schedule's state belongs to {before}",
+    "callbacks.*.monitor": "the best value so far is of {before}, and values of two kinds cannot be compared",
+    "callbacks.*.mode": "the best value so far was chosen by {before}",
+    "model": "the weights of the run were made with {before}",
+    "data.image_size": "what learned from one geometry does not work on a different one",
+    "data.resize": "what learned from one geometry does not work on a different one",
+    "data.orient": "what learned from one geometry does not work on a different one",
+    "data.window": "what learned from one window does not work on a different one",
+    **dict.fromkeys(("seed", "data.source", "data.group_pattern", "data.groups", "data.shares"), _OTHER_DATA),
+    **dict.fromkeys(("data.num_images", "data.num_seams", "data.num_folds", "data.fold"), _OTHER_DATA),
+    "evaluation": "the checkpoint carries it already; type it in weldnet-test",
+}
+"""Why not. All else is refused, too: the epochs of one run are trained alike."""
+
+OWN_SCHEDULE = "weldnet.model.optimizers.warmup_cosine"
+
+
+def check_groups(words: list[str], *, crossval: bool) -> None:
+    """Raises:
+    InputError: a whole group was typed beside ckpt_path.
+    """
+    for group in GROUPS:
+        if any(word.lstrip("+~").partition("=")[0] == group for word in words):
+            if crossval:
+                raise InputError(_FOLDS.format(group))
+            raise InputError(
+                f"ckpt_path resumes with the run's own {group}; leave {group}= out, or change single keys, such as "
+                "trainer.max_epochs=40"
+            )
+
+
+_FOLDS = (
+    "{} would make the folds differ, and they are trained alike; leave it out, or start a new cross-validation. Beside "
+    f"ckpt_path there may be data.fold, {', '.join(OF_MACHINE)}"
+)
+
+
+def find_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The keys with different values in two plain configs, each with both values; a missing key is null."""
+    old, new = _flatten(before), _flatten(after)
+    keys = [key for key in dict.fromkeys([*old, *new]) if key not in ("ckpt_path", "output_dir")]
+    return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
+
+
+def check_changes(changes: Mapping[str, tuple[Any, Any]], saved: Mapping[str, Any], *, crossval: bool) -> None:
+    """Checks what is different from the run as it was saved.
+
+    Args:
+        changes: see `find_changes`.
+        saved: the run's own config.
+
+    Raises:
+        InputError: one of them is refused.
+    """
+    for key, (before, after) in changes.items():
+        if any(_is_below(key, pattern) for pattern in OF_MACHINE):
+            continue
+        if crossval:
+            raise InputError(_FOLDS.format(key))
+        if reason := _why_refused(key, before, after, saved):
+            raise InputError(
+                f"{key}={_show(after)} is refused on resume: {reason}. It is {_show(before)} in the run; leave it out, "
+                "or start a new run without ckpt_path"
+            )
+
+
+def which(changes: Mapping[str, tuple[Any, Any]], patterns: tuple[str, ...]) -> list[str]:
+    """The changed keys that one of the patterns stands for."""
+    return [key for key in changes if any(fnmatchcase(key, pattern) for pattern in patterns)]
+
+
+def _why_refused(key: str, before: Any, after: Any, saved: Mapping[str, Any]) -> str | None:
+    for pattern, reason in REFUSED.items():
+        if _is_below(key, pattern):
+            return reason.format(before=_show(before))
+    if not any(fnmatchcase(key, pattern) for pattern in (*OF_LENGTH, *OF_TRAINING, *OF_TEST)):
+        return "the epochs of one run are trained alike"
+    schedule = (saved.get("scheduler") or {}).get("_target_")
+    steered = key.startswith(("optimizer.", "scheduler.")) or key in ("trainer.max_epochs", "trainer.max_steps")
+    if steered and schedule not in (None, OWN_SCHEDULE):
+        return f"the schedule {schedule} restores its own plan, and would undo it"
+    if key.startswith("scheduler.") and schedule is None:
+        return "the run's learning rate is constant"
+    if key.startswith("optimizer.") and not _is_numeric(after):
+        return "only numbers can be changed in an optimizer whose state is restored"
+    if key == "optimizer.momentum" and not before:
+        return "the run has no momentum to build on"
+    return None
+
+
+def _is_below(key: str, pattern: str) -> bool:
+    return fnmatchcase(key, pattern) or fnmatchcase(key, f"{pattern}.*")
+
+
+def _is_numeric(value: Any) -> bool:
+    values = value if isinstance(value, list) else [value]
+    return all(isinstance(each, (int, float)) and not isinstance(each, bool) for each in values)
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{','.join(map(_show, value))}]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _flatten(node: Mapping[str, Any], place: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in node.items():
+        key = f"{place}{name}"
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{key}.")
+        else:
+            flat[key] = value
+    return flat

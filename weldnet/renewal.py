@@ -1,0 +1,71 @@
+"""On resume: what the config says is in force again, after Lightning restored the states of the earlier epochs."""
+
+import math
+from collections.abc import Sequence
+
+from lightning import Callback, LightningModule, Trainer
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from weldnet.model.classifier import WeldClassifier
+from weldnet.model.optimizers import WarmupCosine
+
+
+class Renewal(Callback):
+    """Writes the config's settings over restored ones: of the optimizer, of the schedule, and every patience.
+
+    Where nothing was changed, each is written over by itself.
+
+    Args:
+        callbacks: those of the trainer, as the config made them; their states are not restored yet.
+    """
+
+    def __init__(self, callbacks: Sequence[Callback]) -> None:
+        self.patient = [(callback, callback.patience) for callback in callbacks if hasattr(callback, "patience")]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        for callback, patience in self.patient:
+            callback.patience = patience
+            if getattr(callback, "wait_count", -1) >= patience:
+                # It had stopped the run, which was interrupted before its test.
+                trainer.should_stop = True
+        assert isinstance(pl_module, WeldClassifier)
+        made = pl_module.configure_optimizers()
+        fresh, plan = (made, None) if isinstance(made, Optimizer) else (made["optimizer"], made["lr_scheduler"])
+        schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
+        for optimizer in trainer.optimizers:
+            if plan is None:
+                renew_optimizer(optimizer, fresh, [1.0] * len(fresh.param_groups))
+            elif isinstance(plan["scheduler"], LambdaLR) and isinstance(schedules[0], LambdaLR):
+                factors = renew_schedule(schedules[0], plan["scheduler"], find_last_step(trainer))
+                renew_optimizer(optimizer, fresh, factors)
+
+
+def find_last_step(trainer: Trainer) -> int:
+    """The optimizer step with which training ends, counted from the run's beginning; steps of the past count as made,
+    on however many devices."""
+    steps = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+    left = (trainer.max_epochs or 0) - trainer.current_epoch
+    ends = [trainer.max_steps] if trainer.max_steps > 0 else []
+    if trainer.max_epochs is not None and trainer.max_epochs > 0:
+        ends.append(trainer.global_step + max(0, left) * steps)
+    return min(ends)
+
+
+def renew_schedule(schedule: LambdaLR, fresh: LambdaLR, last_step: int) -> list[float]:
+    """Takes over the rates and the plan of a fresh schedule; returns the factor of each parameter group now."""
+    schedule.base_lrs = fresh.base_lrs
+    factors = []
+    for curve, plan in zip(schedule.lr_lambdas, fresh.lr_lambdas, strict=True):
+        assert isinstance(curve, WarmupCosine)
+        assert isinstance(plan, WarmupCosine)
+        curve.replan(plan, schedule.last_epoch, last_step)
+        factors.append(curve(schedule.last_epoch))
+    return factors
+
+
+def renew_optimizer(optimizer: Optimizer, fresh: Optimizer, factors: Sequence[float]) -> None:
+    """Takes over every setting of a fresh optimizer's parameter groups, with its rate times the schedule's factor."""
+    for group, new, factor in zip(optimizer.param_groups, fresh.param_groups, factors, strict=True):
+        base = new.get("initial_lr", new["lr"])
+        group.update({name: value for name, value in new.items() if name != "params"} | {"lr": base * factor})
