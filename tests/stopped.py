@@ -6,7 +6,7 @@ from typing import Any
 
 import hydra
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from weldnet.checkpoint import RECORD, Record
 from weldnet.config.schema import register_schemas
@@ -47,7 +47,7 @@ def write_stopped(folder: Path, config: dict[str, Any], states: dict[str, Any] |
 
 def to_yaml(config: dict[str, Any]) -> str:
     """YAML of plain values; an interpolation among them stays one."""
-    return OmegaConf.to_yaml(OmegaConf.create(config) if not isinstance(config, DictConfig) else config)
+    return OmegaConf.to_yaml(OmegaConf.create(config))
 
 
 def change(config: dict[str, Any], key: str, value: Any) -> dict[str, Any]:

@@ -131,7 +131,10 @@ def _suggest(key: str, config_name: str) -> str:
         if part not in node:
             where = f"{place}." if place else ""
             guess = nearest(part, map(str, node))
-            return guess.replace("'", f"'{where}", 1) or f"; {place or 'the config'} has {', '.join(map(str, node))}"
+            return (
+                guess.replace("'", f"'{where}", 1)
+                or f"; {place or 'the config'} has {', '.join(map(str, node)) or 'no keys here'}"
+            )
         node, place = node[part], f"{place}.{part}" if place else part
     return ""
 
