@@ -65,7 +65,7 @@ def test_interrupted_it_says_how_to_go_on(
     with monkeypatch.context() as patch:
         patch.setattr(explaining, "draw_picture", interrupt)
         assert exit_code("explain", "device=cpu", *choices[1:], "ckpt_path=a.ckpt", "output_dir=x") == 130
-    go_on = capsys.readouterr().out.split("go on with: ")[1].split()
+    go_on = capsys.readouterr().out.split("resume with: ")[1].split()
     assert {*choices, "output_dir=x", "device=cpu"} < set(go_on)
     assert exit_code("explain", "device=cpu", *go_on[1:]) == 0
     assert len(list((here / "x").rglob("*.png"))) == 4

@@ -144,7 +144,7 @@ def test_an_interrupted_command_says_how_to_go_on(home: Path, tmp_path: Path) ->
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert 0 < len(rows.read_text().splitlines()) < 200
-    go_on = printed.splitlines()[-1].removeprefix("interrupted; go on with: ")
+    go_on = printed.splitlines()[-1].removeprefix("interrupted; resume with: ")
     done = subprocess.run(go_on, shell=True, cwd=home, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert read(tmp_path / "out")["path"].to_list() == [str(photos / f"{n:04d}.png") for n in range(200)]

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from weldnet.model.network import STAGES, WeldNet
-from weldnet.model.optimizers import parameter_groups, warmup_cosine
+from weldnet.model.optimizers import WarmupCosine, parameter_groups, warmup_cosine
 
 
 @pytest.mark.parametrize("layer_decay", [1.0, 0.5])
@@ -51,3 +51,44 @@ def test_warmup_cosine(total: int, share: float, final: float, warmup: int) -> N
     expected = final + (1 - final) * (1 + math.cos(math.pi * (int(half) - warmup) / (total - warmup))) / 2
     assert upper[int(half)] == pytest.approx(expected)
     assert upper[total:] == pytest.approx([final] * 3)
+
+
+def follow(scheduler: torch.optim.lr_scheduler.LambdaLR, steps: int) -> list[float]:
+    """The rate of each of so many steps."""
+    rates = []
+    for _ in range(steps):
+        rates.append(scheduler.optimizer.param_groups[0]["lr"])
+        scheduler.optimizer.step()
+        scheduler.step()
+    return rates
+
+
+def make_schedule(total: int, **shares: float) -> torch.optim.lr_scheduler.LambdaLR:
+    return warmup_cosine(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0), total, **shares)
+
+
+@pytest.mark.parametrize("step", [0, 3, 10, 40, 100])
+@pytest.mark.parametrize("total", [60, 100, 250])
+def test_a_replanned_schedule_never_jumps(step: int, total: int) -> None:
+    whole, resumed = follow(make_schedule(100), 100), make_schedule(100)
+    assert follow(resumed, step) == whole[:step]
+    state = resumed.state_dict()
+    resumed = make_schedule(total)
+    fresh = resumed.lr_lambdas[0]
+    resumed.load_state_dict(state)
+    planned = make_schedule(total).lr_lambdas[0]
+    (curve,) = resumed.lr_lambdas
+    assert curve is fresh
+    assert isinstance(curve, WarmupCosine)
+    assert isinstance(planned, WarmupCosine)
+    last = max(total, step)
+    curve.replan(planned, step, last)
+    rates = [curve(each) for each in range(step, last + 5)]
+    if total == 100:
+        assert rates[: 100 - step] == whole[step:], "the same to the last bit"
+    before = whole[step - 1] if step else 0.1
+    assert abs(rates[0] - before) < 0.2, "no jump"
+    assert all(abs(a - b) < 0.2 for a, b in pairwise(rates))
+    assert rates[-1] == pytest.approx(0.01)
+    if step == 100:
+        assert max(rates) == pytest.approx(0.01), "past its end it stays at its end"

@@ -109,7 +109,7 @@ def _print_report(report: "CrossvalReport", folder: Path) -> None:
     print(f"figures:    {show(folder / 'crossval.json')}, {show(folder / 'confusion_matrix.png')}")
     print(f"one by one: {show(folder / 'predictions.csv')}")
     print(f"a fold:     {show_command('weldnet-test')} ckpt_path={show(folder / 'fold_0')}")
-    print(f"next:       {show_command('weldnet-train')} with the same keys, for the one classifier to use")
+    print("next:       train the one classifier to use, on all images, with the same keys")
 
 
 main = command("crossval", find_saved_config)(run)

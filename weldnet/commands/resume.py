@@ -173,7 +173,9 @@ def _find_run(ckpt_path: str) -> "tuple[Path, Checkpoint | None]":
     if (folder / CONFIG).is_file() and not (folder / "checkpoints" / "last.ckpt").is_file():
         saved = read_config(folder / CONFIG)
         if "num_folds" in saved:
-            raise InputError(f"{show(folder)} is a cross-validation; resume it by weldnet-crossval ckpt_path=")
+            raise InputError(
+                f"{show(folder)} is a cross-validation; resume it by weldnet-crossval ckpt_path={show(folder)}"
+            )
         # A run that is killed before its first last.ckpt may have a best.ckpt; one without `last` never has more.
         if saved.get("callbacks", {}).get("last"):
             return folder, None

@@ -41,7 +41,8 @@ def name_folder(command: str, output_dir: str | None) -> Path:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"output_dir={folder} is a file; name a folder")
     if folder.is_dir() and any(folder.iterdir()):
-        raise InputError(f"output_dir={folder} is not empty, and nothing is overwritten; name another folder")
+        hint = f"; or resume the run in it: ckpt_path={show(folder)}" if (folder / "config.yaml").is_file() else ""
+        raise InputError(f"output_dir={folder} is not empty, and nothing is overwritten; name another folder{hint}")
     above = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not (above.is_dir() and os.access(above, os.W_OK)):
         raise InputError(f"output_dir={folder} cannot be made: {above} is not a folder that you may write to")

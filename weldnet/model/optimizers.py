@@ -64,7 +64,7 @@ class WarmupCosine:
 
     def _position(self, step: int) -> float:
         """Where on a curve of `length` steps a step is."""
-        if self.since == 0:
+        if self.since == 0 and self.last_step == self.length:
             return step
         share = (step - self.since) / max(1, self.last_step - self.since)
         return self.reached + (self.length - self.reached) * share

@@ -1,0 +1,55 @@
+"""A path with an interpolation is resolved once, before anything is written."""
+
+from pathlib import Path
+
+import pytest
+from calling import call
+from drawing import write_welds
+from trained import CLASSES, SMALL
+
+from weldnet.config.literal import read_config
+
+CASES = {
+    "typed literally": ["output_dir=out/${seed}"],
+    "typed for Hydra": ["output_dir='out/${seed}'"],
+    "the time": ["output_dir='out/${now:%H%M%S%f}'", "data.cache_dir='out/cache/${now:%f}'"],
+    "another literal": ["output_dir=out/a", r"data.cache_dir=out/cache/${nothing}\\"],
+    "a file of one's own": ["--config-dir", "mine", "experiment=own"],
+    "a sweep": ["-m", "seed=1,2", "output_dir=out/${seed}"],
+}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_welds(tmp_path / "welds", CLASSES, seams=range(8), shots=2, size=(32, 16))
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    (tmp_path / "mine" / "experiment" / "own.yaml").write_text(
+        "# @package _global_\ndefaults: [finetune]\n"
+        "output_dir: out/${now:%H%M%S%f}\ndata: {cache_dir: '${output_dir}/../cache/${now:%f}'}\n"
+        "callbacks: {best: {filename: 'best'}}\n"
+    )
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["train", "crossval"])
+@pytest.mark.parametrize("case", CASES)
+def test_a_run_has_one_folder(command: str, case: str, here: Path) -> None:
+    folds = ["num_folds=2"] if command == "crossval" else []
+    call(command, *SMALL, "trainer.max_epochs=1", *folds, *CASES[case])
+    configs = [file for file in (here / "out").rglob("config.yaml") if not file.parent.name.startswith("fold_")]
+    assert len(configs) == (2 if case == "a sweep" else 1)
+    for config in configs:
+        run = config.parent
+        assert Path(read_config(config).output_dir) == run
+        for fold in run.glob("fold_*") if folds else [run]:
+            assert (fold / "report.html").is_file()
+            assert (fold / "checkpoints" / "last.ckpt").is_file()
+            assert list(fold.glob("events.out.tfevents.*"))
+    (caches,) = {len(list((here / "out" / "cache").glob("*"))) for _ in range(1)}
+    assert caches <= 1
+    strays = {path.name for path in here.iterdir()} - {"welds", "mine", "out"}
+    assert not strays
+    for config in configs:
+        call(command, f"ckpt_path={config.parent}")

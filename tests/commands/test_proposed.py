@@ -1,0 +1,58 @@
+"""Every command that a message proposes works."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from calling import call, exit_code, refuse
+from drawing import write_welds
+from trained import CLASSES, SMALL
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_welds(tmp_path / "welds", CLASSES, seams=range(12), shots=2, size=(32, 16))
+    return tmp_path
+
+
+def find_proposed(text: str) -> list[list[str]]:
+    """The commands that a text proposes, as words."""
+    lines = re.findall(r"\S*weldnet-[a-z]+ \S+=.*", text)
+    return [shlex.split(line) for line in lines]
+
+
+def run_all(text: str, capsys: pytest.CaptureFixture[str], *kinds: str) -> None:
+    """Runs the commands that a text proposes, which are of these kinds."""
+    proposed = find_proposed(text)
+    assert [Path(script).name for script, *_ in proposed] == [f"weldnet-{kind}" for kind in kinds]
+    for script, *arguments in proposed:
+        words = [word.replace("source=DIR", "source=welds") for word in arguments]
+        assert exit_code(Path(script).name.removeprefix("weldnet-"), *words) == 0, words
+    capsys.readouterr()
+
+
+def test_those_of_training(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = [*SMALL, "trainer.max_epochs=1", "output_dir=a run"]
+    call("train", *one)
+    run_all(capsys.readouterr().out, capsys, "test")
+    error = refuse(capsys, "train", *one)
+    (hint,) = re.findall(r"ckpt_path=.*", error)
+    run_all(f"weldnet-train {hint}", capsys, "train")
+    call("train", "ckpt_path=a run")
+    run_all(capsys.readouterr().out, capsys, "test", "train")
+    call("export", "ckpt_path=a run", "format=onnx", "output_dir=b")
+    run_all(capsys.readouterr().out, capsys, "predict")
+
+
+def test_those_of_a_cross_validation(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call("crossval", *SMALL, "trainer.max_epochs=1", "num_folds=2", "data.fold=1", "output_dir=run")
+    run_all(capsys.readouterr().out, capsys, "crossval")
+    call("crossval", "ckpt_path=run")
+    run_all(capsys.readouterr().out, capsys, "test")
+    error = refuse(capsys, "train", "ckpt_path=run")
+    (proposed,) = find_proposed(error) or [["weldnet-test", *re.findall(r"ckpt_path=\S+", error)]]
+    assert exit_code(proposed[0].removeprefix("weldnet-"), *proposed[1:]) == 0
