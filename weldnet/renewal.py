@@ -1,7 +1,9 @@
 """On resume: what the config says is in force again, after Lightning restored the states of the earlier epochs."""
 
+import logging
 import math
 from collections.abc import Sequence
+from typing import TypeGuard
 
 from lightning import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
@@ -9,6 +11,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from weldnet.model.classifier import WeldClassifier
 from weldnet.model.optimizers import WarmupCosine
+
+log = logging.getLogger(__name__)
 
 
 class Renewal(Callback):
@@ -27,7 +31,8 @@ class Renewal(Callback):
         for callback, patience in self.patient:
             callback.patience = patience
             if getattr(callback, "wait_count", -1) >= patience:
-                # It had stopped the run, which was interrupted before its test.
+                # The run may have been interrupted before its test.
+                log.warning("early stopping has ended this run already; more epochs take a higher patience")
                 trainer.should_stop = True
         assert isinstance(pl_module, WeldClassifier)
         made = pl_module.configure_optimizers()
@@ -36,9 +41,14 @@ class Renewal(Callback):
         for optimizer in trainer.optimizers:
             if plan is None:
                 renew_optimizer(optimizer, fresh, [1.0] * len(fresh.param_groups))
-            elif isinstance(plan["scheduler"], LambdaLR) and isinstance(schedules[0], LambdaLR):
+            elif is_own(plan["scheduler"]) and is_own(schedules[0]):
                 factors = renew_schedule(schedules[0], plan["scheduler"], find_last_step(trainer))
                 renew_optimizer(optimizer, fresh, factors)
+
+
+def is_own(schedule: object) -> TypeGuard[LambdaLR]:
+    """Whether a schedule is weldnet's; any other restores its own plan."""
+    return isinstance(schedule, LambdaLR) and all(isinstance(curve, WarmupCosine) for curve in schedule.lr_lambdas)
 
 
 def find_last_step(trainer: Trainer) -> int:
@@ -49,7 +59,7 @@ def find_last_step(trainer: Trainer) -> int:
     ends = [trainer.max_steps] if trainer.max_steps > 0 else []
     if trainer.max_epochs is not None and trainer.max_epochs > 0:
         ends.append(trainer.global_step + max(0, left) * steps)
-    return min(ends)
+    return min(ends, default=trainer.global_step)
 
 
 def renew_schedule(schedule: LambdaLR, fresh: LambdaLR, last_step: int) -> list[float]:

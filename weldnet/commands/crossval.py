@@ -32,7 +32,7 @@ def run(cfg: DictConfig) -> None:
     if stopped and not todo and (only is not None or crossval.is_complete()):
         which = show(crossval.folder) if only is None else f"fold {only} of {show(crossval.folder)}"
         print(f"{which} is complete: trained, tested, reported; nothing was done")
-        _print_outcome(crossval, resume)
+        _print_outcome(crossval, resume, save=False)
         return
     _check(crossval)
     only_this = "" if only is None else f" data.fold={only}"
@@ -86,7 +86,7 @@ def _train_fold(crossval: CrossvalFolder, fold: int, resume: str) -> None:
     gc.collect()
 
 
-def _print_outcome(crossval: CrossvalFolder, resume: str) -> None:
+def _print_outcome(crossval: CrossvalFolder, resume: str, *, save: bool = True) -> None:
     from weldnet.console import print_table
     from weldnet.evaluation.crossval import read_folds
 
@@ -97,13 +97,14 @@ def _print_outcome(crossval: CrossvalFolder, resume: str) -> None:
         print(f"folds:      {show(crossval.folder)}")
         print(f"next:       {resume}")
         return
+    if save:
+        report.save(crossval.folder)
     _print_report(report, crossval.folder)
 
 
 def _print_report(report: "CrossvalReport", folder: Path) -> None:
     from weldnet.console import print_table
 
-    report.save(folder)
     for table in report.tables():
         print_table(table)
     print(f"figures:    {show(folder / 'crossval.json')}, {show(folder / 'confusion_matrix.png')}")

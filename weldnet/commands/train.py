@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from weldnet.commands.app import command
 from weldnet.commands.resume import CONFIG, StoppedRun, find_saved_config, find_stopped_run
 from weldnet.commands.runs import (
+    heed_sigterm,
     is_leader,
     keep_log,
     make_absolute,
@@ -122,7 +123,8 @@ def train_run(
                 return None
             num_epochs = last.num_epochs if stopped and stopped.is_trained and last else trainer.current_epoch
             note_progress(folder, num_epochs, is_complete=False)
-            reports = _evaluate(cfg, folder, data, trainer)
+            with heed_sigterm():
+                reports = _evaluate(cfg, folder, data, trainer)
             note_progress(folder, num_epochs, is_complete=True)
             return reports
         except (KeyboardInterrupt, SystemExit):

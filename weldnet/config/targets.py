@@ -8,6 +8,7 @@ import hydra.utils
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
+from weldnet.config.literal import make_literal
 from weldnet.errors import InputError, nearest
 
 _OURS = {"_target_", "_partial_", "_recursive_", "_convert_", "_args_"}
@@ -80,8 +81,10 @@ def instantiate(key: str, node: DictConfig, **further: Any) -> Any:
         InputError: see `check_target`; or the target itself refuses a value.
     """
     check_target(key, node)
+    # Hydra resolves a node and then reads it, and would look up what is left of a literal `${`.
+    own, further = (make_literal(make_literal(each)) for each in (OmegaConf.to_container(node, resolve=True), further))
     try:
-        return hydra.utils.instantiate(node, **further, _convert_="object")
+        return hydra.utils.instantiate(OmegaConf.create(own), **further, _convert_="object")
     except hydra.errors.InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, (ValueError, TypeError, RuntimeError)):
