@@ -133,7 +133,8 @@ def _compose_on_saved(config_name: str, find_saved: FindSaved) -> str:
     ckpt_path = None
     for word in overrides:
         if re.match(r"\+*ckpt_path=", word):
-            ckpt_path = OverridesParser.create().parse_override(quote_verbatim(word)).value()
+            value = OverridesParser.create().parse_override(quote_verbatim(word)).value()
+            ckpt_path = OmegaConf.create({"value": value}).value
     if ckpt_path is None:
         return config_name
     root = OmegaConf.load(str(files("weldnet.configs") / f"{config_name}.yaml"))
