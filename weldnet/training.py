@@ -177,7 +177,9 @@ def has_ended(run: Path, num_epochs: int | None = None) -> bool:
 
 def is_complete(run: Path, num_epochs: int | None = None) -> bool:
     """Whether a run ended its training after so many epochs, or after any, was tested, and has its report."""
-    return has_ended(run, num_epochs) and _read_progress(run).get("is_complete") is True and is_tested(run)
+    has_report = (run / "report.html").is_file() and (run / "report.json").is_file()
+    is_noted = has_ended(run, num_epochs) and _read_progress(run).get("is_complete") is True
+    return is_noted and is_tested(run) and has_report
 
 
 def _read_progress(run: Path) -> dict[str, Any]:

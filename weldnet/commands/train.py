@@ -92,7 +92,7 @@ def train_run(
     """
     from weldnet.config.build import build_data, build_model
     from weldnet.monitors import check_fit
-    from weldnet.training import describe, note_progress, train
+    from weldnet.training import describe, train
 
     # Before the data: a file or hardware that is not there should be said at once.
     good_classes, vocabulary = _read_evaluation(cfg)
@@ -122,23 +122,22 @@ def train_run(
             if not is_leader() or cfg.trainer.fast_dev_run:
                 return None
             num_epochs = last.num_epochs if stopped and stopped.is_trained and last else trainer.current_epoch
-            note_progress(folder, num_epochs, is_complete=False)
-            with heed_sigterm():
-                reports = _evaluate(cfg, folder, data, trainer)
-            note_progress(folder, num_epochs, is_complete=True)
-            return reports
+            return _evaluate(cfg, folder, data, trainer, num_epochs)
         except (KeyboardInterrupt, SystemExit):
             # Lightning turns the first into the second.
             stop_here(resume)
 
 
 def _evaluate(
-    cfg: DictConfig, folder: Path, data: "WeldDataModule", trainer: "Trainer"
+    cfg: DictConfig, folder: Path, data: "WeldDataModule", trainer: "Trainer", num_epochs: int
 ) -> "dict[str, EvaluationReport]":
-    from weldnet.training import evaluate_kept, log_hyperparameters
+    from weldnet.training import evaluate_kept, log_hyperparameters, note_progress
 
-    reports = evaluate_kept(data, folder, trainer, test=cfg.test, **cfg.decision)
-    log_hyperparameters(trainer, _flatten(cfg), reports)
+    note_progress(folder, num_epochs, is_complete=False)
+    with heed_sigterm():
+        reports = evaluate_kept(data, folder, trainer, test=cfg.test, **cfg.decision)
+        log_hyperparameters(trainer, _flatten(cfg), reports)
+    note_progress(folder, num_epochs, is_complete=True)
     return reports
 
 

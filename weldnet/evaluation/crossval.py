@@ -17,8 +17,8 @@ from weldnet.files import read_csv, replace_file, write_csv, write_text
 
 FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "loss")
 
-FILES = ("metrics.json", "predictions.csv", "confusion_matrix.png", "report.html", "report.json")
-"""What the test of a run leaves; all of them tell that it is finished."""
+FILES = ("metrics.json", "predictions.csv", "confusion_matrix.png")
+"""What the test of a fold leaves; all of them tell that it is finished."""
 
 _OF_FOLD = ("num_images", "not_measured", "num_trained_on", "validation_groups", "split_digest", "checkpoint_digest")
 
@@ -136,7 +136,7 @@ def read_folds(folders: dict[int, Path], num_folds: int) -> CrossvalReport:
 
 
 def is_tested(folder: Path) -> bool:
-    """Whether a run was trained and tested, and has its report."""
+    """Whether a fold was trained and its held-out welds were tested."""
     return all((folder / name).is_file() for name in FILES)
 
 
