@@ -11,6 +11,16 @@ import torch
 from threadpoolctl import threadpool_limits
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--thorough", action="store_true", help="tests/faults with many cases; takes hours")
+
+
+@pytest.fixture(scope="session")
+def thorough(request: pytest.FixtureRequest) -> bool:
+    """Whether tests/faults tries many cases, or as few as CI has time for."""
+    return bool(request.config.getoption("--thorough"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cores() -> None:
     """Each of pytest-xdist's workers keeps to its share of the cores, or to what OMP_NUM_THREADS says."""

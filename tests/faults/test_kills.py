@@ -1,0 +1,142 @@
+"""Commands killed at random moments, resumed as the guide says, and compared with uninterrupted ones.
+
+pytest tests/faults/test_kills.py --thorough -s      # 50 moments for each command and signal; prints each
+FAULTS_SEED=12345 pytest tests/faults/test_kills.py  # the same moments again, as shares of the run's duration
+"""
+
+import os
+import random
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fork_server import Done, ForkServer
+from killed_tasks import RUN, Task, find_leftovers, make_crossval, make_prediction, make_recipe, make_training
+
+pytestmark = pytest.mark.slow
+
+SIGNALS = (signal.SIGKILL, signal.SIGTERM)
+ENDS = {signal.SIGKILL: (-signal.SIGKILL,), signal.SIGTERM: (130, 143, -signal.SIGTERM)}
+"""The exit codes of a command that a signal has ended; 0 where it was done before."""
+AGAIN = 0.3
+"""The share of resumed commands that are killed, too."""
+SHARED_MEMORY = Path("/dev/shm")
+
+
+@dataclass(frozen=True)
+class Whole:
+    """An uninterrupted run: what came of it and how long it took."""
+
+    result: Any
+    seconds: float
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ForkServer]:
+    with ForkServer() as server:
+        yield server
+
+
+@pytest.fixture
+def chance() -> random.Random:
+    seed = int(os.environ.get("FAULTS_SEED", random.randrange(10**6)))
+    print(f"FAULTS_SEED={seed}")
+    return random.Random(seed)
+
+
+@contextmanager
+def temporary_folder(here: Path, elsewhere: bool) -> Iterator[Path]:
+    """The folder for temporary files, beside the run or on a file system of its own, where there is one."""
+    own = elsewhere and SHARED_MEMORY.is_dir() and SHARED_MEMORY.stat().st_dev != here.stat().st_dev
+    with tempfile.TemporaryDirectory(dir=SHARED_MEMORY if own else here.parent) as folder:
+        yield Path(folder)
+
+
+def run_whole(server: ForkServer, task: Task, here: Path) -> Whole:
+    here.mkdir()
+    with temporary_folder(here, elsewhere=False) as temporary:
+        done = run(server, task, task.arguments, here, temporary)
+        assert (done.code, done.over) == (0, ""), done.err
+        assert find_leftovers(here, temporary) == [], "of an uninterrupted run"
+    return Whole(task.read(here / RUN), done.seconds)
+
+
+def run(server: ForkServer, task: Task, arguments: tuple[str, ...], here: Path, temporary: Path, **kill: Any) -> Done:
+    environment = {"WELDNET_CACHE": str(here / "cache"), "TMPDIR": str(temporary)}
+    return server.run(here, task.command, *arguments, environment=environment, limit_s=300, **kill)
+
+
+def kill_and_resume(server: ForkServer, task: Task, here: Path, temporary: Path, kills: list[dict[str, Any]]) -> str:
+    """Kills the command and then those that resume it, lets the last one end, and says where each was."""
+    arguments, where = task.arguments, []
+    for kill in kills:
+        killed = run(server, task, arguments, here, temporary, **kill)
+        lines = killed.out.splitlines() or ["start"]
+        where.append(f"{kill['kill_by'].name} after {kill['kill_after_s']:.2f} s: {lines[-1][:24]!r}")
+        assert not killed.over, f"{killed.over}: {where}"
+        assert "Traceback" not in killed.err, f"{where}\n{killed.err}"
+        if killed.code == 0:
+            return f"{where}, already done"
+        assert killed.code in ENDS[kill["kill_by"]], f"exit {killed.code}: {where}\n{killed.err}"
+        arguments = task.next_arguments(here, killed)
+    done = run(server, task, arguments, here, temporary)
+    assert (done.code, done.over) == (0, ""), f"{where}, then {arguments} exits with {done.code}: {done.err[-1500:]}"
+    return ", then ".join(where)
+
+
+def draw_kills(chance: random.Random, whole: Whole, share: float, number: signal.Signals) -> list[dict[str, Any]]:
+    kills = [{"kill_after_s": share * whole.seconds, "kill_by": number}]
+    while chance.random() < AGAIN:
+        kills.append({"kill_after_s": chance.random() * whole.seconds, "kill_by": chance.choice(SIGNALS)})
+    return kills
+
+
+def check_kills(server: ForkServer, task: Task, whole: Whole, home: Path, chance: random.Random, times: int) -> None:
+    """`times` moments for each signal, one in each equal piece of the run's duration."""
+    faults: list[str] = []
+    moments = [(piece, number) for piece in range(times) for number in SIGNALS]
+    for case, (piece, number) in enumerate(moments):
+        here = home / f"{task.command}_{case}"
+        here.mkdir()
+        kills = draw_kills(chance, whole, (piece + chance.random()) / times, number)
+        # Each signal meets both places.
+        with temporary_folder(here, elsewhere=case // 2 % 2 == 0) as temporary:
+            what = f"case {case}, temporary files in {temporary.parent}"
+            try:
+                where = kill_and_resume(server, task, here, temporary, kills)
+                print(f"{task.command} {case}: {where}", flush=True)
+                what += f", {where}"
+                assert find_leftovers(here, temporary) == []
+                assert task.read(here / RUN) == whole.result, "a different result"
+            except (AssertionError, OSError) as error:
+                faults.append(f"{what}: {str(error)[:2000]}")
+                print(f"{task.command} FAULT: {faults[-1]}", flush=True)
+        shutil.rmtree(here)
+    print(f"{task.command}: {len(moments)} kills, {len(faults)} faults")
+    assert not faults, "\n\n".join(faults)
+
+
+def test_killed_training(server: ForkServer, chance: random.Random, tmp_path: Path, thorough: bool) -> None:
+    task = make_training(make_recipe(tmp_path))
+    whole = run_whole(server, task, tmp_path / "whole")
+    check_kills(server, task, whole, tmp_path, chance, 50 if thorough else 2)
+
+
+def test_killed_crossval(server: ForkServer, chance: random.Random, tmp_path: Path, thorough: bool) -> None:
+    task = make_crossval(make_recipe(tmp_path))
+    whole = run_whole(server, task, tmp_path / "whole")
+    check_kills(server, task, whole, tmp_path, chance, 50 if thorough else 2)
+
+
+def test_killed_prediction(server: ForkServer, chance: random.Random, tmp_path: Path, thorough: bool) -> None:
+    training = make_training(make_recipe(tmp_path))
+    run_whole(server, training, tmp_path / "trained")
+    task = make_prediction(tmp_path, tmp_path / "trained" / RUN)
+    whole = run_whole(server, task, tmp_path / "whole")
+    check_kills(server, task, whole, tmp_path, chance, 50 if thorough else 3)
