@@ -94,8 +94,8 @@ class ForkServer:
         self._server.stdin.write(json.dumps(task) + "\n")
         self._server.stdin.flush()
         ended = json.loads(self._server.stdout.readline())
-        printed = {name: file.read_text("utf-8", errors="replace") for name, file in (("out", out), ("err", err))}
-        return Done(**ended, **printed)
+        printed, told = (file.read_text("utf-8", errors="replace") for file in (out, err))
+        return Done(**ended, out=printed, err=told)
 
 
 def serve() -> Callable[[], None]:

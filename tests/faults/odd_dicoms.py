@@ -87,7 +87,7 @@ def _enhance(values: NDArray[np.uint16], where: str) -> bytes:
     rescale, group = Dataset(), Dataset()
     rescale.RescaleIntercept, rescale.RescaleSlope, rescale.RescaleType = -1024, 1, "HU"
     group.PixelValueTransformationSequence = [rescale]
-    groups = {f"{name}FunctionalGroupsSequence": [Dataset()] for name in ("Shared", "PerFrame")}
+    groups: dict[str, Any] = {f"{name}FunctionalGroupsSequence": [Dataset()] for name in ("Shared", "PerFrame")}
     groups[f"{where}FunctionalGroupsSequence"] = [group]
     return make_dicom(values, BitsStored=12, NumberOfFrames=1, SOPClassUID=_ENHANCED_CT, **groups)
 

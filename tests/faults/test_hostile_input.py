@@ -1,0 +1,166 @@
+"""Hostile manifests, folders and arguments: every command answers with exit code 0, 1 or 2, in bounds, in words.
+
+The examples are the same each time; with --thorough they are many, and random (Hypothesis prints how to repeat one).
+"""
+
+import csv
+import json
+import os
+import re
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from drawing import write_welds
+from fork_server import Done, ForkServer
+from hostile_pieces import LABELS, NAMES, Entry, manifests, overrides, plant, trees
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from untrained import save_untrained
+
+pytestmark = pytest.mark.slow
+
+THOROUGH = "--thorough" in sys.argv
+"""Hypothesis's settings are fixed before pytest has any fixture."""
+LIMIT_S = 60.0
+LIMIT_MB = 700.0
+INTERNALS = r"Traceback|hydra\.|omegaconf|full_key|object_type|lightning\.|site-packages|Error:|Exception"
+"""Words of libraries, in a message for people."""
+
+IMAGES = [f"photos/{label}/seam{seam}_0.jpg" for label in LABELS for seam in range(4)]
+DATA = ["data=folder", "data.root=photos", r"data.group_pattern=seam\d+"]
+NETWORK = ["model.backbone=resnet18", "model.weights=none", "trainer=cpu", "callbacks.dashboard=null"]
+TINY = [*NETWORK, "data.image_size.height=16", "data.image_size.width=8", "trainer.fast_dev_run=true"]
+# So many folds are refused, but only once everything else has been checked.
+FOLDS = [*DATA, *NETWORK, "num_folds=99"]
+
+
+def hostile(examples: int) -> settings:
+    return settings(
+        max_examples=examples * (40 if THOROUGH else 1),
+        derandomize=not THOROUGH,
+        deadline=None,
+        database=None,
+        # To shrink takes minutes; the pieces are small as they are.
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+        print_blob=True,
+    )
+
+
+@dataclass(frozen=True)
+class Home:
+    """What all examples use: the server, a folder of welds, an untrained checkpoint, a cache."""
+
+    server: ForkServer
+    folder: Path
+
+    @property
+    def photos(self) -> Path:
+        return self.folder / "photos"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "model.ckpt"
+
+    @contextmanager
+    def place(self) -> Iterator[Path]:
+        """A current folder for one example, removed after it."""
+        with tempfile.TemporaryDirectory(dir=self.folder, ignore_cleanup_errors=True) as place:
+            yield Path(place)
+
+    def check(self, here: Path, command: str, *arguments: str) -> Done:
+        """Runs a command that may refuse, but must do so well."""
+        before = set(here.rglob("*"))
+        environment = {"WELDNET_CACHE": str(self.folder / "cache")}
+        done = self.server.run(here, command, *arguments, limit_s=LIMIT_S, environment=environment)
+        told = f"weldnet-{command} {shlex.join(arguments)[:2000]}\nexit {done.code}: {done.err[-3000:]!r}"
+        assert not done.over, f"over the bound of {done.over}: {told}"
+        assert done.code in (0, 1, 2), told
+        assert not re.search(INTERNALS, done.err), told
+        assert done.growth_mb < LIMIT_MB, f"{done.growth_mb:.0f} MB: {told}"
+        if done.code == 2:
+            assert f"weldnet-{command}: " in done.err, told
+            left = set(here.rglob("*")) - before
+            # A run that has begun keeps its log; one that is refused leaves nothing.
+            assert not left or any(path.name == "train.log" for path in left), f"{told}\nleft: {sorted(left)[:5]}"
+        return done
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+    folder = tmp_path_factory.mktemp("hostile")
+    write_welds(folder / "photos", LABELS, seams=range(4), shots=1)
+    save_untrained(folder / "model.ckpt", LABELS)
+    with ForkServer() as server:
+        yield Home(server, folder)
+
+
+def check_predictions(folder: Path) -> None:
+    """Both files hold the same photographs, each once."""
+    lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text("utf-8").split("\n")[:-1]]
+    with (folder / "predictions.csv").open(newline="", encoding="utf-8") as table:
+        rows = list(csv.DictReader(table))
+    paths = [line["path"] for line in lines]
+    assert [row["path"] for row in rows] == paths
+    assert len(set(paths)) == len(paths)
+
+
+@hostile(10)
+@given(st.data())
+def test_manifests(home: Home, data: st.DataObject) -> None:
+    content = data.draw(manifests(IMAGES))
+    command = data.draw(st.sampled_from(["audit", "train", "predict"]))
+    with home.place() as here:
+        shutil.copytree(home.photos, here / "photos")
+        (here / "welds.csv").write_bytes(content)
+        chosen = ["data=manifest", "data.manifest=welds.csv"]
+        if command == "predict":
+            typed = (f"ckpt_path={home.checkpoint}", "source=welds.csv", "output_dir=out")
+            if home.check(here, command, *typed).code != 2:
+                check_predictions(here / "out")
+            return
+        home.check(here, command, *chosen, *(TINY if command == "train" else []))
+
+
+@hostile(12)
+@given(entries=trees(), root=st.sampled_from(["photos", *NAMES]), usual=st.booleans(), command=st.data())
+def test_folders(home: Home, entries: list[Entry], root: str, usual: bool, command: st.DataObject) -> None:
+    chosen = command.draw(st.sampled_from(["audit", "train", "predict"]))
+    with home.place() as here:
+        (here / root).mkdir(exist_ok=True)
+        if usual:
+            shutil.copytree(home.photos, here / root, dirs_exist_ok=True)
+        plant(here / root, entries, home.photos / "good" / "seam0_0.jpg")
+        if chosen == "predict":
+            typed = (f"ckpt_path={home.checkpoint}", f"source={root}", f"output_dir={home.folder / 'out'}")
+            try:
+                if home.check(here, chosen, *typed).code != 2:
+                    check_predictions(home.folder / "out")
+            finally:
+                shutil.rmtree(home.folder / "out", ignore_errors=True)
+            return
+        data = ["data=folder", f"data.root={root}", "data.groups=per_image"]
+        home.check(here, chosen, *data, *(TINY if chosen == "train" else []))
+
+
+@hostile(25)
+@given(typed=overrides(), command=st.sampled_from(["train", "train", "crossval", "test", "predict", "audit"]))
+def test_arguments(home: Home, typed: list[str], command: str) -> None:
+    checkpoint = f"ckpt_path={home.checkpoint}"
+    working = {
+        "train": [*DATA, *TINY],
+        "crossval": FOLDS,
+        "test": [checkpoint, *DATA, "split=all"],
+        "predict": [checkpoint, "source=photos"],
+        "audit": DATA,
+    }
+    with home.place() as here:
+        os.symlink(home.photos, here / "photos")
+        home.check(here, command, *working[command], *typed)
