@@ -122,13 +122,15 @@ def _alone(folder: Path, share: Share) -> Iterator[None]:
     if share.rank:
         yield
         return
-    lock = FileLock(folder / ".lock")
+    file = folder / ".lock"
+    lock = FileLock(file)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
         raise InputError(f"another weldnet-predict writes to {folder}; wait for it, or name another folder") from error
     try:
         yield
+        file.unlink(missing_ok=True)
     finally:
         lock.release()
 
