@@ -7,12 +7,15 @@ import csv
 import json
 import os
 import re
+import struct
+import zlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from encoding import make_chunk
 from fork_server import Done, ForkServer
 from odd_image import GREY, OddImage
 from odd_images import make_odd_images
@@ -74,6 +77,12 @@ def write_files(folder: Path) -> None:
         (folder / image.name).write_bytes(image.content)
 
 
+def read_rows(folder: Path) -> dict[str, dict[str, str]]:
+    """Rows of predictions by the name of the file."""
+    with (folder / "predictions.csv").open(newline="", encoding="utf-8") as table:
+        return {Path(row["path"]).name: row for row in csv.DictReader(table)}
+
+
 @dataclass(frozen=True)
 class Judged:
     """What the commands said of all odd images."""
@@ -97,13 +106,11 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
         predict = server.run(home, "predict", *typed, environment=environment)
         data = ("data=manifest", "data.manifest=odd.csv", "data.groups=per_image", "output_dir=audit")
         audit = server.run(home, "audit", *data, environment=environment)
-    with (home / "out" / "predictions.csv").open(newline="", encoding="utf-8") as table:
-        rows = {Path(row["path"]).name: row for row in csv.DictReader(table)}
     findings: dict[str, set[str]] = {}
     for finding in json.loads((home / "audit" / "audit.json").read_text())["findings"]:
         for path in finding["paths"]:
             findings.setdefault(os.path.basename(path), set()).add(finding["kind"])
-    return Judged(predict, rows, audit, findings)
+    return Judged(predict, read_rows(home / "out"), audit, findings)
 
 
 @pytest.mark.slow
@@ -122,10 +129,8 @@ def test_no_photograph_of_a_folder_is_lost(tmp_path: Path) -> None:
     with ForkServer() as server:
         done = server.run(tmp_path, "predict", f"ckpt_path={checkpoint}", "source=photos", "output_dir=out")
     assert done.code == 1, done.err
-    with (tmp_path / "out" / "predictions.csv").open(newline="", encoding="utf-8") as table:
-        judged = {Path(row["path"]).name for row in csv.DictReader(table)}
     # What damage or an unknown coding has made of a file need not be an image any more.
-    assert {image.name for image in ODD if image.kind == "sound"} <= judged
+    assert {image.name for image in ODD if image.kind == "sound"} <= read_rows(tmp_path / "out").keys()
 
 
 @pytest.mark.slow
@@ -156,3 +161,40 @@ def test_sound_files_are_not_called_damaged(image: OddImage, judged: Judged) -> 
     assert not row["error"], row["error"]
     assert row.get("damaged") in (None, "false"), "flagged as damaged"
     assert not judged.findings.get(image.name, set()) & {"unreadable", "damaged"}
+
+
+@pytest.mark.slow
+def test_a_huge_transparent_picture_takes_little_memory(tmp_path: Path) -> None:
+    """As many pixels as are allowed, in a file of half a megabyte."""
+    width, height = 9000, 9900
+    header = make_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0))
+    packer, row = zlib.compressobj(1), b"\0" + bytes([90, 120, 150, 200]) * width
+    data = b"".join([*(packer.compress(row) for _ in range(height)), packer.flush()])
+    chunks = header + make_chunk(b"IDAT", data) + make_chunk(b"IEND", b"")
+    (tmp_path / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
+    checkpoint = save_untrained(tmp_path / "model.ckpt")
+    with ForkServer() as server:
+        done = server.run(tmp_path, "predict", f"ckpt_path={checkpoint}", "source=huge.png")
+    assert done.code in (0, 1), done.err
+    assert done.growth_mb < 800
+
+
+@pytest.mark.slow
+def test_copies_that_other_programs_make_are_no_photographs(tmp_path: Path) -> None:
+    photos, image = tmp_path / "photos", next(image for image in SOUND if image.name == "jpeg_baseline")
+    names = (
+        "a.jpg",
+        "@eaDir/a.jpg/SYNOPHOTO_THUMB_M.jpg",
+        ".thumbnails/a.jpg",
+        "__MACOSX/._a.jpg",
+        "._a.jpg",
+        "Thumbs.db",
+    )
+    for name in names:
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        (photos / name).write_bytes(image.content)
+    checkpoint = save_untrained(tmp_path / "model.ckpt")
+    with ForkServer() as server:
+        done = server.run(tmp_path, "predict", f"ckpt_path={checkpoint}", "source=photos", "output_dir=out")
+    assert done.code == 0, done.err
+    assert read_rows(tmp_path / "out").keys() == {"a.jpg"}
