@@ -30,7 +30,7 @@ THOROUGH = "--thorough" in sys.argv
 """Hypothesis's settings are fixed before pytest has any fixture."""
 LIMIT_S = 60.0
 LIMIT_MB = 700.0
-INTERNALS = r"Traceback|hydra\.|omegaconf|full_key|object_type|lightning\.|site-packages|Error:|Exception"
+INTERNALS = r"Traceback|hydra\.(errors|core|_internal)|omegaconf|full_key|object_type|site-packages|Exception"
 """Words of libraries, in a message for people."""
 
 IMAGES = [f"photos/{label}/seam{seam}_0.jpg" for label in LABELS for seam in range(4)]

@@ -54,7 +54,7 @@ def chance() -> random.Random:
 def temporary_folder(here: Path, elsewhere: bool) -> Iterator[Path]:
     """The folder for temporary files, beside the run or on a file system of its own, where there is one."""
     own = elsewhere and SHARED_MEMORY.is_dir() and SHARED_MEMORY.stat().st_dev != here.stat().st_dev
-    with tempfile.TemporaryDirectory(dir=SHARED_MEMORY if own else here.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix="faults_", dir=SHARED_MEMORY if own else here.parent) as folder:
         yield Path(folder)
 
 

@@ -17,6 +17,8 @@ from odd_images import make_odd_images
 from weldnet.data.images import read_image
 from weldnet.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 SOUND = [image for image in make_odd_images() if image.kind in ("sound", "rare")]
 FORMATS = ("jpeg", "png", "webp", "bmp", "tiff", "dicom")
 LIMIT_S = 2.0

@@ -10,6 +10,7 @@ import re
 import struct
 import zlib
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from untrained import save_untrained
 
 from weldnet.data.images import read_image
 from weldnet.errors import InputError
+
+pytestmark = pytest.mark.slow
 
 ODD = make_odd_images()
 DAMAGED = [image for image in ODD if image.kind == "damaged"]
@@ -94,18 +97,23 @@ class Judged:
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
+def server() -> Iterator[ForkServer]:
+    with ForkServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def judged(server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Judged:
     home = tmp_path_factory.mktemp("odd")
     checkpoint = save_untrained(home / "model.ckpt")
     write_files(home / "photos")
     manifest = "".join(f"photos/{image.name},good\n" for image in ODD)
     (home / "odd.csv").write_text("path,label\n" + manifest)
-    with ForkServer() as server:
-        environment = {"WELDNET_CACHE": str(home / "cache")}
-        typed = (f"ckpt_path={checkpoint}", "source=odd.csv", "output_dir=out")
-        predict = server.run(home, "predict", *typed, environment=environment)
-        data = ("data=manifest", "data.manifest=odd.csv", "data.groups=per_image", "output_dir=audit")
-        audit = server.run(home, "audit", *data, environment=environment)
+    environment = {"WELDNET_CACHE": str(home / "cache")}
+    typed = (f"ckpt_path={checkpoint}", "source=odd.csv", "output_dir=out")
+    predict = server.run(home, "predict", *typed, environment=environment)
+    data = ("data=manifest", "data.manifest=odd.csv", "data.groups=per_image", "output_dir=audit")
+    audit = server.run(home, "audit", *data, environment=environment)
     findings: dict[str, set[str]] = {}
     for finding in json.loads((home / "audit" / "audit.json").read_text())["findings"]:
         for path in finding["paths"]:
@@ -113,7 +121,6 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Judged:
     return Judged(predict, read_rows(home / "out"), audit, findings)
 
 
-@pytest.mark.slow
 def test_the_commands_end_well(judged: Judged) -> None:
     for done in (judged.predict, judged.audit):
         assert (done.code, done.over) == (1, ""), done.err
@@ -121,19 +128,16 @@ def test_the_commands_end_well(judged: Judged) -> None:
         assert done.growth_mb < 1000
 
 
-@pytest.mark.slow
-def test_no_photograph_of_a_folder_is_lost(tmp_path: Path) -> None:
+def test_no_photograph_of_a_folder_is_lost(server: ForkServer, tmp_path: Path) -> None:
     """The content decides, not the ending."""
     write_files(tmp_path / "photos")
     checkpoint = save_untrained(tmp_path / "model.ckpt")
-    with ForkServer() as server:
-        done = server.run(tmp_path, "predict", f"ckpt_path={checkpoint}", "source=photos", "output_dir=out")
+    done = server.run(tmp_path, "predict", f"ckpt_path={checkpoint}", "source=photos", "output_dir=out")
     assert done.code == 1, done.err
     # What damage or an unknown coding has made of a file need not be an image any more.
     assert {image.name for image in ODD if image.kind == "sound"} <= read_rows(tmp_path / "out").keys()
 
 
-@pytest.mark.slow
 def test_one_line_on_stderr_for_a_bad_file(judged: Judged) -> None:
     """Libraries write nothing there."""
     names = {image.name for image in ODD}
@@ -145,7 +149,6 @@ def test_one_line_on_stderr_for_a_bad_file(judged: Judged) -> None:
         assert max(named.values(), default=0) <= 1, named.most_common(3)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("image", DAMAGED, ids=lambda image: image.name)
 def test_damage_is_told(image: OddImage, judged: Judged) -> None:
     """A damaged file gets no verdict but refer, and the audit names it."""
@@ -154,7 +157,6 @@ def test_damage_is_told(image: OddImage, judged: Judged) -> None:
     assert judged.findings.get(image.name, set()) & {"unreadable", "damaged"}, "not found by the audit"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("image", SOUND, ids=lambda image: image.name)
 def test_sound_files_are_not_called_damaged(image: OddImage, judged: Judged) -> None:
     row = judged.rows[image.name]
@@ -163,8 +165,7 @@ def test_sound_files_are_not_called_damaged(image: OddImage, judged: Judged) -> 
     assert not judged.findings.get(image.name, set()) & {"unreadable", "damaged"}
 
 
-@pytest.mark.slow
-def test_a_huge_transparent_picture_takes_little_memory(tmp_path: Path) -> None:
+def test_a_huge_transparent_picture_takes_little_memory(server: ForkServer, tmp_path: Path) -> None:
     """As many pixels as are allowed, in a file of half a megabyte."""
     width, height = 9000, 9900
     header = make_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0))
@@ -173,14 +174,12 @@ def test_a_huge_transparent_picture_takes_little_memory(tmp_path: Path) -> None:
     chunks = header + make_chunk(b"IDAT", data) + make_chunk(b"IEND", b"")
     (tmp_path / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
     checkpoint = save_untrained(tmp_path / "model.ckpt")
-    with ForkServer() as server:
-        done = server.run(tmp_path, "predict", f"ckpt_path={checkpoint}", "source=huge.png")
+    done = server.run(tmp_path, "predict", f"ckpt_path={checkpoint}", "source=huge.png")
     assert done.code in (0, 1), done.err
     assert done.growth_mb < 800
 
 
-@pytest.mark.slow
-def test_copies_that_other_programs_make_are_no_photographs(tmp_path: Path) -> None:
+def test_copies_that_other_programs_make_are_no_photographs(server: ForkServer, tmp_path: Path) -> None:
     photos, image = tmp_path / "photos", next(image for image in SOUND if image.name == "jpeg_baseline")
     names = (
         "a.jpg",
@@ -194,7 +193,6 @@ def test_copies_that_other_programs_make_are_no_photographs(tmp_path: Path) -> N
         (photos / name).parent.mkdir(parents=True, exist_ok=True)
         (photos / name).write_bytes(image.content)
     checkpoint = save_untrained(tmp_path / "model.ckpt")
-    with ForkServer() as server:
-        done = server.run(tmp_path, "predict", f"ckpt_path={checkpoint}", "source=photos", "output_dir=out")
+    done = server.run(tmp_path, "predict", f"ckpt_path={checkpoint}", "source=photos", "output_dir=out")
     assert done.code == 0, done.err
     assert read_rows(tmp_path / "out").keys() == {"a.jpg"}
