@@ -87,7 +87,7 @@ def explain(error: Exception, config_name: str) -> str:
         return f"no such key: {match[1]}{hint}" if hint else _KEPT.format(match[1])
     if match := re.match(r"Error merging override ~(.+)", text):
         return _KEPT.format(match[1])
-    if isinstance(error, OmegaConfBaseException) and re.match(r"Key '[^']+' (?:is )?not in", text):
+    if isinstance(error, OmegaConfBaseException) and re.match(r"Missing key|Key '[^']+' (?:is )?not in", text):
         return _KEPT.format(error.full_key)
     if match := re.match(r"Error merging override \+*(.+?)=(.*)", text):
         if hint := _suggest(match[1], config_name):
