@@ -15,7 +15,7 @@ NAMES = (
     *(COMPOSED, DECOMPOSED, "\u202egood", "good ", " good", "GOOD", "Crack", "\ufeffgood", "go\u200bod"),
     *("good\u00a0", "😀", "a\rb", "a\nb", "a\tb", 'a"b', "a'b", "a,b", "a;b", "a\\b", "a=b", "a#b", "a%20b"),
     *("`id`", "$(id)", "\x1b[31mred", "${oc.env:HOME}", "${data.root}", "${", "{a: b}", "[a]", "[a", "*", "?"),
-    *("**", "~", "-", "--help", "-c", ".", "data.root=x", "null", "nan", "true", "0", "01", "1e9", "=1+1"),
+    *("**", "~x", "-", "--help", "-c", ".", "data.root=x", "null", "nan", "true", "0", "01", "1e9", "=1+1"),
     *("Training", "testing", "val", "@eaDir", "x" * 200),
 )  # fmt: skip
 """Names of classes, groups, folders and files; those of files get an ending."""

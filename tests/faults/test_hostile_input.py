@@ -20,7 +20,7 @@ import pytest
 from drawing import write_welds
 from fork_server import Done, ForkServer
 from hostile_pieces import LABELS, NAMES, Entry, manifests, overrides, plant, trees
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from untrained import save_untrained
 
@@ -37,6 +37,9 @@ IMAGES = [f"photos/{label}/seam{seam}_0.jpg" for label in LABELS for seam in ran
 DATA = ["data=folder", "data.root=photos", r"data.group_pattern=seam\d+"]
 NETWORK = ["model.backbone=resnet18", "model.weights=none", "trainer=cpu", "callbacks.dashboard=null"]
 TINY = [*NETWORK, "data.image_size.height=16", "data.image_size.width=8", "trainer.fast_dev_run=true"]
+READERS = ("audit", "train", "predict")
+EVERY_FILE: list[Entry] = [(("good", f"{name}.jpg"), "image") for name in NAMES]
+EVERY_CLASS: list[Entry] = [((name, "a.jpg"), "image") for name in NAMES]
 # So many folds are refused, but only once everything else has been checked.
 FOLDS = [*DATA, *NETWORK, "num_folds=99"]
 
@@ -48,7 +51,7 @@ def hostile(examples: int) -> settings:
         deadline=None,
         database=None,
         # To shrink takes minutes; the pieces are small as they are.
-        phases=[Phase.generate],
+        phases=[Phase.explicit, Phase.generate],
         suppress_health_check=list(HealthCheck),
         print_blob=True,
     )
@@ -92,6 +95,12 @@ class Home:
             assert not left or any(path.name == "train.log" for path in left), f"{told}\nleft: {sorted(left)[:5]}"
         return done
 
+    def predict(self, here: Path, source: str, out: Path) -> None:
+        """Predicts from a source into an empty folder that lies outside of it."""
+        done = self.check(here, "predict", f"ckpt_path={self.checkpoint}", f"source={source}", f"output_dir={out}")
+        if done.code != 2:
+            check_predictions(out)
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
@@ -113,41 +122,34 @@ def check_predictions(folder: Path) -> None:
 
 
 @hostile(10)
-@given(st.data())
-def test_manifests(home: Home, data: st.DataObject) -> None:
-    content = data.draw(manifests(IMAGES))
-    command = data.draw(st.sampled_from(["audit", "train", "predict"]))
-    with home.place() as here:
+@given(content=manifests(IMAGES), command=st.sampled_from(READERS))
+def test_manifests(home: Home, content: bytes, command: str) -> None:
+    with home.place() as here, home.place() as out:
         shutil.copytree(home.photos, here / "photos")
         (here / "welds.csv").write_bytes(content)
-        chosen = ["data=manifest", "data.manifest=welds.csv"]
         if command == "predict":
-            typed = (f"ckpt_path={home.checkpoint}", "source=welds.csv", "output_dir=out")
-            if home.check(here, command, *typed).code != 2:
-                check_predictions(here / "out")
-            return
-        home.check(here, command, *chosen, *(TINY if command == "train" else []))
+            home.predict(here, "welds.csv", out)
+        else:
+            data = ["data=manifest", "data.manifest=welds.csv"]
+            home.check(here, command, *data, *(TINY if command == "train" else []))
 
 
 @hostile(12)
-@given(entries=trees(), root=st.sampled_from(["photos", *NAMES]), usual=st.booleans(), command=st.data())
-def test_folders(home: Home, entries: list[Entry], root: str, usual: bool, command: st.DataObject) -> None:
-    chosen = command.draw(st.sampled_from(["audit", "train", "predict"]))
-    with home.place() as here:
+@given(entries=trees(), root=st.sampled_from(["photos", *NAMES]), usual=st.booleans(), command=st.sampled_from(READERS))
+@example(entries=EVERY_FILE, root="photos", usual=True, command="predict")
+@example(entries=EVERY_FILE, root="photos", usual=True, command="audit")
+@example(entries=EVERY_CLASS, root="photos", usual=False, command="audit")
+def test_folders(home: Home, entries: list[Entry], root: str, usual: bool, command: str) -> None:
+    with home.place() as here, home.place() as out:
         (here / root).mkdir(exist_ok=True)
         if usual:
             shutil.copytree(home.photos, here / root, dirs_exist_ok=True)
         plant(here / root, entries, home.photos / "good" / "seam0_0.jpg")
-        if chosen == "predict":
-            typed = (f"ckpt_path={home.checkpoint}", f"source={root}", f"output_dir={home.folder / 'out'}")
-            try:
-                if home.check(here, chosen, *typed).code != 2:
-                    check_predictions(home.folder / "out")
-            finally:
-                shutil.rmtree(home.folder / "out", ignore_errors=True)
-            return
-        data = ["data=folder", f"data.root={root}", "data.groups=per_image"]
-        home.check(here, chosen, *data, *(TINY if chosen == "train" else []))
+        if command == "predict":
+            home.predict(here, root, out)
+        else:
+            data = ["data=folder", f"data.root={root}", "data.groups=per_image"]
+            home.check(here, command, *data, *(TINY if command == "train" else []))
 
 
 @hostile(25)

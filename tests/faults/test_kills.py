@@ -9,6 +9,7 @@ import random
 import shutil
 import signal
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,22 +73,24 @@ def run(server: ForkServer, task: Task, arguments: tuple[str, ...], here: Path, 
     return server.run(here, task.command, *arguments, environment=environment, limit_s=300, **kill)
 
 
-def kill_and_resume(server: ForkServer, task: Task, here: Path, temporary: Path, kills: list[dict[str, Any]]) -> str:
-    """Kills the command and then those that resume it, lets the last one end, and says where each was."""
-    arguments, where = task.arguments, []
+def kill_and_resume(
+    server: ForkServer, task: Task, here: Path, temporary: Path, kills: list[dict[str, Any]], where: list[str]
+) -> None:
+    """Kills the command and then those that resume it, and lets the last one end; `where` gets a line for each kill."""
+    arguments = task.arguments
     for kill in kills:
         killed = run(server, task, arguments, here, temporary, **kill)
         lines = killed.out.splitlines() or ["start"]
-        where.append(f"{kill['kill_by'].name} after {kill['kill_after_s']:.2f} s: {lines[-1][:24]!r}")
+        name = "done before" if killed.code == 0 else kill["kill_by"].name
+        where.append(f"{name} {kill['kill_after_s']:.2f} s: {lines[-1][:24]!r}")
         assert not killed.over, f"{killed.over}: {where}"
         assert "Traceback" not in killed.err, f"{where}\n{killed.err}"
         if killed.code == 0:
-            return f"{where}, already done"
+            return
         assert killed.code in ENDS[kill["kill_by"]], f"exit {killed.code}: {where}\n{killed.err}"
         arguments = task.next_arguments(here, killed)
     done = run(server, task, arguments, here, temporary)
     assert (done.code, done.over) == (0, ""), f"{where}, then {arguments} exits with {done.code}: {done.err[-1500:]}"
-    return ", then ".join(where)
 
 
 def draw_kills(chance: random.Random, whole: Whole, share: float, number: signal.Signals) -> list[dict[str, Any]]:
@@ -100,25 +103,26 @@ def draw_kills(chance: random.Random, whole: Whole, share: float, number: signal
 def check_kills(server: ForkServer, task: Task, whole: Whole, home: Path, chance: random.Random, times: int) -> None:
     """`times` moments for each signal, one in each equal piece of the run's duration."""
     faults: list[str] = []
-    moments = [(piece, number) for piece in range(times) for number in SIGNALS]
-    for case, (piece, number) in enumerate(moments):
-        here = home / f"{task.command}_{case}"
+    landed: Counter[str] = Counter()
+    for case, (piece, number) in enumerate((piece, number) for piece in range(times) for number in SIGNALS):
+        here, where = home / f"{task.command}_{case}", list[str]()
         here.mkdir()
         kills = draw_kills(chance, whole, (piece + chance.random()) / times, number)
         # Each signal meets both places.
         with temporary_folder(here, elsewhere=case // 2 % 2 == 0) as temporary:
-            what = f"case {case}, temporary files in {temporary.parent}"
             try:
-                where = kill_and_resume(server, task, here, temporary, kills)
-                print(f"{task.command} {case}: {where}", flush=True)
-                what += f", {where}"
+                kill_and_resume(server, task, here, temporary, kills, where)
                 assert find_leftovers(here, temporary) == []
                 assert task.read(here / RUN) == whole.result, "a different result"
+                fault = ""
             except (AssertionError, OSError) as error:
-                faults.append(f"{what}: {str(error)[:2000]}")
-                print(f"{task.command} FAULT: {faults[-1]}", flush=True)
+                fault = f" FAULT: {str(error)[:2000]}"
+        landed.update(line.split()[0] for line in where)
+        told = f"{task.command} {case}, temporary files below {temporary.parent}: {', then '.join(where)}{fault}"
+        print(told, flush=True)
+        faults += [told] if fault else []
         shutil.rmtree(here)
-    print(f"{task.command}: {len(moments)} kills, {len(faults)} faults")
+    print(f"{task.command}: {dict(landed)}, {len(faults)} faults")
     assert not faults, "\n\n".join(faults)
 
 
