@@ -15,6 +15,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--thorough", action="store_true", help="tests/faults with many cases; takes hours")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # For what is fixed when a test is imported; pytest-xdist's workers do not see the arguments.
+    os.environ["THOROUGH"] = "1" if config.getoption("--thorough") else ""
+
+
 @pytest.fixture(scope="session")
 def thorough(request: pytest.FixtureRequest) -> bool:
     """Whether tests/faults tries many cases, or as few as CI has time for."""

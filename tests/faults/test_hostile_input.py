@@ -9,7 +9,6 @@ import os
 import re
 import shlex
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +25,7 @@ from untrained import save_untrained
 
 pytestmark = pytest.mark.slow
 
-THOROUGH = "--thorough" in sys.argv
+THOROUGH = bool(os.environ["THOROUGH"])
 """Hypothesis's settings are fixed before pytest has any fixture."""
 LIMIT_S = 60.0
 LIMIT_MB = 700.0

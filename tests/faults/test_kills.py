@@ -143,4 +143,4 @@ def test_killed_prediction(server: ForkServer, chance: random.Random, tmp_path: 
     run_whole(server, training, tmp_path / "trained")
     task = make_prediction(tmp_path, tmp_path / "trained" / RUN)
     whole = run_whole(server, task, tmp_path / "whole")
-    check_kills(server, task, whole, tmp_path, chance, 50 if thorough else 3)
+    check_kills(server, task, whole, tmp_path, chance, 50 if thorough else 2)
