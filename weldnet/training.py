@@ -2,11 +2,7 @@
 
 import json
 import logging
-import signal
-import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -115,7 +111,7 @@ def train(
     model.record = asdict(record)
     if resume_from:
         trainer.callbacks.append(Renewal(trainer.callbacks))  # type: ignore[attr-defined]
-    with warnings.catch_warnings(), explain_workers(data.count_workers()), end_on_sigterm():
+    with warnings.catch_warnings(), explain_workers(data.count_workers()):
         for message in UNTRUE_WARNINGS:
             warnings.filterwarnings("ignore", message=message)
         # What is deprecated in how Lightning calls torch is between the two of them.
@@ -131,23 +127,6 @@ def train(
                 f"the device has too little memory for a step ({str(error).splitlines()[0]}); take a smaller "
                 f"data.batch_size ({data.batch_size} now), and trainer.accumulate_grad_batches=2"
             ) from error
-
-
-@contextmanager
-def end_on_sigterm() -> Iterator[None]:
-    """Within it, SIGTERM ends a run at once; Lightning alone waits for the end of a step, which may never come."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(signum: int, frame: object) -> None:
-        raise SystemExit(128 + signum)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def check_kept(trainer: Trainer) -> None:

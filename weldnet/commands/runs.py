@@ -118,7 +118,10 @@ def show_command(name: str) -> str:
 
 @contextmanager
 def heed_sigterm() -> Iterator[None]:
-    """Within it, SIGTERM ends the command as Ctrl-C does: by an exception, after which it can say how to resume."""
+    """Within it, SIGTERM ends the command as Ctrl-C does: by an exception, after which it can say how to resume.
+
+    At once: Lightning alone waits for the end of a step, which may never come.
+    """
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         yield

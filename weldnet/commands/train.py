@@ -117,12 +117,13 @@ def train_run(
             log.warning(warning)
         _announce(folder, trainer, data.source.describe_skipped())
         try:
-            if not (stopped and stopped.is_trained):
-                train(data, model, trainer, record, last.path if last else None)
-            if not is_leader() or cfg.trainer.fast_dev_run:
-                return None
-            num_epochs = last.num_epochs if stopped and stopped.is_trained and last else trainer.current_epoch
-            return _evaluate(cfg, folder, data, trainer, num_epochs)
+            with heed_sigterm():
+                if not (stopped and stopped.is_trained):
+                    train(data, model, trainer, record, last.path if last else None)
+                if not is_leader() or cfg.trainer.fast_dev_run:
+                    return None
+                num_epochs = last.num_epochs if stopped and stopped.is_trained and last else trainer.current_epoch
+                return _evaluate(cfg, folder, data, trainer, num_epochs)
         except (KeyboardInterrupt, SystemExit):
             # Lightning turns the first into the second.
             stop_here(resume)
@@ -134,9 +135,8 @@ def _evaluate(
     from weldnet.training import evaluate_kept, log_hyperparameters, note_progress
 
     note_progress(folder, num_epochs, is_complete=False)
-    with heed_sigterm():
-        reports = evaluate_kept(data, folder, trainer, test=cfg.test, **cfg.decision)
-        log_hyperparameters(trainer, _flatten(cfg), reports)
+    reports = evaluate_kept(data, folder, trainer, test=cfg.test, **cfg.decision)
+    log_hyperparameters(trainer, _flatten(cfg), reports)
     note_progress(folder, num_epochs, is_complete=True)
     return reports
 
