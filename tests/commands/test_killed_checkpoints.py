@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -28,14 +29,23 @@ def start(here: Path, temporary: str, *arguments: str) -> "subprocess.Popen[str]
     )
 
 
-def wait_for_write(process: "subprocess.Popen[str]", folders: list[Path], delay: float) -> None:
-    """Returns `delay` seconds after a file that holds last.ckpt begins to grow in one of these folders."""
-    before = {file for folder in folders for file in folder.rglob("*")}
-    while process.poll() is None:
-        now = {file for folder in folders for file in folder.rglob("*")} - before
+def list_files(folders: list[Path]) -> set[tuple[str, int]]:
+    """Names and inodes: what a killed process left may be written anew under its name."""
+    found = set()
+    for file in (file for folder in folders for file in folder.rglob("*")):
+        with suppress(FileNotFoundError):
+            found.add((file.name, file.stat().st_ino))
+    return found
+
+
+def wait_for_write(process: "subprocess.Popen[str]", last: Path, folders: list[Path], delay: float) -> None:
+    """Returns `delay` seconds after a file that holds last.ckpt begins to grow, or at once when it is cut off."""
+    whole, known, began = last.stat().st_size, list_files(folders), 0.0
+    while process.poll() is None and last.exists() and last.stat().st_size >= 0.9 * whole:
         # The run's own, or one that is staged elsewhere.
-        if any(re.search(r"last\.ckpt|^tmp", file.name) for file in now):
-            time.sleep(delay)
+        if not began and any(re.search(r"last\.ckpt|^tmp", name) for name, _ in list_files(folders) - known):
+            began = time.monotonic()
+        if began and time.monotonic() - began > delay:
             return
         time.sleep(0.0005)
 
@@ -56,7 +66,7 @@ def test_no_kill_loses_the_last_checkpoint(tmp_path: Path) -> None:
             try:
                 while not last.exists() and process.poll() is None:
                     time.sleep(0.01)
-                wait_for_write(process, [last.parent, Path(temporary)], chance.uniform(0, 0.4))
+                wait_for_write(process, last, [last.parent, Path(temporary)], chance.uniform(0, 0.4))
             finally:
                 process.send_signal(signal.SIGKILL)
             words = process.communicate()[0]
