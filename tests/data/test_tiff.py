@@ -190,6 +190,7 @@ def test_compressions(mode: str, name: str) -> None:
 
 
 REFUSED = {
+    "a small copy first": (strip(GREY, t254=1), "a small copy"),
     "old-style JPEG": (strip(COLOUR, t259=6), r"compression 6 \(old-style JPEG\); read are none, LZW, .* PNG"),
     "a private compression": (strip(COLOUR, t259=50013), r"compression 50013 \(private or unknown\); read are"),
     "JPEG 2000": (strip(COLOUR, t259=34712), r"compression 34712 \(JPEG 2000\)"),

@@ -18,6 +18,7 @@ WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6
 SAVE_ANEW = "save it as TIFF with LZW or Deflate, or as PNG"
 
 _MAX_BYTES = 2**30
+_REDUCED = 1
 _MAX_SEGMENTS = 2**19
 _COMPRESSIONS = {NONE, *CCITT, LZW, JPEG, *DEFLATE, PACKBITS, LZMA, ZSTD}
 _OTHER_COMPRESSIONS = {
@@ -110,6 +111,10 @@ def read_layout(content: bytes) -> Layout:
         UnreadableImage: a tag is missing or damaged, the page is too large, or it is stored in a way that is not read.
     """
     tags = read_tags(content)
+    if find_number(tags, Tag.SUBFILE, 0) & _REDUCED:
+        raise UnreadableImage(
+            "a TIFF whose first page is a small copy, as in a camera's raw photograph; develop it to TIFF or PNG"
+        )
     width, height = find_number(tags, Tag.WIDTH), find_number(tags, Tag.LENGTH)
     check_pixels((width, height))
     bits, kind = _read_samples_type(tags)

@@ -17,6 +17,7 @@ Tags = dict[int, NDArray[Any]]
 class Tag(IntEnum):
     """What is read; everything else is passed over."""
 
+    SUBFILE = 254
     WIDTH = 256
     LENGTH = 257
     BITS = 258
