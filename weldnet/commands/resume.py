@@ -124,7 +124,7 @@ def _locate(run: StoppedRun, changes: dict[str, tuple[Any, Any]]) -> StoppedRun:
     from weldnet.training import has_ended, is_complete
 
     assert run.checkpoint is not None
-    num_epochs, most = run.checkpoint.num_epochs, run.cfg.trainer.max_epochs
+    num_epochs, most = run.checkpoint.num_epochs, run.cfg.trainer.get("max_epochs")
     if "trainer.max_epochs" in changes and most is not None and 0 < most < num_epochs:
         raise InputError(
             f"trainer.max_epochs={most}: {show(run.folder)} has trained {num_epochs} epochs already; give it more, "

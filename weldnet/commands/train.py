@@ -120,7 +120,7 @@ def train_run(
             with heed_sigterm():
                 if not (stopped and stopped.is_trained):
                     train(data, model, trainer, record, last.path if last else None)
-                if not is_leader() or cfg.trainer.fast_dev_run:
+                if not is_leader() or cfg.trainer.get("fast_dev_run"):
                     return None
                 num_epochs = last.num_epochs if stopped and stopped.is_trained and last else trainer.current_epoch
                 return _evaluate(cfg, folder, data, trainer, num_epochs)
@@ -202,7 +202,7 @@ def _flatten(cfg: DictConfig) -> dict[str, str | int | float | bool]:
         for name, value in cfg[group].items():
             if isinstance(value, (str, int, float, bool)):
                 flat[f"{group}.{name}".replace("._target_", "")] = value
-    return flat | {f"trainer.{name}": cfg.trainer[name] for name in ("max_epochs", "precision")}
+    return flat | {f"trainer.{name}": cfg.trainer[name] for name in ("max_epochs", "precision") if name in cfg.trainer}
 
 
 main = command("train", find_saved_config)(run)

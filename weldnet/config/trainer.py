@@ -51,9 +51,11 @@ def check_trainer(trainer: DictConfig) -> None:
         value = trainer.get(name)
         if value is not None and value not in no_wish:
             raise InputError(f"trainer.{name}={value} is not for weldnet: {instead}")
+    if trainer.get("max_epochs") is None:
+        raise InputError("trainer.max_epochs is not given; type trainer.max_epochs=20, say")
     for name, (low, high) in RANGES.items():
         value = trainer.get(name)
-        if (value is None and name == "max_epochs") or (value is not None and not low <= float(value) <= high):
+        if value is not None and not low <= float(value) <= high:
             raise InputError(f"trainer.{name}={value}: allowed are {low} to {high}")
     if trainer.get("max_steps") == 0:
         raise InputError("trainer.max_steps=0 trains nothing; -1 is no limit")
