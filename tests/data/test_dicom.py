@@ -7,6 +7,7 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import pytest
+from damaging import zero
 from drawing import draw_blobs, draw_noise
 from encoding import RAMP, apply_linear, assert_shows, encode, encode_lossless_jpeg, make_dicom
 from numpy.typing import NDArray
@@ -80,6 +81,9 @@ def test_dicom_compressed() -> None:
     jpeg = encode(Image.fromarray(grey), "JPEG")
     inside = make_dicom(grey, syntax=JPEGBaseline8Bit, PixelData=encapsulate([jpeg]))
     assert_shows(open_picture(inside), np.asarray(Image.open(io.BytesIO(jpeg))))
+    damaged = make_dicom(grey, syntax=JPEGBaseline8Bit, PixelData=encapsulate([zero(jpeg, length=70)]))
+    with pytest.raises(UnreadableImage, match="damaged DICOM: the JPEG inside it is damaged"):
+        open_picture(damaged)
     with pytest.raises(UnreadableImage, match="damaged DICOM: the picture inside it has a different size"):
         open_picture(make_dicom(grey, syntax=JPEGLosslessSV1, PixelData=encapsulate([b"none"])))
 

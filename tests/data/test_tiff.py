@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from damaging import zero
 from drawing import draw_blobs, draw_noise
 from encoding import apply_linear, assert_shows, build_tiff, encode, make_dicom
 from numpy.typing import NDArray
@@ -207,6 +208,10 @@ REFUSED = {
     "inflated strip": (build_tiff([zlib.compress(bytes(9))], describe(COLOUR, t259=8)), "has 9 of 1,440 bytes"),
     "broken deflate": (build_tiff([b"abcdefgh"], describe(COLOUR, t259=8)), "damaged TIFF: strip or tile 1"),
     "broken LZW": (build_tiff([b"\x7f" * 99], describe(COLOUR, t259=5)), "damaged TIFF: strip or tile 1"),
+    "damaged JPEG": (
+        build_tiff([zero(encode(Image.fromarray(COLOUR), "JPEG"), length=70)], describe(COLOUR, t259=7, t262=6)),
+        "damaged TIFF: strip or tile 1: the JPEG inside it is damaged",
+    ),
     "broken JPEG": (build_tiff([b"\xff\xd8" * 99], describe(COLOUR, t259=7)), "a JPEG inside it is not"),
     "large floats": (strip(DEEP[..., 0].astype(np.float32), t339=3), "data.window=percentile"),
 }

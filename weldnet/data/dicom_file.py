@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import imagecodecs
 from numpy.typing import NDArray
 
+from weldnet.data.jpeg import refuse_damaged
 from weldnet.data.pictures import UnreadableImage
 from weldnet.data.structure import read_frame
 
@@ -17,6 +18,7 @@ _PREAMBLE = bytes(128) + b"DICM"
 _START = len(_PREAMBLE)
 _IMPLICIT, _EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 _DEFLATED, _RLE = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.5"
+_JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
 # JPEG of 12 bits, JPEG Lossless, JPEG-LS and HTJ2K, which Pillow does not read.
 _JPEG = ("1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
 _JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
@@ -101,20 +103,26 @@ def decode_frame(content: bytes, header: "Dataset", syntax: str) -> NDArray[Any]
         known = False
     if not known:
         raise UnreadableImage(f"{told}; {_READ}")
+    if syntax == _JPEG_BASELINE:
+        refuse_damaged(_read_frame(content, header))
     # pydicom clears the bits above the stored ones, wherever the header says that those are.
     at_top = header.get("HighBit") == header.BitsAllocated - 1 > header.BitsStored - 1
     return pixel_array(io.BytesIO(content), index=0, correct_unused_bits=not at_top)
 
 
-def _decode_here(content: bytes, header: "Dataset", syntax: str) -> NDArray[Any]:
+def _read_frame(content: bytes, header: "Dataset") -> bytes:
+    """The first frame as it is encoded."""
     from pydicom import dcmread
     from pydicom.encaps import get_frame
 
-    frames = int(header.get("NumberOfFrames") or 1)
     pixels: bytes | None = dcmread(io.BytesIO(content)).get("PixelData")
     if pixels is None:
         raise ValueError("it ends before its pixels")
-    data = get_frame(pixels, 0, number_of_frames=frames)
+    return get_frame(pixels, 0, number_of_frames=int(header.get("NumberOfFrames") or 1))
+
+
+def _decode_here(content: bytes, header: "Dataset", syntax: str) -> NDArray[Any]:
+    data = _read_frame(content, header)
     shape = (header.Rows, header.Columns)
     if _find_shape(data, syntax) != shape:
         raise ValueError("the picture inside it has a different size, or more than one channel")

@@ -28,6 +28,8 @@ _NOT_READ = {
     **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF), "a hierarchical JPEG"),
     0xF7: "a JPEG-LS image",
 }
+_LOST = "it has lost bytes: its compressed data hold zeros instead"
+_ERRORS = "the decoder met errors in its compressed data"
 _EXIF, _ADOBE = 0xE1, 0xEE
 _EXTRAS = {*range(0xE0, 0xF0), 0xFE} - {_EXIF}
 _ADOBE_BYTES = 12
@@ -60,7 +62,7 @@ def open_jpeg(content: bytes) -> tuple[JpegImagePlugin.JpegImageFile, bytes, str
     """
     segments = read_segments(content)
     _check_frame(content, segments)
-    damage = "it has lost bytes: its compressed data hold zeros instead" if _has_lost_bytes(content, segments) else None
+    damage = _LOST if _has_lost_bytes(content, segments) else None
     try:
         with blame_file("JPEG"):
             return JpegImagePlugin.JpegImageFile(io.BytesIO(content)), content, damage
@@ -126,12 +128,28 @@ def decode_jpeg(image: JpegImagePlugin.JpegImageFile, content: bytes, scale: int
     except ValueError as error:
         # TurboJPEG's own refusals, such as of sampling factors that only libjpeg knows, name its function.
         if not str(error).startswith("tj"):
-            damage = "the decoder met errors in its compressed data"
+            damage = _ERRORS
     with blame_file("JPEG"):
         if scale > 1:
             image.draft(None, (width, height))
         image.load()
     return image, damage
+
+
+def refuse_damaged(content: bytes) -> None:
+    """Checks a JPEG of 8 bits inside a different file, whose decoder passes over damage without a word.
+
+    Raises:
+        ValueError: libjpeg warns of it, or it has lost bytes.
+    """
+    if _has_lost_bytes(content, read_segments(content)):
+        raise ValueError(f"the JPEG inside it is damaged: {_LOST}")
+    try:
+        # As small as can be, which costs a fraction of the decode.
+        simplejpeg.decode_jpeg(content, "GRAY", min_height=1, min_width=1)
+    except ValueError as error:
+        if not str(error).startswith("tj"):
+            raise ValueError(f"the JPEG inside it is damaged: {_ERRORS}") from error
 
 
 def _has_lost_bytes(content: bytes, segments: list[Segment]) -> bool:

@@ -9,6 +9,7 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
+from weldnet.data.jpeg import refuse_damaged
 from weldnet.data.pictures import UnreadableImage
 from weldnet.data.structure import read_frame
 from weldnet.data.tiff_layout import (
@@ -151,6 +152,8 @@ def _decode_jpeg(data: bytes, layout: Layout, shape: tuple[int, int, int]) -> ND
         raise UnreadableImage(f"a damaged TIFF: a JPEG inside it is not of {shape[2]} channels of {layout.bits} bits")
     if frame.height > shape[0] or frame.width > shape[1]:
         raise UnreadableImage("a damaged TIFF: a JPEG inside it is larger than its strip or tile")
+    if frame.bits == 8:
+        refuse_damaged(layout.tables[:-2] + data[2:] if layout.tables else data)
     known, wanted = None, _NO_CONVERSION
     if layout.separate:
         wanted = _TO_GREY
