@@ -6,6 +6,7 @@
     scripts/benchmark.py scale [json=FILE]
     scripts/benchmark.py predict [manifest=FILE] [ckpt_path=RUN] [json=FILE] [repeats=5]
     scripts/benchmark.py serve [json=FILE]
+    scripts/benchmark.py damage [json=FILE]
 
 It runs with the project's .venv. Without a manifest it draws its own photographs, 1920 x 1080. What is compared takes
 turns, so that a machine whose speed drifts slows all of it; the ratios are medians over the turns.
@@ -24,6 +25,7 @@ if importlib.util.find_spec("weldnet") is None:
         sys.exit("benchmark.py: weldnet is not installed; run scripts/setup")
     os.execv(python, [str(python), *sys.argv])
 
+import benchmark_damage
 import benchmark_data
 import benchmark_predict
 import benchmark_scale
@@ -40,6 +42,7 @@ BENCHMARKS = {
     "scale": benchmark_scale,
     "predict": benchmark_predict,
     "serve": benchmark_serve,
+    "damage": benchmark_damage,
 }
 
 
