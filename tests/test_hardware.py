@@ -1,6 +1,7 @@
 """Cores, precision and devices."""
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -75,11 +76,17 @@ def test_processes_are_bounded_by_the_cores() -> None:
 
 def test_exact_float32_is_set_by_one_api_and_set_back() -> None:
     """Mixed, torch's two ways to set TF32 warn, and then raise; here warnings are errors."""
-    operators = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
+    cudnn = torch.backends.cudnn
+    operators = (cudnn.conv, cudnn.rnn, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
     before = [each.fp32_precision for each in operators]
-    with exact_float32():
-        assert [each.fp32_precision for each in operators] == ["ieee", "ieee"]
+    with ExitStack() as first, ExitStack() as second:
+        first.enter_context(exact_float32())
+        assert [each.fp32_precision for each in operators] == ["ieee"] * 3
         assert torch.get_float32_matmul_precision() == "highest"
+        second.enter_context(exact_float32())
+        # Threads end in any order.
+        first.close()
+        assert [each.fp32_precision for each in operators] == ["ieee"] * 3
     assert [each.fp32_precision for each in operators] == before
     # What the older ones say of it can still be asked.
     assert torch.backends.cudnn.allow_tf32 is True

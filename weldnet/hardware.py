@@ -2,9 +2,11 @@
 
 import math
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -69,21 +71,48 @@ def best_precision(accelerator: str) -> str:
     return "bf16-mixed" if fast else "32-true"
 
 
+class _ExactFloat32:
+    """Who needs exact float32 now; the settings are those of the whole process, and threads overlap."""
+
+    def __init__(self) -> None:
+        self.lock, self.users = threading.Lock(), 0
+        self.before: list[str] = []
+
+    @property
+    def operators(self) -> list[Any]:
+        # RNNs, too: torch raises where only some of cuDNN's operators differ and `allow_tf32` is read.
+        return [torch.backends.cudnn.conv, torch.backends.cudnn.rnn, torch.backends.cuda.matmul]  # type: ignore[attr-defined]
+
+    def enter(self) -> None:
+        with self.lock:
+            self.users += 1
+            if self.users == 1:
+                self.before = [each.fp32_precision for each in self.operators]
+                for each in self.operators:
+                    each.fp32_precision = "ieee"
+
+    def leave(self) -> None:
+        with self.lock:
+            self.users -= 1
+            if not self.users:
+                for each, precision in zip(self.operators, self.before, strict=True):
+                    each.fp32_precision = precision
+
+
+_EXACT = _ExactFloat32()
+
+
 @contextmanager
 def exact_float32() -> Iterator[None]:
     """Within it, float32 is float32 on a GPU, too: neither convolutions nor products in TF32.
 
     By torch's settings for each operator alone: mixed with the older `allow_tf32`, torch warns and then raises.
     """
-    settings = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
-    before = [each.fp32_precision for each in settings]
-    for each in settings:
-        each.fp32_precision = "ieee"
+    _EXACT.enter()
     try:
         yield
     finally:
-        for each, precision in zip(settings, before, strict=True):
-            each.fp32_precision = precision
+        _EXACT.leave()
 
 
 def choose_device(device: str) -> torch.device:

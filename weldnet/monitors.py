@@ -5,7 +5,6 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from weldnet.errors import InputError, nearest, shorten
-from weldnet.hardware import check_memory, check_processes
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -62,6 +61,9 @@ def check_fit(data: "WeldDataModule", trainer: "Trainer") -> None:
         InputError: an epoch has too few images; validation is asked for at a step that no epoch has; or a callback
             watches what will not be there: a class without validation images, or validation where there is none.
     """
+    # The config knows the monitors before it needs torch.
+    from weldnet.hardware import check_memory, check_processes
+
     if data.num_workers:
         check_processes("data.num_workers times trainer.devices", data.num_workers * trainer.num_devices)
     size = min(data.batch_size, len(data.samples("train")))
