@@ -62,8 +62,13 @@ def test_the_checkpoint_s_words(setting: Setting, name: str, num_images: int) ->
         np.testing.assert_allclose(ours.probabilities, theirs.probabilities, atol=1e-5)
         np.testing.assert_allclose(ours.distances, theirs.distances, rtol=1e-5)
         point = reference.facts.point
-        verdicts = [give_verdicts(*scores, data.classes, point)[2].tolist() for scores in (ours, theirs)]
-        assert verdicts[0] == verdicts[1]
+        sound, _, expected = give_verdicts(*theirs, data.classes, point)
+        # Each limit is the score of one image, which may round to either side of it.
+        gaps = [theirs.distances - 1, *(sound - limit for limit in (point.accept_above, point.reject_below) if limit)]
+        at_limit = np.min(np.abs(gaps), axis=0) < 1e-5
+        assert at_limit.sum() <= len(gaps)
+        verdicts = give_verdicts(*ours, data.classes, point)[2]
+        assert verdicts[~at_limit].tolist() == expected[~at_limit].tolist()
     assert replace(engine.facts, digest="", runtime="", versions={}) == replace(
         reference.facts, digest="", runtime="", versions={}
     )

@@ -34,6 +34,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, file in enumerate(sorted((home / "welds").rglob("*.jpg"))[::12]):
         (home / "photos").mkdir(exist_ok=True)
         (home / "photos" / f"{number:02d}.jpg").write_bytes(file.read_bytes())
+    for level in (0, 255):
+        # Unlike anything in training, however it went.
+        save_image(home / "photos" / f"even_{level}.png", np.full((50, 30, 3), level, np.uint8))
     for number in range(3):
         save_image(home / "photos" / f"noise_{number}.png", draw_noise(50, 30, seed=number))
     with pytest.MonkeyPatch.context() as patch:

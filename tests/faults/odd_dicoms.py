@@ -111,6 +111,6 @@ def _syntaxes() -> list[OddImage]:
         OddImage("dicom_deflated", deflated, "rare", GREY),
         OddImage("dicom_rle_1_bit", encapsulated(bits, RLELossless, one_bit), "rare", stripes),
         OddImage("dicom_jpeg_lossless", lossless, "rare", np.full(GREY.shape, 128)),
-        OddImage("dicom_jpeg_ls", encapsulated(plain, JPEGLSLossless, noise), "unsupported"),
-        OddImage("dicom_htj2k", encapsulated(plain, _HTJ2K, noise), "unsupported"),
+        OddImage("dicom_jpeg_ls", encapsulated(plain, JPEGLSLossless, noise), "damaged"),
+        OddImage("dicom_htj2k", encapsulated(plain, _HTJ2K, noise), "damaged"),
     ]

@@ -64,7 +64,7 @@ def _damaged_pngs() -> list[OddImage]:
         OddImage("png_last_chunk_spoilt", make_whole_png(spoil=3), "damaged"),
         OddImage("png_half", whole[: len(whole) // 2], "damaged"),
         # All its pixels are there.
-        OddImage("png_without_end", whole[:-12], "rare", COLOUR),
+        OddImage("png_without_end", whole[:-12], "damaged"),
     ]
 
 
