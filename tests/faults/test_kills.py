@@ -1,6 +1,6 @@
 """Commands killed at random moments, resumed as the guide says, and compared with uninterrupted ones.
 
-pytest tests/faults/test_kills.py --thorough -s      # 50 moments for each command and signal; prints each
+pytest tests/faults/test_kills.py --thorough -s      # 50 kills of each command, half by each signal; prints each
 FAULTS_SEED=12345 pytest tests/faults/test_kills.py  # the same moments again, as shares of the run's duration
 """
 
@@ -129,13 +129,13 @@ def check_kills(server: ForkServer, task: Task, whole: Whole, home: Path, chance
 def test_killed_training(server: ForkServer, chance: random.Random, tmp_path: Path, thorough: bool) -> None:
     task = make_training(make_recipe(tmp_path))
     whole = run_whole(server, task, tmp_path / "whole")
-    check_kills(server, task, whole, tmp_path, chance, 50 if thorough else 2)
+    check_kills(server, task, whole, tmp_path, chance, 25 if thorough else 2)
 
 
 def test_killed_crossval(server: ForkServer, chance: random.Random, tmp_path: Path, thorough: bool) -> None:
     task = make_crossval(make_recipe(tmp_path))
     whole = run_whole(server, task, tmp_path / "whole")
-    check_kills(server, task, whole, tmp_path, chance, 50 if thorough else 2)
+    check_kills(server, task, whole, tmp_path, chance, 25 if thorough else 2)
 
 
 def test_killed_prediction(server: ForkServer, chance: random.Random, tmp_path: Path, thorough: bool) -> None:
@@ -143,4 +143,4 @@ def test_killed_prediction(server: ForkServer, chance: random.Random, tmp_path: 
     run_whole(server, training, tmp_path / "trained")
     task = make_prediction(tmp_path, tmp_path / "trained" / RUN)
     whole = run_whole(server, task, tmp_path / "whole")
-    check_kills(server, task, whole, tmp_path, chance, 50 if thorough else 2)
+    check_kills(server, task, whole, tmp_path, chance, 25 if thorough else 2)

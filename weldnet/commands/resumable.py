@@ -41,7 +41,7 @@ REFUSED = {
     "optimizer._target_": "the optimizer's state belongs to {before}",
     "scheduler._target_": "the schedule's state belongs to {before}",
     "callbacks.*.monitor": "the best value so far is of {before}, and values of two kinds cannot be compared",
-    "callbacks.*.mode": "the best value so far was chosen by {before}",
+    "callbacks.*.mode": "it follows from the monitor, by which the best value so far was chosen",
     "model": "the weights of the run were made with {before}",
     "data.image_size": "what learned from one geometry does not work on a different one",
     "data.resize": "what learned from one geometry does not work on a different one",
