@@ -1,9 +1,11 @@
 """Checkpoints carry all that a test needs, and nothing that runs."""
 
+import io
 import os
 import pickle
 from collections.abc import Callable
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import torch
 from drawing import SEAM, write_welds
 from training_runs import make_trainer, quiet
 
-from weldnet.checkpoint import RECORD, find_checkpoint, load_checkpoint
+from weldnet.checkpoint import RECORD, find_checkpoint, load_checkpoint, write_checkpoint
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.images import Geometry
 from weldnet.data.leaks import fingerprints
@@ -252,3 +254,27 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(InputError, match=r"a\.ckpt cannot be read: permission denied"):
         load_checkpoint(tmp_path / "a.ckpt")
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, OSError])
+@pytest.mark.parametrize("number", [1, 2, 5, 12])
+def test_what_interrupts_a_write_is_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException], number: int
+) -> None:
+    """torch cannot end an archive that was interrupted, and raises an error of its own over what interrupted it."""
+    writes = count(1)
+
+    class Interrupted(io.FileIO):
+        def write(self, content: Any) -> int:
+            if next(writes) == number:
+                raise kind(5)
+            return super().write(content)
+
+    file = tmp_path / "a.ckpt"
+    file.write_text("old")
+    monkeypatch.setattr(Path, "open", lambda path, mode: Interrupted(path, mode.replace("b", "")))
+    with pytest.raises(kind):
+        write_checkpoint({str(index): torch.zeros(10) for index in range(20)}, file)
+    monkeypatch.undo()
+    assert file.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.ckpt"]

@@ -185,8 +185,8 @@ def write_checkpoint(content: dict[str, Any], file: Path) -> None:
             with temporary.open("wb") as stream:
                 torch.save(content, stream)
         except RuntimeError as error:
-            # So it does with an open file where it cannot end the archive, but there the reason comes along.
-            if isinstance(error.__context__, OSError):
+            # With an open file, too, where it cannot end the archive: after a full disk, Ctrl-C or SIGTERM.
+            if isinstance(error.__context__, (OSError, KeyboardInterrupt, SystemExit)):
                 raise error.__context__ from error
             raise
 

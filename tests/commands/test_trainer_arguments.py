@@ -134,7 +134,7 @@ REFUSED = {
     "devices=0": "trainer",
     "devices=[0,1]": "trainer",
     "max_epochs=0": "allowed are 1 to",
-    "max_epochs=null": "allowed are 1 to",
+    "max_epochs=null": "trainer.max_epochs is not given",
     "min_epochs=9": "more than trainer.max_epochs=2",
     "max_steps=0": "trains nothing",
     "max_steps=-2": "allowed are -1 to",
