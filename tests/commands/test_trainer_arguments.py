@@ -1,5 +1,6 @@
 """Every argument of the trainer that the config lists takes effect, or is refused with words."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -169,12 +170,15 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def here(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "welds").symlink_to(home / "welds")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WELDNET_CACHE", str(home / "cache"))
     monkeypatch.syspath_prepend(Path(__file__).parent)
-    return tmp_path
+    yield tmp_path
+    # Lightning sets them for the whole process.
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.benchmark = False
 
 
 def test_no_argument_is_forgotten() -> None:
