@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from calling import call
+from calling import call, refuse
 from drawing import write_welds
 from trained import CLASSES, SMALL
 
@@ -30,6 +30,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "callbacks: {best: {filename: 'best'}}\n"
     )
     return tmp_path
+
+
+def test_a_variable_is_refused_where_tensorboard_would_expand_it(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLACE", "elsewhere")
+    assert "names a variable of the environment" in refuse(capsys, "train", *SMALL, "output_dir=out/$PLACE")
+    assert not (here / "out").exists()
 
 
 @pytest.mark.slow

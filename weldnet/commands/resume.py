@@ -176,6 +176,7 @@ def _find_run(ckpt_path: str) -> "tuple[Path, Checkpoint | None]":
             raise InputError(
                 f"{show(folder)} is a cross-validation; resume it by weldnet-crossval ckpt_path={show(folder)}"
             )
+        check_schema(saved, TrainConfig, show(folder))
         # A run that is killed before its first last.ckpt may have a best.ckpt; one without `last` never has more.
         if saved.get("callbacks", {}).get("last"):
             return folder, None

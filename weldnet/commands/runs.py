@@ -39,6 +39,9 @@ def name_folder(command: str, output_dir: str | None) -> Path:
         folder = Path("runs", command, f"{now}_{secrets.token_hex(3)}").absolute()
     else:
         folder = Path(output_dir).expanduser().absolute()
+    if os.path.expandvars(folder) != str(folder):
+        # Lightning's TensorBoard logger would, and write elsewhere.
+        raise InputError(f"output_dir={folder} names a variable of the environment; type its value, or another name")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"output_dir={folder} is a file; name a folder")
     if folder.is_dir() and any(folder.iterdir()):
