@@ -5,10 +5,12 @@ import errno
 import os
 import re
 import signal
+import stat
 import subprocess
 import sys
 import textwrap
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import polars as pl
@@ -25,6 +27,7 @@ from weldnet.files import (
     replace_file,
     to_csv_line,
     write_csv,
+    write_text,
 )
 
 HOSTILE_NAMES = [
@@ -101,6 +104,22 @@ def test_what_a_killed_process_left_is_not_in_the_way(tmp_path: Path, name: str)
     (tmp_path / "other.tmp").touch()
     remove_leftovers(tmp_path)
     assert {file.name for file in tmp_path.iterdir()} == {name, "other.tmp"}
+
+
+@pytest.mark.parametrize(("number", "is_folder"), [(errno.EINVAL, True), (errno.EACCES, True), (errno.EIO, False)])
+def test_a_drive_that_cannot_flush_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, is_folder: bool
+) -> None:
+    """As some network drives; of a file the refusal counts."""
+
+    def refuse(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode) == is_folder:
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with nullcontext() if is_folder else pytest.raises(OSError, match=os.strerror(number)):
+        write_text(tmp_path / "a.txt", "new")
+    assert (tmp_path / "a.txt").exists() == is_folder
 
 
 def test_a_folder_is_moved_with_all_that_is_in_it(tmp_path: Path) -> None:
