@@ -144,7 +144,16 @@ def test_splits_that_are_not_clear(
         assert words in refuse(capsys, command, "data=folder", "data.root=welds")
 
 
-@pytest.mark.parametrize("classes", [("valid", "invalid"), ("crack", "contest"), ("strain", "latest"), ("TR", "LO")])
+@pytest.mark.parametrize(
+    "classes",
+    [
+        ("leak_test_ok", "leak_test_fail"),
+        ("valid", "invalid"),
+        ("crack", "contest"),
+        ("strain", "latest"),
+        ("TR", "LO"),
+    ],
+)
 def test_classes_that_only_sound_like_splits(here: Path, classes: tuple[str, ...]) -> None:
     write_welds(here / "welds", classes, seams=range(8))
     # A test piece is a weld.

@@ -2,11 +2,13 @@
 
 import os
 import re
+import unicodedata
 from pathlib import Path
+from typing import Literal
 
 import polars as pl
 import pytest
-from drawing import SEAM, make_table, write_welds
+from drawing import SEAM, draw_noise, make_table, save_image, write_welds
 
 from weldnet.data.folders import scan_folder
 from weldnet.data.manifest import SCHEMA, add_groups, read_manifest, write_manifest
@@ -86,6 +88,16 @@ def test_whoever_wrote_it(tmp_path: Path, text: bytes) -> None:
 def test_names_survive_a_manifest(tmp_path: Path, name: str) -> None:
     write_manifest(make_table([(str(tmp_path / name), "crack", "w,1", "train")]), tmp_path / "m.csv")
     assert read_manifest(tmp_path / "m.csv").rows() == [(str(tmp_path / name), "crack", "w,1", "train")]
+
+
+@pytest.mark.parametrize(("on_disk", "written"), [("NFC", "NFD"), ("NFD", "NFC"), ("NFD", "NFD")])
+def test_a_path_is_found_composed_or_decomposed(
+    tmp_path: Path, on_disk: Literal["NFC", "NFD"], written: Literal["NFC", "NFD"]
+) -> None:
+    file = save_image(tmp_path / f"{unicodedata.normalize(on_disk, 'Naht-ä')}.png", draw_noise(4, 4))
+    name = unicodedata.normalize(written, file.name)
+    (tmp_path / "welds.csv").write_text(f"path,label\n{name},crack\n", encoding="utf-8")
+    assert read_manifest(tmp_path / "welds.csv")["path"].to_list() == [str(file)]
 
 
 def test_names_that_are_not_utf8(welds: Path) -> None:

@@ -119,11 +119,17 @@ def _read_columns(file: Path, needed: Sequence[str]) -> pl.DataFrame:
 
 
 def _trim_paths(file: Path, paths: pl.Series) -> pl.Series:
-    """The paths without blanks at their ends, unless a file has them in its name; else byte for byte as they are."""
+    """The paths as the files are spelled: with blanks at their ends or without, composed or decomposed."""
     trimmed = paths.str.strip_chars().replace("", None)
-    changed = (paths != trimmed).fill_null(False)
-    real = [path if os.path.lexists(file.parent / path) else path.strip() for path in paths.filter(changed)]
+    changed = ((paths != trimmed) | (paths.str.contains(r"[^\x00-\x7F]") & trimmed.is_not_null())).fill_null(False)
+    real = [_find_spelling(file.parent, path) for path in paths.filter(changed)]
     return trimmed.scatter(changed.arg_true(), pl.Series(real, dtype=pl.String))
+
+
+def _find_spelling(folder: Path, path: str) -> str:
+    trimmed = path.strip()
+    spellings = (path, trimmed, *(unicodedata.normalize(form, trimmed) for form in ("NFC", "NFD")))
+    return next((each for each in spellings if os.path.lexists(folder / each)), trimmed)
 
 
 def _refuse_rows(file: Path, table: pl.DataFrame, fault: pl.Expr, what: str) -> None:

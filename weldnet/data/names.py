@@ -73,13 +73,13 @@ def _paths_of(samples: pl.DataFrame, labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def _find_split_labels(labels: Sequence[str]) -> list[str]:
-    """The labels that are names of splits, or hold one: all of them, or those of train, or of several."""
+    """The labels that are names of splits, or hold those of train or of several: a leak test is no split."""
     exact = [label for label in labels if find_split(label)]
     if exact and (len(exact) == len(labels) or any(label.casefold() not in _ORDINARY for label in exact)):
         return exact
     hints = {label: found for label in labels if label not in exact and (found := find_hints(label))}
     meant = set().union(*hints.values())
-    return list(hints) if hints and (len(hints) == len(labels) or "train" in meant or len(meant) > 1) else []
+    return list(hints) if "train" in meant or len(meant) > 1 else []
 
 
 def _find_splits_below(samples: pl.DataFrame, root: Path) -> list[Misnamed]:
