@@ -1,4 +1,4 @@
-"""Files that are replaced, and what a disk that refuses them is told as."""
+"""Files that are replaced, and the messages about a disk that refuses them."""
 
 import csv
 import errno

@@ -155,7 +155,7 @@ def refuse_damaged(content: bytes) -> None:
 def _has_lost_bytes(content: bytes, segments: list[Segment]) -> bool:
     """Whether a scan's data hold a run of zero bytes that no encoder wrote.
 
-    Where zero bits mean an even block in every table of the scan, an even area is a run of zeros, so nothing is told.
+    Where zero bits mean an even block in every table of the scan, an even area is a run of zeros, which proves nothing.
     The same goes for progressive and arithmetic JPEGs. A scan of another length libjpeg reports.
     """
     if not any(one.marker in _SEQUENTIAL for one in segments):

@@ -171,7 +171,7 @@ def _hand_over(batch: Any) -> Any:
 
 @contextmanager
 def explain_workers(num_workers: int) -> Iterator[None]:
-    """Within it, what becomes of the worker processes is told in words.
+    """Within it, a lost worker process is reported in words.
 
     Raises:
         InputError: one was killed, or cannot hand over its batch.

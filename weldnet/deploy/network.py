@@ -102,6 +102,6 @@ def save_openvino(network: Any, file: Path) -> None:
     """
     try:
         import_extra("openvino").save_model(network, file, compress_to_fp16=False)
-    # That is how openvino tells of a full disk, and of any other.
+    # openvino raises it for a full disk as for any other.
     except RuntimeError as error:
         raise OSError(errno.EIO, f"openvino cannot write: {first_line(error)}", str(file)) from error
