@@ -14,7 +14,6 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from serving import Brightness, listening, make_body, make_head, paint, post
 
 from weldnet.deploy import server_guard, server_running
@@ -24,8 +23,7 @@ from weldnet.deploy.server_uploads import MAX_HELD_BODIES
 
 
 @pytest.fixture(autouse=True)
-def own_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+def no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_guard, "DELAY_S", 0.0)
 
 

@@ -38,11 +38,6 @@ document.body.dispatchEvent(new DragEvent("drop", {dataTransfer: data, bubbles: 
 LOADED = "return performance.getEntriesByType('resource').map((entry) => entry.name)"
 
 
-@pytest.fixture(autouse=True)
-def own_pixel_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
