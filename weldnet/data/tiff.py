@@ -84,10 +84,11 @@ def _look_up(indices: NDArray[Any], layout: Layout) -> NDArray[np.uint8]:
 
 
 def _weigh(values: NDArray[Any], weight: NDArray[Any], most: int) -> None:
-    """values x weight / most, rounded, in place and some rows at a time: 64 bits a sample would be gigabytes."""
+    """values x weight / most, rounded, in place and some rows at a time: all in wider numbers would be gigabytes."""
+    wide: np.dtype[Any] = np.dtype(np.uint32 if most < 2**16 else np.uint64)
     step = max(1, _BLOCK // values[0].size)
     for row in range(0, len(values), step):
-        part, share = values[row : row + step].astype(np.uint64), weight[row : row + step].astype(np.uint64)
+        part, share = values[row : row + step].astype(wide), weight[row : row + step].astype(wide)
         values[row : row + step] = (part * (share[..., None] if part.ndim == 3 else share) + most // 2) // most
 
 
