@@ -14,6 +14,7 @@ from encoding import apply_linear, assert_shows, build_tiff, encode, make_dicom
 from numpy.typing import NDArray
 from PIL import Image
 
+from weldnet.data import tiff_segments
 from weldnet.data.formats import UnreadableImage, open_picture
 
 HEIGHT, WIDTH = 24, 20
@@ -76,6 +77,12 @@ def in_runs(pixels: NDArray[np.uint8]) -> bytes:
     rows = np.pad(pixels, ((0, 8), (0, 0)))
     runs = [b"".join(bytes([len(row) - 1]) + row.tobytes() for row in part) for part in (rows[:16], rows[16:])]
     return build_tiff(runs, describe(pixels, t259=32773, t278=16))
+
+
+def in_codes(data: bytes) -> bytes:
+    """LZW of 9 bits a code: cleared before the codes would need 10."""
+    codes = [code for start in range(0, len(data), 200) for code in (256, *data[start : start + 200])]
+    return pack(np.array([[*codes, 257]]), 9)
 
 
 def reverse(data: bytes) -> bytes:
@@ -190,6 +197,39 @@ def test_compressions(mode: str, name: str) -> None:
     assert np.abs(shown - expected).max() <= 1
 
 
+@pytest.mark.parametrize("band", [1, 2**12, 2**21])
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "packbits", "tiff_adobe_deflate", "jpeg"])
+@pytest.mark.parametrize("rows", [1, 7, 16])
+def test_strips_of_a_few_rows(rows: int, compression: str, band: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoded one by one, some at a time, and all at once."""
+    monkeypatch.setattr(tiff_segments, "_BAND", band)
+    image = Image.fromarray(draw_blobs(50, 60))
+    content = encode(image, "TIFF", compression=compression, tiffinfo={278: rows * (8 if compression == "jpeg" else 1)})
+    assert_shows(open_picture(content), np.asarray(Image.open(io.BytesIO(content)).convert("RGB")))
+    with pytest.raises(UnreadableImage, match=r"truncated|damaged"):
+        open_picture(content[:8] + content[108:])
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_lzw_of_any_layout(order: str) -> None:
+    deep = DEEP.astype(f"{order}u2")
+    differences = np.diff(DEEP, axis=1, prepend=np.zeros_like(DEEP[:, :1])).astype(f"{order}u2")
+    parts = [in_codes(part.tobytes()) for part in (deep[:10], deep[10:20], deep[20:])]
+    flat = [in_codes(part.tobytes()) for channel in np.moveaxis(deep, 2, 0) for part in (channel[:16], channel[16:])]
+    tags = {"t259": 5, "t278": 10}
+    contents = [
+        build_tiff(parts, describe(DEEP, **tags), order=order),
+        build_tiff([reverse(part) for part in parts], describe(DEEP, t266=2, **tags), order=order),
+        build_tiff([in_codes(differences.tobytes())], describe(DEEP, t259=5, t317=2), order=order),
+        build_tiff(flat, describe(DEEP, t259=5, t284=2, t278=16), order=order),
+    ]
+    padded = np.pad(deep, ((0, 8), (0, 12), (0, 0)))
+    tiled = [in_codes(padded[top : top + 16, left : left + 16].tobytes()) for top in (0, 16) for left in (0, 16)]
+    contents.append(build_tiff(tiled, describe(DEEP, t259=5, t322=16, t323=16), order=order, big=True))
+    for content in contents:
+        assert_shows(open_picture(content), HIGH)
+
+
 REFUSED = {
     "a small copy first": (strip(GREY, t254=1), "a small copy"),
     "old-style JPEG": (strip(COLOUR, t259=6), r"compression 6 \(old-style JPEG\); read are none, LZW, .* PNG"),
@@ -201,16 +241,24 @@ REFUSED = {
     "many channels": (strip(np.dstack([COLOUR, COLOUR]), t262=1), "6 channels, which are not grey or RGB; save it"),
     "uneven channels": (strip(COLOUR, t258=[5, 6, 5]), "channels differ"),
     "a huge tile": (build_tiff([b"abc"], describe(COLOUR, t322=2**20, t323=2**20)), "tiles of 1048576 x 1048576"),
+    "tiles far beyond the picture": (
+        build_tiff([b"abc"], describe(GREY, t256=2**26, t257=1, t322=2**10, t323=2**10)),
+        "over 1,073,741,824 bytes of pixels",
+    ),
+    "strips that part their chroma": (
+        build_tiff([bytes(40)] * 24, describe(COLOUR, t262=6, t530=[2, 2], t278=1)),
+        "strips of 1 rows, which part its chroma; save it as TIFF",
+    ),
     "many strips": (build_tiff([b""] * 2, describe(COLOUR, t257=2**20, t278=1)), "2 strips or tiles where 1048576"),
     "no byte counts": (drop(build_tiff([bytes(9)] * 2, describe(GREY, t259=5, t278=12)), 279), "no byte counts"),
     "no strips": (drop(strip(COLOUR), 273), "no tag 273"),
-    "short strips": (build_tiff([bytes(10)] * HEIGHT, describe(GREY, t278=1)), "damaged TIFF: strip or tile 1"),
+    "short strips": (build_tiff([bytes(10)] * HEIGHT, describe(GREY, t278=1)), "a strip or tile: it has 10 of 20"),
     "inflated strip": (build_tiff([zlib.compress(bytes(9))], describe(COLOUR, t259=8)), "has 9 of 1,440 bytes"),
-    "broken deflate": (build_tiff([b"abcdefgh"], describe(COLOUR, t259=8)), "damaged TIFF: strip or tile 1"),
-    "broken LZW": (build_tiff([b"\x7f" * 99], describe(COLOUR, t259=5)), "damaged TIFF: strip or tile 1"),
+    "broken deflate": (build_tiff([b"abcdefgh"], describe(COLOUR, t259=8)), "damaged TIFF: a strip or tile: "),
+    "broken LZW": (build_tiff([b"\x7f" * 99], describe(COLOUR, t259=5)), "damaged TIFF: a strip or tile: "),
     "damaged JPEG": (
         build_tiff([zero(encode(Image.fromarray(COLOUR), "JPEG"), length=70)], describe(COLOUR, t259=7, t262=6)),
-        "damaged TIFF: strip or tile 1: the JPEG inside it is damaged",
+        "damaged TIFF: a strip or tile: the JPEG inside it is damaged",
     ),
     "broken JPEG": (build_tiff([b"\xff\xd8" * 99], describe(COLOUR, t259=7)), "a JPEG inside it is not"),
     "large floats": (strip(DEEP[..., 0].astype(np.float32), t339=3), "data.window=percentile"),

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from weldnet.data.jpeg import refuse_damaged
 from weldnet.data.pictures import UnreadableImage
-from weldnet.data.structure import read_frame
+from weldnet.data.structure import read_frame, read_segments
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -143,5 +143,5 @@ def _find_shape(data: bytes, syntax: str) -> tuple[int, int] | None:
             return None
         right, bottom, left, top = struct.unpack(">4I", data[8:24])
         return bottom - top, right - left
-    frame = read_frame(data)
+    frame = read_frame(data, read_segments(data))
     return (frame.height, frame.width) if frame is not None and frame.channels == 1 else None

@@ -7,7 +7,9 @@ raises where libjpeg warns.
 import io
 from collections.abc import Callable
 
+import numpy as np
 import simplejpeg
+from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin
 
 from weldnet.data.damage import MIN_ZEROS, blame_file
@@ -142,14 +144,45 @@ def refuse_damaged(content: bytes) -> None:
     Raises:
         ValueError: libjpeg warns of it, or it has lost bytes.
     """
-    if _has_lost_bytes(content, read_segments(content)):
+    refuse_lost_bytes(content, read_segments(content))
+    # As small as can be, which costs a fraction of the decode.
+    decode_undamaged(content, "GRAY", least=1)
+
+
+def refuse_lost_bytes(content: bytes, segments: list[Segment]) -> None:
+    """Raises:
+    ValueError: a JPEG inside a different file has lost bytes.
+    """
+    if _has_lost_bytes(content, segments):
         raise ValueError(f"the JPEG inside it is damaged: {_LOST}")
+
+
+def decode_undamaged(
+    content: bytes, colours: str, *, least: int = 0, into: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8] | None:
+    """Decodes a JPEG of 8 bits inside a different file.
+
+    Args:
+        content: the JPEG, with its tables.
+        colours: `GRAY`, `RGB` or `CMYK`.
+        least: the pixels along either side that are enough; 0 for all.
+        into: where the pixels go; new memory if None.
+
+    Returns:
+        (H, W, channels); None for a kind, or colours, that TurboJPEG does not read.
+
+    Raises:
+        ValueError: libjpeg warns of it.
+    """
     try:
-        # As small as can be, which costs a fraction of the decode.
-        simplejpeg.decode_jpeg(content, "GRAY", min_height=1, min_width=1)
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
+            content, colours, min_height=least, min_width=least, buffer=into
+        )
     except ValueError as error:
-        if not str(error).startswith("tj"):
-            raise ValueError(f"the JPEG inside it is damaged: {_ERRORS}") from error
+        if str(error).startswith("tj"):
+            return None
+        raise ValueError(f"the JPEG inside it is damaged: {_ERRORS}") from error
+    return pixels
 
 
 def _has_lost_bytes(content: bytes, segments: list[Segment]) -> bool:
@@ -158,7 +191,7 @@ def _has_lost_bytes(content: bytes, segments: list[Segment]) -> bool:
     Where zero bits mean an even block in every table of the scan, an even area is a run of zeros, which proves nothing.
     The same goes for progressive and arithmetic JPEGs. A scan of another length libjpeg reports.
     """
-    if not any(one.marker in _SEQUENTIAL for one in segments):
+    if bytes(MIN_ZEROS) not in content or not any(one.marker in _SEQUENTIAL for one in segments):
         return False
     first: dict[int, int] = {}
     starts = [one.start for one in segments[1:]] + [len(content)]

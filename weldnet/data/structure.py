@@ -85,13 +85,9 @@ class Frame:
     channels: int
 
 
-def read_frame(content: bytes) -> Frame | None:
-    """A JPEG's or JPEG-LS's frame header, or None where there is none before the pixels.
-
-    Raises:
-        UnreadableImage: as `read_segments`.
-    """
-    for segment in read_segments(content):
+def read_frame(content: bytes, segments: list[Segment]) -> Frame | None:
+    """A JPEG's or JPEG-LS's frame header, or None where there is none before the pixels."""
+    for segment in segments:
         if segment.marker == SCAN:
             break
         if segment.marker in _FRAMES:

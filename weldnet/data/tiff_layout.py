@@ -214,11 +214,13 @@ def _check_layout(layout: Layout) -> None:
     channels = 1 if layout.separate else layout.samples
     if not (1 <= layout.rows <= 2**20 and layout.columns >= 1) or layout.rows * layout.columns * channels > _MAX_BYTES:
         raise UnreadableImage(f"a TIFF with strips or tiles of {layout.columns} x {layout.rows} pixels")
-    if layout.width * layout.height * layout.samples * max(1, layout.bits // 8) > _MAX_BYTES:
+    needed = math.ceil(layout.height / layout.rows) * math.ceil(layout.width / layout.columns)
+    # Tiles are whole beyond the picture's edges, too.
+    pixels = needed * layout.rows * layout.columns if layout.tiled else layout.height * layout.width
+    if pixels * layout.samples * max(1, layout.bits // 8) > _MAX_BYTES:
         raise UnreadableImage(
             f"a TIFF with over {_MAX_BYTES:,} bytes of pixels; save it as grey or RGB of 8 or 16 bits"
         )
-    needed = math.ceil(layout.height / layout.rows) * math.ceil(layout.width / layout.columns)
     needed *= layout.samples if layout.separate else 1
     if len(layout.offsets) < needed or 0 < len(layout.counts) < needed:
         raise UnreadableImage(f"a damaged TIFF: {len(layout.offsets)} strips or tiles where {needed} are needed")
@@ -227,6 +229,10 @@ def _check_layout(layout: Layout) -> None:
     # Strips may lie over one another: a small file could have gigabytes to read.
     if layout.counts[:needed].sum(dtype=np.float64) > _MAX_BYTES:
         raise UnreadableImage(f"a TIFF with over {_MAX_BYTES:,} bytes of strips or tiles")
+    if layout.rows % layout.subsampling[1] and needed > 1:
+        raise UnreadableImage(
+            f"a YCbCr TIFF with strips of {layout.rows} rows, which part its chroma; {SAVE_ANEW} in RGB"
+        )
     if layout.subsampling != (1, 1) and layout.separate:
         raise UnreadableImage(f"a YCbCr TIFF with reduced chroma planes; {SAVE_ANEW} in RGB")
     if layout.compression in CCITT and (layout.bits, layout.samples) != (1, 1):

@@ -2,6 +2,7 @@
 
 import math
 import struct
+import sys
 import zlib
 from typing import Any
 
@@ -9,12 +10,11 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from weldnet.data.jpeg import refuse_damaged
+from weldnet.data.jpeg import decode_undamaged, refuse_lost_bytes
 from weldnet.data.pictures import UnreadableImage
-from weldnet.data.structure import read_frame
+from weldnet.data.structure import SCAN, read_frame, read_segments
 from weldnet.data.tiff_layout import (
     CCITT,
-    CMYK,
     DEFLATE,
     JPEG,
     LZMA,
@@ -23,14 +23,19 @@ from weldnet.data.tiff_layout import (
     PACKBITS,
     RGB,
     SAVE_ANEW,
-    YCBCR,
     Layout,
 )
 from weldnet.data.tiff_tags import Tag
 
 # What the decompressors raise for damaged data, and for data of a different shape.
 _DAMAGE = (RuntimeError, ValueError, zlib.error)
-_NO_CONVERSION, _TO_RGB, _TO_CMYK, _TO_GREY = None, 2, 4, 1
+_IS_RGB = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0"
+"""Adobe's segment for RGB. Without it, or JFIF's, libjpeg takes three channels for YCbCr."""
+_COLOURS = {1: ("GRAY", 1), 3: ("RGB", 2), 4: ("CMYK", 4)}
+"""What a JPEG of so many channels is decoded to: simplejpeg's and libjpeg's names."""
+_ORDER = {"little": "<", "big": ">"}[sys.byteorder]
+_BAND = 2**21
+"""Bytes of pixels that are decoded at once."""
 
 
 def read_samples(content: bytes, layout: Layout) -> NDArray[Any]:
@@ -44,23 +49,25 @@ def read_samples(content: bytes, layout: Layout) -> NDArray[Any]:
         UnreadableImage: they are truncated or damaged, or stored in a way that is not read.
     """
     across, down = math.ceil(layout.width / layout.columns), math.ceil(layout.height / layout.rows)
+    channels = 1 if layout.separate else layout.samples
     samples = np.empty((layout.height, layout.width, layout.samples), _find_dtype(layout))
-    for index in range(across * down * (layout.samples if layout.separate else 1)):
-        plane, place = divmod(index, across * down)
-        top, left = place // across * layout.rows, place % across * layout.columns
-        target = samples[top : top + layout.rows, left : left + layout.columns]
-        target = target[..., plane : plane + 1] if layout.separate else target
-        try:
-            segment = _read_segment(content, layout, index, len(target))
-        except _DAMAGE as error:
-            # InputError is a ValueError.
-            if isinstance(error, UnreadableImage):
-                raise
-            raise UnreadableImage(f"a damaged TIFF: strip or tile {index + 1}: {error}") from error
-        segment = segment[: target.shape[0], : target.shape[1]]
-        if segment.shape != target.shape:
-            raise UnreadableImage(f"a damaged TIFF: strip or tile {index + 1} is {segment.shape}, not {target.shape}")
-        target[...] = segment
+    # A row of tiles, or as many strips as a processor's cache holds: there can be one for each row of pixels.
+    step = 1 if layout.tiled else max(1, _BAND // samples[: layout.rows].nbytes)
+    for plane in range(layout.samples // channels):
+        for row in range(0, down, step):
+            top, first = row * layout.rows, (plane * down + row) * across
+            target = samples[top : top + step * layout.rows, :, plane : plane + channels]
+            heights = [layout.rows] * across
+            if not layout.tiled:
+                heights = [min(layout.rows, len(target) - above) for above in range(0, len(target), layout.rows)]
+            # Strips of all channels are decoded to where they stay.
+            in_place = not (layout.tiled or layout.separate)
+            band = target if in_place else np.empty((sum(heights), layout.columns, channels), samples.dtype)
+            _fill_band(band, content, layout, first, heights)
+            if not in_place:
+                for left, tile in zip(range(0, layout.width, layout.columns), np.split(band, across), strict=True):
+                    part = target[:, left : left + layout.columns]
+                    part[...] = tile[: part.shape[0], : part.shape[1]]
     return samples
 
 
@@ -69,50 +76,103 @@ def _find_dtype(layout: Layout) -> np.dtype[Any]:
     return np.dtype(f"{layout.kind}{size // 8}")
 
 
-def _read_segment(content: bytes, layout: Layout, index: int, height: int) -> NDArray[Any]:
-    """(rows, columns, channels) of one strip or tile; `height`: its rows within the picture."""
-    rows = layout.rows if layout.tiled else height
-    channels = 1 if layout.separate else layout.samples
-    (across, down), size = layout.subsampling, rows * math.ceil(layout.columns * channels * layout.bits / 8)
-    if layout.subsampling != (1, 1):
-        size = math.ceil(rows / down) * math.ceil(layout.columns / across) * (across * down + 2)
-    offset = int(layout.offsets[index])
-    count = int(layout.counts[index]) if len(layout.counts) else len(content) - offset
-    if layout.compression == NONE and (len(layout.offsets) == 1 or count >= size):
+def _fill_band(band: NDArray[Any], content: bytes, layout: Layout, first: int, heights: list[int]) -> None:
+    """Decodes strips or tiles from the `first` on into (rows of all, columns, channels), each below the one before."""
+    if layout.compression in (JPEG, *CCITT):
+        _decode(band, content, layout, first, heights)
+    elif layout.subsampling != (1, 1):
+        across, down = layout.subsampling
+        heights = [math.ceil(height / down) for height in heights]
+        units = np.empty((sum(heights), math.ceil(layout.columns / across), across * down + 2), np.uint8)
+        _decode(units, content, layout, first, heights)
+        band[...] = _spread_chroma(units, layout)[: len(band)]
+    elif layout.bits in (8, 16, 32, 64):
+        _decode(band.reshape(len(band), -1).view(np.uint8), content, layout, first, heights)
+        _undo_predictor(band, layout)
+    else:
+        row_bytes = math.ceil(band[0].size * layout.bits / 8)
+        packed = np.empty((len(band), row_bytes), np.uint8)
+        _decode(packed, content, layout, first, heights)
+        band[...] = _unpack(packed, layout, band[0].size).reshape(band.shape)
+
+
+def _decode(stack: NDArray[Any], content: bytes, layout: Layout, first: int, heights: list[int]) -> None:
+    """Decodes them into samples (JPEG, CCITT) or into bytes, in rows of any shape."""
+    pieces = _cut(content, layout, first, np.array(heights) * stack[0].nbytes)
+    if layout.compression == PACKBITS and len(pieces) > 1:
+        # The runs of all are those of each, one after the other; only the last strip may have more than it needs.
+        pieces, heights = [b"".join(pieces[:-1]), pieces[-1]], [sum(heights[:-1]), heights[-1]]
+    try:
+        if layout.compression == LZW:
+            _decompress_at_once(stack.reshape(len(stack), -1), pieces, layout, heights)
+            return
+        bottom = 0
+        for data, height in zip(pieces, heights, strict=True):
+            top, bottom = bottom, bottom + height
+            target = stack[top:bottom]
+            part = _decode_one(data, layout, target)
+            if part.shape != target.shape:
+                raise ValueError(f"it is {part.shape}, not {target.shape}")
+            if part is not target:
+                target[...] = part
+    except UnreadableImage:
+        raise
+    except _DAMAGE as error:
+        raise UnreadableImage(f"a damaged TIFF: a strip or tile: {error}") from error
+
+
+def _cut(content: bytes, layout: Layout, first: int, sizes: NDArray[np.int_]) -> list[Any]:
+    """The bytes of strips or tiles in the file; `sizes`: their number without compression."""
+    offsets = layout.offsets[first : first + len(sizes)].astype(np.int64)
+    counts = (
+        layout.counts[first : first + len(sizes)].astype(np.int64) if len(layout.counts) else len(content) - offsets
+    )
+    if layout.compression == NONE:
         # Of a single strip some writers give no count, or a wrong one.
-        count = size
-    if offset + count > len(content) or offset < 8 or count < 1:
-        raise UnreadableImage(f"a truncated TIFF: strip or tile {index + 1} lies beyond the end of the file")
-    data: Any = memoryview(content)[offset : offset + count]
+        counts = np.where((counts >= sizes) | (len(layout.offsets) == 1), sizes, counts)
+    beyond = (offsets < 8) | (counts < 1) | (offsets > len(content) - counts)
+    if beyond.any():
+        raise UnreadableImage("a truncated TIFF: a strip or tile lies beyond the end of the file")
+    view = memoryview(content)
+    return [view[start:end] for start, end in zip(offsets.tolist(), (offsets + counts).tolist(), strict=True)]
+
+
+def _decompress_at_once(stack: NDArray[np.uint8], pieces: list[Any], layout: Layout, heights: list[int]) -> None:
+    """By libtiff, from a file that says nothing else: twice as fast as `lzw_decode`, and reads old LZW."""
+    counts = np.array([len(piece) for piece in pieces])
+    # A single number would stand in the tag itself.
+    tables = np.stack([8 + counts.cumsum() - counts, counts]).astype("<u4").repeat(2 if len(pieces) == 1 else 1, axis=1)
+    end = 8 + int(counts.sum())
+    tags = {Tag.WIDTH: stack.shape[1], Tag.LENGTH: len(stack), Tag.BITS: 8, Tag.COMPRESSION: LZW}
+    tags |= {Tag.PHOTOMETRIC: 1, Tag.FILL_ORDER: 2 if layout.reversed_bits else 1, Tag.STRIPS: end, Tag.SAMPLES: 1}
+    tags |= {Tag.ROWS: heights[0], Tag.STRIP_COUNTS: end + tables[0].nbytes}
+    many = dict.fromkeys((Tag.STRIPS, Tag.STRIP_COUNTS), tables.shape[1])
+    entries = [struct.pack("<HHII", tag, 4, many.get(tag, 1), value) for tag, value in tags.items()]
+    head = struct.pack("<2sHI", b"II", 42, end + tables.nbytes)
+    file = b"".join([head, *pieces, tables.tobytes(), struct.pack("<H", len(tags)), *entries, bytes(4)])
+    imagecodecs.tiff_decode(file, out=stack)
+
+
+def _decode_one(data: Any, layout: Layout, target: NDArray[Any]) -> NDArray[Any]:
+    """One strip or tile, which may have been decoded into `target`."""
     if layout.compression == JPEG:
-        return _decode_jpeg(bytes(data), layout, (rows, layout.columns, channels))
+        return _decode_jpeg(bytes(data), layout, target)
     if layout.reversed_bits:
         data = imagecodecs.bitorder_decode(bytes(data))
     if layout.compression in CCITT:
-        return _decode_ccitt(bytes(data), layout, rows)
-    # Some writers fill the last strip up to its whole height.
-    raw = _decompress(data, layout.compression, size, math.ceil(size * layout.rows / rows))
-    if len(raw) < size:
-        raise UnreadableImage(f"a damaged TIFF: strip or tile {index + 1} has {len(raw):,} of {size:,} bytes")
-    raw = memoryview(raw)[:size]
-    if layout.subsampling != (1, 1):
-        return _spread_chroma(np.frombuffer(raw, np.uint8), layout, rows)
-    return _unpack(raw, layout, (rows, layout.columns, channels))
-
-
-def _decompress(data: Any, compression: int, size: int, room: int) -> Any:
-    """`size` bytes are needed, and at most `room` are unpacked: a small file could hold gigabytes of zeros."""
-    if compression == NONE:
-        return data
-    if compression in DEFLATE:
-        return _inflate(data, size)
-    if compression == LZW:
-        return _decompress_lzw(data, size)
-    if compression == PACKBITS:
-        return imagecodecs.packbits_decode(data, out=room)
-    if compression == LZMA:
-        return imagecodecs.lzma_decode(data, out=size)
-    return imagecodecs.zstd_decode(data, out=room)
+        return _decode_ccitt(bytes(data), layout, len(target))
+    size = target.size
+    if layout.compression in DEFLATE:
+        data = _inflate(data, size)
+    elif layout.compression == LZMA:
+        data = imagecodecs.lzma_decode(data, out=size)
+    elif layout.compression != NONE:
+        decode = imagecodecs.packbits_decode if layout.compression == PACKBITS else imagecodecs.zstd_decode
+        # Some writers fill the last strip up to its whole height; a small file could hold gigabytes of zeros.
+        data = decode(data, out=max(size, math.ceil(size * layout.rows / len(target))))
+    if len(data) < size:
+        raise ValueError(f"it has {len(data):,} of {size:,} bytes")
+    return np.frombuffer(data, np.uint8, size).reshape(target.shape)
 
 
 def _inflate(data: Any, size: int) -> Any:
@@ -127,15 +187,6 @@ def _inflate(data: Any, size: int) -> Any:
         return raw
 
 
-def _decompress_lzw(data: Any, size: int) -> Any:
-    """By libtiff, from a file of one row that says nothing else: twice as fast as `lzw_decode`, and reads old LZW."""
-    tags = {Tag.WIDTH: size, Tag.LENGTH: 1, Tag.BITS: 8, Tag.COMPRESSION: LZW, Tag.PHOTOMETRIC: 1, Tag.STRIPS: 122}
-    tags |= {Tag.SAMPLES: 1, Tag.ROWS: 1, Tag.STRIP_COUNTS: len(data)}
-    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items()]
-    head = struct.pack("<2sHIH", b"II", 42, 8, len(tags))
-    return imagecodecs.tiff_decode(b"".join((head, *entries, bytes(4), data)))[0]
-
-
 def _decode_ccitt(data: bytes, layout: Layout, rows: int) -> NDArray[Any]:
     if layout.compression == 2:
         pixels = imagecodecs.ccittrle_decode(data, rows, layout.columns)
@@ -146,59 +197,59 @@ def _decode_ccitt(data: bytes, layout: Layout, rows: int) -> NDArray[Any]:
     return pixels[..., None]
 
 
-def _decode_jpeg(data: bytes, layout: Layout, shape: tuple[int, int, int]) -> NDArray[Any]:
-    frame = read_frame(data)
-    if frame is None or frame.bits != layout.bits or frame.channels != shape[2]:
-        raise UnreadableImage(f"a damaged TIFF: a JPEG inside it is not of {shape[2]} channels of {layout.bits} bits")
-    if frame.height > shape[0] or frame.width > shape[1]:
-        raise UnreadableImage("a damaged TIFF: a JPEG inside it is larger than its strip or tile")
+def _decode_jpeg(data: bytes, layout: Layout, target: NDArray[Any]) -> NDArray[Any]:
+    height, width, channels = target.shape
+    if layout.tables:
+        data = layout.tables[:-2] + data[2:]
+    segments = read_segments(data)
+    frame = read_frame(data, segments)
+    if frame is None or frame.bits != layout.bits or frame.channels != channels:
+        raise UnreadableImage(f"a damaged TIFF: a JPEG inside it is not of {channels} channels of {layout.bits} bits")
+    if (frame.height, frame.width) != (height, width):
+        raise UnreadableImage("a damaged TIFF: a JPEG inside it is larger or smaller than its strip or tile")
     if frame.bits == 8:
-        refuse_damaged(layout.tables[:-2] + data[2:] if layout.tables else data)
-    known, wanted = None, _NO_CONVERSION
-    if layout.separate:
-        wanted = _TO_GREY
-    elif layout.photometric == YCBCR:
-        wanted = _TO_RGB
-    elif layout.photometric == RGB and not layout.extra:
-        # Without this libjpeg takes three channels for YCbCr; those of JFIF are.
-        known, wanted = None if b"JFIF\0" in data[:32] else _TO_RGB, _TO_RGB
-    elif layout.photometric == CMYK:
-        wanted = _TO_CMYK
-    pixels = imagecodecs.jpeg8_decode(data, tables=layout.tables or None, colorspace=known, outcolorspace=wanted)
-    return pixels.reshape(*pixels.shape[:2], -1)
+        refuse_lost_bytes(data, segments)
+    if layout.photometric == RGB:
+        scan = next((one.start for one in segments if one.marker == SCAN), len(data))
+        data = data[:scan] + _IS_RGB + data[scan:]
+    colours, code = _COLOURS.get(channels, (None, None))
+    if colours and frame.bits == 8 and decode_undamaged(data, colours, into=target) is not None:
+        return target
+    return imagecodecs.jpeg8_decode(data, outcolorspace=code).reshape(height, width, -1)
 
 
-def _spread_chroma(raw: NDArray[np.uint8], layout: Layout, rows: int) -> NDArray[np.uint8]:
+def _spread_chroma(units: NDArray[np.uint8], layout: Layout) -> NDArray[np.uint8]:
     """YCbCr (rows, columns, 3) from units of some luma samples, a Cb and a Cr."""
     across, down = layout.subsampling
-    units = raw.reshape(math.ceil(rows / down), math.ceil(layout.columns / across), across * down + 2)
     luma = units[..., :-2].reshape(*units.shape[:2], down, across).swapaxes(1, 2)
     chroma = units[..., -2:].repeat(down, 0).repeat(across, 1)
-    return np.dstack([luma.reshape(chroma.shape[:2]), chroma])[:rows, : layout.columns]
+    return np.dstack([luma.reshape(chroma.shape[:2]), chroma])[:, : layout.columns]
 
 
-def _unpack(raw: memoryview, layout: Layout, shape: tuple[int, int, int]) -> NDArray[Any]:
-    """Samples (rows, columns, channels) from the bytes of a strip or tile."""
-    bits, predicted = layout.bits, layout.predictor if layout.compression not in (NONE, PACKBITS) else 1
-    if bits not in (8, 16, 32, 64):
-        if predicted != 1:
-            raise UnreadableImage(f"a TIFF of {bits} bits with a predictor; {SAVE_ANEW}, with 8 or 16 bits")
-        if bits == 24:
-            return _join_bytes(np.frombuffer(raw, np.uint8), layout.order).reshape(shape)
-        dtype = np.uint8 if bits <= 8 else np.uint16
-        return imagecodecs.packints_decode(bytes(raw), dtype, bits, runlen=shape[1] * shape[2]).reshape(shape)
-    native = _find_dtype(layout)
-    if predicted == 3 and layout.kind == "f":
-        return imagecodecs.floatpred_decode(np.frombuffer(raw, native).reshape(shape), axis=-2)
-    samples = np.frombuffer(raw, f"{layout.order}{native.str[1:]}").reshape(shape)
-    if predicted == 1:
-        return samples
-    if predicted != 2:
-        raise UnreadableImage(f"a TIFF with predictor {predicted}; {SAVE_ANEW}")
-    return imagecodecs.delta_decode(samples.astype(native), axis=-2)
+def _undo_predictor(band: NDArray[Any], layout: Layout) -> None:
+    """Makes samples (rows, columns, channels) of what the file has of them, in place."""
+    predictor = _find_predictor(layout)
+    if predictor == 3 and layout.kind == "f":
+        band[...] = imagecodecs.floatpred_decode(band, axis=-2)
+        return
+    if predictor not in (1, 2):
+        raise UnreadableImage(f"a TIFF with predictor {predictor}; {SAVE_ANEW}")
+    if layout.order != _ORDER:
+        band.byteswap(inplace=True)
+    if predictor == 2:
+        imagecodecs.delta_decode(band, axis=-2, out=band)
 
 
-def _join_bytes(raw: NDArray[np.uint8], order: str) -> NDArray[np.uint32]:
-    low, middle, high = raw.reshape(-1, 3).T.astype(np.uint32)[:: 1 if order == "<" else -1]
+def _find_predictor(layout: Layout) -> int:
+    return layout.predictor if layout.compression not in (NONE, PACKBITS) else 1
+
+
+def _unpack(packed: NDArray[np.uint8], layout: Layout, run: int) -> NDArray[Any]:
+    """Samples of other bits than 8, 16, 32 and 64; `run`: in a row, which is filled up to bytes."""
+    if _find_predictor(layout) != 1:
+        raise UnreadableImage(f"a TIFF of {layout.bits} bits with a predictor; {SAVE_ANEW}, with 8 or 16 bits")
+    if layout.bits != 24:
+        return imagecodecs.packints_decode(packed.tobytes(), _find_dtype(layout), layout.bits, runlen=run)
+    low, middle, high = packed.reshape(-1, 3).T.astype(np.uint32)[:: 1 if layout.order == "<" else -1]
     joined: NDArray[np.uint32] = low | middle << 8 | high << 16
     return joined
