@@ -34,7 +34,7 @@ _IS_RGB = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0"
 _COLOURS = {1: ("GRAY", 1), 3: ("RGB", 2), 4: ("CMYK", 4)}
 """What a JPEG of so many channels is decoded to: simplejpeg's and libjpeg's names."""
 _ORDER = {"little": "<", "big": ">"}[sys.byteorder]
-_BAND = 2**21
+_BAND = 2**23
 """Bytes of pixels that are decoded at once."""
 
 
@@ -51,7 +51,7 @@ def read_samples(content: bytes, layout: Layout) -> NDArray[Any]:
     across, down = math.ceil(layout.width / layout.columns), math.ceil(layout.height / layout.rows)
     channels = 1 if layout.separate else layout.samples
     samples = np.empty((layout.height, layout.width, layout.samples), _find_dtype(layout))
-    # A row of tiles, or as many strips as a processor's cache holds: there can be one for each row of pixels.
+    # A row of tiles, or many strips: there can be one for each row of pixels, and a call costs more than its decoding.
     step = 1 if layout.tiled else max(1, _BAND // samples[: layout.rows].nbytes)
     for plane in range(layout.samples // channels):
         for row in range(0, down, step):
