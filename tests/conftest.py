@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra._internal.hydra import Hydra
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
@@ -38,6 +39,14 @@ def own_cores() -> None:
     threadpool_limits(share)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_composition() -> Iterator[None]:
+    """Hydra composes a command's config twice: at first only to read `hydra.mode`, which no config of ours sets."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Hydra, "get_mode", lambda *_, **__: None)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def own_caches(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with tempfile.TemporaryDirectory(dir=tmp_path_factory.getbasetemp()) as folder:
@@ -53,6 +62,13 @@ def own_pixel_limit() -> Iterator[None]:
     limit = Image.MAX_IMAGE_PIXELS
     yield
     Image.MAX_IMAGE_PIXELS = limit
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The test's own folder, which is the current one; a module may put more into it by a fixture of this name."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture

@@ -31,12 +31,6 @@ def found_in(folder: Path) -> Found:
     return found
 
 
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def test_a_clean_set_has_no_findings(here: Path, capsys: Any) -> None:
     manifest = Welds(here).write()
     assert exit_code("audit", "data=manifest", f"data.manifest={manifest}") == 0

@@ -26,11 +26,10 @@ TRAIN = {
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    write_welds(tmp_path / "welds", CLASSES, seams=range(8), shots=1)
-    monkeypatch.chdir(tmp_path)
+def here(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    write_welds(here / "welds", CLASSES, seams=range(8), shots=1)
     monkeypatch.setattr("weldnet.hardware.available_cores", lambda: 2)
-    return tmp_path
+    return here
 
 
 @pytest.mark.parametrize("typed", TRAIN)

@@ -25,10 +25,9 @@ NUM_IMAGES = 32
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    write_welds(tmp_path / "welds", ("crack", "good"), seams=range(8))
-    return tmp_path
+def here(here: Path) -> Path:
+    write_welds(here / "welds", ("crack", "good"), seams=range(8))
+    return here
 
 
 @pytest.fixture(scope="module")

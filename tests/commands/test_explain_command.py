@@ -19,12 +19,11 @@ from weldnet.predictor import Predictor, load_engine
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(here: Path) -> Path:
     """The current directory, with 4 welds and a.ckpt."""
-    monkeypatch.chdir(tmp_path)
-    write_welds(tmp_path / "welds", seams=range(2), shots=1)
-    save_untrained(tmp_path / "a.ckpt")
-    return tmp_path
+    write_welds(here / "welds", seams=range(2), shots=1)
+    save_untrained(here / "a.ckpt")
+    return here
 
 
 def test_a_folder(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

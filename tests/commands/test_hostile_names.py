@@ -26,12 +26,11 @@ def read_paths(file: Path) -> list[str]:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    write_welds(tmp_path / "welds", ("good", 'po"re, x'), seams=range(len(NAMES)), shots=1, ending="png")
+def here(here: Path) -> Path:
+    write_welds(here / "welds", ("good", 'po"re, x'), seams=range(len(NAMES)), shots=1, ending="png")
     for number, name in enumerate(NAMES):
         os.rename(f"welds/good/seam{number}_0.png", f"welds/good/{name}")
-    return tmp_path
+    return here
 
 
 def names(paths: list[str]) -> set[str]:

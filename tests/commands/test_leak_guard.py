@@ -24,11 +24,10 @@ SMALL = [
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def here(here: Path) -> Path:
     for split, seams in (("train", range(4)), ("val", range(4, 6)), ("test", range(6, 8))):
-        write_welds(tmp_path / "welds" / split, seams=seams)
-    return tmp_path
+        write_welds(here / "welds" / split, seams=seams)
+    return here
 
 
 def read(folder: str) -> dict[str, Any]:

@@ -20,16 +20,15 @@ CASES = {
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    write_welds(tmp_path / "welds", CLASSES, seams=range(8), shots=2, size=(32, 16))
-    (tmp_path / "mine" / "experiment").mkdir(parents=True)
-    (tmp_path / "mine" / "experiment" / "own.yaml").write_text(
+def here(here: Path) -> Path:
+    write_welds(here / "welds", CLASSES, seams=range(8), shots=2, size=(32, 16))
+    (here / "mine" / "experiment").mkdir(parents=True)
+    (here / "mine" / "experiment" / "own.yaml").write_text(
         "# @package _global_\ndefaults: [finetune]\n"
         "output_dir: out/${now:%H%M%S%f}\ndata: {cache_dir: '${output_dir}/../cache/${now:%f}'}\n"
         "callbacks: {best: {filename: 'best'}}\n"
     )
-    return tmp_path
+    return here
 
 
 def test_a_variable_is_refused_where_tensorboard_would_expand_it(

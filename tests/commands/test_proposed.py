@@ -13,10 +13,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    write_welds(tmp_path / "welds", CLASSES, seams=range(12), shots=2, size=(32, 16))
-    return tmp_path
+def here(here: Path) -> Path:
+    write_welds(here / "welds", CLASSES, seams=range(12), shots=2, size=(32, 16))
+    return here
 
 
 def find_proposed(text: str) -> list[list[str]]:

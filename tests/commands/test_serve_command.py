@@ -21,10 +21,9 @@ BODY = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a\\n.jpg
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def here(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("WELDNET_API_KEY", raising=False)
-    return tmp_path
+    return here
 
 
 @pytest.mark.parametrize(

@@ -27,10 +27,9 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a C
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    write_welds(tmp_path / "welds", CLASSES, seams=range(8))
-    return tmp_path
+def here(here: Path) -> Path:
+    write_welds(here / "welds", CLASSES, seams=range(8))
+    return here
 
 
 class OnDevice(Tensor):

@@ -25,11 +25,10 @@ SMALL = [
 
 
 @pytest.fixture
-def damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+def damaged(here: Path) -> set[str]:
     """The paths of 30 files that cannot be read, below `welds`, where 32 can."""
-    monkeypatch.chdir(tmp_path)
-    write_welds(tmp_path / "welds", seams=range(8))
-    files = [tmp_path / "welds" / "crack" / f"seam{number % 8}_damaged {number}, .jpg" for number in range(30)]
+    write_welds(here / "welds", seams=range(8))
+    files = [here / "welds" / "crack" / f"seam{number % 8}_damaged {number}, .jpg" for number in range(30)]
     for file in files:
         file.touch()
     return set(map(str, files))
