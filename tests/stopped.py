@@ -1,14 +1,17 @@
 """Run folders as a stopped run leaves them, without training: what a resume reads before it makes anything."""
 
+from copy import deepcopy
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import hydra
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from weldnet.checkpoint import RECORD, Record
+from weldnet.commands import crossval_folder, resume
 from weldnet.config.schema import register_schemas
 
 SMALL = ["model.backbone=resnet18", "model.weights=none", "trainer=cpu", "trainer.precision=32-true"]
@@ -16,13 +19,34 @@ SMALL = ["model.backbone=resnet18", "model.weights=none", "trainer=cpu", "traine
 
 def compose(command: str, folder: Path, *overrides: str) -> dict[str, Any]:
     """The resolved config of a run of `weldnet-train`, or `weldnet-crossval`, in a folder."""
-    register_schemas()
-    with hydra.initialize_config_module("weldnet.configs", version_base="1.3"):
-        cfg = hydra.compose(command, [*SMALL, *overrides])
+    cfg = deepcopy(_compose(command, overrides))
     cfg.output_dir = str(folder)
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
+
+
+@cache
+def _compose(command: str, overrides: tuple[str, ...]) -> DictConfig:
+    register_schemas()
+    with hydra.initialize_config_module("weldnet.configs", version_base="1.3"):
+        return hydra.compose(command, [*SMALL, *overrides])
+
+
+def find_stopped(command: str, folder: Path, *typed: str) -> resume.StoppedRun | crossval_folder.CrossvalFolder:
+    """The run that `weldnet-<command> ckpt_path=FOLDER ...` finds and checks, without Hydra, which takes longer.
+
+    Args:
+        typed: `key=value`, the values as YAML has them; a key that does not exist is added.
+    """
+    words = [f"ckpt_path={folder}", *typed]
+    if command == "train":
+        cfg = resume.find_saved_config(str(folder), words)
+        cfg.merge_with_dotlist([word.lstrip("+") for word in words])
+        return resume.find_stopped_run(cfg, words)
+    cfg = crossval_folder.find_saved_config(str(folder), words)
+    cfg.merge_with_dotlist([word.lstrip("+") for word in words])
+    return crossval_folder.find_stopped_crossval(cfg, words)
 
 
 def write_stopped(folder: Path, config: dict[str, Any], states: dict[str, Any] | None = None) -> Path:

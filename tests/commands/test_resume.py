@@ -12,20 +12,20 @@ import torch
 from calling import call, exit_code, refuse
 from drawing import write_welds
 from lightning import Callback, LightningModule, Trainer
-from stopped import compose, write_stopped
+from stopped import compose, find_stopped, write_stopped
 from trained import CLASSES, SMALL
 
 from weldnet.commands.resume import StoppedRun
 from weldnet.config.literal import read_config
+from weldnet.errors import InputError
 
 QUICK = [*SMALL, "trainer.max_epochs=1", "test=false"]
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def here(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(Path(__file__).parent)
-    return tmp_path
+    return here
 
 
 @pytest.fixture
@@ -54,7 +54,6 @@ def read_last(run: str) -> dict[str, Any]:
 SGD = ["optimizer=sgd", "scheduler=constant"]
 
 REFUSED: list[tuple[list[str], str, str]] = [
-    ([], "model.backbone=resnet34", "the weights of the run were made with resnet18"),
     ([], "model.label_smoothing=0.3", "the weights of the run"),
     ([], "model.freeze_through=layer1", "model.freeze_through=layer1 is refused"),
     ([], "data.image_size.height=40", "geometry"),
@@ -70,7 +69,6 @@ REFUSED: list[tuple[list[str], str, str]] = [
     ([], "trainer.accumulate_grad_batches=2", "trained alike"),
     ([], "callbacks.best.monitor=val/loss", "the best value so far is of val/balanced_accuracy"),
     ([], "callbacks.best.mode=min", "it follows from the monitor"),
-    ([], "callbacks.best.save_top_k=3", "no such key: callbacks.best.save_top_k"),
     ([], "+callbacks.best.save_top_k=3", "trained alike"),
     ([], "callbacks.last.filename=other", "trained alike"),
     ([], "+callbacks.timer._target_=lightning.pytorch.callbacks.Timer", "trained alike"),
@@ -78,6 +76,25 @@ REFUSED: list[tuple[list[str], str, str]] = [
     ([], "optimizer._target_=torch.optim.Adam", "state belongs to torch.optim.AdamW"),
     ([], "optimizer.fused=false", "only numbers"),
     ([], "scheduler._target_=torch.optim.lr_scheduler.OneCycleLR", "state belongs to"),
+    (SGD, "+scheduler.warmup_share=0.2", "constant"),
+    (["optimizer=sgd", "optimizer.momentum=0", "optimizer.nesterov=false"], "optimizer.momentum=0.9", "no momentum"),
+    (["callbacks=early_stopping"], "callbacks.early_stopping.monitor=val/loss", "values of two kinds"),
+    (["callbacks=early_stopping"], "callbacks.early_stopping=null", "refused on resume"),
+    (["scheduler._target_=torch.optim.lr_scheduler.OneCycleLR"], "optimizer.lr=1", "restores its own plan"),
+    (["scheduler._target_=torch.optim.lr_scheduler.OneCycleLR"], "trainer.max_epochs=9", "restores its own plan"),
+]
+
+
+@pytest.mark.parametrize(("first", "typed", "said"), REFUSED)
+def test_a_change_is_refused(first: list[str], typed: str, said: str, here: Path) -> None:
+    write_stopped(here / "run", compose("train", here / "run", *first))
+    with pytest.raises(InputError, match=re.escape(said)):
+        find_stopped("train", here / "run", typed)
+
+
+AT_ONCE: list[tuple[list[str], str, str]] = [
+    ([], "model.backbone=resnet34", "the weights of the run were made with resnet18"),
+    ([], "callbacks.best.save_top_k=3", "no such key: callbacks.best.save_top_k"),
     ([], "model=resnet50", "the run's own model"),
     ([], "experiment=origin", "the run's own experiment"),
     ([], "optimizer=sgd", "the run's own optimizer"),
@@ -87,17 +104,12 @@ REFUSED: list[tuple[list[str], str, str]] = [
     ([], "optimizer.lr=fast", "optimizer.lr=fast"),
     ([], "data.num_workers=many", "data.num_workers=many: allowed is a whole number"),
     (SGD, "scheduler.warmup_share=0.2", "no such key: scheduler.warmup_share; scheduler has no keys here"),
-    (SGD, "+scheduler.warmup_share=0.2", "constant"),
-    (["optimizer=sgd", "optimizer.momentum=0", "optimizer.nesterov=false"], "optimizer.momentum=0.9", "no momentum"),
     (["callbacks=early_stopping"], "callbacks.early_stopping.patiance=4", "callbacks.early_stopping.patience'"),
-    (["callbacks=early_stopping"], "callbacks.early_stopping.monitor=val/loss", "values of two kinds"),
-    (["callbacks=early_stopping"], "callbacks.early_stopping=null", "refused on resume"),
-    (["scheduler._target_=torch.optim.lr_scheduler.OneCycleLR"], "optimizer.lr=1", "restores its own plan"),
-    (["scheduler._target_=torch.optim.lr_scheduler.OneCycleLR"], "trainer.max_epochs=9", "restores its own plan"),
 ]
+"""Of what is found before the changes, and some changes."""
 
 
-@pytest.mark.parametrize(("first", "typed", "said"), REFUSED)
+@pytest.mark.parametrize(("first", "typed", "said"), AT_ONCE)
 def test_a_refused_key_changes_nothing(
     first: list[str], typed: str, said: str, here: Path, resumed: list[StoppedRun], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,10 +12,11 @@ import torch
 from calling import call, refuse
 from lightning import Callback, Trainer
 from lightning.pytorch import callbacks, loggers
-from stopped import change, compose, write_stopped
+from stopped import change, compose, find_stopped, write_stopped
 
 from weldnet.commands.resume import StoppedRun
 from weldnet.config import trusted
+from weldnet.errors import InputError
 
 CALLBACKS = "lightning.pytorch.callbacks"
 BUILTIN = f"{CALLBACKS}.model_checkpoint.torch"
@@ -32,15 +33,14 @@ class Touch:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def here(here: Path) -> Path:
     """A folder with what the hostile configs use: a pickle, and a module for torch.hub."""
-    monkeypatch.chdir(tmp_path)
     # The name that a config from elsewhere can guess.
-    (tmp_path / "evil.pkl").write_bytes(pickle.dumps(Touch(tmp_path / "ran")))
-    (tmp_path / "hub").mkdir()
-    (tmp_path / "hub" / "hubconf.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\ndef x(): pass\n")
-    (tmp_path / "source").touch()
-    return tmp_path
+    (here / "evil.pkl").write_bytes(pickle.dumps(Touch(here / "ran")))
+    (here / "hub").mkdir()
+    (here / "hub" / "hubconf.py").write_text(f"open({str(here / 'ran')!r}, 'w')\ndef x(): pass\n")
+    (here / "source").touch()
+    return here
 
 
 TOUCH = {"_target_": "builtins.open", "file": "ran", "mode": "w"}
@@ -126,43 +126,71 @@ class Ran(Callback):
         Path("ran").touch()
 
 
+def write_hostile(command: str, route: str, here: Path) -> None:
+    """Writes the stopped run `here/run` with one of the routes in its config."""
+    key, value = ROUTES[route]
+    if isinstance(value, str):
+        value = value.replace("{run}", str(here / "run"))
+    write_stopped(here / "run", change(compose(command, here / "run"), key, value))
+
+
+def list_all(folder: Path) -> dict[Path, int]:
+    """When each file below a folder was written."""
+    return {file: file.stat().st_mtime_ns for file in folder.rglob("*")}
+
+
 @pytest.mark.parametrize(
     ("command", "route"),
     [*(("train", route) for route in ROUTES), *(("crossval", route) for route in list(ROUTES)[::8])],
 )
-def test_a_hostile_config_is_refused(
-    command: str, route: str, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_hostile_config_is_refused(command: str, route: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(Path(__file__).parent)
+    write_hostile(command, route, here)
+    before = list_all(here)
+    with pytest.raises(InputError, match="config") as refusal:
+        find_stopped(command, here / "run")
     key, value = ROUTES[route]
-    if isinstance(value, str):
-        value = value.replace("{run}", str(here / "run"))
-    run = write_stopped(here / "run", change(compose(command, here / "run"), key, value))
-    before = {file: file.stat().st_mtime_ns for file in here.rglob("*")}
-    error = refuse(capsys, command, "ckpt_path=run")
-    assert "config" in error
     if route in CODE and "_target_" not in str(value):
-        assert key in error
-    assert before == {file: file.stat().st_mtime_ns for file in here.rglob("*")}, "nothing ran, nothing was written"
-    assert run.is_dir()
+        assert key in str(refusal.value)
+    assert list_all(here) == before, "nothing ran, nothing was written"
+
+
+@pytest.mark.parametrize(
+    ("command", "route"),
+    [
+        *(("train", route) for route in ("pickle", "hub", "copy", "environment", "up")),
+        *(("crossval", route) for route in ("pickle", "hydra", "save_dir")),
+    ],
+)
+def test_commands_refuse_a_hostile_config(
+    command: str, route: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_hostile(command, route, here)
+    before = list_all(here)
+    assert "config" in refuse(capsys, command, "ckpt_path=run")
+    assert list_all(here) == before, "nothing ran, nothing was written"
+
+
+STATES: list[Callable[[str], Any]] = [
+    lambda path: {"best_model_path": path},
+    lambda path: {"kth_best_model_path": path, "best_k_models": {path: torch.zeros(())}},
+    lambda path: {"last_model_path": [path]},
+]
 
 
 @pytest.mark.parametrize(
     "path", ["/elsewhere", "{run}/checkpoints/../../elsewhere", "memory://elsewhere", "data:elsewhere"]
 )
-@pytest.mark.parametrize(
-    "states",
-    [
-        lambda path: {"best_model_path": path},
-        lambda path: {"kth_best_model_path": path, "best_k_models": {path: torch.zeros(())}},
-        lambda path: {"last_model_path": [path]},
-    ],
-)
-def test_a_hostile_state_is_refused(
-    path: str, states: Callable[[str], Any], here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.parametrize("states", STATES)
+def test_a_hostile_state_is_refused(path: str, states: Callable[[str], Any], here: Path) -> None:
     state = {"ModelCheckpoint{'monitor': 'val/balanced_accuracy'}": states(path.replace("{run}", str(here / "run")))}
     write_stopped(here / "run", compose("train", here / "run"), state)
+    with pytest.raises(InputError, match="state of a callback"):
+        find_stopped("train", here / "run")
+
+
+def test_training_refuses_a_hostile_state(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_stopped(here / "run", compose("train", here / "run"), {"ModelCheckpoint{}": STATES[0]("/elsewhere")})
     assert "state of a callback" in refuse(capsys, "train", "ckpt_path=run")
 
 
@@ -200,27 +228,48 @@ def resumed(monkeypatch: pytest.MonkeyPatch) -> list[StoppedRun]:
     return runs
 
 
-@pytest.mark.parametrize("option", OPTIONS)
-def test_an_honest_run_is_resumed(option: str, here: Path, resumed: list[StoppedRun]) -> None:
+def write_honest(here: Path, option: str) -> None:
+    """Writes the stopped run `here/run` of a recipe with one option."""
     typed = [] if option.startswith(("experiment", "scheduler")) else ["scheduler=constant"]
     write_stopped(here / "run", compose("train", here / "run", option, *typed, "trainer.max_epochs=3"))
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_an_honest_run_is_found(option: str, here: Path) -> None:
+    write_honest(here, option)
+    assert find_stopped("train", here / "run").folder == here / "run"
+
+
+@pytest.mark.parametrize("option", ["experiment=finetune", "callbacks.last.filename='{epoch:02d}-{val/loss:.3f}'"])
+def test_an_honest_run_is_resumed(option: str, here: Path, resumed: list[StoppedRun]) -> None:
+    write_honest(here, option)
     call("train", "ckpt_path=run")
     assert [run.folder for run in resumed] == [here / "run"]
 
 
-@pytest.mark.parametrize("typed", ["callbacks.x._target_={}", "+callbacks.x._target_={}", "++callbacks.x._target_={}"])
-def test_what_is_typed_again_is_trusted(
-    typed: str, here: Path, resumed: list[StoppedRun], capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def own_callback(here: Path) -> str:
+    """The name of a callback of one's own, which a stopped run has as `callbacks.x`."""
+    name = "test_untrusted_runs.Ran"
+    config = compose("train", here / "run", "trainer.max_epochs=3")
+    write_stopped(here / "run", change(config, "callbacks.x", {"_target_": name}))
+    return name
+
+
+@pytest.mark.parametrize("plus", ["", "+", "++"])
+def test_what_is_typed_again_is_trusted(plus: str, own_callback: str, here: Path) -> None:
+    for other in (f"{own_callback}2", "Ran"):
+        with pytest.raises(InputError, match=r"callbacks\.x"):
+            find_stopped("train", here / "run", f"{plus}callbacks.x._target_={other}")
+    assert find_stopped("train", here / "run", f"{plus}callbacks.x._target_={own_callback}").folder == here / "run"
+
+
+def test_what_is_proposed_to_trust_works(
+    own_callback: str, here: Path, resumed: list[StoppedRun], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    target = "test_untrusted_runs.Ran"
-    write_stopped(
-        here / "run",
-        change(compose("train", here / "run", "trainer.max_epochs=3"), "callbacks.x", {"_target_": target}),
-    )
-    assert f"type it again: +callbacks.x._target_={target}" in refuse(capsys, "train", "ckpt_path=run")
-    for other in (f"{target}2", "Ran"):
-        assert "callbacks.x" in refuse(capsys, "train", "ckpt_path=run", typed.format(other))
-    call("train", "ckpt_path=run", typed.format(target))
+    again = f"+callbacks.x._target_={own_callback}"
+    assert f"type it again: {again}" in refuse(capsys, "train", "ckpt_path=run")
+    call("train", "ckpt_path=run", again)
     assert len(resumed) == 1
 
 

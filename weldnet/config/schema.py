@@ -1,6 +1,7 @@
 """The types of our own settings. The docstrings of the objects they build say what each means."""
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -215,6 +216,7 @@ class ServeConfig:
     serve: ServeSettings = field(default_factory=ServeSettings)
 
 
+@cache
 def register_schemas() -> None:
     """Makes the schemas known to Hydra; each root config lists its own first."""
     store = ConfigStore.instance()
