@@ -5,6 +5,7 @@ import re
 import signal
 import sys
 from contextlib import nullcontext, suppress
+from itertools import zip_longest
 from pathlib import Path
 
 import hydra
@@ -227,13 +228,15 @@ def test_help_lists_the_groups_that_there_are(
     monkeypatch.setattr(sys, "argv", [f"weldnet-{name}", "--help"])
     with suppress(SystemExit):
         command(name)(print)()
-    groups = re.search(r"== Groups.*\n((?:.+\n)+)", capsys.readouterr().out)
-    assert groups is not None
-    for line in groups[1].splitlines():
-        group, options = line.split(": ")
-        for option in options.split(", "):
-            with hydra.initialize_config_module("weldnet.configs", version_base="1.3"):
-                assert group == "experiment" or group in hydra.compose(name, [f"{group}={option}"])
+    listed = re.search(r"== Groups.*\n((?:.+\n)+)", capsys.readouterr().out)
+    assert listed is not None
+    groups = dict(line.split(": ") for line in listed[1].splitlines())
+    # The first options of all groups together, then the second ones, until each has been composed.
+    for options in zip_longest(*(group.split(", ") for group in groups.values())):
+        chosen = {group: option for group, option in zip(groups, options, strict=True) if option is not None}
+        with hydra.initialize_config_module("weldnet.configs", version_base="1.3"):
+            cfg = hydra.compose(name, [f"{group}={option}" for group, option in chosen.items()])
+        assert {*chosen, "experiment"} <= {*cfg, "experiment"}
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -1,5 +1,6 @@
 """Manifests whose split or group column says little: one clear message, or it works."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,9 @@ import pytest
 from calling import exit_code, refuse
 from drawing import write_welds
 from trained import CLASSES, train_small
+
+from weldnet.data.datamodule import WeldDataModule
+from weldnet.errors import InputError
 
 SEAMS = range(40, 46)
 SMALL = [
@@ -38,10 +42,9 @@ def put_pores(split: str) -> Split:
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    write_welds(tmp_path / "welds", CLASSES, seams=SEAMS)
-    return tmp_path
+def here(here: Path) -> Path:
+    write_welds(here / "welds", CLASSES, seams=SEAMS)
+    return here
 
 
 def write_manifest(split: Split | None, rows: int = 99, group: str | None = OWN) -> list[str]:
@@ -79,6 +82,18 @@ REFUSED: dict[str, tuple[Split | None, int, str | None, str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_learned_is_refused(here: Path, case: str) -> None:
+    split, rows, group, words = REFUSED[case]
+    write_manifest(split, rows, group)
+    with pytest.raises(InputError, match=re.escape(words)):
+        WeldDataModule("manifest", manifest="welds.csv", cache="none").setup()
+
+
+COMMON = ["all test", "all train, one group", "one row", "pores in test only"]
+"""What people do have."""
+
+
+@pytest.mark.parametrize("case", COMMON)
 def test_training_refuses_what_cannot_be_learned(here: Path, capsys: pytest.CaptureFixture[str], case: str) -> None:
     split, rows, group, words = REFUSED[case]
     message = refuse(capsys, "train", *write_manifest(split, rows, group), *SMALL)
@@ -105,7 +120,7 @@ def test_training_works_with_what_can(here: Path, case: str) -> None:
     assert (here / "run" / "report.html").is_file()
 
 
-@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize("case", COMMON)
 def test_the_audit_reads_all_of_them(here: Path, case: str) -> None:
     split, rows, group, _ = REFUSED[case]
     assert exit_code("audit", *write_manifest(split, rows, group), "output_dir=audit") in (0, 1)

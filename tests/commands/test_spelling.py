@@ -1,6 +1,7 @@
 """One name in two spellings: of a class, a group, a split, read from a disk or a file, or typed."""
 
 import json
+import os
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest
 from calling import call, exit_code, refuse
 from drawing import write_welds
 from untrained import save_untrained
+
+from weldnet.data.folders import scan_folder
+from weldnet.data.manifest import read_manifest
 
 COMPOSED = "L\u00e4ngsriss"
 DECOMPOSED = unicodedata.normalize("NFD", COMPOSED)
@@ -27,12 +31,6 @@ SMALL = [
 ]
 FOLDER = ["data=folder", "data.root=welds"]
 MANIFEST = ["data=manifest", "data.manifest=welds.csv"]
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def audit(*typed: str) -> dict[str, Any]:
@@ -60,24 +58,47 @@ SAME = {
 }
 
 
-@pytest.mark.parametrize("case", SAME)
-def test_two_spellings_of_a_class_are_one(here: Path, case: str) -> None:
-    first, second, kept = SAME[case]
+AUDITED = ["composed and decomposed", "a blank behind"]
+
+
+def write_both(here: Path, case: str) -> None:
+    """Writes `welds` with a class in two spellings, and `good`."""
+    first, second, _ = SAME[case]
     write_welds(here / "welds", (first, "good"), seams=range(4))
     write_welds(here / "welds", (second,), seams=range(4, 8))
-    summary = audit(*FOLDER, r"data.group_pattern=seam\d+")
-    assert summary["classes"] == sorted([kept, "good"])
+
+
+def write_both_in_rows(case: str) -> None:
+    first, second, _ = SAME[case]
+    names = (first, second, "good", "good")
+    write_rows([{"label": names[number % 4], "group": f"w{number}"} for number in range(16)])
+
+
+@pytest.mark.parametrize("case", SAME)
+def test_two_spellings_of_a_class_are_one(here: Path, case: str) -> None:
+    write_both(here, case)
+    table = scan_folder(here / "welds")
+    assert set(table["label"]) == {SAME[case][2], "good"}
+    assert len(table) == 24
     # Each file is opened by the name that the disk has.
-    assert (summary["num_images"], summary["num_unreadable"]) == (24, 0)
-    assert not {found["kind"] for found in summary["findings"]} & {"alike_names", "unreadable"}
+    assert all(map(os.path.isfile, table["path"]))
 
 
 @pytest.mark.parametrize("case", SAME)
 def test_two_spellings_in_a_manifest_are_one(here: Path, case: str) -> None:
-    first, second, kept = SAME[case]
-    names = (first, second, "good", "good")
-    write_rows([{"label": names[number % 4], "group": f"w{number}"} for number in range(16)])
-    assert audit(*MANIFEST)["classes"] == sorted([kept, "good"])
+    write_both_in_rows(case)
+    assert set(read_manifest("welds.csv")["label"]) == {SAME[case][2], "good"}
+
+
+@pytest.mark.parametrize("case", AUDITED)
+def test_the_audit_takes_two_spellings_of_a_class_for_one(here: Path, case: str) -> None:
+    write_both(here, case)
+    classes = sorted([SAME[case][2], "good"])
+    summary = audit(*FOLDER, r"data.group_pattern=seam\d+")
+    assert (summary["classes"], summary["num_images"], summary["num_unreadable"]) == (classes, 24, 0)
+    assert not {found["kind"] for found in summary["findings"]} & {"alike_names", "unreadable"}
+    write_both_in_rows(case)
+    assert audit(*MANIFEST)["classes"] == classes
 
 
 ALIKE = [
@@ -123,6 +144,14 @@ def spell_groups(*names: str) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("case", SAME)
+def test_a_group_in_two_spellings_is_one(here: Path, case: str) -> None:
+    first, second, kept = SAME[case]
+    write_rows(spell_groups(first, second))
+    in_train, in_test = read_manifest("welds.csv")["group"].gather([0, 3])
+    assert in_train == in_test == kept
+
+
+@pytest.mark.parametrize("case", [*AUDITED, "two blanks"])
 def test_the_leak_guard_knows_a_weld_in_any_spelling(here: Path, capsys: pytest.CaptureFixture[str], case: str) -> None:
     first, second, kept = SAME[case]
     write_rows(spell_groups(first, second))

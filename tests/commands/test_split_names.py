@@ -10,6 +10,9 @@ import pytest
 from calling import call, exit_code, refuse
 from drawing import SEAM, write_welds
 
+from weldnet.data.folders import scan_folder
+from weldnet.data.manifest import read_manifest
+
 CLASSES = ("crack", "good")
 SEAMS = {"train": range(4), "val": range(4, 6), "test": range(6, 8)}
 SMALL = [
@@ -26,12 +29,6 @@ SMALL = [
     "trainer.max_epochs=1",
     "callbacks.dashboard=null",
 ]
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def audit(*typed: str) -> tuple[int, dict[str, Any]]:
@@ -63,17 +60,12 @@ NAMES = [
 ]
 
 
-@pytest.mark.parametrize("names", NAMES, ids=",".join)
-def test_folders_of_splits(here: Path, names: tuple[str, ...]) -> None:
+def write_split_folders(here: Path, names: tuple[str, ...]) -> None:
     for name, seams in zip(names, SEAMS.values(), strict=True):
         write_welds(here / "welds" / name, CLASSES, seams=seams, shots=1)
-    _, summary = audit("data.root=welds", f"data.group_pattern={SEAM}")
-    assert summary["classes"] == list(CLASSES)
-    assert summary["splits"] == {"train": 8, "val": 4, "test": 4}
 
 
-@pytest.mark.parametrize("names", NAMES, ids=",".join)
-def test_a_column_of_splits(here: Path, names: tuple[str, ...]) -> None:
+def write_split_column(here: Path, names: tuple[str, ...]) -> None:
     write_welds(here / "welds", CLASSES, seams=range(8), shots=1)
     rows = [
         {"path": f"welds/{label}/seam{seam}_0.jpg", "label": label, "group": seam, "split": name}
@@ -82,6 +74,33 @@ def test_a_column_of_splits(here: Path, names: tuple[str, ...]) -> None:
         for label in CLASSES
     ]
     pl.DataFrame(rows).write_csv("welds.csv")
+
+
+def count_splits(table: pl.DataFrame) -> dict[str, int]:
+    return dict(table["split"].value_counts().iter_rows())
+
+
+@pytest.mark.parametrize("names", NAMES, ids=",".join)
+def test_folders_of_splits(here: Path, names: tuple[str, ...]) -> None:
+    write_split_folders(here, names)
+    table = scan_folder(here / "welds")
+    assert set(table["label"]) == set(CLASSES)
+    assert count_splits(table) == {"train": 8, "val": 4, "test": 4}
+
+
+@pytest.mark.parametrize("names", NAMES, ids=",".join)
+def test_a_column_of_splits(here: Path, names: tuple[str, ...]) -> None:
+    write_split_column(here, names)
+    assert count_splits(read_manifest("welds.csv")) == {"train": 8, "val": 4, "test": 4}
+
+
+@pytest.mark.parametrize("names", NAMES[1:8:3], ids=",".join)
+def test_the_audit_takes_them_for_splits(here: Path, names: tuple[str, ...]) -> None:
+    write_split_folders(here, names)
+    _, summary = audit("data.root=welds", f"data.group_pattern={SEAM}")
+    assert summary["classes"] == list(CLASSES)
+    assert summary["splits"] == {"train": 8, "val": 4, "test": 4}
+    write_split_column(here, names)
     _, summary = audit("data=manifest", "data.manifest=welds.csv")
     assert summary["splits"] == {"train": 8, "val": 4, "test": 4}
 

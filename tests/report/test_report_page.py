@@ -182,7 +182,7 @@ def test_without_room_the_words_stay() -> None:
 
 
 def test_forty_classes(tmp_path: Path) -> None:
-    report, predictions = make_report(800, ("good", *(f"class {i}" for i in range(39))), skill=0.0)
+    report, predictions = make_report(160, ("good", *(f"class {i}" for i in range(39))), skill=0.0)
     page = save(report, predictions, tmp_path)
     assert page.count("<img") < 2000
 
