@@ -1,11 +1,13 @@
 """What a run keeps is what was measured, and what was asked for is kept or refused."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from calling import call, refuse
+from checking import check_training
 from drawing import write_welds
 from omegaconf import DictConfig, OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -13,6 +15,7 @@ from trained import CLASSES, SMALL
 
 from weldnet.checkpoint import load_checkpoint
 from weldnet.config.build import build_data
+from weldnet.errors import InputError
 from weldnet.testing import evaluate
 
 CHECKPOINT = "lightning.pytorch.callbacks.ModelCheckpoint"
@@ -81,6 +84,20 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("typed", REFUSED)
+def test_what_contradicts_itself_is_refused(here: Path, typed: str) -> None:
+    with pytest.raises(InputError, match=re.escape(REFUSED[typed])):
+        check_training(here / "run", *typed.split())
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "callbacks.best.monitor=val/loss callbacks.best.mode=max",
+        "callbacks.best.monitor=val_recall/goood",
+        "callbacks=early_stopping callbacks.early_stopping.monitor=val_recall/crack",
+        "+callbacks.best.save_top_k=3",
+    ],
+)
 def test_what_would_keep_something_else_is_refused(here: Path, capsys: pytest.CaptureFixture[str], typed: str) -> None:
     message = refuse(capsys, "train", *RUN, *typed.split())
     assert REFUSED[typed] in message

@@ -1,5 +1,6 @@
 """Every argument of the trainer that the config lists takes effect, or is refused with words."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -7,11 +8,14 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from calling import call, refuse
+from checking import check_training
 from drawing import write_welds
 from lightning import Callback, LightningModule, Trainer
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from trained import CLASSES, SMALL
+
+from weldnet.errors import InputError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RUN = [*SMALL, "output_dir=run", "test=false", "trainer.max_epochs=2"]
@@ -215,6 +219,14 @@ def test_min_steps_hold_a_training_back_from_stopping(here: Path, capsys: pytest
 
 
 @pytest.mark.parametrize("typed", REFUSED)
+def test_an_argument_is_refused(here: Path, typed: str) -> None:
+    with pytest.raises(InputError, match=re.escape(REFUSED[typed])):
+        check_training(here / "run", "trainer.max_epochs=2", f"trainer.{typed}")
+
+
+@pytest.mark.parametrize(
+    "typed", ["limit_test_batches=2", "limit_predict_batches=2", "devices=99", "max_epochs=0", "val_check_interval=99"]
+)
 def test_an_argument_is_refused_with_words(here: Path, capsys: pytest.CaptureFixture[str], typed: str) -> None:
     message = refuse(capsys, "train", *RUN, f"trainer.{typed}")
     assert REFUSED[typed] in message
