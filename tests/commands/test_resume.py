@@ -265,8 +265,7 @@ def break_off(patch: pytest.MonkeyPatch, phase: str, error: BaseException) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("phase", PHASES)
-@pytest.mark.parametrize("early", [False, True])
+@pytest.mark.parametrize(("phase", "early"), [*((phase, False) for phase in PHASES), (PHASES[0], True)])
 def test_a_run_that_was_killed_after_its_last_epoch_is_completed(
     phase: str, early: bool, welds: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

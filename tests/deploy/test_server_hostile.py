@@ -57,6 +57,7 @@ def test_slow_and_broken_clients_stop_no_one(tmp_path: Path, monkeypatch: pytest
         assert post(port, ("a.png", paint(250)))[0] == 200
 
 
+@pytest.mark.slow
 def test_the_refused_wait_and_no_one_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_guard, "DELAY_S", 1.5)
     body = make_body(*[("a", b"x")] * 65)
@@ -80,7 +81,7 @@ WRONG = b"POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\n\r\n
 def test_who_sends_garbage_and_leaves_holds_no_connection(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
-    monkeypatch.setattr(server_guard, "DELAY_S", 5.0)
+    monkeypatch.setattr(server_guard, "DELAY_S", 2.0)
     monkeypatch.setattr(server_guard, "MAX_DELAYED", 2)
     monkeypatch.setattr(server_running, "MAX_CONNECTIONS", 4)
     with listening(tmp_path / "d", Brightness(), Limits()) as port:
