@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra._internal.hydra import Hydra
 from PIL import Image
 from threadpoolctl import threadpool_limits
 
@@ -37,14 +36,6 @@ def own_cores() -> None:
     share = max(1, len(os.sched_getaffinity(0)) // workers)
     torch.set_num_threads(share)
     threadpool_limits(share)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_composition() -> Iterator[None]:
-    """Hydra composes a command's config twice: at first only to read `hydra.mode`, which no config of ours sets."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Hydra, "get_mode", lambda *_, **__: None)
-        yield
 
 
 @pytest.fixture(autouse=True)
