@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,6 +61,18 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The test's own folder, which is the current one; a module may put more into it by a fixture of this name."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def unheeded() -> Iterator[object]:
+    """The handler of a SIGTERM that a command leaves to the system; here it fails the test and ends nothing."""
+
+    def fail(*_: object) -> None:
+        pytest.fail("SIGTERM would have ended the process")
+
+    before = signal.signal(signal.SIGTERM, fail)
+    yield fail
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture

@@ -240,6 +240,18 @@ def test_help_lists_the_groups_that_there_are(
 
 
 @pytest.mark.parametrize("name", COMMANDS)
+def test_sigterm_ends_a_command_as_ctrl_c_does(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], unheeded: object
+) -> None:
+    monkeypatch.setattr(sys, "argv", [f"weldnet-{name}"])
+    with pytest.raises(SystemExit) as stop:
+        command(name)(lambda _: signal.raise_signal(signal.SIGTERM))()
+    assert stop.value.code == 130
+    assert capsys.readouterr().err == f"weldnet-{name}: interrupted\n"
+    assert signal.getsignal(signal.SIGTERM) is unheeded
+
+
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help_for_a_reader_who_has_gone_ends_quietly(
     name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

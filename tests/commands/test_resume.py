@@ -4,6 +4,7 @@ import importlib
 import math
 import re
 import shlex
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from drawing import write_welds
 from lightning import Callback, LightningModule, Trainer
 from stopped import compose, find_stopped, write_stopped
 from trained import CLASSES, SMALL
+from untrained import save_untrained
 
 from weldnet.commands.resume import StoppedRun
 from weldnet.config.literal import read_config
@@ -349,6 +351,35 @@ def test_what_ctrl_c_proposes_works(command: str, epoch: int, welds: Path, capsy
     printed = capsys.readouterr().out
     assert printed.count("epoch 1/2") == (1 if epoch == 0 else 0)
     assert Path("run", *(["fold_1"] if folds else []), "report.html").is_file()
+
+
+UNDER_WAY = {
+    "train": ("weldnet.model.classifier.WeldClassifier.training_step", [*SMALL, "trainer.max_epochs=1"]),
+    "crossval": (
+        "weldnet.model.classifier.WeldClassifier.training_step",
+        [*SMALL, "trainer.max_epochs=1", "num_folds=2", "data.fold=1"],
+    ),
+    "predict": ("weldnet.predicting.PredictionWriter.write", ["ckpt_path=a.ckpt", "source=welds"]),
+    "explain": ("weldnet.explaining.draw_picture", ["ckpt_path=a.ckpt", "source=welds", "device=cpu"]),
+}
+"""Of each command that can be resumed, a function in the middle of its work, and what is typed."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", UNDER_WAY)
+def test_what_sigterm_proposes_works(
+    command: str, welds: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], unheeded: object
+) -> None:
+    save_untrained(Path("a.ckpt"), CLASSES)
+    function, arguments = UNDER_WAY[command]
+    with monkeypatch.context() as patch:
+        patch.setattr(function, lambda *_: signal.raise_signal(signal.SIGTERM))
+        assert exit_code(command, *arguments, "output_dir=run") == 130
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[-1].startswith("interrupted; resume with: ")
+    (proposed,) = find_proposed(printed)
+    run_proposed(proposed)
+    assert signal.getsignal(signal.SIGTERM) is unheeded
 
 
 @pytest.mark.slow

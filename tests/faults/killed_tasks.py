@@ -37,7 +37,7 @@ class Task:
         """What a user types after a kill: what the command proposed, or else what the guide says."""
         lines = killed.out.splitlines() or [""]
         proposed = re.search(rf"weldnet-{self.command}'? (.+)$", lines[-1])
-        if killed.code in (130, 143) and proposed:
+        if killed.code == 130 and proposed:
             return tuple(shlex.split(proposed[1]))
         if self.resumes_itself or not (here / RUN).exists():
             return self.arguments

@@ -23,7 +23,7 @@ from killed_tasks import RUN, Task, find_leftovers, make_crossval, make_predicti
 pytestmark = pytest.mark.slow
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
-ENDS = {signal.SIGKILL: (-signal.SIGKILL,), signal.SIGTERM: (130, 143, -signal.SIGTERM)}
+ENDS = {signal.SIGKILL: (-signal.SIGKILL,), signal.SIGTERM: (130, -signal.SIGTERM)}
 """The exit codes of a command that a signal has ended; 0 where it was done before."""
 AGAIN = 0.3
 """The share of resumed commands that are killed, too."""

@@ -96,6 +96,19 @@ def warn_of_no_effect(keys: Collection[str], where: str) -> None:
 
 
 @contextmanager
+def _heed_sigterm() -> Iterator[None]:
+    """Within it, SIGTERM ends the command as Ctrl-C does: by an exception, after which it can say how to resume.
+
+    At once: Lightning alone waits for the end of a step, which may never come.
+    """
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def _arranged(*, is_resumed: bool = False) -> Iterator[None]:
     """Within it, arguments and environment are as Hydra takes them.
 
@@ -150,6 +163,7 @@ def command(
     """Makes a console script of a function that takes the composed config.
 
     A user's mistake ends in one message on standard error and exit code 2; HYDRA_FULL_ERROR=1 shows the traceback.
+    Ctrl-C and SIGTERM end it by exit code 130.
 
     Args:
         config_name: of the root config, and of the script.
@@ -163,10 +177,11 @@ def command(
                 handler.setLevel(logging.WARNING)
             root = config_name
             try:
-                check_typed(sys.argv[1:])
-                register_schemas()
-                root = config_name if find_saved is None else _compose_on_saved(config_name, find_saved)
-                _run_hydra(run, root, is_resumed=root != config_name)
+                with _heed_sigterm():
+                    check_typed(sys.argv[1:])
+                    register_schemas()
+                    root = config_name if find_saved is None else _compose_on_saved(config_name, find_saved)
+                    _run_hydra(run, root, is_resumed=root != config_name)
             except (InputError, HydraException, OmegaConfBaseException) as error:
                 if "HYDRA_FULL_ERROR" in os.environ:
                     raise

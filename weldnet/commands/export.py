@@ -1,7 +1,5 @@
 """weldnet-export: a checkpoint as a folder for ONNX Runtime or OpenVINO, measured before it is kept."""
 
-import signal
-import sys
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
@@ -40,12 +38,7 @@ def run(cfg: DictConfig) -> None:
     for package in PACKAGES[cfg.format]:
         import_extra(package)
     data = _set_up(cfg, checkpoint)
-    # As an exception it takes along what is half built.
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        figures = export(checkpoint, data, cfg.format, folder, bounds, int8)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    figures = export(checkpoint, data, cfg.format, folder, bounds, int8)
     print_table(draw_parity(figures))
     print(f"the export: {show(folder)}")
     print(f"all of it:  {show(folder / 'parity.json')}")

@@ -5,7 +5,6 @@ import os
 import secrets
 import shlex
 import shutil
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -117,19 +116,6 @@ def show_command(name: str) -> str:
     installed = Path(sys.executable).with_name(name)
     found = shutil.which(name)
     return name if found and Path(found).resolve() == installed.resolve() else show(installed)
-
-
-@contextmanager
-def heed_sigterm() -> Iterator[None]:
-    """Within it, SIGTERM ends the command as Ctrl-C does: by an exception, after which it can say how to resume.
-
-    At once: Lightning alone waits for the end of a step, which may never come.
-    """
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def stop_here(resume: str) -> NoReturn:

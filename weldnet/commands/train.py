@@ -12,7 +12,6 @@ from omegaconf import DictConfig, OmegaConf
 from weldnet.commands.app import command
 from weldnet.commands.resume import CONFIG, StoppedRun, find_saved_config, find_stopped_run
 from weldnet.commands.runs import (
-    heed_sigterm,
     is_leader,
     keep_log,
     make_absolute,
@@ -117,13 +116,12 @@ def train_run(
             log.warning(warning)
         _announce(folder, trainer, data.source.describe_skipped())
         try:
-            with heed_sigterm():
-                if not (stopped and stopped.is_trained):
-                    train(data, model, trainer, record, last.path if last else None)
-                if not is_leader() or cfg.trainer.get("fast_dev_run"):
-                    return None
-                num_epochs = last.num_epochs if stopped and stopped.is_trained and last else trainer.current_epoch
-                return _evaluate(cfg, folder, data, trainer, num_epochs)
+            if not (stopped and stopped.is_trained):
+                train(data, model, trainer, record, last.path if last else None)
+            if not is_leader() or cfg.trainer.get("fast_dev_run"):
+                return None
+            num_epochs = last.num_epochs if stopped and stopped.is_trained and last else trainer.current_epoch
+            return _evaluate(cfg, folder, data, trainer, num_epochs)
         except (KeyboardInterrupt, SystemExit):
             # Lightning turns the first into the second.
             stop_here(resume)
