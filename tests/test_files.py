@@ -16,10 +16,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 import torch
+from filelock import FileLock, Timeout
 
+from weldnet.errors import InputError
 from weldnet.files import (
     explain_refusal,
     find_damage,
+    lock_folder,
     move_into_place,
     name_failures,
     read_csv,
@@ -104,6 +107,26 @@ def test_what_a_killed_process_left_is_not_in_the_way(tmp_path: Path, name: str)
     (tmp_path / "other.tmp").touch()
     remove_leftovers(tmp_path)
     assert {file.name for file in tmp_path.iterdir()} == {name, "other.tmp"}
+
+
+def test_a_folder_is_locked_against_others(tmp_path: Path) -> None:
+    other = FileLock(tmp_path / ".lock", timeout=0)
+    with other, pytest.raises(InputError, match=f"another command is at work in {tmp_path}"), lock_folder(tmp_path):
+        pytest.fail("two have it")
+    with lock_folder(tmp_path):
+        with lock_folder(tmp_path):
+            pass
+        with pytest.raises(Timeout):
+            other.acquire()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_unlocks_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(ConnectionAbortedError), lock_folder(tmp_path):
+        raise ConnectionAbortedError
+    assert list(tmp_path.iterdir()) == []
+    with FileLock(tmp_path / ".lock", timeout=0):
+        pass
 
 
 @pytest.mark.parametrize(("number", "is_folder"), [(errno.EINVAL, True), (errno.EACCES, True), (errno.EIO, False)])

@@ -107,7 +107,7 @@ def test_a_folder_belongs_to_one_model_and_one_run(photos: Path, tmp_path: Path)
     before = (folder / "predictions.csv").read_bytes()
     with pytest.raises(InputError, match="another model"):
         predict(photos, folder, BrightnessEngine(other_digest()))
-    with FileLock(folder / ".lock"), pytest.raises(InputError, match="another weldnet-predict"):
+    with FileLock(folder / ".lock"), pytest.raises(InputError, match="another command is at work"):
         predict(photos, folder)
     (folder / "predictions.jsonl").write_text('{"path": 3}\n')
     with pytest.raises(InputError, match="row 1 is no prediction"):

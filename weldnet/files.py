@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from weldnet.errors import InputError
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -98,6 +100,33 @@ def remove_leftovers(folder: Path) -> None:
     """Removes what `replace_file` had begun in a folder when its process was killed."""
     for file in folder.glob(".*.tmp"):
         file.unlink(missing_ok=True)
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Within it, no other process works in an existing folder; the system releases the lock of one that dies.
+
+    Within itself it changes nothing.
+
+    Raises:
+        InputError: another process works there; nothing in the folder is changed.
+    """
+    # Few commands need it, and `--help` need not wait for it.
+    from filelock import FileLock, Timeout
+
+    file = folder / ".lock"
+    lock = FileLock(file, timeout=0, is_singleton=True)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise InputError(f"another command is at work in {folder}; wait until it has ended") from error
+    try:
+        yield
+    finally:
+        if lock.lock_counter == 1:
+            with suppress(OSError):
+                file.unlink()
+        lock.release()
 
 
 def write_text(file: Path, text: str) -> None:

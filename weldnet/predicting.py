@@ -5,17 +5,15 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from weldnet.console import watch
 from weldnet.data.formats import UnreadableImage, read_content
 from weldnet.engines import ModelFacts
 from weldnet.errors import InputError, check_choice
-from weldnet.files import replace_file, write_text
+from weldnet.files import lock_folder, replace_file, write_text
 from weldnet.prediction_files import (
     NAME,
     PART,
@@ -89,7 +87,7 @@ def predict_into(
         OSError: nothing can be written; what was written is kept.
     """
     classes, model = predictor.facts.classes, _name_model(predictor.facts)
-    with share.together() as gather, _alone(folder, share):
+    with share.together() as gather, nullcontext() if share.rank else lock_folder(folder):
         models = gather(model)
         if models != [model] * share.world:
             raise InputError(f"the processes run different models or precisions: {', '.join(sorted(set(models)))}")
@@ -114,25 +112,6 @@ def predict_into(
         if share.world > 1:
             merge_parts(folder, classes)
         return _summarise(read_rows(folder / f"{NAME}.jsonl"), classes, set(paths))
-
-
-@contextmanager
-def _alone(folder: Path, share: Share) -> Iterator[None]:
-    """Within it, no other run writes to the folder."""
-    if share.rank:
-        yield
-        return
-    file = folder / ".lock"
-    lock = FileLock(file)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise InputError(f"another weldnet-predict writes to {folder}; wait for it, or name another folder") from error
-    try:
-        yield
-        file.unlink(missing_ok=True)
-    finally:
-        lock.release()
 
 
 def _name_model(facts: ModelFacts) -> str:

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from weldnet.commands.app import command
 from weldnet.commands.crossval_folder import CrossvalFolder, find_saved_config, find_stopped_crossval
-from weldnet.commands.runs import is_leader, make_absolute, name_folder, show, show_command, stop_here
+from weldnet.commands.runs import is_leader, make_absolute, name_folder, show, show_command, stop_here, work_alone
 from weldnet.commands.train import prepare_trainer, train_run
 from weldnet.errors import InputError
 
@@ -27,9 +27,8 @@ def run(cfg: DictConfig) -> None:
     crossval = stopped or CrossvalFolder.of(cfg, name_folder("crossval", cfg.output_dir))
     make_absolute(crossval.recipe.data)
     only = cfg.data.fold
-    todo = crossval.unfinished(only)
     resume = f"{show_command('weldnet-crossval')} ckpt_path={show(crossval.folder)}"
-    if stopped and not todo and (only is not None or crossval.is_complete()):
+    if stopped and not crossval.unfinished(only) and (only is not None or crossval.is_complete()):
         which = show(crossval.folder) if only is None else f"fold {only} of {show(crossval.folder)}"
         print(f"{which} is complete: trained, tested, reported; nothing was done")
         _print_outcome(crossval, resume, save=False)
@@ -37,9 +36,10 @@ def run(cfg: DictConfig) -> None:
     _check(crossval)
     only_this = "" if only is None else f" data.fold={only}"
     try:
-        with crossval.alone():
+        with work_alone(crossval.folder):
             crossval.save_config()
-            for fold in todo:
+            # Another command may have finished some of them while the data were set up.
+            for fold in crossval.unfinished(only):
                 _train_fold(crossval, fold, resume + only_this)
             _print_outcome(crossval, resume)
     except KeyboardInterrupt:
@@ -75,9 +75,11 @@ def _check(crossval: CrossvalFolder) -> None:
 
 
 def _train_fold(crossval: CrossvalFolder, fold: int, resume: str) -> None:
-    stopped = crossval.find_stopped_fold(fold)
-    print(f"\nfold_{fold}, {fold + 1} of {crossval.num_folds}{': resumed' if stopped else ''}", flush=True)
-    reports = train_run(crossval.fold_config(fold), crossval.fold_folder(fold), stopped, resume)
+    folder = crossval.fold_folder(fold)
+    with work_alone(folder):
+        stopped = crossval.find_stopped_fold(fold)
+        print(f"\nfold_{fold}, {fold + 1} of {crossval.num_folds}{': resumed' if stopped else ''}", flush=True)
+        reports = train_run(crossval.fold_config(fold), folder, stopped, resume)
     assert reports is not None
     metrics = reports["test"].metrics()
     figures = "  ".join(f"{name} {metrics[name]:.4f}" for name in ("accuracy", "balanced_accuracy", "loss"))

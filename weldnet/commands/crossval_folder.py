@@ -1,9 +1,6 @@
 """The folder of a cross-validation: a run folder for each fold, and which of them are finished."""
 
 import json
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from weldnet.commands.resumable import check_changes, check_groups, find_changes
 from weldnet.commands.resume import CONFIG, StoppedRun, check_place, to_plain
-from weldnet.commands.runs import make_folder, show
+from weldnet.commands.runs import show
 from weldnet.config.literal import check_schema, escape, pin, read_config
 from weldnet.config.schema import CrossvalConfig
 from weldnet.config.trusted import check_states, check_trusted
@@ -108,23 +105,15 @@ class CrossvalFolder:
         if fold in self.finished():
             metrics: dict[str, Any] = json.loads((self.fold_folder(fold) / "metrics.json").read_text("utf-8"))
             return str(metrics["split_digest"])
-        stopped = self._load_last(fold)
+        stopped = self.find_stopped_fold(fold)
         return stopped.checkpoint.record.split_digest if stopped and stopped.checkpoint else None
 
     def find_stopped_fold(self, fold: int) -> StoppedRun | None:
-        """The run of a fold to resume; None, and a clean folder, where it starts anew.
+        """The run of a fold to resume; None where it starts anew.
 
         Raises:
             InputError: its last checkpoint cannot be loaded.
         """
-        stopped = self._load_last(fold)
-        folder = self.fold_folder(fold)
-        if stopped is None and folder.exists():
-            # Left by a kill within the first epoch: without a last.ckpt there is nothing in it to resume from.
-            shutil.rmtree(folder)
-        return stopped
-
-    def _load_last(self, fold: int) -> StoppedRun | None:
         from weldnet.checkpoint import load_checkpoint
         from weldnet.training import has_ended
 
@@ -138,24 +127,6 @@ class CrossvalFolder:
         except InputError as error:
             raise InputError(f"{error}. To train fold {fold} anew, remove {show(folder)}") from error
         return StoppedRun(self.fold_config(fold), folder, checkpoint, has_ended(folder, checkpoint.num_epochs))
-
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        """Makes the folder; within it, no other process trains there.
-
-        Raises:
-            InputError: another one does.
-        """
-        from filelock import FileLock, Timeout
-
-        make_folder(self.folder)
-        file = self.folder / ".lock"
-        try:
-            with FileLock(file, timeout=0):
-                yield
-                file.unlink(missing_ok=True)
-        except Timeout as error:
-            raise InputError(f"another weldnet-crossval is at work in {show(self.folder)}") from error
 
 
 def find_saved_config(ckpt_path: str, typed: list[str]) -> DictConfig:

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from weldnet.config.literal import escape, make_literal
 from weldnet.errors import InputError
-from weldnet.files import is_refusal, name_failures
+from weldnet.files import is_refusal, lock_folder, name_failures
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +70,21 @@ def make_folder(folder: Path, key: str = "output_dir") -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{key}={folder} cannot be made: {error.strerror}") from error
+
+
+@contextmanager
+def work_alone(folder: Path) -> Iterator[None]:
+    """Makes a run folder; within it, no other command works there. The leader alone sees to both.
+
+    Raises:
+        InputError: another command works there, or the folder cannot be made.
+    """
+    if not is_leader():
+        yield
+        return
+    make_folder(folder)
+    with lock_folder(folder):
+        yield
 
 
 class _LogFile(logging.FileHandler):

@@ -15,12 +15,12 @@ from weldnet.commands.runs import (
     is_leader,
     keep_log,
     make_absolute,
-    make_folder,
     name_folder,
     propose_resuming,
     show,
     show_command,
     stop_here,
+    work_alone,
 )
 from weldnet.config.literal import pin
 from weldnet.errors import InputError
@@ -37,17 +37,23 @@ log = logging.getLogger(__name__)
 
 def run(cfg: DictConfig) -> None:
     """Trains from a composed config; with `ckpt_path`, resumes inside that run's folder."""
-    stopped = None
-    if cfg.ckpt_path is not None:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise InputError("--multirun starts new runs; leave ckpt_path out, or -m")
-        stopped = find_stopped_run(cfg, HydraConfig.get().overrides.task)
-    folder = stopped.folder if stopped else name_folder("train", cfg.output_dir)
-    if stopped and stopped.is_complete:
+    if cfg.ckpt_path is None:
+        folder = name_folder("train", cfg.output_dir)
+        _train(pin(cfg, folder), folder, None)
+        return
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise InputError("--multirun starts new runs; leave ckpt_path out, or -m")
+    stopped = find_stopped_run(cfg, HydraConfig.get().overrides.task)
+    if stopped.is_complete:
         _print_complete(stopped)
         return
-    command = f"{show_command('weldnet-train')} ckpt_path={show(folder)}"
-    reports = train_run(stopped.cfg if stopped else pin(cfg, folder), folder, stopped, command)
+    # Before the data: while they are set up, another command could change what was found.
+    with work_alone(stopped.folder):
+        _train(stopped.cfg, stopped.folder, stopped)
+
+
+def _train(cfg: DictConfig, folder: Path, stopped: StoppedRun | None) -> None:
+    reports = train_run(cfg, folder, stopped, f"{show_command('weldnet-train')} ckpt_path={show(folder)}")
     if reports:
         _print_outcome(folder, reports)
 
@@ -109,22 +115,23 @@ def train_run(
     text = OmegaConf.to_yaml(cfg)
     record = describe(data, model, text, good_classes, vocabulary)
 
-    if is_leader():
-        _start_folder(folder, text, data)
-    with keep_log(folder / "train.log"), propose_resuming(resume, folder, CONFIG):
-        for warning in data.warnings:
-            log.warning(warning)
-        _announce(folder, trainer, data.source.describe_skipped())
-        try:
-            if not (stopped and stopped.is_trained):
-                train(data, model, trainer, record, last.path if last else None)
-            if not is_leader() or cfg.trainer.get("fast_dev_run"):
-                return None
-            num_epochs = last.num_epochs if stopped and stopped.is_trained and last else trainer.current_epoch
-            return _evaluate(cfg, folder, data, trainer, num_epochs)
-        except (KeyboardInterrupt, SystemExit):
-            # Lightning turns the first into the second.
-            stop_here(resume)
+    with work_alone(folder):
+        if is_leader():
+            _start_folder(folder, text, data)
+        with keep_log(folder / "train.log"), propose_resuming(resume, folder, CONFIG):
+            for warning in data.warnings:
+                log.warning(warning)
+            _announce(folder, trainer, data.source.describe_skipped())
+            try:
+                if not (stopped and stopped.is_trained):
+                    train(data, model, trainer, record, last.path if last else None)
+                if not is_leader() or cfg.trainer.get("fast_dev_run"):
+                    return None
+                num_epochs = last.num_epochs if stopped and stopped.is_trained and last else trainer.current_epoch
+                return _evaluate(cfg, folder, data, trainer, num_epochs)
+            except (KeyboardInterrupt, SystemExit):
+                # Lightning turns the first into the second.
+                stop_here(resume)
 
 
 def _evaluate(
@@ -150,7 +157,6 @@ def _start_folder(folder: Path, config: str, data: "WeldDataModule") -> None:
     from weldnet.data.manifest import write_unreadable
     from weldnet.files import remove_leftovers, write_text
 
-    make_folder(folder)
     for each in (folder, folder / "checkpoints"):
         remove_leftovers(each)
     write_text(folder / CONFIG, config)
