@@ -171,27 +171,33 @@ def test_truncated_and_garbage(saved: Path, tmp_path: Path) -> None:
 
 
 RUNS = {
-    "2026-01-01_10-00-00_aaaa": ("best.ckpt", "last.ckpt"),
-    "2026-01-02_09-00-00_bbbb": ("last.ckpt",),
-    "2026-01-03_08-00-00_cccc": (),
+    "2026-01-03_10-00-00_cccc": (),
+    "2026-01-01_09-00-00_aaaa": ("best.ckpt", "last.ckpt"),
+    "2026-01-02_08-00-00_bbbb": ("last.ckpt",),
 }
+"""By when they were begun or resumed, whatever their names say."""
+
+
+def begin(run: Path, order: int) -> None:
+    """Writes `config.yaml` as the `order`th of all runs."""
+    (run / "config.yaml").touch()
+    os.utime(run / "config.yaml", (1, 10**6 + order))
 
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for run, names in RUNS.items():
-        (tmp_path / "runs" / "train" / run / "checkpoints").mkdir(parents=True)
+        folder = tmp_path / "runs" / "train" / run
+        (folder / "checkpoints").mkdir(parents=True)
         for name in names:
-            file = tmp_path / "runs" / "train" / run / "checkpoints" / name
-            file.touch()
-            # The newest is the one written last, whatever its name says.
-            os.utime(file, (1, 10**6 + list(RUNS).index(run)))
+            (folder / "checkpoints" / name).touch()
+        begin(folder, list(RUNS).index(run))
     (tmp_path / "copy=1.ckpt").touch()
     return Path("runs", "train")
 
 
-FIRST, SECOND, THIRD = (f"runs/train/{run}" for run in RUNS)
+EMPTY, FIRST, SECOND = (f"runs/train/{run}" for run in RUNS)
 
 
 @pytest.mark.parametrize(
@@ -219,10 +225,17 @@ def test_best_of_the_newest_run(runs: Path) -> None:
     assert find_checkpoint("last", runs) == best.with_name("last.ckpt")
 
 
+def test_no_older_run_stands_in_for_the_newest(runs: Path) -> None:
+    begin(Path(EMPTY), 3)
+    assert find_checkpoint("last", runs) == Path(EMPTY, "checkpoints", "last.ckpt").absolute()
+    with pytest.raises(InputError, match=rf"{EMPTY} holds no checkpoints/best\.ckpt or last\.ckpt"):
+        find_checkpoint("best", runs)
+
+
 @pytest.mark.parametrize(
     ("ckpt_path", "message"),
     [
-        (THIRD, r"holds no checkpoints/best\.ckpt or last\.ckpt"),
+        (EMPTY, r"holds no checkpoints/best\.ckpt or last\.ckpt"),
         ("runs", r"holds no checkpoints/best\.ckpt or last\.ckpt"),
         ("none.ckpt", "no checkpoint at .*none.ckpt; ckpt_path takes a file, a run folder, best or last"),
         ("bset", "no checkpoint at"),

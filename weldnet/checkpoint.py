@@ -211,11 +211,10 @@ def find_checkpoint(ckpt_path: str, runs: Path) -> Path:
     """
     path = Path(ckpt_path).expanduser().absolute()
     if ckpt_path in ("best", "last") and not path.exists():
-        newest = sorted(runs.absolute().glob("*/checkpoints/last.ckpt"), key=lambda file: file.stat().st_mtime_ns)
-        if not newest:
+        newest = find_newest_run(runs)
+        if newest is None:
             raise InputError(f"ckpt_path={ckpt_path}: no finished epoch of any run below {runs.absolute()}")
-        path = newest[-1].parent.parent
-        return path / "checkpoints" / "last.ckpt" if ckpt_path == "last" else kept_checkpoint(path)
+        return newest / "checkpoints" / "last.ckpt" if ckpt_path == "last" else kept_checkpoint(newest)
     if path.is_dir():
         return kept_checkpoint(path)
     if not path.exists():
@@ -224,6 +223,12 @@ def find_checkpoint(ckpt_path: str, runs: Path) -> Path:
             "weldnet-serve an export folder"
         )
     return path
+
+
+def find_newest_run(runs: Path) -> Path | None:
+    """The run folder below `runs` that was begun or resumed last, whether or not it has finished an epoch."""
+    configs = sorted(runs.absolute().glob("*/config.yaml"), key=lambda file: file.stat().st_mtime_ns)
+    return configs[-1].parent if configs else None
 
 
 def kept_checkpoint(run: Path) -> Path:

@@ -2,11 +2,14 @@
 
 import importlib
 import math
+import os
 import re
 import shlex
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -17,6 +20,7 @@ from stopped import compose, find_stopped, write_stopped
 from trained import CLASSES, SMALL
 from untrained import save_untrained
 
+from weldnet import checkpoint
 from weldnet.commands.resume import StoppedRun
 from weldnet.config.literal import read_config
 from weldnet.errors import InputError
@@ -178,6 +182,59 @@ def test_a_damaged_config_is_said(here: Path, capsys: pytest.CaptureFixture[str]
         error = refuse(capsys, "train", "ckpt_path=run")
         assert "run" in error
         assert "damaged" in error, text
+
+
+def test_last_is_the_newest_run_though_it_has_no_epoch(here: Path, resumed: list[StoppedRun]) -> None:
+    folders = [here / "runs" / "train" / name for name in ("b_older", "a_newer")]
+    for order, folder in enumerate(folders):
+        write_stopped(folder, compose("train", folder))
+        os.utime(folder / "config.yaml", (1, 10**6 + order))
+    (folders[1] / "checkpoints" / "last.ckpt").unlink()
+    for ckpt_path in ("last", "runs/train/a_newer"):
+        call("train", f"ckpt_path={ckpt_path}")
+    assert [(run.folder, run.checkpoint) for run in resumed] == [(folders[1], None)] * 2
+
+
+def test_a_newest_run_that_cannot_be_resumed_is_refused(
+    here: Path, resumed: list[StoppedRun], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = here / "runs" / "train" / "run"
+    write_stopped(folder, compose("train", folder, "callbacks.last=null"))
+    (folder / "checkpoints" / "last.ckpt").unlink()
+    for ckpt_path in ("last", "runs/train/run"):
+        assert "holds no checkpoints/last.ckpt" in refuse(capsys, "train", f"ckpt_path={ckpt_path}")
+    assert not resumed
+
+
+@pytest.mark.parametrize("ckpt_path", ["run", "run/checkpoints/best.ckpt", "run/checkpoints/last.ckpt"])
+def test_a_resume_loads_what_it_resumes_from(
+    ckpt_path: str, here: Path, resumed: list[StoppedRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = write_stopped(here / "run", compose("train", here / "run")) / "checkpoints" / "last.ckpt"
+    shutil.copy(last, last.with_name("best.ckpt"))
+    load = Mock(wraps=checkpoint.load_checkpoint)
+    monkeypatch.setattr(checkpoint, "load_checkpoint", load)
+    call("train", f"ckpt_path={ckpt_path}")
+    load.assert_called_once_with(last)
+    assert len(resumed) == 1
+
+
+def test_without_its_config_a_run_is_resumed_by_that_of_its_checkpoint(here: Path, resumed: list[StoppedRun]) -> None:
+    write_stopped(here / "run", compose("train", here / "run", "data.batch_size=7"))
+    (here / "run" / "config.yaml").unlink()
+    call("train", "ckpt_path=run")
+    (run,) = resumed
+    assert (run.folder, run.cfg.data.batch_size) == (here / "run", 7)
+
+
+@pytest.mark.parametrize("command", ["train", "crossval"])
+def test_a_run_to_resume_is_typed(command: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_stopped(here / "run", compose(command, here / "run"))
+    (here / "own" / "experiment").mkdir(parents=True)
+    text = f"# @package _global_\nckpt_path: {run}\noutput_dir: {run}\n"
+    (here / "own" / "experiment" / "mine.yaml").write_text(text)
+    error = refuse(capsys, command, "--config-dir", "own", "experiment=mine")
+    assert "ckpt_path is typed, not set in a file" in error
 
 
 class StopAfter(Callback):
@@ -377,6 +434,7 @@ def test_what_sigterm_proposes_works(
         assert exit_code(command, *arguments, "output_dir=run") == 130
     printed = capsys.readouterr().out
     assert printed.splitlines()[-1].startswith("interrupted; resume with: ")
+    assert not Path("run/.lock").exists()
     (proposed,) = find_proposed(printed)
     run_proposed(proposed)
     assert signal.getsignal(signal.SIGTERM) is unheeded

@@ -8,9 +8,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from weldnet.commands.resumable import check_changes, check_groups, find_changes
-from weldnet.commands.resume import CONFIG, StoppedRun, check_place, to_plain
+from weldnet.commands.resume import CONFIG, StoppedRun, place, placed_folder, to_plain
 from weldnet.commands.runs import show
-from weldnet.config.literal import check_schema, escape, pin, read_config
+from weldnet.config.literal import escape, pin, read_config
 from weldnet.config.schema import CrossvalConfig
 from weldnet.config.trusted import check_states, check_trusted
 from weldnet.errors import InputError
@@ -137,30 +137,25 @@ def find_saved_config(ckpt_path: str, typed: list[str]) -> DictConfig:
         typed: the overrides.
 
     Raises:
-        InputError: there is none; its config is damaged; a group or `output_dir` was typed beside it.
+        InputError: there is none; its config is damaged; it was moved; a group or `output_dir` was typed beside it.
     """
     folder = _find_folder(ckpt_path)
     check_groups(typed, crossval=True)
-    if any(word.lstrip("+").startswith("output_dir=") for word in typed):
-        raise InputError("ckpt_path resumes inside that cross-validation's own folder; leave output_dir out")
-    saved = read_config(folder / CONFIG)
-    check_schema(saved, CrossvalConfig, show(folder))
-    return saved
+    return place(read_config(folder / CONFIG), CrossvalConfig, folder)
 
 
 def find_stopped_crossval(cfg: DictConfig, typed: list[str]) -> CrossvalFolder:
-    """The cross-validation that `cfg.ckpt_path` means, to resume.
+    """The cross-validation that `find_saved_config` found, to resume.
 
     Args:
         cfg: its own config with what was typed, composed.
         typed: the overrides.
 
     Raises:
-        InputError: it was moved, its files could run code or write elsewhere, or something was typed that would make
-            the folds differ.
+        InputError: its files could run code or write elsewhere, or something was typed that would make the folds
+            differ.
     """
-    folder = _find_folder(cfg.ckpt_path)
-    check_place(cfg, folder)
+    folder = placed_folder(cfg, typed)
     pinned = to_plain(pin(cfg, folder))
     check_trusted(pinned, folder, typed)
     saved = to_plain(read_config(folder / CONFIG))
@@ -182,13 +177,14 @@ def _move(value: Any, old: str, new: str) -> Any:
 
 
 def _find_folder(ckpt_path: str) -> Path:
+    from weldnet.checkpoint import find_newest_run
+
     runs = Path("runs", "crossval").absolute()
     folder = Path(ckpt_path).expanduser().absolute()
     if ckpt_path == "last" and not folder.exists():
-        newest = sorted(runs.glob("*/config.yaml"), key=lambda file: file.stat().st_mtime_ns)
-        if not newest:
-            raise InputError(f"ckpt_path=last: no cross-validation below {runs}")
-        return newest[-1].parent
+        if newest := find_newest_run(runs):
+            return newest
+        raise InputError(f"ckpt_path=last: no cross-validation below {runs}")
     if folder.name.startswith("fold_") and (folder.parent / CONFIG).is_file():
         raise InputError(f"{show(folder)} is one fold; to resume all of them, type ckpt_path={show(folder.parent)}")
     config = folder / CONFIG

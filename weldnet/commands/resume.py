@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from weldnet.commands import resumable
 from weldnet.commands.resumable import check_changes, check_groups, find_changes, which
 from weldnet.commands.runs import show
-from weldnet.config.literal import check_schema, parse_config, pin, read_config
+from weldnet.config.literal import check_schema, escape, parse_config, pin, read_config
 from weldnet.config.schema import TrainConfig
 from weldnet.config.trusted import check_links, check_states, check_trusted
 from weldnet.errors import InputError
@@ -67,47 +67,43 @@ def find_saved_config(ckpt_path: str, typed: list[str]) -> DictConfig:
         typed: the overrides.
 
     Raises:
-        InputError: there is no such run; its config is damaged; a group or `output_dir` was typed beside it.
+        InputError: there is no such run; its config is damaged; it was moved; a group or `output_dir` was typed beside
+            it.
     """
-    folder, named = _find_run(ckpt_path)
+    folder, saved = _find_run(ckpt_path)
+    if "num_folds" in saved:
+        raise InputError(
+            f"{show(folder)} is a cross-validation; resume it by weldnet-crossval ckpt_path={show(folder)}"
+        )
     check_groups(typed, crossval=False)
-    if any(word.lstrip("+").startswith("output_dir=") for word in typed):
-        raise InputError("ckpt_path resumes inside that run's own folder; leave output_dir out")
-    config = folder / CONFIG
-    if config.is_file():
-        saved = read_config(config)
-    else:
-        assert named is not None
-        saved = parse_config(named.record.config, show(named.path))
-    check_schema(saved, TrainConfig, show(folder))
-    return saved
+    return place(saved, TrainConfig, folder)
 
 
 def find_stopped_run(cfg: DictConfig, typed: list[str]) -> StoppedRun:
-    """The run that `cfg.ckpt_path` means.
+    """The run that `find_saved_config` found.
 
     Args:
         cfg: the run's own config with what was typed, composed.
         typed: the overrides.
 
     Raises:
-        InputError: the run was moved, its files could run code or write elsewhere, or something was typed that a
-            resumed run cannot heed.
+        InputError: the run's files could run code or write elsewhere, or something was typed that a resumed run cannot
+            heed.
     """
     from weldnet.checkpoint import load_checkpoint
 
-    folder, named = _find_run(cfg.ckpt_path)
-    check_place(cfg, folder)
-    last = folder / "checkpoints" / "last.ckpt"
-    if named is not None and not last.is_file():
-        raise InputError(f"{show(folder)} holds no checkpoints/last.ckpt, so it cannot be resumed; it can be tested")
+    folder = placed_folder(cfg, typed)
     cfg = pin(cfg, folder)
     cfg.ckpt_path = None
     plain = to_plain(cfg)
     check_trusted(plain, folder, typed)
-    if named is None:
+    last = folder / "checkpoints" / "last.ckpt"
+    if not last.is_file():
+        # A run that is killed before its first last.ckpt may have a best.ckpt; one without `last` never has more.
+        if not (plain.get("callbacks") or {}).get("last"):
+            raise InputError(f"{show(folder)} holds no checkpoints/last.ckpt, so it cannot be resumed")
         return StoppedRun(cfg, folder, None)
-    checkpoint = named if named.path == last else load_checkpoint(last)
+    checkpoint = load_checkpoint(last)
     check_states(checkpoint.states, folder)
     saved = to_plain(parse_config(checkpoint.record.config, show(last)))
     changes = find_changes(saved, plain)
@@ -142,19 +138,36 @@ def _locate(run: StoppedRun, changes: dict[str, tuple[Any, Any]]) -> StoppedRun:
     return StoppedRun(run.cfg, run.folder, run.checkpoint, is_trained, done)
 
 
-def check_place(cfg: DictConfig, folder: Path) -> None:
-    """Checks where a run folder is, and that nothing in it leads elsewhere.
+def place(saved: DictConfig, schema: type, folder: Path) -> DictConfig:
+    """A saved config, checked, with the folder that holds it as its `output_dir`.
 
     Raises:
-        InputError: it was moved or copied, or holds a link that leads out of it.
+        InputError: the config is damaged, or the folder was moved or copied, or holds a link that leads out of it.
     """
-    made_as = str(OmegaConf.select(cfg, "output_dir"))
+    check_schema(saved, schema, show(folder))
+    made_as = str(OmegaConf.select(saved, "output_dir"))
     if Path(made_as).resolve() != folder.resolve():
         raise InputError(
             f"{show(folder)} was made as {made_as}; a moved or copied run can be tested, but not resumed. Move it "
             "back, or start a new run"
         )
     check_links(folder)
+    saved.output_dir = escape(str(folder))
+    return saved
+
+
+def placed_folder(cfg: DictConfig, typed: list[str]) -> Path:
+    """The folder of a config that `place` has returned and on which what was typed is composed.
+
+    Raises:
+        InputError: `ckpt_path` was not typed, so there is none; `output_dir` was, so it is a different one.
+    """
+    keys = [word.lstrip("+~").partition("=")[0] for word in typed]
+    if "ckpt_path" not in keys:
+        raise InputError("ckpt_path is typed, not set in a file of --config-dir")
+    if "output_dir" in keys:
+        raise InputError("ckpt_path resumes inside that run's own folder; leave output_dir out")
+    return Path(cfg.output_dir)
 
 
 def to_plain(cfg: DictConfig) -> dict[str, Any]:
@@ -164,22 +177,18 @@ def to_plain(cfg: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items()}
 
 
-def _find_run(ckpt_path: str) -> "tuple[Path, Checkpoint | None]":
-    """The folder of a run, and its checkpoint that was named; None where it has none yet."""
-    from weldnet.checkpoint import find_checkpoint, load_checkpoint
+def _find_run(ckpt_path: str) -> tuple[Path, DictConfig]:
+    """The folder of a run, and its saved config."""
+    from weldnet.checkpoint import find_checkpoint, find_newest_run, load_checkpoint
     from weldnet.testing import run_of
 
+    runs = Path("runs", "train")
     folder = Path(ckpt_path).expanduser().absolute()
-    if (folder / CONFIG).is_file() and not (folder / "checkpoints" / "last.ckpt").is_file():
-        saved = read_config(folder / CONFIG)
-        if "num_folds" in saved:
-            raise InputError(
-                f"{show(folder)} is a cross-validation; resume it by weldnet-crossval ckpt_path={show(folder)}"
-            )
-        check_schema(saved, TrainConfig, show(folder))
-        # A run that is killed before its first last.ckpt may have a best.ckpt; one without `last` never has more.
-        if saved.get("callbacks", {}).get("last"):
-            return folder, None
-    # Whatever file was named is loaded, so that the message is about that one.
-    named = load_checkpoint(find_checkpoint(ckpt_path, Path("runs", "train")))
-    return run_of(named.path), named
+    if ckpt_path == "last" and not folder.exists():
+        folder = find_newest_run(runs) or folder
+    if not (folder / CONFIG).is_file():
+        file = find_checkpoint(ckpt_path, runs)
+        folder = run_of(file)
+        if not (folder / CONFIG).is_file():
+            return folder, parse_config(load_checkpoint(file).record.config, show(file))
+    return folder, read_config(folder / CONFIG)
