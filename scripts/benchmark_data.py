@@ -21,11 +21,11 @@ from rich.table import Table
 from torch.utils.data import RandomSampler
 
 from weldnet.console import print_table
+from weldnet.data.batches import WeldImages, make_batches
 from weldnet.data.cache import decode_images
 from weldnet.data.datamodule import WeldDataModule
-from weldnet.data.images import Geometry
-from weldnet.data.loading import WeldImages, make_batches
-from weldnet.data.manifest import read_manifest
+from weldnet.data.decode.images import Geometry
+from weldnet.data.sources.manifest import read_manifest
 
 WAYS = {
     "plain": "Pillow: decode in full, resize",

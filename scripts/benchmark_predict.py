@@ -19,10 +19,10 @@ from torch.utils.data import DataLoader
 from torchvision import models
 
 from weldnet.console import print_table
-from weldnet.data.manifest import read_manifest
-from weldnet.engines import Engine
-from weldnet.predicting import predict_into
-from weldnet.predictor import Predictor, load_engine
+from weldnet.data.sources.manifest import read_manifest
+from weldnet.inference.engines import Engine
+from weldnet.inference.prediction_run import predict_into
+from weldnet.inference.predictor import Predictor, load_engine
 
 NUM_IMAGES = 512
 """Files in one turn; a smaller set is read again and again."""

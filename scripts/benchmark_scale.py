@@ -17,11 +17,11 @@ from PIL import Image
 from rich.table import Table
 
 from weldnet.console import print_table
+from weldnet.data.batches import WeldImages, make_batches
 from weldnet.data.datamodule import WeldDataModule
+from weldnet.data.decode.images import Geometry
 from weldnet.data.duplicates import THUMBNAIL_SIZE, find_duplicates
-from weldnet.data.images import Geometry
-from weldnet.data.leaks import fingerprint
-from weldnet.data.loading import WeldImages, make_batches
+from weldnet.data.splits.leaks import fingerprint
 from weldnet.data.storage import FileImages
 
 SIZES = (10_000, 100_000, 1_000_000)

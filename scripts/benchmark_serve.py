@@ -22,12 +22,12 @@ from benchmark_clients import Answer, Hostile, annoy_all, list_hostile, load, ma
 from benchmark_common import Options, draw_photographs, peak_memory
 from rich.table import Table
 
-from weldnet.checkpoint import RECORD, Record
 from weldnet.console import print_table
-from weldnet.data.images import Geometry
+from weldnet.data.decode.images import Geometry
+from weldnet.inference.checkpoint import RECORD, Record
+from weldnet.inference.predictor import Predictor, load_engine
+from weldnet.inference.provenance import current_versions
 from weldnet.model.network import WeldNet
-from weldnet.predictor import Predictor, load_engine
-from weldnet.provenance import current_versions
 
 SECONDS = 10.0
 """Of each level, after one second that is not counted."""

@@ -18,7 +18,7 @@ from torchvision import models
 
 from weldnet.console import print_table
 from weldnet.data.datamodule import WeldDataModule
-from weldnet.data.manifest import read_manifest
+from weldnet.data.sources.manifest import read_manifest
 
 WARMUP = 3
 
@@ -116,7 +116,7 @@ def time_bare(cfg: Any, data: WeldDataModule, steps: int) -> float:
 def time_ours(cfg: Any, data: WeldDataModule, steps: int, folder: Path) -> float:
     """The second epoch of `weldnet-train`'s own loop, augmentation, metrics, logger and callbacks included."""
     from weldnet.config.build import build_model, build_trainer
-    from weldnet.training import describe, train
+    from weldnet.training.fit import describe, train
 
     cfg = cfg.copy()
     cfg.trainer.limit_train_batches, cfg.trainer.limit_val_batches = steps, 1

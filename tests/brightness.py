@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from weldnet.data.images import Geometry
-from weldnet.engines import ModelFacts, Scores
+from weldnet.data.decode.images import Geometry
 from weldnet.evaluation.decision import OperatingPoint
+from weldnet.inference.engines import ModelFacts, Scores
 
 POINT = OperatingPoint(0.7, 0.3, ("good",), 0.05, 0.05, 0.95, 100, 100)
 FACTS = ModelFacts(

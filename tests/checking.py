@@ -8,7 +8,7 @@ from trained import SMALL
 
 from weldnet.commands.train import prepare_trainer
 from weldnet.config.build import build_data
-from weldnet.monitors import check_fit
+from weldnet.training.monitors import check_fit
 
 
 def check_training(folder: Path, *typed: str) -> None:

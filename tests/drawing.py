@@ -8,7 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 from PIL import Image
 
-from weldnet.data.manifest import SCHEMA
+from weldnet.data.sources.manifest import SCHEMA
 
 Pixels = NDArray[np.uint8]
 

@@ -18,14 +18,15 @@ from fastapi import FastAPI
 from numpy.typing import NDArray
 from PIL import Image
 
-from weldnet.data.images import Geometry
-from weldnet.deploy.limits import Limits
-from weldnet.deploy.records import DecisionRecords
-from weldnet.deploy.server import Service, create_app
-from weldnet.deploy.server_running import bind, make_server
-from weldnet.engines import Engine, ModelFacts, Scores
+from weldnet.data.decode.images import Geometry
 from weldnet.evaluation.decision import OperatingPoint
-from weldnet.predictor import Predictor
+from weldnet.inference.engines import Engine, ModelFacts, Scores
+from weldnet.inference.predictor import Predictor
+from weldnet.serve.app import create_app
+from weldnet.serve.limits import Limits
+from weldnet.serve.process import bind, make_server
+from weldnet.serve.records import DecisionRecords
+from weldnet.serve.service import Service
 
 BOUNDARY = "b0undary"
 CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"

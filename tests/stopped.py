@@ -10,9 +10,9 @@ import hydra
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from weldnet.checkpoint import RECORD, Record
-from weldnet.commands import crossval_folder, resume
+from weldnet.config import crossval_folder, resume
 from weldnet.config.schema import register_schemas
+from weldnet.inference.checkpoint import RECORD, Record
 
 SMALL = ["model.backbone=resnet18", "model.weights=none", "trainer=cpu", "trainer.precision=32-true"]
 

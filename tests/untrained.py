@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from weldnet.checkpoint import RECORD, Record
+from weldnet.inference.checkpoint import RECORD, Record
 from weldnet.model.network import WeldNet
 
 

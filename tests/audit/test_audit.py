@@ -23,8 +23,8 @@ from weldnet.audit.classes import (
 )
 from weldnet.audit.copies import check_duplicates
 from weldnet.audit.findings import Finding
-from weldnet.data.leaks import find_leaks
-from weldnet.data.splits import check_splits
+from weldnet.data.splits.leaks import find_leaks
+from weldnet.data.splits.rules import check_splits
 from weldnet.evaluation.intervals import needed_images
 
 SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}

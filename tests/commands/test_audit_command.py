@@ -12,10 +12,10 @@ from drawing import draw_noise, write_welds
 from PIL import Image
 from planting import Found, Welds, expect, plant_copies, plant_files, plant_groups_and_classes, plant_near_copies
 
-from weldnet.audit.words import KINDS
 from weldnet.data.datamodule import WeldDataModule
-from weldnet.data.images import Geometry
-from weldnet.data.manifest import read_manifest
+from weldnet.data.decode.images import Geometry
+from weldnet.data.sources.manifest import read_manifest
+from weldnet.report.audit_words import KINDS
 
 
 def read(folder: Path) -> dict[str, Any]:

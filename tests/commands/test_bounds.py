@@ -54,6 +54,6 @@ def test_cross_validation_is_bounded(here: Path, capsys: pytest.CaptureFixture[s
 def test_a_batch_that_memory_cannot_hold_is_refused(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("weldnet.monitors.BYTES_PER_PIXEL", 2**50)
+    monkeypatch.setattr("weldnet.training.monitors.BYTES_PER_PIXEL", 2**50)
     assert "take a smaller data.batch_size" in refuse(capsys, "train", *SMALL, "output_dir=run")
     assert not (here / "run").exists()

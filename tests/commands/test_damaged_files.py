@@ -13,7 +13,7 @@ from PIL import Image
 from trained import SMALL
 from untrained import save_untrained
 
-from weldnet.explaining import CAPTION
+from weldnet.report.explained import CAPTION
 
 TRUNCATED = ("rgb.png", "420.jpg", "lossy.webp")
 

@@ -16,9 +16,9 @@ from encoding import encode, make_dicom, make_tiff
 from PIL import Image
 from untrained import save_untrained
 
-from weldnet.data.discovery import Skipped
-from weldnet.data.finding import find_images
-from weldnet.data.signatures import ENDINGS, sort_file
+from weldnet.data.decode.signatures import ENDINGS, sort_file
+from weldnet.data.sources.discovery import Skipped
+from weldnet.data.sources.selection import find_images
 
 FOLDER = ["data=folder", "data.root=welds", f"data.group_pattern={SEAM}"]
 NUM_IMAGES = 32

@@ -12,10 +12,10 @@ from PIL import Image
 from trained import train_small
 from untrained import save_untrained
 
-from weldnet import explaining
 from weldnet.evaluation.decision import choose_operating_point
-from weldnet.explaining import CAPTION
-from weldnet.predictor import Predictor, load_engine
+from weldnet.inference.predictor import Predictor, load_engine
+from weldnet.report import explained as explaining
+from weldnet.report.explained import CAPTION
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from calling import call
 from drawing import SEAM, write_welds
 from trained import CLASSES, train_small
 
-from weldnet.checkpoint import change_record
 from weldnet.commands.export import draw_parity
-from weldnet.predictor import load_engine
+from weldnet.inference.checkpoint import change_record
+from weldnet.inference.predictor import load_engine
 
 pytestmark = pytest.mark.slow
 

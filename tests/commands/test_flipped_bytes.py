@@ -9,10 +9,10 @@ from calling import refuse
 from drawing import write_welds
 from untrained import save_untrained
 
-from weldnet.checkpoint import load_checkpoint
-from weldnet.checkpoint_files import CheckpointFiles
 from weldnet.errors import InputError
+from weldnet.inference.checkpoint import load_checkpoint
 from weldnet.model.network import WeldNet
+from weldnet.training.checkpoint_io import CheckpointFiles
 
 SMALL = ["data=folder", "data.root=welds", "data.groups=per_image"]
 COMMANDS = {

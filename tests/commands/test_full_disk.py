@@ -11,7 +11,7 @@ from calling import call, refuse
 from full_disks import limit_files, list_leftovers, mount
 from trained import DECISION, SMALL, train_small
 
-from weldnet.checkpoint import load_checkpoint
+from weldnet.inference.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.slow
 

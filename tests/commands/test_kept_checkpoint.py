@@ -13,10 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from trained import CLASSES, SMALL
 
-from weldnet.checkpoint import load_checkpoint
 from weldnet.config.build import build_data
 from weldnet.errors import InputError
-from weldnet.testing import evaluate
+from weldnet.inference.checkpoint import load_checkpoint
+from weldnet.inference.evaluate import evaluate
 
 CHECKPOINT = "lightning.pytorch.callbacks.ModelCheckpoint"
 EMA = "lightning.pytorch.callbacks.EMAWeightAveraging"

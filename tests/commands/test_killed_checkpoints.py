@@ -16,7 +16,7 @@ from drawing import write_welds
 from full_disks import list_leftovers
 from trained import SMALL
 
-from weldnet.checkpoint import load_checkpoint
+from weldnet.inference.checkpoint import load_checkpoint
 
 NUM_KILLS = 3
 

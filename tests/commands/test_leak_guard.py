@@ -9,7 +9,7 @@ import pytest
 from calling import call, refuse
 from drawing import draw_blobs, save_image, write_welds
 
-from weldnet.checkpoint import load_checkpoint
+from weldnet.inference.checkpoint import load_checkpoint
 
 SMALL = [
     "model.backbone=resnet18",

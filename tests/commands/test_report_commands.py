@@ -11,9 +11,9 @@ from calling import call
 from drawing import SEAM, write_welds
 from trained import SMALL
 
-from weldnet import reporting
 from weldnet.commands.test import split_paths
 from weldnet.errors import InputError
+from weldnet.report import writer as reporting
 
 pytestmark = pytest.mark.slow
 

@@ -20,10 +20,10 @@ from stopped import compose, find_stopped, write_stopped
 from trained import CLASSES, SMALL
 from untrained import save_untrained
 
-from weldnet import checkpoint
-from weldnet.commands.resume import StoppedRun
 from weldnet.config.literal import read_config
+from weldnet.config.resume import StoppedRun
 from weldnet.errors import InputError
+from weldnet.inference import checkpoint
 
 QUICK = [*SMALL, "trainer.max_epochs=1", "test=false"]
 
@@ -303,7 +303,7 @@ def test_a_finished_cosine_continues_at_its_end_rate(welds: Path, capsys: pytest
         def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
             rates.append(trainer.optimizers[0].param_groups[-1]["lr"])
 
-    module = importlib.import_module("weldnet.training")
+    module = importlib.import_module("weldnet.training.fit")
     with pytest.MonkeyPatch.context() as patch:
         renewal = module.Renewal
         patch.setattr(module, "Renewal", lambda callbacks: callbacks.append(Rates()) or renewal(callbacks))
@@ -320,7 +320,7 @@ def break_off(patch: pytest.MonkeyPatch, phase: str, error: BaseException) -> No
     def stop(*_: Any, **__: Any) -> None:
         raise error
 
-    patch.setattr(importlib.import_module("weldnet.training"), phase, stop)
+    patch.setattr(importlib.import_module("weldnet.training.fit"), phase, stop)
 
 
 @pytest.mark.slow
@@ -416,8 +416,8 @@ UNDER_WAY = {
         "weldnet.model.classifier.WeldClassifier.training_step",
         [*SMALL, "trainer.max_epochs=1", "num_folds=2", "data.fold=1"],
     ),
-    "predict": ("weldnet.predicting.PredictionWriter.write", ["ckpt_path=a.ckpt", "source=welds"]),
-    "explain": ("weldnet.explaining.draw_picture", ["ckpt_path=a.ckpt", "source=welds", "device=cpu"]),
+    "predict": ("weldnet.inference.prediction_run.PredictionWriter.write", ["ckpt_path=a.ckpt", "source=welds"]),
+    "explain": ("weldnet.report.explained.draw_picture", ["ckpt_path=a.ckpt", "source=welds", "device=cpu"]),
 }
 """Of each command that can be resumed, a function in the middle of its work, and what is typed."""
 

@@ -13,8 +13,8 @@ from calling import call, exit_code, refuse
 from drawing import write_welds
 from untrained import save_untrained
 
-from weldnet.data.folders import scan_folder
-from weldnet.data.manifest import read_manifest
+from weldnet.data.sources.folders import scan_folder
+from weldnet.data.sources.manifest import read_manifest
 
 COMPOSED = "L\u00e4ngsriss"
 DECOMPOSED = unicodedata.normalize("NFD", COMPOSED)

@@ -10,8 +10,8 @@ import pytest
 from calling import call, exit_code, refuse
 from drawing import SEAM, write_welds
 
-from weldnet.data.folders import scan_folder
-from weldnet.data.manifest import read_manifest
+from weldnet.data.sources.folders import scan_folder
+from weldnet.data.sources.manifest import read_manifest
 
 CLASSES = ("crack", "good")
 SEAMS = {"train": range(4), "val": range(4, 6), "test": range(6, 8)}

@@ -14,8 +14,8 @@ from lightning import Callback, Trainer
 from lightning.pytorch import callbacks, loggers
 from stopped import change, compose, find_stopped, write_stopped
 
-from weldnet.commands.resume import StoppedRun
 from weldnet.config import trusted
+from weldnet.config.resume import StoppedRun
 from weldnet.errors import InputError
 
 CALLBACKS = "lightning.pytorch.callbacks"
@@ -52,7 +52,7 @@ CODE: dict[str, tuple[str, Any]] = {
         "callbacks.x",
         {"_target_": f"{CALLBACKS}.model_checkpoint.shutil.copyfile", "src": "source", "dst": "ran"},
     ),
-    "logging": ("callbacks.x", {"_target_": "weldnet.progress.logging.FileHandler", "filename": "ran"}),
+    "logging": ("callbacks.x", {"_target_": "weldnet.training.progress.logging.FileHandler", "filename": "ran"}),
     "shell": ("callbacks.x", {"_target_": f"{CALLBACKS}.model_checkpoint.os.system", "command": "touch ran"}),
     "open": ("callbacks.x", TOUCH),
     "builtin through a module": ("callbacks.x", TOUCH | {"_target_": f"{CALLBACKS}.timer.__builtins__.open"}),
@@ -71,9 +71,9 @@ CODE: dict[str, tuple[str, Any]] = {
     "in the data": ("data.window", TOUCH),
     "in the group itself": ("callbacks._target_", "builtins.open"),
     "a method": ("callbacks.x", {"_target_": f"{CALLBACKS}.ModelCheckpoint.load_from_checkpoint"}),
-    "a function as a class": ("callbacks.x", {"_target_": "weldnet.training.train"}),
+    "a function as a class": ("callbacks.x", {"_target_": "weldnet.training.fit.train"}),
     "a lazy name": ("callbacks.x", {"_target_": "weldnet.train"}),
-    "no callback": ("callbacks.x", {"_target_": "weldnet.training.WeldDataModule"}),
+    "no callback": ("callbacks.x", {"_target_": "weldnet.training.fit.WeldDataModule"}),
     "a class of a different kind": ("optimizer._target_", "torch.optim.lr_scheduler.StepLR"),
     "a re-export of an optimizer": ("optimizer._target_", "lightning.pytorch.core.module.Optimizer"),
     "not below torch.optim": ("optimizer._target_", "torch.optimize.Evil"),

@@ -13,9 +13,9 @@ import pytest
 from calling import exit_code
 from omegaconf import DictConfig, OmegaConf
 
-from weldnet.commands.app import VERBATIM, command, end_with_reader, quote_verbatim
 from weldnet.commands.test import main as run_test
 from weldnet.commands.train import main as run_train
+from weldnet.config.hydra_app import VERBATIM, command, end_with_reader, quote_verbatim
 
 COMMANDS = ("train", "test", "audit", "crossval", "predict", "explain", "export", "serve")
 

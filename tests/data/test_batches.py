@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.data import SequentialSampler
 
-from weldnet.data.loading import (
+from weldnet.data.batches import (
     BalancedSampler,
     TrainingBatches,
     WeldImages,

@@ -18,7 +18,7 @@ from drawing import draw_noise, save_image
 
 from weldnet.data import cache, segments
 from weldnet.data.cache import DecodedImages, cache_folder, decode_images
-from weldnet.data.images import Geometry, Picture, read_image, to_geometry
+from weldnet.data.decode.images import Geometry, Picture, read_image, to_geometry
 from weldnet.errors import InputError
 
 SMALL = Geometry(height=12, width=6)
@@ -256,7 +256,7 @@ BUILD = """
     import sys, polars as pl
     from pathlib import Path
     from weldnet.data.cache import decode_images
-    from weldnet.data.images import Geometry
+    from weldnet.data.decode.images import Geometry
     folder = Path(sys.argv[1])
     paths = pl.Series(sorted(map(str, (folder / "many").glob("*.png"))))
     decoded = decode_images(paths, Geometry(12, 6), folder / "cache")

@@ -16,10 +16,10 @@ from torch.utils.data import DistributedSampler
 from training_runs import Batch, make_trainer, quiet
 
 from weldnet.data.datamodule import WeldDataModule
-from weldnet.data.folders import scan_folder
-from weldnet.data.images import Geometry, read_image
-from weldnet.data.manifest import write_manifest
-from weldnet.data.splits import count_by_split
+from weldnet.data.decode.images import Geometry, read_image
+from weldnet.data.sources.folders import scan_folder
+from weldnet.data.sources.manifest import write_manifest
+from weldnet.data.splits.rules import count_by_split
 from weldnet.errors import InputError
 from weldnet.model.classifier import WeldClassifier
 from weldnet.model.network import WeldNet
@@ -313,6 +313,6 @@ def test_a_checkpoints_classes_and_unsplit_data(root: Path) -> None:
 def test_setup_happens_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = from_folder(root)
     table = data.table
-    monkeypatch.setattr("weldnet.data.sources.scan_folder", None)
+    monkeypatch.setattr("weldnet.data.sources.build.scan_folder", None)
     data.setup("fit")
     assert data.table is table

@@ -15,7 +15,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from weldnet.data import duplicates
 from weldnet.data.duplicates import compare, connect, find_duplicates, find_near_pairs, make_thumbnail
-from weldnet.data.synthetic import write_synthetic
+from weldnet.synthetic.drawn_set import write_synthetic
 
 Picture = Image.Image
 Hashes = NDArray[np.uint64]

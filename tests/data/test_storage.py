@@ -9,9 +9,9 @@ import pytest
 import torch
 from drawing import draw_noise, save_image
 
+from weldnet.data.batches import WeldImages, make_batches
 from weldnet.data.cache import decode_images
-from weldnet.data.images import Geometry
-from weldnet.data.loading import WeldImages, make_batches
+from weldnet.data.decode.images import Geometry
 from weldnet.data.storage import CACHES, Images, store
 from weldnet.errors import InputError
 from weldnet.hardware import check_memory

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from weldnet.data.synthetic import ISO_6520
 from weldnet.errors import InputError
 from weldnet.evaluation.vocabulary import BUILT_IN, Imperfection, read_vocabulary
+from weldnet.synthetic.drawn_set import ISO_6520
 
 HEADER = "label,iso_6520_1,name\n"
 

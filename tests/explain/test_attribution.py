@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from weldnet.errors import InputError
-from weldnet.evaluation import explanation
-from weldnet.evaluation.explanation import METHODS, attribute, draw_explanations, draw_overlay, explain, share_inside
+from weldnet.explain import attribution as explanation
+from weldnet.explain.attribution import METHODS, attribute, draw_explanations, draw_overlay, explain, share_inside
 from weldnet.model.network import WeldNet
 
 LAYER = 4

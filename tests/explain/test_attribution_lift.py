@@ -14,11 +14,11 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
-from weldnet.data.weld_drawing import draw_weld
-from weldnet.data.weld_surface import HEIGHT, WIDTH, draw_seam
-from weldnet.evaluation import explanation
-from weldnet.evaluation.explanation import explain, share_inside
+from weldnet.explain import attribution as explanation
+from weldnet.explain.attribution import explain, share_inside
 from weldnet.model.network import WeldNet
+from weldnet.synthetic.drawing import draw_weld
+from weldnet.synthetic.surface import HEIGHT, WIDTH, draw_seam
 
 CLASSES = ("no_defect", "surface_pore", "burn_through")
 """Learned in a minute, and their boxes are small; a spatter's box is 64 % of the image, nothing can be 3 times that."""

@@ -12,20 +12,20 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 from trained import train_small
 
-from weldnet.checkpoint import Checkpoint, kept_checkpoint, load_checkpoint
 from weldnet.config.build import build_data
 from weldnet.data.datamodule import WeldDataModule
-from weldnet.deploy import export as exporting
-from weldnet.deploy import network as networks
-from weldnet.deploy.export import build_folder, export, require_judge
-from weldnet.deploy.exported import FILES, Format, load_export, read_record
-from weldnet.deploy.network import JudgedNet, WidenedConv2d
-from weldnet.deploy.parity import Bounds, check_float, check_int8, measure_float, measure_int8, score_split
-from weldnet.deploy.quantization import Int8Settings, choose_point, count_convolutions, draw_evenly
-from weldnet.engines import Scores, TorchEngine
 from weldnet.errors import InputError
 from weldnet.evaluation.decision import OperatingPoint
 from weldnet.evaluation.judge import give_verdicts
+from weldnet.export import exporter as exporting
+from weldnet.export import graph as networks
+from weldnet.export.exporter import build_folder, export, require_judge
+from weldnet.export.graph import JudgedNet, WidenedConv2d
+from weldnet.export.parity import Bounds, check_float, check_int8, measure_float, measure_int8, score_split
+from weldnet.export.quantization import Int8Settings, choose_point, count_convolutions, draw_evenly
+from weldnet.inference.checkpoint import Checkpoint, kept_checkpoint, load_checkpoint
+from weldnet.inference.engines import Scores, TorchEngine
+from weldnet.inference.exported import FILES, Format, load_export, read_record
 from weldnet.model.network import WeldNet
 
 FORMATS: tuple[Format, ...] = ("onnx", "openvino", "openvino_int8")

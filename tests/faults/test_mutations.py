@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from odd_images import make_odd_images
 
-from weldnet.data.images import read_image
+from weldnet.data.decode.images import read_image
 from weldnet.errors import InputError
 
 pytestmark = pytest.mark.slow

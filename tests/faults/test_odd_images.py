@@ -22,7 +22,7 @@ from odd_image import GREY, OddImage
 from odd_images import make_odd_images
 from untrained import save_untrained
 
-from weldnet.data.images import read_image
+from weldnet.data.decode.images import read_image
 from weldnet.errors import InputError
 
 pytestmark = pytest.mark.slow

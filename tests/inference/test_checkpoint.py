@@ -14,15 +14,15 @@ import torch
 from drawing import SEAM, write_welds
 from training_runs import make_trainer, quiet
 
-from weldnet.checkpoint import RECORD, find_checkpoint, load_checkpoint, write_checkpoint
 from weldnet.data.datamodule import WeldDataModule
-from weldnet.data.images import Geometry
-from weldnet.data.leaks import fingerprints
+from weldnet.data.decode.images import Geometry
+from weldnet.data.splits.leaks import fingerprints
 from weldnet.errors import InputError
+from weldnet.inference.checkpoint import RECORD, find_checkpoint, load_checkpoint, write_checkpoint
+from weldnet.inference.provenance import current_versions, file_digest
 from weldnet.model.classifier import WeldClassifier
 from weldnet.model.network import WeldNet
-from weldnet.provenance import current_versions, file_digest
-from weldnet.training import describe
+from weldnet.training.fit import describe
 
 GEOMETRY = Geometry(32, 16, "letterbox", "long_side_vertical")
 CONFIG = "data:\n  source: folder  # ß\n"

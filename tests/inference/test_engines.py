@@ -8,10 +8,10 @@ import pytest
 import torch
 from untrained import save_untrained
 
-from weldnet.checkpoint import Checkpoint, convert, load_checkpoint
-from weldnet.engines import TorchEngine, first_line
 from weldnet.errors import InputError
 from weldnet.evaluation.judge import Outputs, fit_judge
+from weldnet.inference.checkpoint import Checkpoint, convert, load_checkpoint
+from weldnet.inference.engines import TorchEngine, first_line
 
 CLASSES = ("good", "crack", "pore")
 

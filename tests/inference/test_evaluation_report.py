@@ -14,8 +14,9 @@ from PIL import Image
 from rich.console import Console
 
 from weldnet.evaluation.metrics import summarise
-from weldnet.evaluation.report import EvaluationReport
 from weldnet.files import write_text
+from weldnet.inference.evaluation_report import EvaluationReport
+from weldnet.report.writer import save_evaluation
 
 CLASSES = ("crack", "no_defect", "pore")
 FILES = ["confusion_matrix.png", "metrics.json", "predictions.csv"]
@@ -32,7 +33,7 @@ def make_report(classes: Sequence[str] = CLASSES) -> EvaluationReport:
 
 def test_metrics_json(tmp_path: Path) -> None:
     report = make_report()
-    report.save(tmp_path)
+    save_evaluation(report, tmp_path)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics == summarise(report.logits, report.labels, CLASSES) | report.facts
     assert metrics["not_measured"] == ["pore"]
@@ -45,7 +46,7 @@ def test_metrics_json(tmp_path: Path) -> None:
 
 def test_predictions_csv(tmp_path: Path) -> None:
     report = make_report()
-    report.save(tmp_path)
+    save_evaluation(report, tmp_path)
     with (tmp_path / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == [
@@ -66,7 +67,7 @@ def test_predictions_csv(tmp_path: Path) -> None:
 
 def test_a_second_report_replaces_the_first(tmp_path: Path) -> None:
     for metrics in ({"validation": {"accuracy": 0.5}}, None):
-        make_report().save(tmp_path, metrics)
+        save_evaluation(make_report(), tmp_path, metrics)
         assert json.loads((tmp_path / "metrics.json").read_text()) == (metrics or make_report().metrics())
     assert sorted(path.name for path in tmp_path.iterdir()) == FILES
 
@@ -83,7 +84,7 @@ def test_a_second_report_replaces_the_first(tmp_path: Path) -> None:
     ],
 )
 def test_any_class_names(tmp_path: Path, classes: Sequence[str]) -> None:
-    make_report(classes).save(tmp_path)
+    save_evaluation(make_report(classes), tmp_path)
     assert json.loads((tmp_path / "metrics.json").read_text())["classes"] == list(classes)
     with (tmp_path / "predictions.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -104,11 +105,11 @@ def test_nothing_is_left_half_written(tmp_path: Path, monkeypatch: pytest.Monkey
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_text", fill_the_disk)
         with pytest.raises(OSError, match="no space"):
-            make_report().save(tmp_path)
+            save_evaluation(make_report(), tmp_path)
     assert not any((tmp_path / name).exists() for name in FILES)
     monkeypatch.setattr(Figure, "savefig", fill_it_while_drawing)
     with pytest.raises(OSError, match="no space"):
-        make_report().save(tmp_path)
+        save_evaluation(make_report(), tmp_path)
     assert not (tmp_path / "confusion_matrix.png").exists()
     json.loads((tmp_path / "metrics.json").read_text())
 

@@ -16,12 +16,12 @@ import onnx
 import pytest
 from trained import train_small
 
-from weldnet.checkpoint import kept_checkpoint, load_checkpoint
-from weldnet.deploy.export import PACKAGES, require_judge
-from weldnet.deploy.exported import FILES, Format, import_extra, load_export
-from weldnet.deploy.network import write_network
 from weldnet.errors import InputError
-from weldnet.predictor import load_engine
+from weldnet.export.exporter import PACKAGES, require_judge
+from weldnet.export.graph import write_network
+from weldnet.inference.checkpoint import kept_checkpoint, load_checkpoint
+from weldnet.inference.exported import FILES, Format, import_extra, load_export
+from weldnet.inference.predictor import load_engine
 
 pytestmark = pytest.mark.slow
 
@@ -242,7 +242,7 @@ def test_nobody_is_told(exports: Path, tmp_path: Path) -> None:
     """OpenVINO's reports would leave an identity in the home folder; nncf's go the same way."""
     code = (
         "import sys; from pathlib import Path\n"
-        "from weldnet.deploy.exported import import_extra, load_export\n"
+        "from weldnet.inference.exported import import_extra, load_export\n"
         "load_export(Path(sys.argv[1]), device='cpu', precision='float32'); import_extra('nncf')\n"
         "assert not [name for name, module in sys.modules.items() if module and 'openvino_telemetry' in name]\n"
     )

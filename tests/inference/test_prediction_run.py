@@ -13,9 +13,16 @@ from drawing import save_image
 from filelock import FileLock
 
 from weldnet.errors import InputError
-from weldnet.predicting import Outcome, check_request, predict_into
-from weldnet.prediction_files import PredictionWriter, gather_rows, merge_parts, name_columns, name_files, read_rows
-from weldnet.predictor import Predictor
+from weldnet.inference.prediction_files import (
+    PredictionWriter,
+    gather_rows,
+    merge_parts,
+    name_columns,
+    name_files,
+    read_rows,
+)
+from weldnet.inference.prediction_run import Outcome, check_request, predict_into
+from weldnet.inference.predictor import Predictor
 
 
 @pytest.fixture(scope="module")

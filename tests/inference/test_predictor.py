@@ -10,8 +10,8 @@ from brightness import FACTS, BrightnessEngine
 from drawing import save_image
 from numpy.typing import NDArray
 
-from weldnet.engines import Scores
-from weldnet.predictor import Predictor, load_engine
+from weldnet.inference.engines import Scores
+from weldnet.inference.predictor import Predictor, load_engine
 
 
 @pytest.fixture(scope="module")

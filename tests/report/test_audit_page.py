@@ -13,11 +13,11 @@ from drawing import draw_blobs, draw_noise, make_table, save_image
 from rich.console import Console
 
 from weldnet.audit.audit import Audit, audit
-from weldnet.audit.charts import Thumbnails, plot_sizes, tabulate_groups
 from weldnet.audit.findings import Finding
-from weldnet.audit.page import judge, render_page
-from weldnet.audit.report import print_audit, save_audit, summarise
-from weldnet.audit.words import KINDS, common_folder, group_findings, make_visible
+from weldnet.report.audit_charts import Thumbnails, plot_sizes, tabulate_groups
+from weldnet.report.audit_page import judge, render_page
+from weldnet.report.audit_report import print_audit, save_audit, summarise
+from weldnet.report.audit_words import KINDS, common_folder, group_findings, make_visible
 
 HOSTILE = (
     "<script>alert(1)</script>",

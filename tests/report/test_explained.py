@@ -15,15 +15,15 @@ from PIL import Image
 from torch import nn
 from untrained import save_untrained
 
-from weldnet import explaining
-from weldnet.checkpoint import load_checkpoint
-from weldnet.data.images import read_image
-from weldnet.engines import TorchEngine
+from weldnet.data.decode.images import read_image
 from weldnet.errors import InputError
-from weldnet.evaluation import explanation
-from weldnet.evaluation.explanation import METHODS, draw_overlay, explain
-from weldnet.evaluation.picture import MARGIN_PX, draw_picture
-from weldnet.explaining import CAPTION, explain_files
+from weldnet.explain import attribution as explanation
+from weldnet.explain.attribution import METHODS, draw_overlay, explain
+from weldnet.explain.overlay import MARGIN_PX, draw_picture
+from weldnet.inference.checkpoint import load_checkpoint
+from weldnet.inference.engines import TorchEngine
+from weldnet.report import explained as explaining
+from weldnet.report.explained import CAPTION, explain_files
 
 
 @pytest.fixture(scope="module")

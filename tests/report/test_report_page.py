@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from weldnet.evaluation.judge import Judge, Outputs, fit_judge
-from weldnet.evaluation.report import EvaluationReport
+from weldnet.inference.evaluation_report import EvaluationReport
 from weldnet.report.album import Album, Pictures, fit
 from weldnet.report.page import save_report
 from weldnet.report.tables import tabulate_welds

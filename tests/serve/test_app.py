@@ -15,12 +15,12 @@ import pytest
 from damaging import break_sum
 from serving import BOUNDARY, CONTENT_TYPE, FACTS, Brightness, Client, claim_pixels, make_body, paint
 
-from weldnet.deploy import server_guard
-from weldnet.deploy.limits import Limits
-from weldnet.deploy.records import DecisionRecords
-from weldnet.deploy.server import create_app
 from weldnet.errors import InputError
-from weldnet.predictor import Predictor
+from weldnet.inference.predictor import Predictor
+from weldnet.serve import guard as server_guard
+from weldnet.serve.app import create_app
+from weldnet.serve.limits import Limits
+from weldnet.serve.records import DecisionRecords
 
 KEY = "0123456789abcdef"
 LIMITS = Limits(max_body_mb=0.1, max_images=3, max_megapixels=50.0)
@@ -320,7 +320,7 @@ def test_no_verdict_without_a_record(
             DecisionRecords(file, FACTS)
     limits = Limits(request_timeout_s=0.2)
     with DecisionRecords(tmp_path / "d", FACTS) as records, Client(create_app(predictor, records, limits)) as client:
-        monkeypatch.setattr("weldnet.deploy.records.os", SimpleNamespace(write=write, close=os.close))
+        monkeypatch.setattr("weldnet.serve.records.os", SimpleNamespace(write=write, close=os.close))
         answer = client.send(("a.png", paint(250)))
     assert answer.status_code == 503
     assert answer.json() == {"error": f"the decision cannot be recorded ({why}), and no verdict is given without"}

@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 from serving import Brightness, listening, make_body, make_head, paint, post
 
-from weldnet.deploy import server_guard, server_running
-from weldnet.deploy.limits import Limits
-from weldnet.deploy.server_running import JsonLines
-from weldnet.deploy.server_uploads import MAX_HELD_BODIES
+from weldnet.serve import guard as server_guard
+from weldnet.serve import process as server_running
+from weldnet.serve.limits import Limits
+from weldnet.serve.process import JsonLines
+from weldnet.serve.uploads import MAX_HELD_BODIES
 
 
 @pytest.fixture(autouse=True)
@@ -224,7 +225,7 @@ BUSY = """
 import sys
 from pathlib import Path
 from serving import Brightness, Limits, Predictor, DecisionRecords, bind, create_app, make_server
-from weldnet.deploy.server_running import take_signals
+from weldnet.serve.process import take_signals
 engine = Brightness()
 with (
     bind("127.0.0.1", 0) as bound,
@@ -259,10 +260,10 @@ def test_a_stop_waits_for_no_thread_for_ever(tmp_path: Path, signals: int) -> No
 
 
 def test_no_name_forges_a_line_of_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "weldnet.deploy")
+    caplog.set_level(logging.INFO, "weldnet.serve")
     with listening(tmp_path / "d", Brightness(), Limits()) as port:
         say(port, b"GET /%0A%7B%22forged%22 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-    record = next(record for record in caplog.records if record.name == "weldnet.deploy.server_guard")
+    record = next(record for record in caplog.records if record.name == "weldnet.serve.guard")
     (line,) = JsonLines().format(record).splitlines()
     said = json.loads(line)
     assert (said["path"], said["status"], said["method"]) == ('/\n{"forged"', 404, "GET")

@@ -14,13 +14,13 @@ from PIL import Image
 from serving import CONTENT_TYPE, Brightness, Client, listening, make_body, paint
 from trained import train_small
 
-from weldnet.data.images import read_image
-from weldnet.deploy.limits import Limits
-from weldnet.deploy.records import DecisionRecords
-from weldnet.deploy.server import create_app
-from weldnet.engines import TorchEngine
-from weldnet.evaluation.explanation import draw_overlay, explain
-from weldnet.predictor import Prediction, Predictor, load_engine
+from weldnet.data.decode.images import read_image
+from weldnet.explain.attribution import draw_overlay, explain
+from weldnet.inference.engines import TorchEngine
+from weldnet.inference.predictor import Prediction, Predictor, load_engine
+from weldnet.serve.app import create_app
+from weldnet.serve.limits import Limits
+from weldnet.serve.records import DecisionRecords
 
 if TYPE_CHECKING:
     from selenium.webdriver.chrome.webdriver import WebDriver

@@ -6,7 +6,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 
 import pytest
 
-from weldnet.deploy.server_queue import MAX_BATCH, Batcher
+from weldnet.serve.request_queue import MAX_BATCH, Batcher
 
 
 class Doubler:

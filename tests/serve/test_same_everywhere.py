@@ -13,11 +13,11 @@ from trained import CLASSES, train_small
 
 from weldnet.commands.export import main as run_export
 from weldnet.commands.predict import main as run_predict
-from weldnet.deploy.limits import Limits
-from weldnet.deploy.records import DecisionRecords
-from weldnet.deploy.server import create_app
-from weldnet.prediction_files import read_rows
-from weldnet.predictor import Predictor, load_engine
+from weldnet.inference.prediction_files import read_rows
+from weldnet.inference.predictor import Predictor, load_engine
+from weldnet.serve.app import create_app
+from weldnet.serve.limits import Limits
+from weldnet.serve.records import DecisionRecords
 
 pytestmark = pytest.mark.slow
 

@@ -12,12 +12,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from weldnet.data import synthetic
-from weldnet.data.synthetic import ISO_6520, MANIFEST_SCHEMA, write_synthetic
-from weldnet.data.weld_defects import DEFECTS
-from weldnet.data.weld_drawing import draw_weld
-from weldnet.data.weld_surface import HEIGHT, WIDTH, draw_seam
 from weldnet.errors import InputError
+from weldnet.synthetic import drawn_set as synthetic
+from weldnet.synthetic.defects import DEFECTS
+from weldnet.synthetic.drawing import draw_weld
+from weldnet.synthetic.drawn_set import ISO_6520, MANIFEST_SCHEMA, write_synthetic
+from weldnet.synthetic.surface import HEIGHT, WIDTH, draw_seam
 
 
 def read_bytes(root: Path) -> dict[str, bytes]:

@@ -8,9 +8,10 @@ import pytest
 from drawing import make_table
 from rich.console import Console
 
-from weldnet.evaluation.crossval import CrossvalReport, is_tested, read_folds
 from weldnet.evaluation.metrics import summarise
-from weldnet.evaluation.report import EvaluationReport
+from weldnet.inference.evaluation_report import EvaluationReport
+from weldnet.report.writer import save_evaluation
+from weldnet.training.crossval_report import CrossvalReport, is_tested, read_folds
 
 CLASSES = ["crack, long", "[pore]", "undercut"]
 LABELS = [np.array([0, 1, 1, 0, 2, 2, 0]), np.array([1, 0, 0])]
@@ -34,7 +35,7 @@ def folders(tmp_path: Path) -> dict[int, Path]:
             "split_digest": str(fold),
             "checkpoint_digest": "",
         }
-        EvaluationReport(logits, labels, CLASSES, make_table(rows), facts).save(folder)
+        save_evaluation(EvaluationReport(logits, labels, CLASSES, make_table(rows), facts), folder)
         assert is_tested(folder)
     return {fold: tmp_path / f"fold_{fold}" for fold in range(2)}
 

@@ -1,1 +1,1 @@
-"""What is wrong with a set of images, before anyone trains on them."""
+"""Findings about a set of images, before anyone trains on them."""

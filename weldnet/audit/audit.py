@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from weldnet.audit.classes import check_confounding, check_groups, check_small_classes
 from weldnet.audit.copies import check_duplicates, find_near_contents
 from weldnet.audit.facts import read_facts
-from weldnet.audit.files import check_files
 from weldnet.audit.findings import SEVERITIES, Finding, Severity
-from weldnet.audit.names import check_names
+from weldnet.audit.odd_names import check_names
+from weldnet.audit.single_files import check_files
 from weldnet.audit.sizes import SizeScore, check_sizes, score_sizes
-from weldnet.data.discovery import Skipped
+from weldnet.data.decode.pictures import Window
 from weldnet.data.duplicates import connect
-from weldnet.data.names import Misnamed
-from weldnet.data.pictures import Window
-from weldnet.data.splits import split_by_group
+from weldnet.data.sources.class_names import Misnamed
+from weldnet.data.sources.discovery import Skipped
+from weldnet.data.splits.rules import split_by_group
 from weldnet.errors import InputError
 
 
@@ -28,7 +28,7 @@ class Audit:
     """What is known of a set of images.
 
     Attributes:
-        images: one row an image: the columns of `weldnet.data.manifest.SCHEMA` and of
+        images: one row an image: the columns of `weldnet.data.sources.manifest.SCHEMA` and of
             `weldnet.audit.facts.FACTS`, and `content`: a number for each distinct content, null where unreadable.
         findings: worst first.
         near_pairs: int64 (P, 2): contents that look nearly the same.
@@ -59,7 +59,7 @@ def audit(
     """Reads every image once and looks for what would make training fail or a score wrong.
 
     Args:
-        samples: table of `weldnet.data.manifest.SCHEMA`, absolute paths, at least one row.
+        samples: table of `weldnet.data.sources.manifest.SCHEMA`, absolute paths, at least one row.
         window: the one that training would use.
         within: files below this folder may not be symbolic links that leave it.
         misnamed: classes whose names training refuses.
@@ -94,7 +94,7 @@ def suggest_split(audit: Audit, shares: Mapping[str, float], seed: int) -> pl.Da
         shares, seed: see `split_by_group`.
 
     Returns:
-        Table of `weldnet.data.manifest.SCHEMA`, without the images that cannot be read or are damaged. A joined
+        Table of `weldnet.data.sources.manifest.SCHEMA`, without the images that cannot be read or are damaged. A joined
         group has the name of its first one.
 
     Raises:

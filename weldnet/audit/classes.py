@@ -3,7 +3,7 @@
 import polars as pl
 
 from weldnet.audit.findings import Finding, Severity
-from weldnet.data.manifest import SPLITS
+from weldnet.data.sources.manifest import SPLITS
 
 FEWEST_IMAGES = 5
 """A class with fewer images is too small to say anything about."""
@@ -16,7 +16,7 @@ def check_groups(samples: pl.DataFrame) -> list[Finding]:
     """`group_leak` for each group in more than one split; `no_groups` where images have none.
 
     Args:
-        samples: table of `weldnet.data.manifest.SCHEMA`.
+        samples: table of `weldnet.data.sources.manifest.SCHEMA`.
     """
     lacking = samples["group"].null_count()
     findings = []

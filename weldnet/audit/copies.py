@@ -6,10 +6,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from weldnet.audit.files import shows_something
 from weldnet.audit.findings import Finding, Severity
+from weldnet.audit.single_files import shows_something
+from weldnet.data.decode.pictures import Window
 from weldnet.data.duplicates import Thumbnails, connect, find_duplicates
-from weldnet.data.pictures import Window
 
 Rows = NDArray[np.int64]
 
@@ -32,7 +32,7 @@ def check_duplicates(files: pl.DataFrame, pairs: Rows) -> list[Finding]:
     """`exact_duplicate`, `near_duplicate`, `cross_split_duplicate`, `cross_label_duplicate`: one for each cluster.
 
     Args:
-        files: the images that can be read: `weldnet.data.manifest.SCHEMA` and `content`, a number from 0 for each
+        files: the images that can be read: `weldnet.data.sources.manifest.SCHEMA` and `content`, a number from 0 for
             distinct content.
         pairs: int64 (P, 2): contents that look nearly the same.
     """

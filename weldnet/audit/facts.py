@@ -10,10 +10,10 @@ import polars as pl
 from PIL import ImageStat
 from rich.progress import Progress
 
+from weldnet.data.decode.formats import open_picture, read_content
+from weldnet.data.decode.pictures import UnreadableImage, Window
 from weldnet.data.duplicates import THUMBNAIL_SIZE, Thumbnails, make_thumbnail
-from weldnet.data.files import describe_files
-from weldnet.data.formats import open_picture, read_content
-from weldnet.data.pictures import UnreadableImage, Window
+from weldnet.data.file_states import describe_files
 
 FACTS = {
     "reason": pl.String,

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import polars as pl
 
 from weldnet.audit.findings import Finding
-from weldnet.data.discovery import UNREAD, Skipped
-from weldnet.data.names import Misnamed
+from weldnet.data.sources.class_names import Misnamed
+from weldnet.data.sources.discovery import UNREAD, Skipped
 from weldnet.errors import shorten
 from weldnet.spelling import find_alike
 
@@ -15,7 +15,7 @@ def check_names(samples: pl.DataFrame, misnamed: Sequence[Misnamed], skipped: Sk
     """`alike_names` and `split_names` where training refuses a class; `alike_names` of groups; `unread_format`.
 
     Args:
-        samples: table of `weldnet.data.manifest.SCHEMA`.
+        samples: table of `weldnet.data.sources.manifest.SCHEMA`.
         misnamed: the classes.
         skipped: what the search for the images passed over.
     """

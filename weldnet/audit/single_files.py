@@ -6,8 +6,8 @@ import os
 import polars as pl
 
 from weldnet.audit.findings import Finding
-from weldnet.data.pictures import Window
-from weldnet.data.signatures import FORMAT_ENDINGS
+from weldnet.data.decode.pictures import Window
+from weldnet.data.decode.signatures import FORMAT_ENDINGS
 
 CLIPPED_SHARE = 0.5
 """A picture is clipped when more than this share of its pixels is black or white to the last bit."""

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from weldnet.commands.app import command
-from weldnet.commands.runs import make_absolute, make_folder, name_folder, show, show_command
+from weldnet.config.hydra_app import command
+from weldnet.config.runs import make_absolute, make_folder, name_folder, show, show_command
 from weldnet.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ def run(cfg: DictConfig) -> None:
     from rich.console import Console
 
     from weldnet.audit.audit import audit, suggest_split
-    from weldnet.audit.report import print_audit, save_audit
     from weldnet.config.build import build_data
-    from weldnet.data.splits import check_shares, require_groups
+    from weldnet.data.splits.rules import check_shares, require_groups
+    from weldnet.report.audit_report import print_audit, save_audit
 
     folder = name_folder("audit", cfg.output_dir)
     manifest = _check_file(cfg.audit.suggest_split)
@@ -65,9 +65,9 @@ def _check_file(name: str | None) -> Path | None:
 
 
 def _write_split(split: "pl.DataFrame", manifest: Path, num_images: int) -> None:
-    from weldnet.audit.words import count
-    from weldnet.data.manifest import write_manifest
-    from weldnet.data.splits import check_classes
+    from weldnet.data.sources.manifest import write_manifest
+    from weldnet.data.splits.rules import check_classes
+    from weldnet.report.audit_words import count
 
     write_manifest(split, manifest)
     left_out = num_images - len(split)

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from weldnet.commands.app import command
-from weldnet.commands.crossval_folder import CrossvalFolder, find_saved_config, find_stopped_crossval
-from weldnet.commands.runs import is_leader, make_absolute, name_folder, show, show_command, stop_here, work_alone
 from weldnet.commands.train import prepare_trainer, train_run
+from weldnet.config.crossval_folder import CrossvalFolder, find_saved_config, find_stopped_crossval
+from weldnet.config.hydra_app import command
+from weldnet.config.runs import is_leader, make_absolute, name_folder, show, show_command, stop_here, work_alone
 from weldnet.errors import InputError
 
 if TYPE_CHECKING:
-    from weldnet.evaluation.crossval import CrossvalReport
+    from weldnet.training.crossval_report import CrossvalReport
 
 
 def run(cfg: DictConfig) -> None:
@@ -49,7 +49,7 @@ def run(cfg: DictConfig) -> None:
 def _check(crossval: CrossvalFolder) -> None:
     """All that could stop a later fold, said before the first one is trained."""
     from weldnet.config.build import build_data, build_model
-    from weldnet.monitors import check_fit
+    from weldnet.training.monitors import check_fit
 
     first = crossval.fold_config(0)
     trainer = prepare_trainer(first, crossval.fold_folder(0))
@@ -90,7 +90,7 @@ def _train_fold(crossval: CrossvalFolder, fold: int, resume: str) -> None:
 
 def _print_outcome(crossval: CrossvalFolder, resume: str, *, save: bool = True) -> None:
     from weldnet.console import print_table
-    from weldnet.evaluation.crossval import read_folds
+    from weldnet.training.crossval_report import read_folds
 
     report = read_folds(crossval.finished(), crossval.num_folds)
     print()

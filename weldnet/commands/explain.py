@@ -7,19 +7,19 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from weldnet.commands.app import command, warn_of_no_effect
-from weldnet.commands.own_data import find_origin
-from weldnet.commands.runs import name_folder, propose_resuming, show, show_command, stop_here
+from weldnet.config.hydra_app import command, warn_of_no_effect
+from weldnet.config.own_data import find_origin
+from weldnet.config.runs import name_folder, propose_resuming, show, show_command, stop_here
 from weldnet.errors import list_some
 
 
 def run(cfg: DictConfig) -> None:
     """Explains from a composed config; exits with code 1 where a file could not be read."""
-    from weldnet.checkpoint import load_checkpoint
-    from weldnet.data.discovery import Skipped
-    from weldnet.data.finding import find_base, find_images
-    from weldnet.engines import TorchEngine
-    from weldnet.explaining import EXPLAINED_BY, explain_files
+    from weldnet.data.sources.discovery import Skipped
+    from weldnet.data.sources.selection import find_base, find_images
+    from weldnet.inference.checkpoint import load_checkpoint
+    from weldnet.inference.engines import TorchEngine
+    from weldnet.report.explained import EXPLAINED_BY, explain_files
 
     if cfg.method == "integrated_gradients":
         warn_of_no_effect({"layer"}, f"method={cfg.method}")
@@ -49,7 +49,7 @@ def run(cfg: DictConfig) -> None:
 
 def _find_folder(output_dir: str | None, source: str) -> Path:
     """The run folder, not made yet, or the one of a run to go on with."""
-    from weldnet.data.finding import refuse_inside
+    from weldnet.data.sources.selection import refuse_inside
 
     # What explain_files leaves; importing it would cost torch before the first check.
     known = output_dir is not None and (Path(output_dir).expanduser() / "explained_by.json").is_file()

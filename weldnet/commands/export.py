@@ -4,26 +4,26 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from weldnet.commands.app import command, warn_of_no_effect
-from weldnet.commands.own_data import build_own_data, find_origin, name_own_list
-from weldnet.commands.runs import name_folder, show, show_command
+from weldnet.config.hydra_app import command, warn_of_no_effect
+from weldnet.config.own_data import build_own_data, find_origin, name_own_list
+from weldnet.config.runs import name_folder, show, show_command
 from weldnet.errors import InputError, check_choice
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from weldnet.checkpoint import Checkpoint
     from weldnet.data.datamodule import WeldDataModule
+    from weldnet.inference.checkpoint import Checkpoint
 
 
 def run(cfg: DictConfig) -> None:
     """Exports a checkpoint from a composed config."""
-    from weldnet.checkpoint import load_checkpoint
     from weldnet.console import print_table
-    from weldnet.deploy.export import PACKAGES, export, require_judge
-    from weldnet.deploy.exported import import_extra
-    from weldnet.deploy.parity import Bounds
-    from weldnet.deploy.quantization import Int8Settings
+    from weldnet.export.exporter import PACKAGES, export, require_judge
+    from weldnet.export.parity import Bounds
+    from weldnet.export.quantization import Int8Settings
+    from weldnet.inference.checkpoint import load_checkpoint
+    from weldnet.inference.exported import import_extra
 
     folder = name_folder("export", cfg.output_dir)
     check_choice("format", cfg.format, tuple(PACKAGES))

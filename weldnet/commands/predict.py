@@ -8,26 +8,26 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from weldnet.commands.app import command
-from weldnet.commands.runs import make_folder, name_folder, propose_resuming, show, show_command, stop_here
+from weldnet.config.hydra_app import command
+from weldnet.config.runs import make_folder, name_folder, propose_resuming, show, show_command, stop_here
 from weldnet.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from weldnet.engines import Engine
-    from weldnet.predicting import Outcome
-    from weldnet.sharing import Share
+    from weldnet.inference.engines import Engine
+    from weldnet.inference.prediction_run import Outcome
+    from weldnet.inference.processes import Share
 
 
 def run(cfg: DictConfig) -> None:
     """Predicts from a composed config; exits with code 1 where a file could not be read."""
-    from weldnet.data.discovery import Skipped
-    from weldnet.data.finding import find_base, find_images, refuse_inside
+    from weldnet.data.sources.discovery import Skipped
+    from weldnet.data.sources.selection import find_base, find_images, refuse_inside
     from weldnet.hardware import available_cores
-    from weldnet.predicting import JUDGED_BY, check_request, predict_into
-    from weldnet.predictor import Predictor, load_engine
-    from weldnet.sharing import Share
+    from weldnet.inference.prediction_run import JUDGED_BY, check_request, predict_into
+    from weldnet.inference.predictor import Predictor, load_engine
+    from weldnet.inference.processes import Share
 
     share = Share.of_torchrun()
     sort_into = None if cfg.sort_into is None else Path(cfg.sort_into).expanduser().absolute()
@@ -68,7 +68,7 @@ def run(cfg: DictConfig) -> None:
 
 
 def _introduce(engine: "Engine", num_images: int, folder: Path) -> None:
-    from weldnet.engines import NOT_CALIBRATED
+    from weldnet.inference.engines import NOT_CALIBRATED
 
     facts = engine.facts
     print(f"{num_images:,} images; {facts.runtime}; into {show(folder)}", flush=True)
@@ -84,7 +84,7 @@ def _find_folder(output_dir: str | None, resume: bool, share: "Share") -> Path:
             raise InputError(f"{why}: output_dir=DIR")
         return name_folder("predict", None)
     folder = Path(output_dir).expanduser().absolute()
-    from weldnet.predicting import can_resume
+    from weldnet.inference.prediction_run import can_resume
 
     # Where there is nothing to go on with, the same command starts.
     if share.rank or (resume and can_resume(folder)):
@@ -93,7 +93,7 @@ def _find_folder(output_dir: str | None, resume: bool, share: "Share") -> Path:
 
 
 def _check_explainable(explain: str, engine: "Engine") -> None:
-    from weldnet.engines import TorchEngine
+    from weldnet.inference.engines import TorchEngine
 
     if explain != "none" and not isinstance(engine, TorchEngine):
         raise InputError(
@@ -103,11 +103,11 @@ def _check_explainable(explain: str, engine: "Engine") -> None:
 
 
 def _explain(explain: str, engine: "Engine", paths: "Sequence[str]", base: str, folder: Path) -> None:
-    from weldnet.engines import TorchEngine
+    from weldnet.inference.engines import TorchEngine
 
     if explain == "none" or not isinstance(engine, TorchEngine):
         return
-    from weldnet.explaining import explain_files
+    from weldnet.report.explained import explain_files
 
     explain_files(engine, paths, [os.path.relpath(path, base) for path in paths], folder / "explained")
     if (page := folder / "explained" / "index.html").is_file():
@@ -115,7 +115,7 @@ def _explain(explain: str, engine: "Engine", paths: "Sequence[str]", base: str, 
 
 
 def _go_on(cfg: DictConfig, engine: "Engine", folder: Path) -> str:
-    from weldnet.engines import TorchEngine
+    from weldnet.inference.engines import TorchEngine
 
     # By its path: `best` may mean another run by then.
     ckpt_path = engine.checkpoint.path if isinstance(engine, TorchEngine) else cfg.ckpt_path

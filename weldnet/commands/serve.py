@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from weldnet.commands.app import command
-from weldnet.commands.runs import make_folder, name_folder, show
+from weldnet.config.hydra_app import command
+from weldnet.config.runs import make_folder, name_folder, show
 from weldnet.errors import InputError
 
 if TYPE_CHECKING:
-    from weldnet.engines import ModelFacts
+    from weldnet.inference.engines import ModelFacts
 
 API_KEY = "WELDNET_API_KEY"
 """The environment variable: what stands on a command line, every user of the machine can read."""
@@ -32,11 +32,11 @@ NEEDED = ("fastapi", "fastapi_offline", "prometheus_client", "python_multipart",
 def run(cfg: DictConfig) -> None:
     """Serves a model from a composed config, until SIGTERM or Ctrl-C."""
     _check_installed()
-    from weldnet.deploy.limits import Limits
-    from weldnet.deploy.records import DecisionRecords
-    from weldnet.deploy.server import create_app
-    from weldnet.deploy.server_running import bind, is_loopback, log_as_json, make_server, show_address, take_signals
-    from weldnet.predictor import Predictor, load_engine
+    from weldnet.inference.predictor import Predictor, load_engine
+    from weldnet.serve.app import create_app
+    from weldnet.serve.limits import Limits
+    from weldnet.serve.process import bind, is_loopback, log_as_json, make_server, show_address, take_signals
+    from weldnet.serve.records import DecisionRecords
 
     _give_memory_back()
     settings = {str(name): value for name, value in cfg.serve.items() if name not in ("hosts", "records")}
@@ -95,7 +95,7 @@ def _find_records(records: str | None, output_dir: str | None) -> Path:
 
 
 def _tell(facts: "ModelFacts", file: Path) -> None:
-    from weldnet.engines import NOT_CALIBRATED
+    from weldnet.inference.engines import NOT_CALIBRATED
 
     print(f"model:     {facts.digest[:12]}, {facts.runtime}")
     for reason in facts.point.reasons if facts.calibrated else [NOT_CALIBRATED]:

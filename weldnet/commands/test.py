@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from weldnet.commands.app import command
-from weldnet.commands.own_data import build_own_data, name_own_list
-from weldnet.commands.runs import make_folder, name_folder, show
+from weldnet.config.hydra_app import command
+from weldnet.config.own_data import build_own_data, name_own_list
+from weldnet.config.runs import make_folder, name_folder, show
 from weldnet.errors import InputError, check_choice
 
 if TYPE_CHECKING:
-    from weldnet.checkpoint import Checkpoint
     from weldnet.data.datamodule import WeldDataModule
     from weldnet.evaluation.judge import Judge
-    from weldnet.evaluation.report import EvaluationReport
+    from weldnet.inference.checkpoint import Checkpoint
+    from weldnet.inference.evaluation_report import EvaluationReport
 
     Tested = tuple[Checkpoint, WeldDataModule, EvaluationReport, EvaluationReport | None]
 
@@ -26,9 +26,9 @@ SPLIT_CHOICES = ("train", "val", "test", "all")
 
 def run(cfg: DictConfig) -> None:
     """Tests a checkpoint from a composed config, or compares two."""
-    from weldnet.checkpoint import find_checkpoint, load_checkpoint
     from weldnet.console import print_table
     from weldnet.hardware import choose_device
+    from weldnet.inference.checkpoint import find_checkpoint, load_checkpoint
 
     folder = name_folder("test", cfg.output_dir)
     if cfg.split is not None:
@@ -65,7 +65,7 @@ def split_paths(text: str) -> list[str]:
 
 def _evaluate(cfg: DictConfig, checkpoint: "Checkpoint") -> "Tested":
     """Tests one checkpoint; nothing is written yet."""
-    from weldnet.testing import evaluate
+    from weldnet.inference.evaluate import evaluate
 
     data = _set_up(cfg, checkpoint)
     judge, split = _judge(cfg, checkpoint), cfg.split or "test"
@@ -81,12 +81,12 @@ def _evaluate(cfg: DictConfig, checkpoint: "Checkpoint") -> "Tested":
 
 def _write(tested: "Tested", folder: Path, device: str) -> dict[str, Any]:
     """Writes all files of a test; returns the keys of `report.json`."""
-    from weldnet.data.manifest import write_unreadable
-    from weldnet.reporting import write_report
+    from weldnet.data.sources.manifest import write_unreadable
+    from weldnet.report.writer import save_evaluation, write_report
 
     checkpoint, data, report, validation = tested
     make_folder(folder)
-    report.save(folder)
+    save_evaluation(report, folder)
     write_unreadable(data.unreadable, folder)
     if skipped := data.source.describe_skipped():
         print(skipped)
@@ -100,7 +100,7 @@ def _compare(cfg: DictConfig, checkpoints: "list[Checkpoint]", folder: Path) -> 
 
     from weldnet.console import print_table
     from weldnet.files import write_text
-    from weldnet.reporting import compare_reports, draw_differences
+    from weldnet.report.writer import compare_reports, draw_differences
 
     if checkpoints[0].record.classes != checkpoints[1].record.classes:
         raise InputError("ckpt_path=[A,B]: the two have other classes, so there is nothing to compare")
@@ -117,9 +117,9 @@ def _compare(cfg: DictConfig, checkpoints: "list[Checkpoint]", folder: Path) -> 
 
 def _judge(cfg: DictConfig, checkpoint: "Checkpoint") -> "Judge | None":
     """The checkpoint's judge with the typed targets; the thresholds are chosen anew on its calibration images."""
-    from weldnet.calibrating import replace_judge
-    from weldnet.checkpoint import judge_of
     from weldnet.config.build import check_decision
+    from weldnet.inference.checkpoint import judge_of
+    from weldnet.training.kept_checkpoint import replace_judge
 
     targets, good = check_decision(cfg.decision, own=True), cfg.evaluation.good_classes
     judge = judge_of(checkpoint)

@@ -9,9 +9,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from weldnet.commands.app import command
-from weldnet.commands.resume import CONFIG, StoppedRun, find_saved_config, find_stopped_run
-from weldnet.commands.runs import (
+from weldnet.config.hydra_app import command
+from weldnet.config.literal import pin
+from weldnet.config.resume import CONFIG, StoppedRun, find_saved_config, find_stopped_run
+from weldnet.config.runs import (
     is_leader,
     keep_log,
     make_absolute,
@@ -22,15 +23,14 @@ from weldnet.commands.runs import (
     stop_here,
     work_alone,
 )
-from weldnet.config.literal import pin
 from weldnet.errors import InputError
 
 if TYPE_CHECKING:
     from lightning import Trainer
 
     from weldnet.data.datamodule import WeldDataModule
-    from weldnet.evaluation.report import EvaluationReport
     from weldnet.evaluation.vocabulary import Vocabulary
+    from weldnet.inference.evaluation_report import EvaluationReport
 
 log = logging.getLogger(__name__)
 
@@ -96,8 +96,8 @@ def train_run(
         InputError: a setting, the hardware or the data do not allow it, or training has diverged.
     """
     from weldnet.config.build import build_data, build_model
-    from weldnet.monitors import check_fit
-    from weldnet.training import describe, train
+    from weldnet.training.fit import describe, train
+    from weldnet.training.monitors import check_fit
 
     # Before the data: a file or hardware that is not there should be said at once.
     good_classes, vocabulary = _read_evaluation(cfg)
@@ -137,7 +137,7 @@ def train_run(
 def _evaluate(
     cfg: DictConfig, folder: Path, data: "WeldDataModule", trainer: "Trainer", num_epochs: int
 ) -> "dict[str, EvaluationReport]":
-    from weldnet.training import evaluate_kept, log_hyperparameters, note_progress
+    from weldnet.training.fit import evaluate_kept, log_hyperparameters, note_progress
 
     note_progress(folder, num_epochs, is_complete=False)
     reports = evaluate_kept(data, folder, trainer, test=cfg.test, **cfg.decision)
@@ -154,7 +154,7 @@ def _read_evaluation(cfg: DictConfig) -> "tuple[list[str] | None, Vocabulary]":
 
 
 def _start_folder(folder: Path, config: str, data: "WeldDataModule") -> None:
-    from weldnet.data.manifest import write_unreadable
+    from weldnet.data.sources.manifest import write_unreadable
     from weldnet.files import remove_leftovers, write_text
 
     for each in (folder, folder / "checkpoints"):
@@ -174,8 +174,8 @@ def _announce(folder: Path, trainer: "Trainer", skipped: str) -> None:
 
 
 def _print_outcome(folder: Path, reports: "dict[str, EvaluationReport]") -> None:
-    from weldnet.checkpoint import kept_checkpoint
     from weldnet.console import print_table
+    from weldnet.inference.checkpoint import kept_checkpoint
 
     for report in reports.values():
         print_table(report.table())

@@ -30,7 +30,7 @@ def build_data(data: DictConfig, seed: int, **further: Any) -> "WeldDataModule":
         InputError: a setting is outside of what is allowed, or would be ignored.
     """
     from weldnet.data.datamodule import WeldDataModule
-    from weldnet.data.images import Geometry
+    from weldnet.data.decode.images import Geometry
 
     settings: dict[str, Any] = OmegaConf.to_container(data, resolve=True)  # type: ignore[assignment]
     for key, source in (("root", "folder"), ("manifest", "manifest")):
@@ -173,7 +173,7 @@ def build_trainer(cfg: DictConfig, folder: Path) -> "Trainer":
     """
     from lightning.pytorch.plugins import TorchCheckpointIO
 
-    from weldnet.checkpoint_files import CheckpointFiles
+    from weldnet.training.checkpoint_io import CheckpointFiles
 
     with open_dict(cfg):
         cfg.output_dir = escape(str(folder))

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from weldnet.config.targets import check_target, instantiate
 from weldnet.errors import InputError
-from weldnet.monitors import check_monitor, find_mode
+from weldnet.training.monitors import check_monitor, find_mode
 
 if TYPE_CHECKING:
     from lightning import Callback

@@ -7,10 +7,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from weldnet.commands.resumable import check_changes, check_groups, find_changes
-from weldnet.commands.resume import CONFIG, StoppedRun, place, placed_folder, to_plain
-from weldnet.commands.runs import show
 from weldnet.config.literal import escape, pin, read_config
+from weldnet.config.resumable import check_changes, check_groups, find_changes
+from weldnet.config.resume import CONFIG, StoppedRun, place, placed_folder, to_plain
+from weldnet.config.runs import show
 from weldnet.config.schema import CrossvalConfig
 from weldnet.config.trusted import check_states, check_trusted
 from weldnet.errors import InputError
@@ -31,7 +31,7 @@ class CrossvalFolder:
         Raises:
             InputError: a setting does not go with a cross-validation.
         """
-        from weldnet.data.folds import MOST_FOLDS
+        from weldnet.data.splits.folds import MOST_FOLDS
 
         if not 2 <= cfg.num_folds <= MOST_FOLDS:
             raise InputError(f"num_folds={cfg.num_folds}: allowed are whole numbers from 2 to {MOST_FOLDS}")
@@ -72,7 +72,7 @@ class CrossvalFolder:
 
     def finished(self) -> dict[int, Path]:
         """The run folders of the folds that are trained, tested and reported, by their numbers."""
-        from weldnet.training import is_complete
+        from weldnet.training.fit import is_complete
 
         folders = {fold: self.fold_folder(fold) for fold in range(self.num_folds)}
         return {fold: folder for fold, folder in folders.items() if is_complete(folder)}
@@ -114,8 +114,8 @@ class CrossvalFolder:
         Raises:
             InputError: its last checkpoint cannot be loaded.
         """
-        from weldnet.checkpoint import load_checkpoint
-        from weldnet.training import has_ended
+        from weldnet.inference.checkpoint import load_checkpoint
+        from weldnet.training.fit import has_ended
 
         folder = self.fold_folder(fold)
         last = folder / "checkpoints" / "last.ckpt"
@@ -177,7 +177,7 @@ def _move(value: Any, old: str, new: str) -> Any:
 
 
 def _find_folder(ckpt_path: str) -> Path:
-    from weldnet.checkpoint import find_newest_run
+    from weldnet.inference.checkpoint import find_newest_run
 
     runs = Path("runs", "crossval").absolute()
     folder = Path(ckpt_path).expanduser().absolute()

@@ -19,9 +19,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from weldnet.commands.mistakes import check_typed, explain, takes_value
 from weldnet.config.build import check_keys
 from weldnet.config.literal import escape
+from weldnet.config.mistakes import check_typed, explain, takes_value
 from weldnet.config.schema import register_schemas
 from weldnet.errors import InputError
 from weldnet.files import explain_refusal, is_refusal

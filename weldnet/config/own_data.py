@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from weldnet.commands.runs import apply_overrides, make_absolute, show
 from weldnet.config.literal import parse_config
+from weldnet.config.runs import apply_overrides, make_absolute, show
 from weldnet.errors import InputError
 
 if TYPE_CHECKING:
-    from weldnet.checkpoint import Checkpoint
     from weldnet.data.datamodule import WeldDataModule
+    from weldnet.inference.checkpoint import Checkpoint
 
 
 def find_origin(ckpt_path: str, why: str) -> Path:
@@ -24,11 +24,11 @@ def find_origin(ckpt_path: str, why: str) -> Path:
     Raises:
         InputError: there is no such checkpoint.
     """
-    from weldnet.checkpoint import find_checkpoint
+    from weldnet.inference.checkpoint import find_checkpoint
 
     folder = Path(ckpt_path).expanduser().absolute()
     if (folder / "model.json").exists():
-        from weldnet.deploy.exported import read_record
+        from weldnet.inference.exported import read_record
 
         origin = read_record(folder)[0].checkpoint
         raise InputError(
@@ -40,7 +40,7 @@ def find_origin(ckpt_path: str, why: str) -> Path:
 
 def name_own_list(checkpoint: "Checkpoint") -> str:
     """How to type the list of images that a checkpoint's run keeps; empty where there is none."""
-    from weldnet.testing import run_of
+    from weldnet.inference.evaluate import run_of
 
     file = run_of(checkpoint.path) / "split.csv"
     return f"data=manifest data.manifest={show(file)}" if file.is_file() else ""

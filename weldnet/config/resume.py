@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from weldnet.commands import resumable
-from weldnet.commands.resumable import check_changes, check_groups, find_changes, which
-from weldnet.commands.runs import show
+from weldnet.config import resumable
 from weldnet.config.literal import check_schema, escape, parse_config, pin, read_config
+from weldnet.config.resumable import check_changes, check_groups, find_changes, which
+from weldnet.config.runs import show
 from weldnet.config.schema import TrainConfig
 from weldnet.config.trusted import check_links, check_states, check_trusted
 from weldnet.errors import InputError
 
 if TYPE_CHECKING:
-    from weldnet.checkpoint import Checkpoint
     from weldnet.data.datamodule import WeldDataModule
+    from weldnet.inference.checkpoint import Checkpoint
 
 CONFIG = "config.yaml"
 """In a run folder: the config in force, literally."""
@@ -90,7 +90,7 @@ def find_stopped_run(cfg: DictConfig, typed: list[str]) -> StoppedRun:
         InputError: the run's files could run code or write elsewhere, or something was typed that a resumed run cannot
             heed.
     """
-    from weldnet.checkpoint import load_checkpoint
+    from weldnet.inference.checkpoint import load_checkpoint
 
     folder = placed_folder(cfg, typed)
     cfg = pin(cfg, folder)
@@ -117,7 +117,7 @@ def _locate(run: StoppedRun, changes: dict[str, tuple[Any, Any]]) -> StoppedRun:
     Raises:
         InputError: nothing is left to train, and something was typed that only further epochs would heed.
     """
-    from weldnet.training import has_ended, is_complete
+    from weldnet.training.fit import has_ended, is_complete
 
     assert run.checkpoint is not None
     num_epochs, most = run.checkpoint.num_epochs, run.cfg.trainer.get("max_epochs")
@@ -179,8 +179,8 @@ def to_plain(cfg: DictConfig) -> dict[str, Any]:
 
 def _find_run(ckpt_path: str) -> tuple[Path, DictConfig]:
     """The folder of a run, and its saved config."""
-    from weldnet.checkpoint import find_checkpoint, find_newest_run, load_checkpoint
-    from weldnet.testing import run_of
+    from weldnet.inference.checkpoint import find_checkpoint, find_newest_run, load_checkpoint
+    from weldnet.inference.evaluate import run_of
 
     runs = Path("runs", "train")
     folder = Path(ckpt_path).expanduser().absolute()

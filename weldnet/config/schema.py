@@ -25,7 +25,7 @@ class SharesConfig:
 
 @dataclass
 class DataConfig:
-    """See `weldnet.data.datamodule.WeldDataModule` and `weldnet.data.images.Geometry`."""
+    """See `weldnet.data.datamodule.WeldDataModule` and `weldnet.data.decode.images.Geometry`."""
 
     source: str = MISSING
     root: str | None = None
@@ -142,7 +142,7 @@ class AuditConfig:
 
 @dataclass
 class PredictConfig:
-    """What `weldnet-predict` takes; see `weldnet.predicting`."""
+    """What `weldnet-predict` takes; see `weldnet.inference.prediction_run`."""
 
     ckpt_path: str = MISSING
     source: str = MISSING
@@ -156,7 +156,7 @@ class PredictConfig:
 
 @dataclass
 class ExplainConfig:
-    """What `weldnet-explain` takes; see `weldnet.explaining`."""
+    """What `weldnet-explain` takes; see `weldnet.report.explained`."""
 
     ckpt_path: str = MISSING
     source: str = MISSING
@@ -169,7 +169,7 @@ class ExplainConfig:
 
 @dataclass
 class ExportSettings:
-    """The gate, see `weldnet.deploy.parity.Bounds`; and `weldnet.deploy.quantization.Int8Settings`."""
+    """The gate, see `weldnet.export.parity.Bounds`; and `weldnet.export.quantization.Int8Settings`."""
 
     max_probability_error: float = 1e-3
     max_accuracy_drop: float = 0.01
@@ -192,7 +192,7 @@ class ExportConfig:
 
 @dataclass
 class ServeSettings:
-    """A served model's limits, see `weldnet.deploy.limits.Limits`, its names, and where its decisions are recorded."""
+    """A served model's limits, see `weldnet.serve.limits.Limits`, its names, and where its decisions are recorded."""
 
     max_body_mb: float = 64.0
     max_images: int = 64

@@ -1,1 +1,1 @@
-"""Weld images: finding, splitting, decoding, batching. Knows nothing of networks."""
+"""Weld images: sources, decoding, splits, batches. Knows nothing of networks."""

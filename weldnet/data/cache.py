@@ -20,10 +20,9 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from rich.progress import Progress
 
-from weldnet.data.files import FILE_SCHEMA, describe_files
-from weldnet.data.formats import read_content
-from weldnet.data.images import DECODER_VERSION, Geometry, UnreadableImage, to_geometry
-from weldnet.data.leaks import count
+from weldnet.data.decode.formats import read_content
+from weldnet.data.decode.images import DECODER_VERSION, Geometry, UnreadableImage, to_geometry
+from weldnet.data.file_states import FILE_SCHEMA, describe_files
 from weldnet.data.segments import (
     SEGMENT_FORMAT,
     Places,
@@ -33,6 +32,7 @@ from weldnet.data.segments import (
     open_segments,
     remove_segment,
 )
+from weldnet.data.splits.leaks import count
 from weldnet.errors import InputError
 from weldnet.files import describe_room
 from weldnet.hardware import available_cores

@@ -11,11 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from weldnet.data.augmentation import BatchAugmentation
-from weldnet.data.cache import cache_folder, decode_images
-from weldnet.data.folds import check_fold, split_fold
-from weldnet.data.images import Geometry
-from weldnet.data.leaks import find_contradictions, find_leaks, refuse_leaks
-from weldnet.data.loading import (
+from weldnet.data.batches import (
     Batch,
     TrainingBatches,
     WeldImages,
@@ -24,11 +20,15 @@ from weldnet.data.loading import (
     order_images,
     weigh_classes,
 )
-from weldnet.data.manifest import SPLITS, write_manifest
+from weldnet.data.cache import cache_folder, decode_images
+from weldnet.data.decode.images import Geometry
 from weldnet.data.mixing import Mixing
-from weldnet.data.names import refuse_misnamed
-from weldnet.data.sources import Source
-from weldnet.data.splits import (
+from weldnet.data.sources.build import Source
+from weldnet.data.sources.class_names import refuse_misnamed
+from weldnet.data.sources.manifest import SPLITS, write_manifest
+from weldnet.data.splits.folds import check_fold, split_fold
+from weldnet.data.splits.leaks import find_contradictions, find_leaks, refuse_leaks
+from weldnet.data.splits.rules import (
     check_classes,
     check_splits,
     complete_splits,

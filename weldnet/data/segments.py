@@ -21,9 +21,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from weldnet.data.files import FILE_SCHEMA
-from weldnet.data.formats import UnreadableImage, read_content
-from weldnet.data.images import Geometry, to_geometry
+from weldnet.data.decode.formats import UnreadableImage, read_content
+from weldnet.data.decode.images import Geometry, to_geometry
+from weldnet.data.file_states import FILE_SCHEMA
 from weldnet.files import move_into_place, write_parquet
 from weldnet.hardware import available_cores
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from weldnet.data.cache import DecodedImages
-from weldnet.data.formats import read_content
-from weldnet.data.images import Geometry, to_geometry
-from weldnet.data.leaks import Fingerprints, fingerprint, fingerprints
+from weldnet.data.decode.formats import read_content
+from weldnet.data.decode.images import Geometry, to_geometry
+from weldnet.data.splits.leaks import Fingerprints, fingerprint, fingerprints
 from weldnet.errors import InputError
 from weldnet.hardware import check_memory
 

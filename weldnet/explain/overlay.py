@@ -9,8 +9,8 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from weldnet.evaluation.explanation import Image as Pixels
-from weldnet.evaluation.explanation import Map, draw_overlay
+from weldnet.explain.attribution import Image as Pixels
+from weldnet.explain.attribution import Map, draw_overlay
 
 MARGIN_PX = 16
 _LEAST_WIDTH = 460

@@ -11,17 +11,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from weldnet.checkpoint import Checkpoint, judge_of
 from weldnet.data.datamodule import WeldDataModule
-from weldnet.deploy.exported import FILES, RECORD, ExportRecord, Format, Origin, import_extra, load_export
-from weldnet.deploy.network import save_openvino, write_network
-from weldnet.deploy.parity import Bounds, check_float, check_int8, measure_float, measure_int8, score_split
-from weldnet.deploy.quantization import Int8Settings, choose_point, count_convolutions, quantise
-from weldnet.engines import TorchEngine
 from weldnet.errors import InputError
 from weldnet.evaluation.judge import Judge
+from weldnet.export.graph import save_openvino, write_network
+from weldnet.export.parity import Bounds, check_float, check_int8, measure_float, measure_int8, score_split
+from weldnet.export.quantization import Int8Settings, choose_point, count_convolutions, quantise
 from weldnet.files import move_into_place, name_failures, write_text
-from weldnet.provenance import current_commit, file_digest
+from weldnet.inference.checkpoint import Checkpoint, judge_of
+from weldnet.inference.engines import TorchEngine
+from weldnet.inference.exported import FILES, RECORD, ExportRecord, Format, Origin, import_extra, load_export
+from weldnet.inference.provenance import current_commit, file_digest
 
 PACKAGES = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"),

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from weldnet.checkpoint import Checkpoint
-from weldnet.deploy.exported import Format, import_extra
-from weldnet.engines import first_line
 from weldnet.evaluation.judge import Judge
+from weldnet.inference.checkpoint import Checkpoint
+from weldnet.inference.engines import first_line
+from weldnet.inference.exported import Format, import_extra
 from weldnet.model.network import StridedConv2d, WeldNet
 
 

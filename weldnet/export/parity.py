@@ -11,13 +11,13 @@ import torch
 from rich.progress import track
 
 from weldnet.data.datamodule import WeldDataModule
-from weldnet.engines import Engine, Scores
 from weldnet.errors import InputError
 from weldnet.evaluation.decision import OperatingPoint, Verdicts, mark_defects, summarise_verdicts
 from weldnet.evaluation.judge import give_verdicts
 from weldnet.evaluation.metrics import Labels, count_confusion, summarise_confusion
 from weldnet.hardware import available_cores
-from weldnet.predictor import MAX_BATCH, MAX_BATCH_PIXELS
+from weldnet.inference.engines import Engine, Scores
+from weldnet.inference.predictor import MAX_BATCH, MAX_BATCH_PIXELS
 
 BATCH_SIZES = (1, MAX_BATCH, 7)
 """Taken in turn: a network that is right for one size only is found out."""

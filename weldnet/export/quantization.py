@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from weldnet.data.batches import WeldImages
 from weldnet.data.datamodule import WeldDataModule
-from weldnet.data.loading import WeldImages
-from weldnet.deploy.exported import import_extra
-from weldnet.engines import Scores
 from weldnet.errors import InputError, check_choice
 from weldnet.evaluation.decision import OperatingPoint, choose_operating_point, mark_defects, sound_probability
 from weldnet.evaluation.judge import Judge
 from weldnet.evaluation.metrics import Labels, softmax
+from weldnet.inference.engines import Scores
+from weldnet.inference.exported import import_extra
 from weldnet.model.network import STAGES, WeldNet
 
 FLOAT_STAGES = STAGES[:4]

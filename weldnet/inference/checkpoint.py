@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from weldnet.data.images import Geometry
+from weldnet.data.decode.images import Geometry
 from weldnet.errors import InputError
 from weldnet.evaluation.judge import Judge
 from weldnet.files import find_damage, replace_file
+from weldnet.inference.provenance import file_digest
 from weldnet.model.network import WeldNet
-from weldnet.provenance import file_digest
 
 RECORD = "weldnet"
 """The key of a Lightning checkpoint under which ours stands; plain types and tensors, so that weights_only loads it."""
@@ -33,7 +33,7 @@ class Record:
         geometry: how files become its input.
         split_digest, validation_groups: of the data it was trained on.
         fingerprints, validation_fingerprints: int64 (N,), sorted: the content of each training and each validation
-            image, see `weldnet.data.leaks.fingerprints`.
+            image, see `weldnet.data.splits.leaks.fingerprints`.
         groups: int64 (G,), sorted: the same of the names of their welds.
         leaks: those that were allowed in its data, one sentence each.
         good_classes: the classes of sound welds.

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from weldnet.checkpoint import Checkpoint, judge_of
-from weldnet.data.images import Geometry
+from weldnet.data.decode.images import Geometry
 from weldnet.errors import InputError, check_choice
 from weldnet.evaluation.decision import OperatingPoint, choose_operating_point
 from weldnet.evaluation.judge import Judge, give_verdicts
 from weldnet.evaluation.metrics import Floats, softmax
 from weldnet.hardware import choose_device, exact_float32
+from weldnet.inference.checkpoint import Checkpoint, judge_of
 
 PRECISIONS = ("float32", "bf16")
 

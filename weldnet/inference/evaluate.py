@@ -8,15 +8,15 @@ import polars as pl
 import torch
 from rich.progress import track
 
-from weldnet.checkpoint import Checkpoint, judge_of
+from weldnet.data.batches import explain_workers
 from weldnet.data.datamodule import WeldDataModule
-from weldnet.data.leaks import Fingerprints, count, fingerprint, is_known
-from weldnet.data.loading import explain_workers
+from weldnet.data.splits.leaks import Fingerprints, count, fingerprint, is_known
 from weldnet.errors import InputError, shorten
 from weldnet.evaluation.decision import Flags
 from weldnet.evaluation.judge import Judge, Outputs
-from weldnet.evaluation.report import EvaluationReport
 from weldnet.hardware import choose_device, exact_float32
+from weldnet.inference.checkpoint import Checkpoint, judge_of
+from weldnet.inference.evaluation_report import EvaluationReport
 from weldnet.model.network import WeldNet
 
 NOT_CALIBRATED = "this checkpoint is not calibrated, so every image is referred; the one that its run keeps is"

@@ -1,9 +1,7 @@
-"""EvaluationReport: the outcome of testing one set of images, as files and as a table."""
+"""EvaluationReport: the outcome of testing one set of images, as figures and as tables."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,6 @@ from weldnet.evaluation.assessment import assess
 from weldnet.evaluation.decision import REFER
 from weldnet.evaluation.judge import Judgement
 from weldnet.evaluation.metrics import Floats, Labels, cross_entropy, softmax, summarise
-from weldnet.files import replace_file, write_csv, write_text
 
 
 @dataclass(frozen=True)
@@ -69,22 +66,6 @@ class EvaluationReport:
         """The keys of `report.json`: those of `assessment.assess`, and the facts."""
         groups = self.samples["group"].to_list()
         return assess(self.logits, self.labels, self.classes, groups, self.judgement, self.good_classes) | self.facts
-
-    def save(self, folder: Path, metrics: dict[str, Any] | None = None) -> None:
-        """Writes `metrics.json`, `predictions.csv` and `confusion_matrix.png`, each all or nothing.
-
-        Args:
-            folder: an existing folder.
-            metrics: what `metrics.json` is to hold; None for `metrics()`.
-        """
-        from weldnet.evaluation.figures import draw_confusion
-
-        own = self.metrics()
-        write_text(folder / "metrics.json", json.dumps(metrics or own, indent=2, allow_nan=False) + "\n")
-        write_csv(folder / "predictions.csv", self.predictions())
-        figure = draw_confusion(np.array(own["confusion_matrix"]), self.classes, self.title())
-        with replace_file(folder / "confusion_matrix.png") as temporary:
-            figure.savefig(temporary, dpi=130, format="png")
 
     def title(self) -> str:
         """What was tested, and whether the network had seen it."""

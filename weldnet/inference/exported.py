@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from weldnet.data.files import find_leaving
-from weldnet.data.images import Geometry
-from weldnet.engines import PRECISIONS, Engine, ModelFacts, Scores, check_finite, first_line, try_out
+from weldnet.data.decode.images import Geometry
+from weldnet.data.file_states import find_leaving
 from weldnet.errors import InputError, check_choice
 from weldnet.evaluation.decision import OperatingPoint
 from weldnet.hardware import available_cores
+from weldnet.inference.engines import PRECISIONS, Engine, ModelFacts, Scores, check_finite, first_line, try_out
 
 Format = Literal["onnx", "openvino", "openvino_int8"]
 

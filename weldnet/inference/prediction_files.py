@@ -14,7 +14,7 @@ from typing import Any
 
 from weldnet.errors import InputError
 from weldnet.files import name_failures, replace_file, to_csv_line
-from weldnet.predictor import HEAD, Prediction
+from weldnet.inference.predictor import HEAD, Prediction
 
 NAME = "predictions"
 

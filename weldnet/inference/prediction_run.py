@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from weldnet.console import watch
-from weldnet.data.formats import UnreadableImage, read_content
-from weldnet.engines import ModelFacts
+from weldnet.data.decode.formats import UnreadableImage, read_content
 from weldnet.errors import InputError, check_choice
 from weldnet.files import lock_folder, replace_file, write_text
-from weldnet.prediction_files import (
+from weldnet.inference.engines import ModelFacts
+from weldnet.inference.prediction_files import (
     NAME,
     PART,
     PredictionWriter,
@@ -24,8 +24,8 @@ from weldnet.prediction_files import (
     name_files,
     read_rows,
 )
-from weldnet.predictor import Prediction, Predictor
-from weldnet.sharing import ALONE, Share
+from weldnet.inference.predictor import Prediction, Predictor
+from weldnet.inference.processes import ALONE, Share
 
 EXPLAIN = ("none", "worst", "all")
 JUDGED_BY = "judged_by.json"
@@ -75,7 +75,7 @@ def predict_into(
         folder: an existing folder, empty or such a run's.
         predictor: judges.
         paths: N absolute paths; those of the first process count.
-        base: the folder below which they are named, see `weldnet.data.finding.find_base`.
+        base: the folder below which they are named, see `weldnet.data.sources.selection.find_base`.
         sort_into: a folder that gets a copy of each file below its verdict.
         share: what this process does; the first one merges.
 

@@ -16,13 +16,13 @@ import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from weldnet.checkpoint import find_checkpoint, load_checkpoint
-from weldnet.data.formats import read_content
-from weldnet.data.images import UnreadableImage, to_geometry
-from weldnet.engines import Engine, ModelFacts, TorchEngine
+from weldnet.data.decode.formats import read_content
+from weldnet.data.decode.images import UnreadableImage, to_geometry
 from weldnet.evaluation.decision import REFER
 from weldnet.evaluation.judge import give_verdicts
 from weldnet.hardware import available_cores
+from weldnet.inference.checkpoint import find_checkpoint, load_checkpoint
+from weldnet.inference.engines import Engine, ModelFacts, TorchEngine
 
 MAX_BATCH = 32
 MAX_BATCH_PIXELS = 2**22
@@ -197,7 +197,7 @@ def load_engine(
     """
     folder = Path(ckpt_path).expanduser().absolute()
     if (folder / "model.json").exists():
-        from weldnet.deploy.exported import load_export
+        from weldnet.inference.exported import load_export
 
         return load_export(folder, device=device, precision=precision)
     return TorchEngine(load_checkpoint(find_checkpoint(ckpt_path, runs)), device, precision)

@@ -1,1 +1,1 @@
-"""The report on a tested checkpoint: one page to read, print and hand on."""
+"""Every page, chart and table that is rendered: for the audit, the report and explained photographs."""

@@ -8,8 +8,8 @@ from typing import Any
 
 import polars as pl
 
-from weldnet.data.formats import open_picture, read_content
-from weldnet.data.pictures import UnreadableImage, Window
+from weldnet.data.decode.formats import open_picture, read_content
+from weldnet.data.decode.pictures import UnreadableImage, Window
 
 # Okabe and Ito's colours, told apart by colour-blind people; light and dark grounds both carry them.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c8c")

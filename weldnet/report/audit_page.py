@@ -9,10 +9,10 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from weldnet.audit.audit import Audit
-from weldnet.audit.charts import Thumbnails, plot_sizes, tabulate_groups
 from weldnet.audit.findings import SEVERITIES, Finding
-from weldnet.audit.words import KINDS, common_folder, count, group_findings, make_visible
-from weldnet.data.manifest import SPLITS
+from weldnet.data.sources.manifest import SPLITS
+from weldnet.report.audit_charts import Thumbnails, plot_sizes, tabulate_groups
+from weldnet.report.audit_words import KINDS, common_folder, count, group_findings, make_visible
 from weldnet.spelling import tidy
 
 _PICTURED = 24
@@ -28,9 +28,9 @@ def render_page(audit: Audit, summary: Mapping[str, Any]) -> str:
 
     Args:
         audit: what was found.
-        summary: `weldnet.audit.report.summarise(audit)`.
+        summary: `weldnet.report.audit_report.summarise(audit)`.
     """
-    template = load_page("audit/page.html")
+    template = load_page("report/audit.html")
     readable = audit.images.filter(pl.col("reason").is_null())
     album = _Album(audit)
     sections = [album.describe(*group) for group in group_findings(audit.findings)]
@@ -59,7 +59,7 @@ def load_page(name: str) -> Template:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=FunctionLoader(read)
     )
     environment.filters["visible"] = lambda text: make_visible(str(text))
-    environment.globals["style"] = Markup(read("audit/style.css"))
+    environment.globals["style"] = Markup(read("report/style.css"))
     return environment.get_template(name)
 
 

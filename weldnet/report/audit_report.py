@@ -13,13 +13,13 @@ from rich.text import Text
 from weldnet.audit.audit import Audit
 from weldnet.audit.classes import count_samples, tabulate_recall
 from weldnet.audit.findings import Finding
-from weldnet.audit.page import render_page, tabulate_splits
-from weldnet.audit.words import KINDS, common_folder, count, group_findings, make_visible
 from weldnet.console import print_table
-from weldnet.data.manifest import SPLITS
+from weldnet.data.sources.manifest import SPLITS
 from weldnet.errors import shorten
 from weldnet.evaluation.intervals import needed_images
 from weldnet.files import write_text
+from weldnet.report.audit_page import render_page, tabulate_splits
+from weldnet.report.audit_words import KINDS, common_folder, count, group_findings, make_visible
 
 _RECALLS = (0.90, 0.95, 0.99)
 _LINES = 12

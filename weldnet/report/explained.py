@@ -13,19 +13,19 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
-from weldnet.audit.page import load_page
-from weldnet.audit.words import make_visible
 from weldnet.console import watch
-from weldnet.data.formats import read_content
-from weldnet.data.images import UnreadableImage, to_geometry
-from weldnet.engines import TorchEngine
+from weldnet.data.decode.formats import read_content
+from weldnet.data.decode.images import UnreadableImage, to_geometry
 from weldnet.errors import InputError, check_choice
 from weldnet.evaluation.decision import REFER
-from weldnet.evaluation.explanation import METHODS, explain
 from weldnet.evaluation.judge import give_verdicts
-from weldnet.evaluation.picture import draw_picture
+from weldnet.explain.attribution import METHODS, explain
+from weldnet.explain.overlay import draw_picture
 from weldnet.files import replace_file, write_text
+from weldnet.inference.engines import TorchEngine
 from weldnet.model.network import STAGES
+from weldnet.report.audit_page import load_page
+from weldnet.report.audit_words import make_visible
 from weldnet.report.words import percent
 from weldnet.spelling import tidy
 
@@ -58,7 +58,7 @@ def explain_files(
         paths: N files.
         names: N, relative paths: the pictures' without their last ending.
         folder: made if it is not there.
-        method: one of `weldnet.evaluation.explanation.METHODS`.
+        method: one of `weldnet.explain.attribution.METHODS`.
         layer: one of `LAYERS`; integrated gradients leave it aside.
         target: the class to look for; None for the one that each photograph is called.
 

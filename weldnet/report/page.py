@@ -8,10 +8,10 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
-from weldnet.audit.page import load_page
-from weldnet.audit.words import KINDS, common_folder
 from weldnet.files import write_text
 from weldnet.report.album import Album, Pictures
+from weldnet.report.audit_page import load_page
+from weldnet.report.audit_words import KINDS, common_folder
 from weldnet.report.charts import draw_charts, embed_chart, save_chart
 from weldnet.report.tables import (
     tabulate_classes,
@@ -55,7 +55,7 @@ def render_page(
     album = Album(predictions, pictures)
     validation = report.get("validation") if report["split"] != "val" else None
     top = common_folder(predictions["path"])
-    return load_page("report/page.html").render(
+    return load_page("report/report.html").render(
         report=report,
         summary=report.get("summary") or summarise(report),
         columns=name_columns(report, validation is not None),

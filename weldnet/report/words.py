@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from weldnet.audit.words import count
 from weldnet.evaluation.assessment import UNCERTIFIED
 from weldnet.evaluation.decision import CAVEAT
+from weldnet.report.audit_words import count
 
 Figures = Mapping[str, Any]
 

@@ -1,5 +1,6 @@
 """From a test to the page an inspector reads: what went wrong, where the network looked, what the figures rest on."""
 
+import json
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,17 @@ from rich.progress import track
 from rich.table import Table
 
 from weldnet.audit.classes import check_confounding, check_groups, check_small_classes
-from weldnet.checkpoint import Checkpoint
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.errors import InputError
 from weldnet.evaluation.comparison import compare
 from weldnet.evaluation.decision import ACCEPT
-from weldnet.evaluation.explanation import CHUNK_PIXELS, draw_overlay, explain
-from weldnet.evaluation.figures import draw_gallery
 from weldnet.evaluation.metrics import cross_entropy
-from weldnet.evaluation.report import EvaluationReport
+from weldnet.explain.attribution import CHUNK_PIXELS, draw_overlay, explain
+from weldnet.files import replace_file, write_csv, write_text
 from weldnet.hardware import choose_device
+from weldnet.inference.checkpoint import Checkpoint
+from weldnet.inference.evaluation_report import EvaluationReport
+from weldnet.report.figures import draw_confusion, draw_gallery
 from weldnet.report.page import Pictures, save_report
 from weldnet.report.words import summarise
 
@@ -32,6 +34,21 @@ NUM_DRAWN = 12
 
 METHOD, LAYER = "hires_cam", "layer3"
 """At 300 x 30 layer4 is one column wide; on layer3 plain Grad-CAM misses the defect in some networks."""
+
+
+def save_evaluation(tested: EvaluationReport, folder: Path, metrics: dict[str, Any] | None = None) -> None:
+    """Writes `metrics.json`, `predictions.csv` and `confusion_matrix.png`, each all or nothing.
+
+    Args:
+        folder: an existing folder.
+        metrics: what `metrics.json` is to hold; None for `tested.metrics()`.
+    """
+    own = tested.metrics()
+    write_text(folder / "metrics.json", json.dumps(metrics or own, indent=2, allow_nan=False) + "\n")
+    write_csv(folder / "predictions.csv", tested.predictions())
+    figure = draw_confusion(np.array(own["confusion_matrix"]), tested.classes, tested.title())
+    with replace_file(folder / "confusion_matrix.png") as temporary:
+        figure.savefig(temporary, dpi=130, format="png")
 
 
 def write_report(

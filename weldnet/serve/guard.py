@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from weldnet.deploy.limits import Refusal
-from weldnet.deploy.server_metrics import Metrics
-from weldnet.deploy.server_page import PAGES
+from weldnet.serve.counters import Metrics
+from weldnet.serve.limits import Refusal
+from weldnet.serve.pages import PAGES
 
 log = logging.getLogger(__name__)
 

@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from weldnet.deploy.limits import Refusal
-from weldnet.deploy.server_uploads import Upload
-from weldnet.engines import TorchEngine
-from weldnet.evaluation.explanation import draw_overlay, explain
-from weldnet.predictor import Predictor
-from weldnet.reporting import LAYER, METHOD
+from weldnet.explain.attribution import draw_overlay, explain
+from weldnet.inference.engines import TorchEngine
+from weldnet.inference.predictor import Predictor
+from weldnet.report.writer import LAYER, METHOD
+from weldnet.serve.limits import Refusal
+from weldnet.serve.uploads import Upload
 
 EVIDENCE = "X-Evidence"
 """The header that says whether a drawing shows any."""

@@ -4,7 +4,7 @@ import importlib.resources
 
 from fastapi import FastAPI, Request, Response
 
-_OWN, _SWAGGER = "weldnet.deploy", "fastapi_offline"
+_OWN, _SWAGGER = "weldnet.serve", "fastapi_offline"
 
 PAGES = {
     "/": (_OWN, "page.html", "text/html"),

@@ -19,9 +19,9 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-from weldnet.deploy import server_guard
-from weldnet.deploy.server import Service
 from weldnet.errors import InputError
+from weldnet.serve import guard as server_guard
+from weldnet.serve.service import Service
 
 MAX_CONNECTIONS = 512
 BACKLOG = 128
@@ -99,7 +99,7 @@ def log_as_json() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logging.getLogger("weldnet.deploy").setLevel(logging.INFO)
+    logging.getLogger("weldnet.serve").setLevel(logging.INFO)
 
 
 def bind(host: str, port: int) -> socket.socket:

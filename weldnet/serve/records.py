@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from weldnet.engines import ModelFacts
 from weldnet.errors import InputError
 from weldnet.files import describe_room
-from weldnet.predictor import Prediction
+from weldnet.inference.engines import ModelFacts
+from weldnet.inference.predictor import Prediction
 
 START = b'{"time"'
 """Of every line."""

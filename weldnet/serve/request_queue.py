@@ -7,7 +7,7 @@ from concurrent.futures import Executor, Future
 from itertools import islice
 from typing import Generic, TypeVar
 
-from weldnet.deploy.limits import Limits, Refusal
+from weldnet.serve.limits import Limits, Refusal
 
 MAX_BATCH = 8
 """A ResNet50 at 300 x 30 gives nearly all that batches give; twice as many would keep the next request waiting."""

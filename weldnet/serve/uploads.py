@@ -10,7 +10,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from weldnet.deploy.limits import Limits, Refusal
+from weldnet.serve.limits import Limits, Refusal
 
 FIELD = "files"
 """The multipart field of the photographs."""

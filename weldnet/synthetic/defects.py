@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from weldnet.data.weld_surface import HEIGHT, WIDTH, XS, YS, Field, Surface, draw_noise, draw_noise_along
+from weldnet.synthetic.surface import HEIGHT, WIDTH, XS, YS, Field, Surface, draw_noise, draw_noise_along
 
 
 class Severity(NamedTuple):

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
-from weldnet.data.weld_defects import DEFECTS, draw_distractors, draw_severity
-from weldnet.data.weld_surface import HEIGHT, WIDTH, XS, YS, Field, Seam, Surface, draw_surface
+from weldnet.synthetic.defects import DEFECTS, draw_distractors, draw_severity
+from weldnet.synthetic.surface import HEIGHT, WIDTH, XS, YS, Field, Seam, Surface, draw_surface
 
 # Shading looks one pixel to either side, and the camera's blur reaches two more.
 BOX_MARGIN_PX = 3

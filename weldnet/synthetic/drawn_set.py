@@ -17,10 +17,10 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from weldnet.data.weld_drawing import Box, draw_weld
-from weldnet.data.weld_surface import Seam, draw_seam
 from weldnet.errors import InputError
 from weldnet.files import move_into_place, name_failures
+from weldnet.synthetic.drawing import Box, draw_weld
+from weldnet.synthetic.surface import Seam, draw_seam
 
 MOST_IMAGES = 1_000_000
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from lightning.pytorch.plugins import TorchCheckpointIO
 
-from weldnet.checkpoint import write_checkpoint
 from weldnet.errors import InputError
 from weldnet.files import find_damage
+from weldnet.inference.checkpoint import write_checkpoint
 
 
 class CheckpointFiles(TorchCheckpointIO):

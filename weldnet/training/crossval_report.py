@@ -12,8 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from weldnet.evaluation.metrics import summarise_confusion
-from weldnet.evaluation.report import caption_leaks, draw_table
 from weldnet.files import read_csv, replace_file, write_csv, write_text
+from weldnet.inference.evaluation_report import caption_leaks, draw_table
 
 FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "loss")
 
@@ -73,7 +73,7 @@ class CrossvalReport:
 
     def save(self, folder: Path) -> None:
         """Writes `predictions.csv`, `confusion_matrix.png` and, last, `crossval.json`, each all or nothing."""
-        from weldnet.evaluation.figures import draw_confusion
+        from weldnet.report.figures import draw_confusion
 
         metrics = self.metrics()
         write_csv(folder / "predictions.csv", self.predictions)

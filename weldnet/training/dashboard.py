@@ -16,12 +16,12 @@ from torch.nn import functional
 from torch.utils.tensorboard import SummaryWriter
 
 from weldnet.data.datamodule import WeldDataModule
-from weldnet.data.splits import count_by_split
-from weldnet.evaluation.figures import draw_confusion, draw_gallery
+from weldnet.data.splits.rules import count_by_split
 from weldnet.evaluation.metrics import count_confusion, softmax
-from weldnet.evaluation.report import EvaluationReport
+from weldnet.inference.evaluation_report import EvaluationReport
 from weldnet.model.classifier import WeldClassifier
 from weldnet.report.charts import draw_charts
+from weldnet.report.figures import draw_confusion, draw_gallery
 
 Mistake = tuple[float, int, NDArray[np.uint8], str]
 

@@ -15,25 +15,25 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from weldnet.calibrating import calibrate
-from weldnet.checkpoint import Record, kept_checkpoint, load_checkpoint
-from weldnet.dashboard import draw_test
+from weldnet.data.batches import explain_workers
 from weldnet.data.datamodule import WeldDataModule
-from weldnet.data.leaks import fingerprint_names, fingerprints
-from weldnet.data.loading import explain_workers
+from weldnet.data.splits.leaks import fingerprint_names, fingerprints
 from weldnet.errors import InputError, check_choice
-from weldnet.evaluation.crossval import is_tested
 from weldnet.evaluation.decision import find_good_classes
-from weldnet.evaluation.report import EvaluationReport
 from weldnet.evaluation.vocabulary import BUILT_IN, Vocabulary
 from weldnet.files import write_text
+from weldnet.inference.checkpoint import Record, kept_checkpoint, load_checkpoint
+from weldnet.inference.evaluate import evaluate
+from weldnet.inference.evaluation_report import EvaluationReport
+from weldnet.inference.provenance import current_commit, current_versions
 from weldnet.model.classifier import WeldClassifier
-from weldnet.progress import say_end
-from weldnet.provenance import current_commit, current_versions
-from weldnet.renewal import Renewal
-from weldnet.reporting import write_report
+from weldnet.report.writer import save_evaluation, write_report
 from weldnet.spelling import tidy
-from weldnet.testing import evaluate
+from weldnet.training.crossval_report import is_tested
+from weldnet.training.dashboard import draw_test
+from weldnet.training.kept_checkpoint import calibrate
+from weldnet.training.progress import say_end
+from weldnet.training.renewal import Renewal
 
 log = logging.getLogger(__name__)
 
@@ -189,7 +189,7 @@ def evaluate_kept(
     splits = ["val", "test"] if test and "test" in data.splits() else ["val"]
     reports = {split: evaluate(checkpoint, data, split, device) for split in splits}
     metrics = {"validation": reports["val"].metrics()}
-    reports[splits[-1]].save(run, metrics if len(splits) == 1 else reports["test"].metrics() | metrics)
+    save_evaluation(reports[splits[-1]], run, metrics if len(splits) == 1 else reports["test"].metrics() | metrics)
     validation = reports["val"] if len(splits) > 1 else None
     report, gallery = write_report(checkpoint, data, reports[splits[-1]], run, validation=validation, device=device)
     draw_test(trainer, reports[splits[-1]], report, gallery)

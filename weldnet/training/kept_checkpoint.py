@@ -3,11 +3,11 @@
 import numpy as np
 import torch
 
-from weldnet.checkpoint import Checkpoint, change_record, convert, load_checkpoint
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.evaluation.judge import Judge, fit_judge
 from weldnet.hardware import choose_device
-from weldnet.testing import predict
+from weldnet.inference.checkpoint import Checkpoint, change_record, convert, load_checkpoint
+from weldnet.inference.evaluate import predict
 
 
 def calibrate(checkpoint: Checkpoint, data: WeldDataModule, device: str, **targets: float) -> Checkpoint:

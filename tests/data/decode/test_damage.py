@@ -12,8 +12,8 @@ from damaging import BROKEN_METADATA, DAMAGED, FOREIGN, SOUND, draw_weld, make_j
 from encoding import encode
 from PIL import Image, JpegImagePlugin
 
-from weldnet.data.formats import UnreadableImage, open_picture
-from weldnet.data.images import Geometry, to_geometry
+from weldnet.data.decode.formats import UnreadableImage, open_picture
+from weldnet.data.decode.images import Geometry, to_geometry
 
 
 @pytest.mark.parametrize("name", DAMAGED)
@@ -87,7 +87,7 @@ def test_a_library_is_never_quoted(name: str, share: float) -> None:
 PEAK = """
 import resource, sys
 from pathlib import Path
-from weldnet.data.formats import open_picture
+from weldnet.data.decode.formats import open_picture
 
 start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 content = Path(sys.argv[1]).read_bytes()
@@ -112,7 +112,7 @@ def test_transparency_is_laid_over_black_in_strips(monkeypatch: pytest.MonkeyPat
     for mode in ("RGBA", "LA"):
         content = encode(image.convert(mode), "PNG")
         whole = np.asarray(open_picture(content).image)
-        monkeypatch.setattr("weldnet.data.formats._STRIP", 1000)
+        monkeypatch.setattr("weldnet.data.decode.formats._STRIP", 1000)
         assert (np.asarray(open_picture(content).image) == whole).all()
         black = Image.new("RGBA", image.size, (0, 0, 0, 255))
         expected = np.asarray(Image.alpha_composite(black, image.convert(mode).convert("RGBA")).convert("RGB"))

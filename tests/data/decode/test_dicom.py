@@ -30,7 +30,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from weldnet.data.formats import UnreadableImage, Window, open_picture
+from weldnet.data.decode.formats import UnreadableImage, Window, open_picture
 
 
 def test_dicom_values() -> None:

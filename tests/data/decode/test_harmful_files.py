@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from weldnet.data.formats import UnreadableImage, open_picture, read_content
+from weldnet.data.decode.formats import UnreadableImage, open_picture, read_content
 
 
 def test_endless_and_circular_pages() -> None:

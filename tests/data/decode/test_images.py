@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision.transforms import Resize
 
-from weldnet.data.images import ENDINGS, UnreadableImage, Window, read_image
+from weldnet.data.decode.images import ENDINGS, UnreadableImage, Window, read_image
 from weldnet.errors import InputError
 
 MODES = {

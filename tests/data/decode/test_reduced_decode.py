@@ -8,8 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from weldnet.data.formats import open_picture
-from weldnet.data.images import Geometry, to_geometry
+from weldnet.data.decode.formats import open_picture
+from weldnet.data.decode.images import Geometry, to_geometry
 
 
 def draw_photograph(width: int, height: int, seed: int) -> Image.Image:

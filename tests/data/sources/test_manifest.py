@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 from drawing import SEAM, draw_noise, make_table, save_image, write_welds
 
-from weldnet.data.folders import scan_folder
-from weldnet.data.manifest import SCHEMA, add_groups, read_manifest, write_manifest
+from weldnet.data.sources.folders import scan_folder
+from weldnet.data.sources.manifest import SCHEMA, add_groups, read_manifest, write_manifest
 from weldnet.errors import InputError
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from drawing import draw_noise, save_image
 
-from weldnet.data.finding import find_base, find_images, refuse_inside
+from weldnet.data.sources.selection import find_base, find_images, refuse_inside
 from weldnet.errors import InputError
 
 FILES = ("a/x.jpg", "a/y [1].PNG", "b/deep/z.jpg", "b/notes.txt", ".hidden/h.jpg", "a/.h.jpg", "w.jpg")

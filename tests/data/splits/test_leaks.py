@@ -8,8 +8,8 @@ from drawing import make_table
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weldnet.data.leaks import find_leaks, fingerprint, fingerprints, is_known, refuse_leaks
-from weldnet.data.manifest import SPLITS
+from weldnet.data.sources.manifest import SPLITS
+from weldnet.data.splits.leaks import find_leaks, fingerprint, fingerprints, is_known, refuse_leaks
 from weldnet.errors import InputError
 
 

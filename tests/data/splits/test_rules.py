@@ -10,7 +10,7 @@ from drawing import make_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weldnet.data.splits import (
+from weldnet.data.splits.rules import (
     check_classes,
     check_splits,
     count_by_split,

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 from PIL import Image
 
-from weldnet.data.pictures import UnreadableImage
+from weldnet.data.decode.pictures import UnreadableImage
 
 MIN_ZEROS = 64
 """Bytes of zero in a row that compressed data hold by accident only: a disk or a copy that lost them."""

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from weldnet.data.dicom_file import complete_file, decode_frame, find_syntax
-from weldnet.data.pictures import Picture, Stored, UnreadableImage, Window, check_pixels
+from weldnet.data.decode.dicom_file import complete_file, decode_frame, find_syntax
+from weldnet.data.decode.pictures import Picture, Stored, UnreadableImage, Window, check_pixels
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -28,7 +28,7 @@ def open_dicom(content: bytes, window: Window) -> Picture:
 
     Args:
         content: the whole file, for which `is_dicom` holds.
-        window: as `weldnet.data.formats.open_picture` takes it, in values after the modality LUT.
+        window: as `weldnet.data.decode.formats.open_picture` takes it, in values after the modality LUT.
 
     Raises:
         UnreadableImage: pydicom is not installed, or the file is damaged, too large, has no picture, or is stored in a

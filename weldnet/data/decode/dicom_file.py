@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import imagecodecs
 from numpy.typing import NDArray
 
-from weldnet.data.jpeg import refuse_damaged
-from weldnet.data.pictures import UnreadableImage
-from weldnet.data.structure import read_frame, read_segments
+from weldnet.data.decode.jpeg import refuse_damaged
+from weldnet.data.decode.pictures import UnreadableImage
+from weldnet.data.decode.structure import read_frame, read_segments
 
 if TYPE_CHECKING:
     from pydicom import Dataset

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
-from weldnet.data.damage import READER_ERRORS, blame_file, check_png, check_webp
-from weldnet.data.dicom import open_dicom
-from weldnet.data.dicom_file import is_dicom
-from weldnet.data.jpeg import choose_scale, decode_jpeg, open_jpeg
-from weldnet.data.pictures import (
+from weldnet.data.decode.damage import READER_ERRORS, blame_file, check_png, check_webp
+from weldnet.data.decode.dicom import open_dicom
+from weldnet.data.decode.dicom_file import is_dicom
+from weldnet.data.decode.jpeg import choose_scale, decode_jpeg, open_jpeg
+from weldnet.data.decode.pictures import (
     WINDOWS,
     Picture,
     Size,
@@ -27,8 +27,8 @@ from weldnet.data.pictures import (
     check_window,
     turn_upright,
 )
-from weldnet.data.signatures import is_raw
-from weldnet.data.tiff import open_tiff
+from weldnet.data.decode.signatures import is_raw
+from weldnet.data.decode.tiff import open_tiff
 
 __all__ = ["WINDOWS", "Picture", "UnreadableImage", "Window", "check_window", "open_picture", "read_content"]
 

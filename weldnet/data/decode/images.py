@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from weldnet.data.formats import Picture, UnreadableImage, Window, check_window, open_picture, read_content
-from weldnet.data.signatures import ENDINGS
+from weldnet.data.decode.formats import Picture, UnreadableImage, Window, check_window, open_picture, read_content
+from weldnet.data.decode.signatures import ENDINGS
 from weldnet.errors import InputError, check_choice
 
 __all__ = [
@@ -69,7 +69,7 @@ def read_image(
         height, width: the result's size in pixels, 1 to 4096.
         resize: `stretch` to the size, or `letterbox`: keep the aspect and fill the rest with black.
         orient: `as_is`, or `long_side_vertical`: turn an image that is wider than high by 90 degrees.
-        window: which stored values become black and white, as `weldnet.data.formats.open_picture` takes it.
+        window: which stored values become black and white, as `weldnet.data.decode.formats.open_picture` takes it.
 
     Returns:
         uint8 array of shape (3, height, width), RGB, 0 to 255.

@@ -12,9 +12,9 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin
 
-from weldnet.data.damage import MIN_ZEROS, blame_file
-from weldnet.data.pictures import Size, UnreadableImage
-from weldnet.data.structure import SCAN, Segment, read_segments
+from weldnet.data.decode.damage import MIN_ZEROS, blame_file
+from weldnet.data.decode.pictures import Size, UnreadableImage
+from weldnet.data.decode.structure import SCAN, Segment, read_segments
 
 # Decoded pixels for each pixel asked for, along either side and in all. The mean difference from the whole decode, in
 # levels of 255 on the worst of 270 weld photographs: 2.8 where 1.5 are left along both sides, 1.0 where 2.5 are, 0.7

@@ -5,7 +5,7 @@ import stat
 import struct
 from typing import Literal
 
-from weldnet.data.dicom_file import is_dicom
+from weldnet.data.decode.dicom_file import is_dicom
 
 Kind = Literal["image", "unread", "other"]
 """A file that the decoder is given; a photograph in a format that it does not read; anything else."""

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from weldnet.data.pictures import UnreadableImage
+from weldnet.data.decode.pictures import UnreadableImage
 
 _MAX_PAGES = 10_000
 _MAX_TAGS = 4096

@@ -9,10 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from weldnet.data.pictures import Picture, Stored, UnreadableImage, Window, turn_upright
-from weldnet.data.structure import count_pages
-from weldnet.data.tiff_layout import BLACK_IS_ZERO, CMYK, JPEG, PALETTE, RGB, WHITE_IS_ZERO, YCBCR, Layout, read_layout
-from weldnet.data.tiff_segments import read_samples
+from weldnet.data.decode.pictures import Picture, Stored, UnreadableImage, Window, turn_upright
+from weldnet.data.decode.structure import count_pages
+from weldnet.data.decode.tiff_layout import (
+    BLACK_IS_ZERO,
+    CMYK,
+    JPEG,
+    PALETTE,
+    RGB,
+    WHITE_IS_ZERO,
+    YCBCR,
+    Layout,
+    read_layout,
+)
+from weldnet.data.decode.tiff_segments import read_samples
 
 _STRAIGHT_ALPHA = 2
 _BLOCK = 2**18
@@ -26,7 +36,7 @@ def open_tiff(content: bytes, window: Window) -> Picture:
 
     Args:
         content: the whole file, little- or big-endian, BigTIFF included.
-        window: as `weldnet.data.formats.open_picture` takes it.
+        window: as `weldnet.data.decode.formats.open_picture` takes it.
 
     Raises:
         UnreadableImage: the file is truncated, damaged or too large, or stored in a way that is not read.

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from weldnet.data.pictures import UnreadableImage, check_pixels
-from weldnet.data.tiff_tags import Tag, Tags, find_number, find_numbers, read_tags
+from weldnet.data.decode.pictures import UnreadableImage, check_pixels
+from weldnet.data.decode.tiff_tags import Tag, Tags, find_number, find_numbers, read_tags
 
 NONE, CCITT, LZW, JPEG, DEFLATE, PACKBITS, LZMA, ZSTD = 1, (2, 3, 4), 5, 7, (8, 32946), 32773, 34925, 50000
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR = 0, 1, 2, 3, 5, 6

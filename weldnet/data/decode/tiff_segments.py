@@ -10,10 +10,10 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from weldnet.data.jpeg import decode_undamaged, refuse_lost_bytes
-from weldnet.data.pictures import UnreadableImage
-from weldnet.data.structure import SCAN, read_frame, read_segments
-from weldnet.data.tiff_layout import (
+from weldnet.data.decode.jpeg import decode_undamaged, refuse_lost_bytes
+from weldnet.data.decode.pictures import UnreadableImage
+from weldnet.data.decode.structure import SCAN, read_frame, read_segments
+from weldnet.data.decode.tiff_layout import (
     CCITT,
     DEFLATE,
     JPEG,
@@ -25,7 +25,7 @@ from weldnet.data.tiff_layout import (
     SAVE_ANEW,
     Layout,
 )
-from weldnet.data.tiff_tags import Tag
+from weldnet.data.decode.tiff_tags import Tag
 
 # What the decompressors raise for damaged data, and for data of a different shape.
 _DAMAGE = (RuntimeError, ValueError, zlib.error)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from weldnet.data.pictures import UnreadableImage
+from weldnet.data.decode.pictures import UnreadableImage
 
 Tags = dict[int, NDArray[Any]]
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from weldnet.data.discovery import Skipped
-from weldnet.data.folders import scan_folder
-from weldnet.data.manifest import add_groups, find_rows, read_manifest
-from weldnet.data.names import Misnamed, find_misnamed
-from weldnet.data.synthetic import DRAWING_VERSION, write_synthetic
+from weldnet.data.sources.class_names import Misnamed, find_misnamed
+from weldnet.data.sources.discovery import Skipped
+from weldnet.data.sources.folders import scan_folder
+from weldnet.data.sources.manifest import add_groups, find_rows, read_manifest
 from weldnet.errors import InputError, check_choice, list_some
+from weldnet.synthetic.drawn_set import DRAWING_VERSION, write_synthetic
 
 SOURCES = ("synthetic", "folder", "manifest")
 

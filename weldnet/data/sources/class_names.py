@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from weldnet.data.split_names import find_hints, find_split
+from weldnet.data.sources.split_names import find_hints, find_split
 from weldnet.errors import InputError, list_some
 from weldnet.spelling import find_alike
 

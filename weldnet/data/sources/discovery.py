@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
-from weldnet.data.signatures import sort_file
+from weldnet.data.decode.signatures import sort_file
 from weldnet.errors import InputError, shorten
 from weldnet.spelling import make_visible
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from weldnet.data.discovery import (
+from weldnet.data.sources.discovery import (
     STRAY,
     Skipped,
     find_photographs,
@@ -15,8 +15,8 @@ from weldnet.data.discovery import (
     skip_folder,
     take_photographs,
 )
-from weldnet.data.manifest import SCHEMA
-from weldnet.data.split_names import name_splits
+from weldnet.data.sources.manifest import SCHEMA
+from weldnet.data.sources.split_names import name_splits
 from weldnet.errors import InputError, list_some
 from weldnet.spelling import tidy
 
@@ -24,8 +24,8 @@ from weldnet.spelling import tidy
 def scan_folder(root: str | Path, skipped: Skipped | None = None) -> pl.DataFrame:
     """Finds the images of `root/<class>/**` or, when `root/train` exists, of `root/{train,val,test}/<class>/**`.
 
-    Splits may have any of the names in `weldnet.data.split_names`. Hidden files, the folders of a NAS's thumbnails
-    and the like, and files that are no photographs are passed over.
+    Splits may have any of the names in `weldnet.data.sources.split_names`. Hidden files, the folders of a NAS's
+    thumbnails and the like, and files that are no photographs are passed over.
 
     Args:
         root: the folder.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from weldnet.data.split_names import name_splits
+from weldnet.data.sources.split_names import name_splits
 from weldnet.errors import InputError, list_some, shorten
 from weldnet.files import write_csv
 from weldnet.spelling import tidy, tidy_all

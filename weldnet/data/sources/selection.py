@@ -6,7 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from weldnet.data.discovery import (
+from weldnet.data.file_states import find_leaving
+from weldnet.data.sources.discovery import (
     Skipped,
     explain_folder,
     find_photographs,
@@ -14,9 +15,8 @@ from weldnet.data.discovery import (
     refuse_folder,
     take_photographs,
 )
-from weldnet.data.files import find_leaving
-from weldnet.data.folders import check_names
-from weldnet.data.manifest import read_paths
+from weldnet.data.sources.folders import check_names
+from weldnet.data.sources.manifest import read_paths
 from weldnet.errors import InputError, shorten
 
 

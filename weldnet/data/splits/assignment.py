@@ -25,7 +25,7 @@ def count_groups(table: pl.DataFrame) -> tuple[Counts, NDArray[np.int64]]:
 
 
 def assign_splits(counts: Counts, share: NDArray[np.float64], seed: int) -> NDArray[np.int64]:
-    """The split of each group, as 0, 1 or 2: int64 (G,); see `weldnet.data.splits.split_by_group`.
+    """The split of each group, as 0, 1 or 2: int64 (G,); see `weldnet.data.splits.rules.split_by_group`.
 
     Args:
         counts: (G, C) images by group and class.

@@ -8,8 +8,8 @@ import polars as pl
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from weldnet.data.assignment import Counts, count_groups
-from weldnet.data.splits import check_shares, require_groups, split_by_group
+from weldnet.data.splits.assignment import Counts, count_groups
+from weldnet.data.splits.rules import check_shares, require_groups, split_by_group
 from weldnet.errors import InputError, shorten
 
 MOST_FOLDS = 1000

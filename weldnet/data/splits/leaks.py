@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from weldnet.data.splits import shared_groups
+from weldnet.data.splits.rules import shared_groups
 from weldnet.errors import InputError, list_some, shorten
 from weldnet.spelling import find_alike
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from weldnet.data.assignment import assign_splits, count_groups
-from weldnet.data.manifest import SPLITS
+from weldnet.data.sources.manifest import SPLITS
+from weldnet.data.splits.assignment import assign_splits, count_groups
 from weldnet.errors import InputError, shorten
 from weldnet.spelling import tidy, tidy_all
 

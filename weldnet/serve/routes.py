@@ -1,52 +1,19 @@
-"""What clients see: the routes, what they take and what they answer, as `/openapi.json` and `/docs` tell it."""
+"""The routes, and what they take, as `/openapi.json` and `/docs` tell it."""
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi import FastAPI, Response, Security
 from fastapi.responses import PlainTextResponse
 from fastapi.security import APIKeyHeader
 
-from weldnet.deploy.server_explaining import EVIDENCE
-from weldnet.deploy.server_guard import KEY
-from weldnet.deploy.server_uploads import FIELD
-
-if TYPE_CHECKING:
-    from weldnet.deploy.server import Service
-
-
-@dataclass(frozen=True)
-class Result:
-    """What was said of one file; `error` says why there is no verdict."""
-
-    file: str
-    sha256: str | None
-    predicted: str | None
-    verdict: str | None
-    unlike_training: bool | None
-    damaged: bool | None
-    probabilities: dict[str, float]
-    error: str | None
+from weldnet.serve.answers import Answer, Problem
+from weldnet.serve.guard import KEY
+from weldnet.serve.heatmaps import EVIDENCE
+from weldnet.serve.service import Service
+from weldnet.serve.uploads import FIELD
 
 
-@dataclass(frozen=True)
-class Answer:
-    """Results in the order of the files. `error` is null if any file could be read."""
-
-    results: list[Result]
-    model_digest: str
-    request_id: str
-    error: str | None = None
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What was wrong, and what is allowed."""
-
-    error: str
-
-
-def add_routes(app: FastAPI, service: "Service", max_images: int, *, asks_for_key: bool) -> None:
+def add_routes(app: FastAPI, service: Service, max_images: int, *, asks_for_key: bool) -> None:
     """Adds the routes of a service, described.
 
     Args:

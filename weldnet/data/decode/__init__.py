@@ -1,0 +1,1 @@
+"""Bytes to pixels: every format, and the damage it may have suffered."""

@@ -1,0 +1,1 @@
+"""Which images there are, with their labels and groups."""

@@ -1,0 +1,1 @@
+"""Who trains, validates and tests: whole groups, and the guard against leaks."""

@@ -1,0 +1,1 @@
+"""Attribution: the evidence for a class as a heatmap over the photograph."""

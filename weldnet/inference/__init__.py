@@ -1,0 +1,1 @@
+"""A model after training: checkpoints and exports, predictions, evaluation."""

@@ -1,0 +1,1 @@
+"""A served model: verdicts over HTTP, one page, a record of each decision."""

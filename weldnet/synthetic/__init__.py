@@ -1,0 +1,1 @@
+"""Drawn welds with known defects: a data set that needs no download."""

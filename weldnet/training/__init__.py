@@ -1,0 +1,1 @@
+"""Fit, keep, calibrate, test, cross-validate."""
