@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from weldnet.config.upgrade import upgrade
 from weldnet.errors import InputError
 
 _LIVE = re.compile(r"(?<!\\)(?:\\\\)*\$\{")
@@ -37,7 +38,7 @@ def pin(cfg: DictConfig, folder: Path) -> DictConfig:
 
 
 def parse_config(text: str, where: str) -> DictConfig:
-    """A saved config, as `pin` left it.
+    """A saved config, as `pin` left it, with today's names of what has moved since.
 
     Args:
         text: YAML, from a checkpoint or a run folder, and untrusted.
@@ -56,7 +57,9 @@ def parse_config(text: str, where: str) -> DictConfig:
         raise InputError(f"{where}: the config in it is damaged: it is no list of keys")
     if found := _find_live(plain):
         raise InputError(f"{where}: its config holds {found}, and nothing in a saved config is looked up")
-    return saved
+    upgraded = OmegaConf.create(upgrade(plain))
+    assert isinstance(upgraded, DictConfig)
+    return upgraded
 
 
 def read_config(file: Path) -> DictConfig:
