@@ -52,7 +52,7 @@ def test_torch_never_gets_more_threads_than_cores(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("bf16", [True, False])
 def test_bfloat16_only_where_the_hardware_multiplies_it(bf16: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": bf16})
     assert best_precision("auto") == best_precision("cpu") == ("bf16-mixed" if bf16 else "32-true")
     assert best_precision("mps") == "32-true"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

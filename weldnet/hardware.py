@@ -67,7 +67,7 @@ def best_precision(accelerator: str) -> str:
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        fast = accelerator in ("auto", "cpu") and torch.cpu._is_avx512_bf16_supported()
+        fast = accelerator in ("auto", "cpu") and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
     return "bf16-mixed" if fast else "32-true"
 
 

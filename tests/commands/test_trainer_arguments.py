@@ -205,7 +205,7 @@ def test_an_argument_takes_effect(here: Path, name: str) -> None:
 def test_without_them_there_is_no_effect(here: Path) -> None:
     call("train", *RUN, NOTE, "optimizer.lr=1e-2")
     run = here / "run"
-    wrong = [name for name, (_, has_effect) in EFFECTS.items() if name not in ("accelerator", "profiler")]
+    wrong = [name for name in EFFECTS if name not in ("accelerator", "profiler")]
     wrong = [name for name in wrong if EFFECTS[name][1](Note.seen, run)]
     assert wrong == []
     assert not (run / "fit-profile.txt").exists()
