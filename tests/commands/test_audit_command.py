@@ -15,7 +15,7 @@ from planting import Found, Welds, expect, plant_copies, plant_files, plant_grou
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.decode.images import Geometry
 from weldnet.data.sources.manifest import read_manifest
-from weldnet.report.audit_words import KINDS
+from weldnet.report.kinds import KINDS
 
 
 def read(folder: Path) -> dict[str, Any]:

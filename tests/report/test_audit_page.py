@@ -17,7 +17,7 @@ from weldnet.audit.findings import Finding
 from weldnet.report.audit_charts import Thumbnails, plot_sizes, tabulate_groups
 from weldnet.report.audit_page import judge, render_page
 from weldnet.report.audit_report import print_audit, save_audit, summarise
-from weldnet.report.audit_words import KINDS, common_folder, group_findings, make_visible
+from weldnet.report.kinds import KINDS, common_folder, group_findings, make_visible
 
 HOSTILE = (
     "<script>alert(1)</script>",

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from weldnet.evaluation.judge import Judge, Outputs, fit_judge
 from weldnet.inference.evaluation_report import EvaluationReport
 from weldnet.report.album import Album, Pictures, fit
-from weldnet.report.page import save_report
+from weldnet.report.sections import save_report
 from weldnet.report.tables import tabulate_welds
 from weldnet.report.words import describe_range, percent, summarise
 

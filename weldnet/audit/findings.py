@@ -15,7 +15,7 @@ class Finding:
     """One thing that is wrong with some images, or with all of them.
 
     Attributes:
-        kind: what it is, one of the keys of `weldnet.report.audit_words.KINDS`.
+        kind: what it is, one of the keys of `weldnet.report.kinds.KINDS`.
         severity: `error`, `warning` or `note`.
         paths: the images it is about; empty where it is about a class or about all of them.
         detail: one sentence: what was seen.

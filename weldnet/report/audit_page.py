@@ -12,7 +12,7 @@ from weldnet.audit.audit import Audit
 from weldnet.audit.findings import SEVERITIES, Finding
 from weldnet.data.sources.manifest import SPLITS
 from weldnet.report.audit_charts import Thumbnails, plot_sizes, tabulate_groups
-from weldnet.report.audit_words import KINDS, common_folder, count, group_findings, make_visible
+from weldnet.report.kinds import KINDS, common_folder, count, group_findings, make_visible
 from weldnet.spelling import tidy
 
 _PICTURED = 24

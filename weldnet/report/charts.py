@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from weldnet.files import replace_file
-from weldnet.report.audit_words import make_visible
+from weldnet.report.kinds import make_visible
 
 # Okabe and Ito's colours, told apart by colour-blind people; light and dark grounds both carry them.
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#8c8c8c"

@@ -25,7 +25,7 @@ from weldnet.files import replace_file, write_text
 from weldnet.inference.engines import TorchEngine
 from weldnet.model.network import STAGES
 from weldnet.report.audit_page import load_page
-from weldnet.report.audit_words import make_visible
+from weldnet.report.kinds import make_visible
 from weldnet.report.words import percent
 from weldnet.spelling import tidy
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from weldnet.evaluation.assessment import UNCERTIFIED
 from weldnet.evaluation.decision import CAVEAT
-from weldnet.report.audit_words import count
+from weldnet.report.kinds import count
 
 Figures = Mapping[str, Any]
 

@@ -24,7 +24,7 @@ from weldnet.hardware import choose_device
 from weldnet.inference.checkpoint import Checkpoint
 from weldnet.inference.evaluation_report import EvaluationReport
 from weldnet.report.figures import draw_confusion, draw_gallery
-from weldnet.report.page import Pictures, save_report
+from weldnet.report.sections import Pictures, save_report
 from weldnet.report.words import summarise
 
 NUM_WORST = 24

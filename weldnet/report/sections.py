@@ -11,8 +11,8 @@ from markupsafe import Markup
 from weldnet.files import write_text
 from weldnet.report.album import Album, Pictures
 from weldnet.report.audit_page import load_page
-from weldnet.report.audit_words import KINDS, common_folder
 from weldnet.report.charts import draw_charts, embed_chart, save_chart
+from weldnet.report.kinds import KINDS, common_folder
 from weldnet.report.tables import (
     tabulate_classes,
     tabulate_confusion,
