@@ -3,21 +3,25 @@
 import io
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 from drawing import draw_blobs, draw_noise, make_table, save_image
+from pages import check_page
+from PIL import Image
 from rich.console import Console
 
 from weldnet.audit.audit import Audit, audit
 from weldnet.audit.findings import Finding
-from weldnet.report.audit_charts import Thumbnails, plot_sizes, tabulate_groups
-from weldnet.report.audit_page import judge, render_page
+from weldnet.report.album import Album
+from weldnet.report.audit_page import judge, render_page, tabulate_groups
 from weldnet.report.audit_report import print_audit, save_audit, summarise
-from weldnet.report.kinds import KINDS, common_folder, group_findings, make_visible
+from weldnet.report.charts import draw_sizes, embed_chart
+from weldnet.report.kinds import KINDS, group_findings
+from weldnet.report.words import common_folder
+from weldnet.spelling import make_visible
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -27,21 +31,6 @@ HOSTILE = (
     "\u202egnp.d",
     "e\nf",
 )
-
-
-class Elements(HTMLParser):
-    """Every tag of a page, and every address that it loads or leads to."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.addresses: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        assert not [name for name, _ in attrs if name.startswith("on")]
-        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "xlink:href")]
 
 
 @pytest.fixture
@@ -59,17 +48,10 @@ def test_the_page_of_hostile_names(hostile: Audit, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     save_audit(hostile, tmp_path / "out")
     page = (tmp_path / "out" / "audit.html").read_text(encoding="utf-8")
-    elements = Elements(page)
-    assert "script" not in elements.tags
+    elements = check_page(page)
     assert "&lt;script&gt;alert(1)" in page
-    assert "http://" not in page
-    assert "https://" not in page
-    assert "url(" not in page
-    assert "@import" not in page
-    assert elements.addresses
-    assert all(address.startswith("data:image/jpeg;base64,") for address in elements.addresses)
-    assert elements.tags.count("img") == len(elements.addresses)
-    assert not re.search("[\x1b\u202e]", page)
+    assert "\\x1b[2Jc" in page
+    assert elements.tags.count("img") == len([each for each in elements.addresses if each.startswith("data:")]) > 0
     paths = {
         path for one in json.loads((tmp_path / "out" / "audit.json").read_text())["findings"] for path in one["paths"]
     }
@@ -111,12 +93,23 @@ def test_many_findings_and_many_paths_are_counted_not_listed(tmp_path: Path) -> 
     assert any("and 4,988 more" in line for line in lines)
 
 
-def test_thumbnails_end_where_the_room_does(tmp_path: Path) -> None:
-    file = save_image(tmp_path / "a.png", draw_noise(400, 300))
-    thumbnails = Thumbnails("full", bytes_left=1)
-    assert str(thumbnails.draw(str(file))).startswith("data:image/jpeg;base64,")
-    assert thumbnails.draw(str(file)) is None
-    assert Thumbnails("full").draw(str(tmp_path / "gone.png")) is None
+def test_photographs_end_where_the_room_does(tmp_path: Path) -> None:
+    image = Image.fromarray(draw_noise(400, 300))
+    album = Album(bytes_left=1)
+    first = album.embed(image, 160 * 160, 160)
+    assert first is not None
+    assert first.source.startswith("data:image/jpeg;base64,")
+    assert album.is_full
+    assert album.embed(image, 160 * 160, 160) is None
+
+
+def test_a_photograph_that_is_gone_leaves_its_words(tmp_path: Path) -> None:
+    found = audit_of(tmp_path / "a.png", [finding("clipped", "warning", str(tmp_path / "a.png"))])
+    (tmp_path / "a.png").unlink()
+    page = render_page(found, summarise(found))
+    assert "<img" not in page
+    assert page.count("no picture") == 2
+    assert "<bdi>a.png</bdi>" in page
 
 
 @pytest.mark.parametrize(
@@ -166,17 +159,30 @@ def test_names_are_made_visible() -> None:
 
 def test_the_sizes_of_many_classes_are_drawn() -> None:
     rng = np.random.default_rng(0)
-    table = pl.DataFrame({"label": [f"class {i % 12}" for i in range(5000)]}).with_columns(
+    names = [*HOSTILE, *(f"class {i}" for i in range(6))]
+    table = pl.DataFrame({"label": [names[i % 12] for i in range(5000)]}).with_columns(
         width=pl.Series(rng.integers(5, 900, 5000)), height=pl.Series(rng.integers(5, 90, 5000))
     )
-    plot = plot_sizes(table)
-    assert plot is not None
-    assert [mark["name"] for mark in plot["marks"]][-1] == "6 other classes"
-    assert len({mark["colour"] for mark in plot["marks"]}) == 7
-    assert plot["shown"] == 2000
-    assert 4 <= len(plot["x_ticks"]) <= 10
-    assert 4 <= len(plot["y_ticks"]) <= 10
-    assert plot_sizes(table.with_columns(width=pl.lit(3), height=pl.lit(4))) is None
+    figure = draw_sizes(table)
+    assert figure is not None
+    (axes,), (legend,) = figure.axes, figure.legends
+    shown = [text.get_text() for text in legend.get_texts()]
+    assert len(shown) == len(axes.lines) == 7
+    assert shown[-1] == "6 other classes"
+    assert all(any(make_visible(name).startswith(each.rstrip("…")) for name in names) for each in shown[:-1])
+    assert len({line.get_color() for line in axes.lines}) == len({line.get_marker() for line in axes.lines}) == 7
+    assert sum(len(np.asarray(line.get_xdata())) for line in axes.lines) == 2000
+    check_page(embed_chart(figure, "sizes"))
+    assert draw_sizes(table.with_columns(width=pl.lit(3), height=pl.lit(4))) is None
+    assert draw_sizes(table.clear()) is None
+
+
+def test_a_class_may_be_called_anything_in_the_legend() -> None:
+    names = ["_hidden", "$\\frac$", "<i>"]
+    figure = draw_sizes(pl.DataFrame({"label": names, "width": [1, 2, 3], "height": [1, 1, 1]}))
+    assert figure is not None
+    drawn = embed_chart(figure, "sizes")
+    assert [name for name in ("_hidden", "$\\frac$", "&lt;i&gt;") if name not in drawn] == []
 
 
 def test_groups_are_tabulated_from_train() -> None:

@@ -67,7 +67,7 @@ def _check_file(name: str | None) -> Path | None:
 def _write_split(split: "pl.DataFrame", manifest: Path, num_images: int) -> None:
     from weldnet.data.sources.manifest import write_manifest
     from weldnet.data.splits.rules import check_classes
-    from weldnet.report.kinds import count
+    from weldnet.report.words import count
 
     write_manifest(split, manifest)
     left_out = num_images - len(split)

@@ -1,18 +1,21 @@
-"""An audit as one page that a person can read, print and hand on: no script, nothing loaded from elsewhere."""
+"""An audit as one page that a person can read, print and hand on."""
 
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from typing import Any
 
 import polars as pl
-from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
-from markupsafe import Markup
+from PIL import Image
 
 from weldnet.audit.audit import Audit
 from weldnet.audit.findings import SEVERITIES, Finding
+from weldnet.data.decode.formats import open_picture, read_content
+from weldnet.data.decode.pictures import UnreadableImage, Window
 from weldnet.data.sources.manifest import SPLITS
-from weldnet.report.audit_charts import Thumbnails, plot_sizes, tabulate_groups
-from weldnet.report.kinds import KINDS, common_folder, count, group_findings, make_visible
+from weldnet.report.album import Album
+from weldnet.report.charts import MOST_DOTS, draw_sizes, embed_chart
+from weldnet.report.kinds import KINDS, group_findings
+from weldnet.report.page import render
+from weldnet.report.words import common_folder, count
 from weldnet.spelling import tidy
 
 _PICTURED = 24
@@ -21,6 +24,8 @@ _PER_FINDING = 6
 _PER_CLASS = 8
 _CLASSES = 24
 _ROWS = 200
+_MOST_GROUPS = 24
+_SIDE, _SIDE_ON_SHEET = 160, 110
 
 
 def render_page(audit: Audit, summary: Mapping[str, Any]) -> str:
@@ -30,37 +35,25 @@ def render_page(audit: Audit, summary: Mapping[str, Any]) -> str:
         audit: what was found.
         summary: `weldnet.report.audit_report.summarise(audit)`.
     """
-    template = load_page("report/audit.html")
     readable = audit.images.filter(pl.col("reason").is_null())
-    album = _Album(audit)
-    sections = [album.describe(*group) for group in group_findings(audit.findings)]
-    return template.render(
+    photographs = Photographs(audit)
+    sizes = draw_sizes(readable)
+    return render(
+        "audit.html",
         verdict=judge(audit),
         counts=[(severity, len(audit.of(severity))) for severity in SEVERITIES],
         summary=summary,
-        top=album.top,
-        skipped=audit.skipped.describe(album.top) if audit.skipped else "",
-        sections=sections,
+        top=photographs.top,
+        skipped=audit.skipped.describe(photographs.top) if audit.skipped else "",
+        sections=[photographs.show_findings(*group) for group in group_findings(audit.findings)],
         splits=tabulate_splits(audit.images),
-        groups=tabulate_groups(readable) if len(readable) else None,
-        plot=plot_sizes(readable) if len(readable) else None,
+        groups=tabulate_groups(readable),
+        sizes=sizes and embed_chart(sizes, "sizes"),
+        num_dots=min(len(readable), MOST_DOTS),
+        num_readable=len(readable),
         rows=summary["counts"][:_ROWS],
-        sheet=album.draw_classes(readable),
+        sheet=photographs.show_classes(readable),
     )
-
-
-def load_page(name: str) -> Template:
-    """A template below the package, with `style`, the look of all pages, and the filter `visible`."""
-
-    def read(name: str) -> str:
-        return files("weldnet").joinpath(name).read_text(encoding="utf-8")
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=FunctionLoader(read)
-    )
-    environment.filters["visible"] = lambda text: make_visible(str(text))
-    environment.globals["style"] = Markup(read("report/style.css"))
-    return environment.get_template(name)
 
 
 def judge(audit: Audit) -> tuple[str, str]:
@@ -90,62 +83,91 @@ def tabulate_splits(samples: pl.DataFrame) -> dict[str, Any]:
     return {"columns": columns, "rows": rows}
 
 
-class _Album:
-    """Findings and classes with their pictures, drawn in the order of the page until the room is used up."""
+def tabulate_groups(readable: pl.DataFrame) -> dict[str, Any] | None:
+    """Images by class and group, in train where there is one.
+
+    Returns:
+        `groups` (the largest), `rows` (class and, for each group, images and the share of the class), `left` (how
+        many groups are not shown), `where`; None without groups of several images.
+    """
+    train = readable.filter(split="train")
+    table = readable if train.is_empty() else train
+    if table["group"].null_count() or table["group"].n_unique() in (0, len(table)):
+        return None
+    sizes = table["group"].value_counts(sort=True)
+    groups = sorted(sizes["group"][:_MOST_GROUPS])
+    counts = {(label, group): number for label, group, number in table.group_by("label", "group").len().iter_rows()}
+    totals = dict(table["label"].value_counts().iter_rows())
+    rows = [
+        (label, [(counts.get((label, group), 0), counts.get((label, group), 0) / totals[label]) for group in groups])
+        for label in sorted(totals)
+    ]
+    where = "all images" if train.is_empty() else "train"
+    return {"groups": groups, "rows": rows, "left": len(sizes) - len(groups), "where": where}
+
+
+class Photographs:
+    """Findings and classes with their photographs, in the order of the page until the album is full.
+
+    Attributes:
+        top: the folder that all photographs lie below.
+    """
 
     def __init__(self, audit: Audit) -> None:
         self.top = common_folder(audit.images["path"])
-        self.thumbnails = Thumbnails(audit.window)
+        self.album, self.window = Album(), audit.window
         wanted = {path for found in audit.findings for path in found.paths[:_PER_FINDING]}
         rows = audit.images.filter(pl.col("path").is_in(list(wanted))).select("path", "label", "group", "split")
         self.known = {row["path"]: row for row in rows.iter_rows(named=True)}
 
-    def describe(self, severity: str, kind: str, found: Sequence[Finding]) -> dict[str, Any]:
-        """One section of the page: a kind of one severity."""
+    def show_findings(self, severity: str, kind: str, found: Sequence[Finding]) -> dict[str, Any]:
+        """One section of the page: a kind of one severity, the first findings with their photographs."""
         num_pictured = _PICTURED if KINDS[kind].pictured else 0
-        listed = found[num_pictured : num_pictured + _LISTED]
+        shown = []
+        for number, finding in enumerate(found[: num_pictured + _LISTED]):
+            first = finding.paths[:_PER_FINDING]
+            pictured = [self._show(self.known[path], _SIDE) for path in first] if number < num_pictured else []
+            paths = [self._shorten(path) for path in first]
+            left = len(finding.paths) - len(first)
+            shown.append({"detail": finding.detail, "figures": pictured, "paths": paths, "left": left})
         return {
             "severity": severity,
             "kind": kind,
             "words": KINDS[kind],
             "number": len(found),
-            "pictured": [
-                {
-                    "detail": one.detail,
-                    "figures": [self.draw(self.known[path]) for path in one.paths[:_PER_FINDING]],
-                    "left": max(0, len(one.paths) - _PER_FINDING),
-                }
-                for one in found[:num_pictured]
-            ],
-            "listed": [
-                {
-                    "detail": one.detail,
-                    "paths": [self.shorten(path) for path in one.paths[:_PER_FINDING]],
-                    "left": max(0, len(one.paths) - _PER_FINDING),
-                }
-                for one in listed
-            ],
-            "left": len(found) - len(found[:num_pictured]) - len(listed),
+            "pictured": shown[:num_pictured],
+            "listed": shown[num_pictured:],
+            "left": len(found) - len(shown),
         }
 
-    def draw_classes(self, readable: pl.DataFrame) -> list[dict[str, Any]]:
+    def show_classes(self, readable: pl.DataFrame) -> list[dict[str, Any]]:
         """A few images of each class, from all over it."""
         sheet = []
         for label in sorted(readable["label"].unique())[:_CLASSES]:
             rows = readable.filter(label=label)
             chosen = rows[:: max(1, len(rows) // _PER_CLASS)].head(_PER_CLASS)
-            sheet.append({"name": label, "figures": [self.draw(row) for row in chosen.iter_rows(named=True)]})
+            sheet.append(
+                {"name": label, "figures": [self._show(row, _SIDE_ON_SHEET) for row in chosen.iter_rows(named=True)]}
+            )
         return sheet
 
-    def draw(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """A picture and what stands under it."""
-        group = row["group"] if row["group"] != tidy(row["path"]) else None
+    def _show(self, row: Mapping[str, Any], side: int) -> dict[str, Any]:
+        """A photograph and what stands under it."""
         facts = [f"{name} {row[name]}" for name in ("split", "label") if row[name] is not None]
+        has_group = row["group"] not in (None, tidy(row["path"]))
+        image = None if self.album.is_full else _read(row["path"], self.window)
         return {
-            "source": self.thumbnails.draw(row["path"]),
-            "path": self.shorten(row["path"]),
-            "facts": [*facts, *([f"group {group}"] if group is not None else [])],
+            "path": self._shorten(row["path"]),
+            "facts": [*facts, *([f"group {row['group']}"] if has_group else [])],
+            "picture": image and self.album.embed(image, side * side, side),
         }
 
-    def shorten(self, path: str) -> str:
+    def _shorten(self, path: str) -> str:
         return path.removeprefix(self.top)
+
+
+def _read(path: str, window: Window) -> Image.Image | None:
+    try:
+        return open_picture(read_content(path), window=window, least=(_SIDE, _SIDE)).image
+    except UnreadableImage:
+        return None

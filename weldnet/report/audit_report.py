@@ -19,7 +19,9 @@ from weldnet.errors import shorten
 from weldnet.evaluation.intervals import needed_images
 from weldnet.files import write_text
 from weldnet.report.audit_page import render_page, tabulate_splits
-from weldnet.report.kinds import KINDS, common_folder, count, group_findings, make_visible
+from weldnet.report.kinds import KINDS, group_findings
+from weldnet.report.words import common_folder, count
+from weldnet.spelling import make_visible
 
 _RECALLS = (0.90, 0.95, 0.99)
 _LINES = 12

@@ -1,27 +1,40 @@
-"""The figures of a report: each drawn once, saved as PNG and set into the page in the page's own colours."""
+"""Figures of images and results, without a display: saved as PNG, or set into a page in the page's own colours."""
 
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
+import polars as pl
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
+from numpy.typing import NDArray
 
 from weldnet.files import replace_file
-from weldnet.report.kinds import make_visible
+from weldnet.spelling import make_visible
 
 # Okabe and Ito's colours, told apart by colour-blind people; light and dark grounds both carry them.
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#8c8c8c"
+_MARKS = (
+    ("o", _BLUE),
+    ("s", _ORANGE),
+    ("^", "#009e73"),
+    ("D", "#cc79a7"),
+    ("v", "#e69f00"),
+    ("P", "#56b4e9"),
+    ("X", _GREY),
+)
 _INK = "#010203"
 """Black that no picture has by chance: in the page it becomes the colour of the text."""
 
 _DPI = 130
+MOST_DOTS = 2_000
 _NAME = 28
 
 
@@ -31,7 +44,7 @@ def draw_charts(report: Mapping[str, Any]) -> dict[str, Figure]:
     Args:
         report: the keys of `report.json`.
     """
-    with matplotlib.rc_context(dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), _INK)):
+    with _colour_as_text():
         charts = {"reliability": draw_reliability(report["calibration"]), "per_class": draw_classes(report)}
         curve = report["referral_curve"]
         if curve and report["good_classes"] and curve["escape_rate"] and curve["escape_rate"][0] is not None:
@@ -105,6 +118,44 @@ def draw_classes(report: Mapping[str, Any]) -> Figure:
     return figure
 
 
+def draw_sizes(images: pl.DataFrame) -> Figure | None:
+    """Width against height, a colour and a shape a class; the smallest classes share the last one.
+
+    Args:
+        images: `label`, `width` and `height`; of more than `MOST_DOTS` that many are drawn, chosen at random.
+
+    Returns:
+        None where all images have one size.
+    """
+    if len(images.unique(["width", "height"])) < 2:
+        return None
+    labels = images["label"].value_counts().sort("count", "label", descending=[True, False])["label"].to_list()
+    last = len(_MARKS) - 1
+    names = labels if len(labels) <= len(_MARKS) else [*labels[:last], f"{len(labels) - last} other classes"]
+    number = {label: min(i, last) for i, label in enumerate(labels)}
+    shown = images.sample(min(len(images), MOST_DOTS), seed=0)
+    shown = shown.with_columns(number=pl.col("label").replace_strict(number, return_dtype=pl.Int64))
+    with _colour_as_text():
+        figure = Figure(figsize=(5.2, 4.6), layout="constrained")
+        axes = figure.subplots()
+        for i, (mark, colour) in enumerate(_MARKS[: len(names)]):
+            dots = shown.filter(number=i)
+            axes.plot(dots["width"], dots["height"], mark, color=colour, alpha=0.8, markersize=4, markeredgewidth=0)
+        legend = figure.legend(
+            axes.lines, map(str, range(len(names))), loc="outside upper left", frameon=False, ncols=2, markerscale=1.5
+        )
+        # As labels, names that begin with _ would be left out.
+        for text, name in zip(legend.get_texts(), names, strict=True):
+            text.set(text=_shorten(name), parse_math=False)
+        axes.set(xlabel="width in pixels", ylabel="height in pixels", xlim=(0, None), ylim=(0, None))
+        _style(axes)
+    return figure
+
+
+def _colour_as_text() -> AbstractContextManager[None]:
+    return matplotlib.rc_context(dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), _INK))
+
+
 def _style(*all_axes: Axes) -> None:
     for axes in all_axes:
         axes.spines[["top", "right"]].set_visible(False)
@@ -137,5 +188,43 @@ def embed_chart(figure: Figure, name: str) -> Markup:
     text = stream.getvalue()
     text = re.sub(r"<style.*?</style>|<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{name}-", text)
+    # In HTML they are known.
+    text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text).replace("xlink:href", "href")
     # matplotlib escapes the names of classes: what it writes is safe.
     return Markup(text.replace(_INK, "currentColor"))
+
+
+def draw_confusion(matrix: NDArray[np.int64], classes: Sequence[str], title: str) -> Figure:
+    """A confusion matrix (C, C): counts as text, shares of each true class (row) as colour."""
+    size = max(4.0, 1.8 + 0.62 * len(classes))
+    figure = Figure(figsize=(size + 0.9, size), layout="constrained")
+    axes = figure.subplots()
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(len(classes)), classes, rotation=40, ha="right", rotation_mode="anchor", parse_math=False)
+    axes.set_yticks(range(len(classes)), classes, parse_math=False)
+    axes.set(xlabel="predicted", ylabel="true", title=title)
+    for (row, column), count in np.ndenumerate(matrix):
+        if count:
+            colour = "white" if shares[row, column] > 0.55 else "black"
+            axes.text(column, row, str(count), ha="center", va="center", color=colour)
+    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
+    return figure
+
+
+def draw_gallery(images: NDArray[np.uint8], captions: Sequence[str], title: str) -> Figure:
+    """Images (N, 3, H, W) side by side, each under its caption; strips are drawn twice as wide as they are."""
+    columns = min(len(images), 12)
+    rows = -(-len(images) // columns)
+    height, width = images.shape[2:]
+    stretch = 2.0 if height >= 4 * width else 1.0
+    figure = Figure(
+        figsize=(1.35 * columns + 0.3, rows * max(1.9, 0.95 * height / width / stretch) + 0.6), layout="constrained"
+    )
+    figure.suptitle(title)
+    for axes, image, caption in zip(figure.subplots(rows, columns, squeeze=False).flat, images, captions, strict=False):
+        axes.imshow(image.transpose(1, 2, 0), aspect=1 / stretch)
+        axes.set_title(caption, fontsize=7, parse_math=False)
+    for axes in figure.axes:
+        axes.set_axis_off()
+    return figure

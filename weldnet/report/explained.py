@@ -24,10 +24,9 @@ from weldnet.explain.overlay import draw_picture
 from weldnet.files import replace_file, write_text
 from weldnet.inference.engines import TorchEngine
 from weldnet.model.network import STAGES
-from weldnet.report.audit_page import load_page
-from weldnet.report.kinds import make_visible
+from weldnet.report.page import render
 from weldnet.report.words import percent
-from weldnet.spelling import tidy
+from weldnet.spelling import make_visible, tidy
 
 LAYERS = STAGES[1:-1]
 
@@ -183,5 +182,5 @@ def _write_page(
             link = quote(os.fsencode(picture.relative_to(folder)))
             shown.append({"name": name, "link": link, "caption": caption})
     looked_for = {"target": facts["target"] or "the class that it is called"}
-    page = load_page("report/explained.html").render(facts | looked_for, pictures=shown, unreadable=unreadable)
+    page = render("explained.html", **facts | looked_for, pictures=shown, unreadable=unreadable)
     write_text(folder / "index.html", page)

@@ -1,12 +1,10 @@
-"""The words of an audit: what each kind of finding means, what to do about it, and names that are safe to show."""
+"""The kinds of findings: what each means, and what to do about it."""
 
-import os
 from collections.abc import Iterable
 from itertools import groupby
 from typing import NamedTuple
 
 from weldnet.audit.findings import SEVERITIES, Finding, Severity
-from weldnet.spelling import make_visible as make_visible
 
 
 class Kind(NamedTuple):
@@ -22,7 +20,7 @@ class Kind(NamedTuple):
     title: str
     meaning: str
     remedy: str
-    pictured: bool
+    pictured: bool = False
 
 
 KINDS = {
@@ -30,7 +28,6 @@ KINDS = {
         "Groups in more than one split",
         "Photographs of one weld stand on both sides, so the score measures memory of that weld.",
         "Move each group to one split: audit.suggest_split=FILE.csv writes such a manifest.",
-        False,
     ),
     "cross_split_duplicate": Kind(
         "The same picture in more than one split",
@@ -48,25 +45,21 @@ KINDS = {
         "Splits that are taken for classes",
         "Training stops at them: a network would learn to tell train from test, and nothing would test it.",
         "Rename or move the folders: DIR/{train,val,test}/<class>/*; or write a manifest with a column split.",
-        False,
     ),
     "alike_names": Kind(
         "Names that differ by case or blanks only",
         "What is one class or one weld counts as several. Training stops at such classes.",
         "Give them one spelling.",
-        False,
     ),
     "unread_format": Kind(
         "Photographs in a format that weldnet does not read",
         "Training leaves them out.",
         "Save them as JPEG, PNG or TIFF, at full quality.",
-        False,
     ),
     "unreadable": Kind(
         "Files that cannot be read",
         "Training stops at them.",
         "Mend or remove them, or leave them out by data.on_unreadable=skip.",
-        False,
     ),
     "damaged": Kind(
         "Damaged files",
@@ -78,20 +71,17 @@ KINDS = {
         "Classes too small to learn or to test",
         "What a class has too few of, the network cannot learn, or the test cannot measure.",
         "Photograph more, from other welds, or join or remove the class.",
-        False,
     ),
     "class_group_confounded": Kind(
         "Classes that are nearly one weld",
         "A network can tell the weld by its colour or its light and never learn the defect; the score on these welds "
         "would not show it.",
         "Photograph the class on other welds, and other classes on this one; test on other welds.",
-        False,
     ),
     "size_predicts_class": Kind(
         "The image size gives the class away",
         "How the pictures were cropped tells the class; resized to one shape, the network sees it as a stretch.",
         "Crop all classes alike, or test on images that were.",
-        False,
     ),
     "exact_duplicate": Kind(
         "Identical files",
@@ -133,13 +123,11 @@ KINDS = {
         "Files with several pages",
         "Only the first page is used.",
         "Save the other pages as files of their own if they matter.",
-        False,
     ),
     "no_groups": Kind(
         "No groups",
         "Nobody can tell which images show the same weld, so a leak between splits stays unseen.",
         "Give a group column in a manifest, data.group_pattern='REGEX', or data.groups=per_image.",
-        False,
     ),
 }
 """Every kind, in the order in which it is told."""
@@ -150,13 +138,3 @@ def group_findings(findings: Iterable[Finding]) -> list[tuple[Severity, str, lis
     kinds = list(KINDS)
     ordered = sorted(findings, key=lambda found: (SEVERITIES.index(found.severity), kinds.index(found.kind)))
     return [(*key, list(group)) for key, group in groupby(ordered, key=lambda found: (found.severity, found.kind))]
-
-
-def common_folder(paths: Iterable[str]) -> str:
-    """The folder that all files lie below, with a separator at its end."""
-    return os.path.join(os.path.commonpath([os.path.dirname(path) for path in paths]), "")
-
-
-def count(number: int, noun: str) -> str:
-    """`1 error`, `2 errors`, `1,000 errors`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -104,7 +104,7 @@ def tabulate_classes(report: Figures) -> list[dict[str, Any]]:
 
 def tabulate_verdicts(report: Figures) -> list[tuple[str, list[Cell]]]:
     """Counts and bounds of verdicts and errors, by photograph and, where welds are known, by weld."""
-    units = [rows for rows in report["verdicts"].values() if rows]
+    units = [rows for rows in (report["verdicts"] or {}).values() if rows]
     # Without a good class nothing says what an error is.
     names = _VERDICTS if report["good_classes"] else VERDICTS
     return [(_VERDICTS[name], [show_proportion(rows[name]) for rows in units]) for name in names]

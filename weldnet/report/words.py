@@ -1,11 +1,11 @@
 """The sentences of a report: what the classifier does, and what that is worth."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from weldnet.evaluation.assessment import UNCERTIFIED
 from weldnet.evaluation.decision import CAVEAT
-from weldnet.report.kinds import count
 
 Figures = Mapping[str, Any]
 
@@ -57,6 +57,16 @@ def describe_range(low: float | None, high: float | None) -> str | None:
     if low is None or high is None:
         return None
     return f"{percent(low).removesuffix(_UNIT)} to {percent(high)}"
+
+
+def count(number: int, noun: str) -> str:
+    """`1 error`, `2 errors`, `1,000 errors`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def common_folder(paths: Iterable[str]) -> str:
+    """The folder that all files lie below, with a separator at its end."""
+    return os.path.join(os.path.commonpath([os.path.dirname(path) for path in paths]), "")
 
 
 def summarise(report: Figures) -> list[str]:

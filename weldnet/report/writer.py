@@ -23,8 +23,9 @@ from weldnet.files import replace_file, write_csv, write_text
 from weldnet.hardware import choose_device
 from weldnet.inference.checkpoint import Checkpoint
 from weldnet.inference.evaluation_report import EvaluationReport
-from weldnet.report.figures import draw_confusion, draw_gallery
-from weldnet.report.sections import Pictures, save_report
+from weldnet.report.charts import draw_confusion, draw_gallery
+from weldnet.report.gallery import Pictures
+from weldnet.report.sections import save_report
 from weldnet.report.words import summarise
 
 NUM_WORST = 24

@@ -73,7 +73,7 @@ class CrossvalReport:
 
     def save(self, folder: Path) -> None:
         """Writes `predictions.csv`, `confusion_matrix.png` and, last, `crossval.json`, each all or nothing."""
-        from weldnet.report.figures import draw_confusion
+        from weldnet.report.charts import draw_confusion
 
         metrics = self.metrics()
         write_csv(folder / "predictions.csv", self.predictions)

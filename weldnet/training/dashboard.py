@@ -20,8 +20,7 @@ from weldnet.data.splits.rules import count_by_split
 from weldnet.evaluation.metrics import count_confusion, softmax
 from weldnet.inference.evaluation_report import EvaluationReport
 from weldnet.model.classifier import WeldClassifier
-from weldnet.report.charts import draw_charts
-from weldnet.report.figures import draw_confusion, draw_gallery
+from weldnet.report.charts import draw_charts, draw_confusion, draw_gallery
 
 Mistake = tuple[float, int, NDArray[np.uint8], str]
 

@@ -1,0 +1,30 @@
+"""What all pages share: no script, nothing loaded from elsewhere, no name that hides or obeys anything."""
+
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from weldnet.spelling import make_visible
+
+
+def render(template: str, **values: Any) -> str:
+    """A page, or a section of one, as HTML: every string in it is escaped and made visible.
+
+    Args:
+        template: its path below `weldnet/report`.
+        values: what it names; what is HTML already is `markupsafe.Markup`.
+    """
+    return _load_templates().get_template(template).render(values)
+
+
+@cache
+def _load_templates() -> Environment:
+    return Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=PackageLoader("weldnet", "report"),
+        finalize=lambda value: make_visible(value) if type(value) is str else value,
+    )
