@@ -13,7 +13,10 @@ _UNIT = " %"
 _SAME = 0.01
 """Balanced accuracies that differ by less are called the same."""
 
-_ELSE = "that holds for welds like these: photographs of one weld tell less than as many welds"
+_NO_CAVEAT = "this holds for welds like these: many photographs of one weld prove less than as many welds"
+_IF_INDEPENDENT = "if every photograph showed a different weld"
+
+_WELDS = {"known": "welds known from training", "unseen": "unseen welds"}
 
 NAMES = {
     "train": "training images",
@@ -69,124 +72,104 @@ def common_folder(paths: Iterable[str]) -> str:
     return os.path.join(os.path.commonpath([os.path.dirname(path) for path in paths]), "")
 
 
+def name_columns(report: Figures, has_validation: bool) -> list[tuple[str, str | None]]:
+    """What the images of the report, and of its validation, are, and which welds they show; None where unsure."""
+    groups, split = str(report.get("validation_groups")), str(report["split"])
+    # Of other data than the training's nobody has compared the welds.
+    is_compared = has_validation and split == "test" and groups in _WELDS
+    is_sure = is_compared and not report["num_without_group"] and not report.get("leaks")
+    columns = [(NAMES.get(split, split), _WELDS["unseen"] if is_sure else None)]
+    return [*columns, (NAMES["val"], _WELDS.get(groups))] if has_validation else columns
+
+
 def summarise(report: Figures) -> list[str]:
-    """Two sentences: what the classifier does on these images, and what that is worth.
+    """Two paragraphs: what the classifier does on these images, and what that is worth.
 
     Args:
         report: the keys of `report.json`.
     """
-    return [_end("; ".join(_say_figures(report))), _end("; ".join(_say_worth(report)))]
+    figures = [_describe_accuracy(report), _describe_escapes(report), _describe_verdicts(report)]
+    return [" ".join(map(_to_sentence, clauses)) for clauses in (figures, _weigh(report) or [_NO_CAVEAT])]
 
 
-def name_columns(report: Figures, has_validation: bool) -> list[tuple[str, str | None]]:
-    """What the images of the report, and of its validation, are, and which welds they show; None where unsure."""
-    groups = report.get("validation_groups")
-    # Of other data than the training's nobody has compared the welds.
-    own = has_validation and not report["num_without_group"]
-    unseen = own and report["split"] == "test" and groups in ("known", "unseen") and not report.get("leaks")
-    split = str(report["split"])
-    shown = {"known": "welds known from training", "unseen": "unseen welds"}.get(str(groups))
-    return [
-        (NAMES.get(split, split), "unseen welds" if unseen else None),
-        *([(NAMES["val"], shown)] if has_validation else []),
-    ]
-
-
-def _end(text: str) -> str:
+def _to_sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
-def _say_figures(report: Figures) -> list[str]:
-    return [_say_accuracy(report), *_say_escapes(report), *_say_verdicts(report)]
-
-
-def _say_accuracy(report: Figures) -> str:
-    num_groups, lacking = report["num_groups"], report["num_without_group"]
-    own = not lacking and num_groups < report["num_images"]
-    where = count(report["num_images"], "image") if report["split"] not in NAMES else ""
-    where = where or f"{report['num_images']:,} {NAMES[report['split']]}"
-    welds = f" of {count(num_groups, 'weld')}" if own else ""
-    found = report["by_group"]["balanced_accuracy"]
-    interval = describe_range(found["low"], found["high"])
+def _describe_accuracy(report: Figures) -> str:
+    num_welds, num_images, num_classes = report["num_groups"], report["num_images"], len(report["classes"])
+    has_welds = not report["num_without_group"] and num_welds < num_images
+    images = f"{num_images:,} {NAMES[report['split']]}" if report["split"] in NAMES else count(num_images, "image")
+    welds = f" of {count(num_welds, 'weld')}" if has_welds else ""
+    figure = report["by_group"]["balanced_accuracy"]
+    interval, bounds = describe_range(figure["low"], figure["high"]), ""
     if interval:
-        bounds = f" (95 % interval over {'welds' if own else 'images'}: {interval})"
-    elif own and found["num_resamples"]:
-        bounds = f" (no interval: {found['reason']})"
-    elif own:
-        bounds = f" (no interval: {count(num_groups, 'weld')} {'is' if num_groups == 1 else 'are'} too few)"
-    else:
-        bounds = ""
-    absent = len(report["not_measured"])
-    over = f" over the {len(report['classes']) - absent} of {len(report['classes'])} classes in it" if absent else ""
+        bounds = f" (95 % interval over {'welds' if has_welds else 'images'}: {interval})"
+    elif has_welds:
+        bounds = f" (no interval; {figure['reason'].partition(';')[0]})"
+    num_measured = num_classes - len(report["not_measured"])
+    over = f" over the {num_measured} of {num_classes} classes in it" if num_measured < num_classes else ""
+    value = percent(report["balanced_accuracy"])
+    return f"on {images}{welds} the classifier has a balanced accuracy of {value}{bounds}{over}"
+
+
+def _describe_escapes(report: Figures) -> str:
+    found = report["escapes"]
+    if found is None:
+        return "no class of sound welds is named, so escapes cannot be counted"
+    if not found["n"]:
+        return "no defect is among them"
+    bound, why = found["high"], _IF_INDEPENDENT
+    by_weld = report["by_group"]["escapes"]["high"]
+    if by_weld is not None and by_weld > bound and not report["num_without_group"]:
+        bound, why = by_weld, "over welds"
     return (
-        f"on {where}{welds} the classifier has a balanced accuracy of {percent(report['balanced_accuracy'])}{bounds}"
-        f"{over}"
+        f"{found['k']:,} of {count(found['n'], 'defect')} would have been called good ({percent(found['value'])}; "
+        f"with 95 % confidence at most {percent(bound)}, {why})"
     )
 
 
-def _say_escapes(report: Figures) -> list[str]:
-    found = report["escapes"]
-    if found is None or not found["n"]:
-        return [
-            "no class of sound welds is named, so escapes cannot be counted"
-            if found is None
-            else "no defect is among them"
-        ]
-    by_group = report["by_group"]["escapes"]["high"]
-    bound, why = found["high"], "assumes independent images"
-    if by_group is not None and by_group > bound and not report["num_without_group"]:
-        bound, why = by_group, "over welds"
-    return [
-        f"it calls {found['k']:,} of {count(found['n'], 'defect')} sound ({percent(found['value'])}; with 95 % "
-        f"confidence at most {percent(bound)}, {why})"
-    ]
-
-
-def _say_verdicts(report: Figures) -> list[str]:
+def _describe_verdicts(report: Figures) -> str:
     if report["verdicts"] is None:
-        return ["it has no thresholds, so every image is referred to an inspector"]
+        return "it has no thresholds, so every photograph is referred to an inspector"
     rows = report["verdicts"]["photographs"]
-    shares = [f"{verb} {percent(rows[key]['value'])}" for key, verb in (("accept", "accepts"), ("reject", "rejects"))]
-    escapes = rows["escapes"]
-    passing = ""
+    accepted, rejected, referred = (percent(rows[name]["value"]) for name in ("accept", "reject", "refer"))
+    escapes, passed = rows["escapes"], ""
     if escapes["n"]:
-        bound = f"at most {percent(escapes['high'])}, assumes independent images"
-        passing = f", and lets {escapes['k']:,} of {count(escapes['n'], 'defect')} pass ({bound})"
-    return [
-        f"by its thresholds it {', '.join(shares)} and refers {percent(rows['refer']['value'])} of the photographs"
-        f"{passing}"
-    ]
+        bound = f"with 95 % confidence at most {percent(escapes['high'])}, {_IF_INDEPENDENT}"
+        passed = f"; {escapes['k']:,} of {count(escapes['n'], 'defect')} would have been accepted ({bound})"
+    return (
+        f"by its thresholds it accepts {accepted}, rejects {rejected} and refers {referred} of the photographs{passed}"
+    )
 
 
-def _say_worth(report: Figures) -> list[str]:
-    seen = report.get("num_trained_on") or 0
-    said = []
+def _weigh(report: Figures) -> list[str]:
+    """What makes the figures worth more or less than they look."""
+    num_seen, split = report.get("num_trained_on") or 0, report["split"]
+    clauses = []
     if report.get("leaks"):
-        said.append("LEAK: these data hold the same welds or pictures on both sides, so the figures measure memory")
-    elif seen:
-        whole = "all" if seen == report["num_images"] else f"{seen:,}"
-        said.append(f"the network was trained on {whole} of these images, so the figures measure memory")
-    if report["split"] in ("val", "all"):
-        said.append("validation images chose the epoch, temperature and thresholds, so their figures are too good")
-    said += _say_gap(report)
-    shortages = [text for text in report["statements"] if text not in (CAVEAT, UNCERTIFIED)]
-    return [*said, *(text.rstrip(".") for text in shortages)] or [_ELSE]
+        clauses.append("LEAK: these data hold the same welds or pictures on both sides, so the figures measure memory")
+    elif num_seen:
+        whole = "all" if num_seen == report["num_images"] else f"{num_seen:,}"
+        clauses.append(f"the network was trained on {whole} of these images, so the figures measure memory")
+    if split in ("val", "all"):
+        clauses.append("validation images chose the epoch, temperature and thresholds, so their figures are too good")
+    groups, validation = str(report.get("validation_groups")), report.get("validation")
+    if validation and split != "val":
+        clauses += _compare_with_validation(report, validation["balanced_accuracy"], groups)
+    elif groups != "unseen":
+        clauses.append(CAVEATS.get(groups, ""))
+    clauses += [text for text in report["statements"] if text not in (CAVEAT, UNCERTIFIED)]
+    return list(filter(None, clauses))
 
 
-def _say_gap(report: Figures) -> list[str]:
-    groups, validation = report.get("validation_groups"), report.get("validation")
-    kind = {"known": "which show welds known from training", "unseen": "which show other unseen welds"}
-    if not validation or report.get("split") == "val":
-        caveat = CAVEATS.get(str(groups), "")
-        return [] if groups == "unseen" or not caveat else [caveat.rstrip(".").replace("Validation", "validation", 1)]
-    gap = validation["balanced_accuracy"] - report["balanced_accuracy"]
-    value = percent(validation["balanced_accuracy"])
-    who = f"on the validation images{', ' + kind[str(groups)] + ',' if groups in kind else ''}"
-    if abs(gap) < _SAME:
-        said = f"{who} it is about the same, {value}"
-    else:
-        said = f"{who} it is {value}, {100 * abs(gap):.1f} points {'higher' if gap > 0 else 'lower'}"
-    if gap >= _SAME and groups == "known" and report.get("split") == "test" and not report.get("leaks"):
-        return [f"{said}: that is the gap between known and unseen welds, and a new weld gets the lower figure"]
-    rest = CAVEATS.get(str(groups), "") if groups not in kind else ""
-    return [said, *([rest[0].lower() + rest[1:].rstrip(".")] if rest else [])]
+def _compare_with_validation(report: Figures, value: float, groups: str) -> list[str]:
+    gap = value - report["balanced_accuracy"]
+    shows = f", which show {_WELDS[groups]}," if groups in _WELDS else ""
+    points = (
+        f", {100 * abs(gap):.1f} points {'higher' if gap > 0 else 'lower'}" if abs(gap) >= _SAME else ", about the same"
+    )
+    clauses = [f"on the validation images{shows} it is {percent(value)}{points}"]
+    if gap >= _SAME and groups == "known" and report["split"] == "test" and not report.get("leaks"):
+        clauses.append("expect the lower figure on new welds")
+    return clauses if groups in _WELDS else [*clauses, CAVEATS.get(groups, "")]

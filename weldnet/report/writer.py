@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from rich.progress import track
 from rich.table import Table
 
 from weldnet.audit.classes import check_confounding, check_groups, check_small_classes
@@ -18,7 +18,7 @@ from weldnet.errors import InputError
 from weldnet.evaluation.comparison import compare
 from weldnet.evaluation.decision import ACCEPT
 from weldnet.evaluation.metrics import cross_entropy
-from weldnet.explain.attribution import CHUNK_PIXELS, draw_overlay, explain
+from weldnet.explain.attribution import draw_overlay, explain
 from weldnet.files import replace_file, write_csv, write_text
 from weldnet.hardware import choose_device
 from weldnet.inference.checkpoint import Checkpoint
@@ -93,17 +93,13 @@ def write_report(
 
 def find_mistakes(tested: EvaluationReport) -> tuple[list[int], list[int]]:
     """The rows of the wrong images with the highest loss, and of the defects called sound or accepted, worst first."""
-    predicted, losses = tested.logits.argmax(axis=1), cross_entropy(tested.logits, tested.labels)
-    by_loss = np.argsort(-losses)
-    wrong = [int(row) for row in by_loss if predicted[row] != tested.labels[row]]
-    good = [name in tested.good_classes for name in tested.classes]
-    accepted = tested.predictions()["verdict"] == ACCEPT
-    escaped = [
-        int(row)
-        for row in by_loss
-        if any(good) and not good[tested.labels[row]] and (good[predicted[row]] or accepted[int(row)])
-    ]
-    return wrong[:NUM_WORST], escaped[:NUM_ESCAPES]
+    losses = pl.Series(cross_entropy(tested.logits, tested.labels))
+    table = tested.predictions().with_row_index("row").sort(losses, descending=True, maintain_order=True)
+    good_classes = list(tested.good_classes)
+    wrong = table.filter(pl.col("label") != pl.col("predicted"))
+    passes = pl.col("predicted").is_in(good_classes) | (pl.col("verdict") == ACCEPT)
+    escaped = table.filter(~pl.col("label").is_in(good_classes) & passes) if good_classes else table.clear()
+    return wrong["row"].head(NUM_WORST).to_list(), escaped["row"].head(NUM_ESCAPES).to_list()
 
 
 def _look(
@@ -114,18 +110,10 @@ def _look(
         return {}, None
     place = choose_device(device)
     network = checkpoint.network().to(place)
-    size = max(1, CHUNK_PIXELS // (checkpoint.geometry.height * checkpoint.geometry.width))
-    overlays: dict[int, NDArray[np.uint8]] = {}
-    resolution = None
-    for start in track(range(0, len(rows), size), "looking where it looked"):
-        part = rows[start : start + size]
-        pictures = images.pictures(part.tolist())
-        pixels, wanted = torch.from_numpy(pictures).to(place), torch.from_numpy(targets[part]).to(place)
-        maps, resolution = explain(network, network.trunk.get_submodule(LAYER), pixels, wanted, METHOD)
-        overlays |= {
-            int(row): draw_overlay(image, evidence) for row, image, evidence in zip(part, pictures, maps, strict=True)
-        }
-    return overlays, resolution
+    shown = images.pictures(rows.tolist())
+    pixels, wanted = torch.from_numpy(shown).to(place), torch.from_numpy(targets[rows]).to(place)
+    maps, resolution = explain(network, network.trunk.get_submodule(LAYER), pixels, wanted, METHOD)
+    return dict(zip(rows.tolist(), map(draw_overlay, shown, maps), strict=True)), resolution
 
 
 def _draw_mistakes(tested: EvaluationReport, rows: list[int], overlays: dict[int, NDArray[np.uint8]]) -> Figure | None:
@@ -172,23 +160,17 @@ def compare_reports(first: EvaluationReport, second: EvaluationReport) -> dict[s
     judges = [each.judgement.judge for each in (first, second) if each.judgement]
     good = judges[0].good_classes if judges and all(j.good_classes == judges[0].good_classes for j in judges) else ()
     groups = [group or path for group, path in first.samples.select("group", "path").iter_rows()]
-    said = [report.logits.argmax(axis=1) for report in (first, second)]
-    found = compare(said[0], said[1], first.labels, groups, first.classes, good)
+    predicted = [report.logits.argmax(axis=1) for report in (first, second)]
+    found = compare(predicted[0], predicted[1], first.labels, groups, first.classes, good)
     names = np.array(first.classes)
-    photographs = [
-        {
-            "path": first.samples["path"][row],
-            "label": names[first.labels[row]].item(),
-            "first": names[said[0][row]].item(),
-            "second": names[said[1][row]].item(),
-        }
-        for row in found.differing
-    ]
-    told = ("checkpoint_digest", "split", "num_trained_on", "leaks")
+    differing = first.samples.select("path", "label").with_columns(
+        pl.Series("first", names[predicted[0]], pl.String), pl.Series("second", names[predicted[1]], pl.String)
+    )
+    facts = ("checkpoint_digest", "split", "num_trained_on", "leaks")
     return found.to_dict() | {
-        "photographs": photographs,
+        "photographs": differing[found.differing].to_dicts(),
         "good_classes": list(good),
-        **{name: {key: report.facts[key] for key in told} for name, report in (("first", first), ("second", second))},
+        **{name: {key: report.facts[key] for key in facts} for name, report in (("first", first), ("second", second))},
     }
 
 
