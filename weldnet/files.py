@@ -7,6 +7,7 @@ import csv
 import errno
 import hashlib
 import io
+import json
 import os
 import re
 import zipfile
@@ -133,6 +134,11 @@ def write_text(file: Path, text: str) -> None:
     """Writes a text file in UTF-8, all or nothing."""
     with replace_file(file) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
+
+
+def write_json(file: Path, content: object) -> None:
+    """Writes plain types as JSON, all or nothing."""
+    write_text(file, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def write_csv(file: Path, table: "pl.DataFrame") -> None:

@@ -1,9 +1,12 @@
 """Classes and groups: leaks between the splits, classes too small to learn or to test, classes that are one weld."""
 
+from typing import Any
+
 import polars as pl
 
 from weldnet.audit.findings import Finding, Severity
 from weldnet.data.sources.manifest import SPLITS
+from weldnet.evaluation.intervals import proportion
 
 FEWEST_IMAGES = 5
 """A class with fewer images is too small to say anything about."""
@@ -103,17 +106,6 @@ def check_confounding(samples: pl.DataFrame) -> list[Finding]:
     return findings
 
 
-def recall_bound(num_defects: int, confidence: float = 0.95) -> float:
-    """The one-sided lower bound on recall when none of n defects in test is missed: `(1 - confidence) ** (1 / n)`.
-
-    The exact binomial bound of Clopper and Pearson for n hits in n.
-
-    Args:
-        num_defects: n, at least 1, each of another weld: photographs of one weld count for less.
-    """
-    return float((1 - confidence) ** (1 / num_defects))
-
-
 def count_samples(samples: pl.DataFrame) -> pl.DataFrame:
     """`label, split, group, images`: how many images each class has by split and group, sorted.
 
@@ -124,23 +116,19 @@ def count_samples(samples: pl.DataFrame) -> pl.DataFrame:
     return samples.group_by("label", "split", "group").agg(images=pl.len()).sort("label", "split", "group")
 
 
-def tabulate_recall(samples: pl.DataFrame) -> pl.DataFrame:
+def tabulate_recall(samples: pl.DataFrame) -> list[dict[str, Any]]:
     """For each class what a test that misses none would prove.
 
     Returns:
-        `label`, `images` and `groups` in test (`groups` null where unknown), and the bound that each of these numbers
-        gives: `recall_bound`, `recall_bound_by_groups` (null where there are none).
+        For each class `label`, `images` and `groups` in test (`groups` None where unknown), and the exact lower bound
+        on recall that each of them gives: `recall_bound`, `recall_bound_by_groups` (None where there are none).
     """
-    test = samples.filter(split="test")
-    known = not samples["group"].null_count()
+    has_groups = not samples["group"].null_count()
     rows = []
     for label in sorted(samples["label"].unique()):
-        mine = test.filter(label=label)
-        images, groups = len(mine), mine["group"].n_unique() if known else None
-        bounds = {"recall_bound": images, "recall_bound_by_groups": groups}
-        rows.append(
-            {"label": label, "images": images, "groups": groups}
-            | {name: recall_bound(number) if number else None for name, number in bounds.items()}
-        )
-    counts = {"label": pl.String, "images": pl.Int64, "groups": pl.Int64}
-    return pl.DataFrame(rows, schema=counts | {"recall_bound": pl.Float64, "recall_bound_by_groups": pl.Float64})
+        tested = samples.filter(label=label, split="test")
+        images, groups = len(tested), tested["group"].n_unique() if has_groups else None
+        by_images, by_groups = (proportion(number, number, side="lower").low for number in (images, groups or 0))
+        bounds = {"recall_bound": by_images, "recall_bound_by_groups": by_groups}
+        rows.append({"label": label, "images": images, "groups": groups} | bounds)
+    return rows

@@ -96,10 +96,8 @@ def _write(tested: "Tested", folder: Path, device: str) -> dict[str, Any]:
 
 
 def _compare(cfg: DictConfig, checkpoints: "list[Checkpoint]", folder: Path) -> None:
-    import json
-
     from weldnet.console import print_table
-    from weldnet.files import write_text
+    from weldnet.files import write_json
     from weldnet.report.writer import compare_reports, draw_differences
 
     if checkpoints[0].record.classes != checkpoints[1].record.classes:
@@ -110,7 +108,7 @@ def _compare(cfg: DictConfig, checkpoints: "list[Checkpoint]", folder: Path) -> 
         _write(each, folder / name, cfg.device)
         print(show(each[0].path))
         print_table(each[2].table())
-    write_text(folder / "comparison.json", json.dumps(comparison, indent=2, allow_nan=False) + "\n")
+    write_json(folder / "comparison.json", comparison)
     print_table(draw_differences(comparison))
     print(f"all of it:  {show(folder / 'comparison.json')}; the pages: {show(folder / 'a')}, {show(folder / 'b')}")
 

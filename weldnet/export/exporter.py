@@ -1,6 +1,5 @@
 """From a checkpoint to a folder that runs without torch: written, loaded back, measured, and only then kept."""
 
-import json
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from weldnet.evaluation.judge import Judge
 from weldnet.export.graph import save_openvino, write_network
 from weldnet.export.parity import Bounds, check_float, check_int8, measure_float, measure_int8, score_split
 from weldnet.export.quantization import Int8Settings, choose_point, count_convolutions, quantise
-from weldnet.files import move_into_place, name_failures, write_text
+from weldnet.files import move_into_place, name_failures, write_json
 from weldnet.inference.checkpoint import Checkpoint, judge_of
 from weldnet.inference.engines import TorchEngine
 from weldnet.inference.exported import FILES, RECORD, ExportRecord, Format, Origin, import_extra, load_export
@@ -61,13 +60,13 @@ def export(
             int8 = int8 or Int8Settings()
             _quantise_files(built, data, int8, count_convolutions(checkpoint.network(), int8.float_through))
         record = _describe(checkpoint, judge, export_format, built)
-        _write_json(built / RECORD, record.model_dump(mode="json"))
+        write_json(built / RECORD, record.model_dump(mode="json"))
         reference, engine = TorchEngine(checkpoint, "cpu"), load_export(built, device="cpu", precision="float32")
         before, after = (score_split(each, data, "val") for each in (reference, engine))
         figures: dict[str, Any] = {"format": export_format, "runtime": engine.facts.runtime}
         if export_format == "openvino_int8":
             point = choose_point(before, after, data, judge)
-            _write_json(built / RECORD, record.model_copy(update={"point": point}).model_dump(mode="json"))
+            write_json(built / RECORD, record.model_copy(update={"point": point}).model_dump(mode="json"))
             labels = data.dataset("val").labels.numpy()
             figures |= asdict(int8 or Int8Settings())
             figures |= measure_int8(before, after, labels, record.classes, (judge.point, point), bounds)
@@ -75,7 +74,7 @@ def export(
         else:
             figures |= measure_float(before, after, record.classes, judge.point, bounds)
             check_float(figures)
-        _write_json(built / "parity.json", figures)
+        write_json(built / "parity.json", figures)
     return figures
 
 
@@ -139,7 +138,3 @@ def _describe(checkpoint: Checkpoint, judge: Judge, export_format: Format, folde
         git_commit=current_commit(),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def _write_json(file: Path, content: dict[str, Any]) -> None:
-    write_text(file, json.dumps(content, indent=2, allow_nan=False) + "\n")

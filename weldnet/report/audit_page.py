@@ -75,12 +75,9 @@ def judge(audit: Audit) -> tuple[str, str]:
 
 def tabulate_splits(samples: pl.DataFrame) -> dict[str, Any]:
     """`columns` and `rows` of a table of images by class and split, or by class alone."""
-    has_splits = samples["split"].null_count() < len(samples)
-    columns = list(SPLITS) if has_splits else ["images"]
-    counts = {(label, split): number for label, split, number in samples.group_by("label", "split").len().iter_rows()}
-    keys = columns if has_splits else [None]
-    rows = [(label, [counts.get((label, key), 0) for key in keys]) for label in sorted(samples["label"].unique())]
-    return {"columns": columns, "rows": rows}
+    columns = list(SPLITS) if samples["split"].null_count() < len(samples) else ["images"]
+    counted = samples.with_columns(pl.col("split").fill_null("images"))
+    return {"columns": columns, "rows": _cross(counted, "split", columns)}
 
 
 def tabulate_groups(readable: pl.DataFrame) -> dict[str, Any] | None:
@@ -96,14 +93,19 @@ def tabulate_groups(readable: pl.DataFrame) -> dict[str, Any] | None:
         return None
     sizes = table["group"].value_counts(sort=True)
     groups = sorted(sizes["group"][:_MOST_GROUPS])
-    counts = {(label, group): number for label, group, number in table.group_by("label", "group").len().iter_rows()}
     totals = dict(table["label"].value_counts().iter_rows())
     rows = [
-        (label, [(counts.get((label, group), 0), counts.get((label, group), 0) / totals[label]) for group in groups])
-        for label in sorted(totals)
+        (label, [(number, number / totals[label]) for number in numbers])
+        for label, numbers in _cross(table, "group", groups)
     ]
     where = "all images" if train.is_empty() else "train"
     return {"groups": groups, "rows": rows, "left": len(sizes) - len(groups), "where": where}
+
+
+def _cross(table: pl.DataFrame, column: str, values: Sequence[str]) -> list[tuple[str, list[int]]]:
+    """How many images each class has with each of some values, by class."""
+    counts = {(label, value): number for label, value, number in table.group_by("label", column).len().iter_rows()}
+    return [(label, [counts.get((label, value), 0) for value in values]) for label in sorted(table["label"].unique())]
 
 
 class Photographs:

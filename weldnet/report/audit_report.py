@@ -1,6 +1,5 @@
 """An audit as `audit.json`, and in the terminal; the page is drawn in `page.py`."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from weldnet.console import print_table
 from weldnet.data.sources.manifest import SPLITS
 from weldnet.errors import shorten
 from weldnet.evaluation.intervals import needed_images
-from weldnet.files import write_text
+from weldnet.files import write_json, write_text
 from weldnet.report.audit_page import render_page, tabulate_splits
 from weldnet.report.kinds import KINDS, group_findings
 from weldnet.report.words import common_folder, count
@@ -32,7 +31,7 @@ _STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 def save_audit(audit: Audit, folder: Path) -> None:
     """Writes `audit.json` and `audit.html` into an existing folder, each all or nothing."""
     summary = summarise(audit)
-    write_text(folder / "audit.json", json.dumps(summary, indent=2, allow_nan=False) + "\n")
+    write_json(folder / "audit.json", summary)
     write_text(folder / "audit.html", render_page(audit, summary))
 
 
@@ -60,7 +59,7 @@ def summarise(audit: Audit) -> dict[str, Any]:
         },
         "size_score": score and {"balanced_accuracy": score.balanced_accuracy, "chance": score.chance},
         "counts": count_samples(images).to_dicts(),
-        "recall_if_none_missed": tabulate_recall(readable).to_dicts(),
+        "recall_if_none_missed": tabulate_recall(readable),
         "defects_needed": {f"{recall:.2f}": needed_images(1 - recall) for recall in _RECALLS},
     }
 

@@ -76,7 +76,7 @@ def explain_files(
         check_choice("target", target, engine.facts.classes)
     if not paths:
         return {}
-    pictures = dict(zip(names, [_place(folder, name) for name in names], strict=True))
+    pictures = {name: _name_picture(folder, name) for name in names}
     facts = {
         "checkpoint_digest": engine.facts.checkpoint_digest,
         "method": method,
@@ -85,24 +85,30 @@ def explain_files(
         "base": paths[0].removesuffix(names[0]),
     }
     _claim(folder, facts)
-    left = [(path, name) for path, name in zip(paths, names, strict=True) if _read_caption(pictures[name]) is None]
+    captions = {name: _read_caption(picture) for name, picture in pictures.items()}
+    left = [(path, name) for path, name in zip(paths, names, strict=True) if captions[name] is None]
     unreadable, not_read = {}, []
     # One at a time: in a batch of other size float32 rounds otherwise, a ReLU at its corner opens or closes, and a map
     # changes by up to a tenth of its peak.
-    for path, name in watch(left, len(left), "looking where it looked"):
+    for path, name in watch(left, len(left), "drawing heatmaps"):
         try:
             image, decoded = to_geometry(read_content(path), engine.facts.geometry, even_damaged=True)
         except UnreadableImage as error:
             unreadable[path] = str(error)
             not_read.append((name, str(error)))
-        else:
-            damaged = decoded.damage is not None
-            _save(pictures[name], *_explain_image(engine, image, method, layer, target, damaged=damaged))
-    _write_page(folder, facts, pictures, not_read)
+            continue
+        picture, captions[name] = _explain_image(engine, image, method, layer, target, is_damaged=bool(decoded.damage))
+        _save(pictures[name], picture, captions[name] or "")
+    shown = [
+        {"name": name, "link": quote(os.fsencode(picture.relative_to(folder))), "caption": captions[name]}
+        for name, picture in pictures.items()
+        if captions[name] is not None
+    ]
+    write_text(folder / "index.html", render("explained.html", **facts, pictures=shown, unreadable=not_read))
     return unreadable
 
 
-def _place(folder: Path, name: str) -> Path:
+def _name_picture(folder: Path, name: str) -> Path:
     """The picture's file: `name` with a further ending, so that photo.jpg and photo.png both have one."""
     picture = folder / f"{name}.png"
     if not picture.resolve().is_relative_to(folder.resolve()):
@@ -125,7 +131,7 @@ def _claim(folder: Path, facts: dict[str, Any]) -> None:
 
 
 def _explain_image(
-    engine: TorchEngine, image: NDArray[np.uint8], method: str, layer: str, target: str | None, *, damaged: bool
+    engine: TorchEngine, image: NDArray[np.uint8], method: str, layer: str, target: str | None, *, is_damaged: bool
 ) -> tuple[Image.Image, str]:
     """The picture of one image (3, H, W), and its caption."""
     facts = engine.facts
@@ -138,7 +144,7 @@ def _explain_image(
         engine.network, module, torch.from_numpy(image[None]), torch.tensor([wanted]), method
     )
     note = " (unlike anything in training)" if unlike else "" if facts.calibrated else " (not calibrated)"
-    if damaged:
+    if is_damaged:
         verdict, note = REFER, " (the file is damaged)"
     said = f"{facts.classes[called]}, {percent(probabilities[0, called])}: {verdict}{note}"
     where = method if method == "integrated_gradients" else f"{method} of {layer}"
@@ -170,17 +176,3 @@ def _read_caption(picture: Path) -> str | None:
     # Pillow raises nearly anything at a damaged file.
     except Exception:
         return None
-
-
-def _write_page(
-    folder: Path, facts: dict[str, Any], pictures: dict[str, Path], unreadable: list[tuple[str, str]]
-) -> None:
-    """Shows the pictures that are there, by name, and the reasons of others."""
-    shown = []
-    for name, picture in pictures.items():
-        if (caption := _read_caption(picture)) is not None:
-            link = quote(os.fsencode(picture.relative_to(folder)))
-            shown.append({"name": name, "link": link, "caption": caption})
-    looked_for = {"target": facts["target"] or "the class that it is called"}
-    page = render("explained.html", **facts | looked_for, pictures=shown, unreadable=unreadable)
-    write_text(folder / "index.html", page)

@@ -1,6 +1,5 @@
 """The page of a tested set: to add a section, add a row to `SECTIONS` and a template of its key to `sections/`."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
-from weldnet.files import write_text
+from weldnet.files import write_json, write_text
 from weldnet.report.charts import draw_charts, embed_chart, save_chart
 from weldnet.report.gallery import Gallery, Pictures
 from weldnet.report.kinds import KINDS
@@ -28,31 +27,19 @@ Values = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Tested:
-    """What a section is made from.
-
-    Attributes:
-        report: the keys of `report.json`.
-        gallery: the tested photographs, each with its prediction.
-    """
-
-    report: Mapping[str, Any]
-    gallery: Gallery
-
-
-@dataclass(frozen=True)
 class Section:
     """A part of the page.
 
     Attributes:
         key: the name of its template, and where a link finds it.
         title: its heading.
-        show: what its template needs beside `report`, `charts` and `shorten`, a path without the common folder.
+        show: from the keys of `report.json` and the tested photographs to what its template names beside `report`,
+            `charts` and `shorten`, which leaves the common folder out of a path.
     """
 
     key: str
     title: str
-    show: Callable[[Tested], Values] = lambda tested: {}
+    show: Callable[[Values, Gallery], Values] = lambda report, gallery: {}
 
 
 def save_report(report: Values, predictions: pl.DataFrame, pictures: Pictures, folder: Path) -> None:
@@ -67,34 +54,35 @@ def save_report(report: Values, predictions: pl.DataFrame, pictures: Pictures, f
     for name, figure in charts.items():
         save_chart(figure, folder / f"{name}.png")
     embedded = {name: embed_chart(figure, name) for name, figure in charts.items()}
-    write_text(folder / "report.html", render_page(Tested(report, Gallery(predictions, pictures)), embedded))
-    write_text(folder / "report.json", json.dumps(report, indent=2, allow_nan=False) + "\n")
+    write_text(folder / "report.html", render_page(report, Gallery(predictions, pictures), embedded))
+    write_json(folder / "report.json", report)
 
 
-def render_page(tested: Tested, charts: Mapping[str, Markup]) -> str:
+def render_page(report: Values, gallery: Gallery, charts: Mapping[str, Markup]) -> str:
     """The page as HTML.
 
     Args:
         charts: `charts.embed_chart` by name.
     """
-    report, top = tested.report, common_folder(tested.gallery.predictions["path"])
+    top = common_folder(gallery.predictions["path"])
     common = {"report": report, "charts": charts, "shorten": lambda path: path.removeprefix(top)}
     # The mistakes before the other photographs, lest the album be full before them.
     in_order = sorted(SECTIONS, key=lambda section: section.key != "mistakes")
-    bodies = {each.key: Markup(render(f"sections/{each.key}.html", **common, **each.show(tested))) for each in in_order}
+    bodies = {
+        each.key: render(f"sections/{each.key}.html", **common, **each.show(report, gallery)) for each in in_order
+    }
     return render(
         "report.html",
         report=report,
         summary=report.get("summary") or summarise(report),
         images=name_columns(report, False)[0][0],
         top=top,
-        sections=[(each, bodies[each.key]) for each in SECTIONS],
+        sections=[(each, Markup(bodies[each.key])) for each in SECTIONS],
     )
 
 
-def show_figures(tested: Tested) -> Values:
+def show_figures(report: Values, gallery: Gallery) -> Values:
     """The figures of these images, beside those of the validation images where these are others."""
-    report = tested.report
     validation = report.get("validation") if report["split"] != "val" else None
     return {
         "columns": name_columns(report, validation is not None),
@@ -104,30 +92,30 @@ def show_figures(tested: Tested) -> Values:
     }
 
 
-def show_confusion(tested: Tested) -> Values:
+def show_confusion(report: Values, gallery: Gallery) -> Values:
     """The confusion matrix, and the photographs behind its numbers."""
-    cells = tested.gallery.fill_cells(tested.report["classes"])
-    return {"confusion": tabulate_confusion(tested.report), "cells": sorted(cells.items())}
+    cells = gallery.fill_cells(report["classes"])
+    return {"confusion": tabulate_confusion(report), "cells": sorted(cells.items())}
 
 
-def show_mistakes(tested: Tested) -> Values:
+def show_mistakes(report: Values, gallery: Gallery) -> Values:
     """Escapes and worst mistakes."""
-    rows = {"escapes": tested.report.get("escaped", []), "worst": tested.report.get("worst_mistakes", [])}
-    return {name: tested.gallery.show_mistakes(chosen) for name, chosen in rows.items()}
+    rows = {"escapes": report.get("escaped", []), "worst": report.get("worst_mistakes", [])}
+    return {name: gallery.show_mistakes(chosen) for name, chosen in rows.items()}
 
 
 SECTIONS = (
     Section("figures", "Figures", show_figures),
     Section("confusion", "Confusion matrix", show_confusion),
-    Section("classes", "Classes", lambda tested: {"classes": tabulate_classes(tested.report)}),
-    Section("verdicts", "Accept, reject or refer", lambda tested: {"rows": tabulate_verdicts(tested.report)}),
+    Section("classes", "Classes", lambda report, _: {"classes": tabulate_classes(report)}),
+    Section("verdicts", "Accept, reject or refer", lambda report, _: {"rows": tabulate_verdicts(report)}),
     Section("reliability", "Reliability"),
     Section(
         "welds",
         "Welds",
-        lambda tested: {"welds": tabulate_welds(tested.gallery.predictions, tested.report["good_classes"])},
+        lambda report, gallery: {"welds": tabulate_welds(gallery.predictions, report["good_classes"])},
     ),
     Section("mistakes", "Mistakes", show_mistakes),
-    Section("audit", "Audit of these data", lambda tested: {"kinds": KINDS}),
+    Section("audit", "Audit of these data", lambda report, _: {"kinds": KINDS}),
     Section("provenance", "Provenance"),
 )

@@ -1,6 +1,5 @@
 """From a test to the page an inspector reads: what went wrong, where the network looked, what the figures rest on."""
 
-import json
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,11 +18,11 @@ from weldnet.evaluation.comparison import compare
 from weldnet.evaluation.decision import ACCEPT
 from weldnet.evaluation.metrics import cross_entropy
 from weldnet.explain.attribution import draw_overlay, explain
-from weldnet.files import replace_file, write_csv, write_text
+from weldnet.files import write_csv, write_json
 from weldnet.hardware import choose_device
 from weldnet.inference.checkpoint import Checkpoint
 from weldnet.inference.evaluation_report import EvaluationReport
-from weldnet.report.charts import draw_confusion, draw_gallery
+from weldnet.report.charts import draw_confusion, draw_gallery, save_chart
 from weldnet.report.gallery import Pictures
 from weldnet.report.sections import save_report
 from weldnet.report.words import summarise
@@ -45,11 +44,10 @@ def save_evaluation(tested: EvaluationReport, folder: Path, metrics: dict[str, A
         metrics: what `metrics.json` is to hold; None for `tested.metrics()`.
     """
     own = tested.metrics()
-    write_text(folder / "metrics.json", json.dumps(metrics or own, indent=2, allow_nan=False) + "\n")
+    write_json(folder / "metrics.json", metrics or own)
     write_csv(folder / "predictions.csv", tested.predictions())
-    figure = draw_confusion(np.array(own["confusion_matrix"]), tested.classes, tested.title())
-    with replace_file(folder / "confusion_matrix.png") as temporary:
-        figure.savefig(temporary, dpi=130, format="png")
+    matrix = np.array(own["confusion_matrix"])
+    save_chart(draw_confusion(matrix, tested.classes, tested.title()), folder / "confusion_matrix.png")
 
 
 def write_report(
@@ -120,7 +118,7 @@ def _draw_mistakes(tested: EvaluationReport, rows: list[int], overlays: dict[int
     if not rows:
         return None
     names, predicted = tested.classes, tested.logits.argmax(axis=1)
-    captions = [f"{names[tested.labels[row]]}\nsaid {names[predicted[row]]}" for row in rows]
+    captions = [f"{names[tested.labels[row]]}\npredicted {names[predicted[row]]}" for row in rows]
     pictures = np.stack([overlays[row].transpose(2, 0, 1) for row in rows])
     return draw_gallery(pictures, captions, f"worst mistakes, and where the network looked ({METHOD}, {LAYER})")
 

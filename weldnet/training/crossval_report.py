@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from weldnet.evaluation.metrics import summarise_confusion
-from weldnet.files import read_csv, replace_file, write_csv, write_text
+from weldnet.files import read_csv, write_csv, write_json
 from weldnet.inference.evaluation_report import caption_leaks, draw_table
 
 FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "loss")
@@ -73,14 +73,13 @@ class CrossvalReport:
 
     def save(self, folder: Path) -> None:
         """Writes `predictions.csv`, `confusion_matrix.png` and, last, `crossval.json`, each all or nothing."""
-        from weldnet.report.charts import draw_confusion
+        from weldnet.report.charts import draw_confusion, save_chart
 
         metrics = self.metrics()
         write_csv(folder / "predictions.csv", self.predictions)
         matrix, classes = np.array(metrics["pooled"]["confusion_matrix"]), metrics["pooled"]["classes"]
-        with replace_file(folder / "confusion_matrix.png") as temporary:
-            draw_confusion(matrix, classes, self.title()).savefig(temporary, dpi=130, format="png")
-        write_text(folder / "crossval.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+        save_chart(draw_confusion(matrix, classes, self.title()), folder / "confusion_matrix.png")
+        write_json(folder / "crossval.json", metrics)
 
     def title(self) -> str:
         """What was tested, and whether some of it leaks."""
