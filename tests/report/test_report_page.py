@@ -89,7 +89,12 @@ def test_the_page_of_hostile_names_is_whole_and_loads_nothing(tmp_path: Path) ->
     report, predictions = make_report(vocabulary={"good": "<u>"})
     report |= {
         "audit": [{"kind": "no_groups", "severity": "note", "detail": "<script>"}],
-        "provenance": {"checkpoint": "<script>", "config": "a: <script>\nb: 1", "versions": {"torch": "2.9"}},
+        "provenance": {
+            "checkpoint": "/runs/<script>/checkpoints/best.ckpt",
+            "date": "2026-01-02T03:04:05",
+            "config": "a: <script>\nb: 1",
+            "versions": {"torch": "2.9"},
+        },
         "explanation": {"method": "hires_cam", "layer": "layer3", "resolution": [19, 2]},
     }
     page = save(report, predictions, tmp_path)
@@ -97,6 +102,8 @@ def test_the_page_of_hostile_names_is_whole_and_loads_nothing(tmp_path: Path) ->
     cells = {f"cell-{i}-{j}" for i, row in enumerate(report["confusion_matrix"]) for j, n in enumerate(row) if n}
     assert cells == {name for name in inner if name.startswith("cell-")}
     assert "a map of 19" in page
+    assert "Test report: <bdi>&lt;script&gt;</bdi>" in page
+    assert "2026-01-02: 120 test images" in page
     for sentence in summarise(report):
         assert html.escape(sentence) in page
     for name in ("reliability", "referral", "per_class"):

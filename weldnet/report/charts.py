@@ -56,7 +56,7 @@ def draw_reliability(calibration: Mapping[str, Any]) -> Figure:
     """Accuracy against confidence in bins, before and after the temperature, and how many images each bin holds."""
     figure = Figure(figsize=(5.2, 5.2), layout="constrained")
     axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
-    axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle="--", label="as certain as right")
+    axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle="--", label="perfect calibration")
     before, after = (
         [each for each in calibration[key]["bins"] if each["accuracy"]["n"]] for key in ("before", "after")
     )
@@ -72,17 +72,17 @@ def draw_reliability(calibration: Mapping[str, Any]) -> Figure:
     every = calibration["after"]["bins"]
     edges = [each["low"] for each in every] + [1.0]
     counts.stairs([each["accuracy"]["n"] for each in every], edges, fill=True, color=_BLUE, alpha=0.7)
-    counts.set(xlabel="probability of the class it is called", ylabel="images")
+    counts.set(xlabel="probability of the predicted class", ylabel="images")
     _style(axes, counts)
     return figure
 
 
 def draw_referral(curve: Mapping[str, Any], point: Mapping[str, Any], rows: Mapping[str, Any]) -> Figure:
-    """The share of defects that is accepted against the share of photographs that an inspector must look at."""
+    """The share of defects that is accepted against the share of photographs that an inspector must check."""
     figure = Figure(figsize=(5.2, 4.0), layout="constrained")
     axes = figure.subplots()
     referred, escaping = curve["share_referred"], curve["escape_rate"]
-    axes.step(referred, escaping, where="pre", color=_BLUE, label="as the accept threshold falls")
+    axes.step(referred, escaping, where="pre", color=_BLUE, label="lower threshold")
     target = point["max_escape_rate"]
     axes.axhline(target, color=_GREY, linewidth=1, linestyle="--", label=f"target {100 * target:g} %")
     if point["accept_above"] is not None:
@@ -203,12 +203,12 @@ def draw_confusion(matrix: NDArray[np.int64], classes: Sequence[str], title: str
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set_xticks(range(len(classes)), classes, rotation=40, ha="right", rotation_mode="anchor", parse_math=False)
     axes.set_yticks(range(len(classes)), classes, parse_math=False)
-    axes.set(xlabel="predicted", ylabel="true", title=title)
+    axes.set(xlabel="predicted", ylabel="actual", title=title)
     for (row, column), count in np.ndenumerate(matrix):
         if count:
             colour = "white" if shares[row, column] > 0.55 else "black"
             axes.text(column, row, str(count), ha="center", va="center", color=colour)
-    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
+    figure.colorbar(image, ax=axes, label="share of the actual class", shrink=0.8)
     return figure
 
 

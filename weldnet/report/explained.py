@@ -149,9 +149,9 @@ def _explain_image(
     said = f"{facts.classes[called]}, {percent(probabilities[0, called])}: {verdict}{note}"
     where = method if method == "integrated_gradients" else f"{method} of {layer}"
     found = bool(maps.any())
-    sought = f"evidence for {facts.classes[wanted]} ({percent(probabilities[0, wanted])})"
+    sought = f"{facts.classes[wanted]} ({percent(probabilities[0, wanted])})"
     notes = (
-        f"{sought}, share of its strongest point" if found else f"no {sought}",
+        f"heatmap for {sought}: bright = strong" if found else f"no evidence for {sought}",
         f"{where}, {rows} x {columns} points",
     )
     caption = make_visible(said if found else f"{said}; nothing speaks for {facts.classes[wanted]}")

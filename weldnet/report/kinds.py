@@ -42,7 +42,7 @@ KINDS = {
         True,
     ),
     "split_names": Kind(
-        "Splits that are taken for classes",
+        "Splits taken for classes",
         "Training stops at them: a network would learn to tell train from test, and nothing would test it.",
         "Rename or move the folders: DIR/{train,val,test}/<class>/*; or write a manifest with a column split.",
     ),
@@ -73,7 +73,7 @@ KINDS = {
         "Photograph more, from other welds, or join or remove the class.",
     ),
     "class_group_confounded": Kind(
-        "Classes that are nearly one weld",
+        "Classes seen on one weld only",
         "A network can tell the weld by its colour or its light and never learn the defect; the score on these welds "
         "would not show it.",
         "Photograph the class on other welds, and other classes on this one; test on other welds.",
@@ -96,8 +96,8 @@ KINDS = {
         True,
     ),
     "wrong_extension": Kind(
-        "Endings that lie",
-        "weldnet reads the content and does not mind; other programs refuse such files.",
+        "File endings that do not match the content",
+        "weldnet reads the content, not the ending; other programs refuse such files.",
         "Rename them.",
         True,
     ),

@@ -71,9 +71,13 @@ def render_page(report: Values, gallery: Gallery, charts: Mapping[str, Markup]) 
     bodies = {
         each.key: render(f"sections/{each.key}.html", **common, **each.show(report, gallery)) for each in in_order
     }
+    origin = report.get("provenance") or {}
+    checkpoint = Path(origin.get("checkpoint", ""))
     return render(
         "report.html",
         report=report,
+        run=checkpoint.parents[1].name if checkpoint.parent.name == "checkpoints" else checkpoint.stem,
+        date=origin.get("date", "")[:10],
         summary=report.get("summary") or summarise(report),
         images=name_columns(report, False)[0][0],
         top=top,
