@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 from threadpoolctl import threadpool_limits
 
 
@@ -46,14 +45,6 @@ def own_caches(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPat
             (Path(folder) / variable).mkdir()
             monkeypatch.setenv(variable, f"{folder}/{variable}")
         yield
-
-
-@pytest.fixture(autouse=True, scope="module")
-def own_pixel_limit() -> Iterator[None]:
-    """A served application lowers Pillow's limit for its whole process; here other tests follow."""
-    limit = Image.MAX_IMAGE_PIXELS
-    yield
-    Image.MAX_IMAGE_PIXELS = limit
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from serving import BOUNDARY, CONTENT_TYPE, FACTS, Brightness, Client, claim_pix
 
 from weldnet.errors import InputError
 from weldnet.inference.predictor import Predictor
-from weldnet.serve import guard as server_guard
 from weldnet.serve.app import create_app
 from weldnet.serve.limits import Limits
 from weldnet.serve.records import DecisionRecords
@@ -25,11 +24,6 @@ from weldnet.serve.records import DecisionRecords
 KEY = "0123456789abcdef"
 LIMITS = Limits(max_body_mb=0.1, max_images=3, max_megapixels=50.0)
 HOSTILE = ("../../etc/passwd", "<img src=x onerror=alert(1)>.png", "a%0Ab\u202egnp", "x" * 5000, "")
-
-
-@pytest.fixture(autouse=True)
-def no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_guard, "DELAY_S", 0.0)
 
 
 @pytest.fixture
@@ -179,7 +173,7 @@ def test_an_unknown_way_is_refused_in_words(client: Client, method: str) -> None
     for path, status in (("/nothing", 404), ("/predict/", 404), ("/predict", 405)):
         answer = client.ask(path, method)
         assert answer.status_code == status
-        assert "/docs shows what there is" in answer.json()["error"]
+        assert "/docs lists the routes" in answer.json()["error"]
 
 
 def test_what_the_server_says_of_itself(client: Client) -> None:

@@ -35,7 +35,15 @@ def run(cfg: DictConfig) -> None:
     from weldnet.inference.predictor import Predictor, load_engine
     from weldnet.serve.app import create_app
     from weldnet.serve.limits import Limits
-    from weldnet.serve.process import bind, is_loopback, log_as_json, make_server, show_address, take_signals
+    from weldnet.serve.process import (
+        bind,
+        is_loopback,
+        log_as_json,
+        make_server,
+        run_server,
+        show_address,
+        take_signals,
+    )
     from weldnet.serve.records import DecisionRecords
 
     _give_memory_back()
@@ -52,14 +60,14 @@ def run(cfg: DictConfig) -> None:
             app = create_app(predictor, records, limits, api_key=api_key, hosts=hosts)
             server = make_server(app, 2 * limits.request_timeout_s)
             log_as_json()
-            take_signals(server)
+            take_signals(server, app.state.service)
             # From here on whoever connects is answered.
             bound.listen()
             print(f"weldnet-serve: {show_address(cfg.host, bound)}  (Ctrl-C ends it)")
             _tell(engine.facts, file)
             if not is_local and api_key is None:
                 _warn(cfg.host)
-            server.run(sockets=[bound])
+            run_server(server, bound)
 
 
 def _check_installed() -> None:

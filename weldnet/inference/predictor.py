@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from weldnet.data.decode.formats import read_content
 from weldnet.data.decode.images import UnreadableImage, to_geometry
+from weldnet.data.decode.pictures import MAX_PIXELS
 from weldnet.evaluation.decision import REFER
 from weldnet.evaluation.judge import give_verdicts
 from weldnet.hardware import available_cores
@@ -127,14 +128,17 @@ class Predictor:
         for predictions in _in_order(self.pool, self._predict_batch, batches, 2 * self.num_threads):
             yield from predictions
 
-    def predict_contents(self, names: Sequence[str], contents: Sequence[bytes]) -> list[Prediction]:
+    def predict_contents(
+        self, names: Sequence[str], contents: Sequence[bytes], max_pixels: int = MAX_PIXELS
+    ) -> list[Prediction]:
         """Judges what files hold, in the calling thread.
 
         Args:
             names: N, stand as `path`.
             contents: N.
+            max_pixels: that an image's header may claim; beyond it the image is not decoded.
         """
-        return self._judge(names, [self.decode(content) for content in contents])
+        return self._judge(names, [self.decode(content, max_pixels) for content in contents])
 
     def _predict_batch(self, paths: Sequence[str]) -> list[Prediction]:
         return self._judge(paths, [self.decode_file(path) for path in paths])
@@ -147,11 +151,11 @@ class Predictor:
             return Decoded(None, None, str(error))
         return self.decode(content)
 
-    def decode(self, content: bytes) -> Decoded:
+    def decode(self, content: bytes, max_pixels: int = MAX_PIXELS) -> Decoded:
         """A file's bytes as the network's input."""
         digest = hashlib.sha256(content).hexdigest()
         try:
-            image, picture = to_geometry(content, self.facts.geometry, even_damaged=True)
+            image, picture = to_geometry(content, self.facts.geometry, even_damaged=True, max_pixels=max_pixels)
         except UnreadableImage as error:
             return Decoded(digest, None, str(error))
         return Decoded(digest, image, None, damaged=picture.damage is not None)

@@ -1,13 +1,40 @@
-"""What the server answers, as `/openapi.json` and `/docs` tell it."""
+"""What the server answers, as `/openapi.json` and `/docs` describe it."""
 
 from dataclasses import dataclass
 
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
 
-@dataclass(frozen=True)
-class Result:
-    """What was said of one file; `error` says why there is no verdict."""
+from weldnet.inference.engines import ModelFacts
+from weldnet.serve.limits import Limits
 
-    file: str
+HEADERS = {
+    408: {"connection": "close"},
+    411: {"connection": "close"},
+    429: {"retry-after": "1"},
+    503: {"retry-after": "1"},
+}
+"""By status: the rest of the request is not worth reading, or the same one may succeed in a moment."""
+
+
+class Refusal(Exception):
+    """An answer without a result: its HTTP status, and what is wrong and what is allowed."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status, self.reason = status, reason
+
+    def to_response(self) -> JSONResponse:
+        """`{"error": reason}`."""
+        return JSONResponse({"error": self.reason}, self.status, HEADERS.get(self.status))
+
+
+class Result(BaseModel):
+    """The prediction for one file; `error` says why there is no verdict."""
+
+    model_config = ConfigDict(from_attributes=True, populate_by_name=True)
+
+    file: str = Field(validation_alias="path")
     sha256: str | None
     predicted: str | None
     verdict: str | None
@@ -17,8 +44,7 @@ class Result:
     error: str | None
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(BaseModel):
     """Results in the order of the files. `error` is null if any file could be read."""
 
     results: list[Result]
@@ -27,8 +53,21 @@ class Answer:
     error: str | None = None
 
 
-@dataclass(frozen=True)
-class Problem:
-    """What was wrong, and what is allowed."""
+class Problem(BaseModel):
+    """What is wrong, and what is allowed."""
 
     error: str
+
+
+class Status(BaseModel):
+    """`alive` or `ready`."""
+
+    status: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedModel(ModelFacts):
+    """The model, the limits of requests, and whether `/explain` answers."""
+
+    limits: Limits
+    explains: bool

@@ -1,20 +1,23 @@
 """A model behind HTTP: verdicts, heatmaps, and one page to see both on."""
 
 from collections.abc import Collection
+from typing import Any
 
-from fastapi import FastAPI, Request, Response
-from fastapi.responses import JSONResponse
-from PIL import Image
+from fastapi import FastAPI, Request, Response, Security
+from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.security import APIKeyHeader
 from starlette.exceptions import HTTPException
 
 import weldnet
 from weldnet.inference.predictor import Predictor
-from weldnet.serve.guard import Guard
-from weldnet.serve.limits import Limits, Refusal
+from weldnet.serve.answers import Answer, Problem
+from weldnet.serve.guard import KEY, Guard
+from weldnet.serve.heatmaps import EVIDENCE
+from weldnet.serve.limits import Limits
 from weldnet.serve.pages import add_pages
 from weldnet.serve.records import DecisionRecords
-from weldnet.serve.routes import add_routes
 from weldnet.serve.service import Service
+from weldnet.serve.uploads import FIELD
 
 
 def create_app(
@@ -25,12 +28,10 @@ def create_app(
     api_key: str | None = None,
     hosts: Collection[str] | None = None,
 ) -> FastAPI:
-    """An application that is ready to answer: its model has judged an image already.
-
-    Sets Pillow's limit of pixels for the whole process.
+    """An application that is ready to answer: its model has predicted an image already.
 
     Args:
-        predictor: judges; stays the caller's to close.
+        predictor: predicts; stays the caller's to close.
         records: stay the caller's to close.
         limits: of requests.
         api_key, hosts: see `Guard`.
@@ -41,7 +42,6 @@ def create_app(
     Raises:
         InputError: the model's outputs are not finite.
     """
-    Image.MAX_IMAGE_PIXELS = int(limits.max_megapixels * 1e6)
     service = Service(predictor, limits, records)
     service.warm_up()
     # FastAPI's own page of documentation loads scripts from elsewhere, and needs a weaker content policy.
@@ -57,27 +57,54 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.service = service
-    add_routes(app, service, service.limits.max_images, asks_for_key=api_key is not None)
+    _add_routes(app, service, [Security(APIKeyHeader(name=KEY, auto_error=False))] if api_key else [])
     add_pages(app)
-    app.add_exception_handler(Refusal, _answer_refusal)
     app.add_exception_handler(HTTPException, _answer_http_error)
-    app.add_exception_handler(Exception, _answer_failure)
     routes = {str(getattr(route, "path", "")) for route in app.routes}
-    app.add_middleware(Guard, routes=routes, metrics=service.metrics, api_key=api_key, hosts=hosts)
+    app.add_middleware(
+        Guard, routes=routes, metrics=service.metrics, max_body=limits.max_body, api_key=api_key, hosts=hosts
+    )
     return app
 
 
-async def _answer_refusal(request: Request, refusal: Exception) -> Response:
-    assert isinstance(refusal, Refusal)
-    return refusal.to_response()
+def _add_routes(app: FastAPI, service: Service, key: list[Any]) -> None:
+    """Adds the service's routes; `key` describes the key that the guard asks for."""
+    problem: dict[str, Any] = {"model": Problem}
+    problems: dict[int | str, dict[str, Any]] = dict.fromkeys((400, 401, 403, 408, 411, 413, 415, 429, 503), problem)
+    found = {EVIDENCE: {"description": "0 where nothing speaks for the class", "schema": {"enum": ["0", "1"]}}}
+    app.post(
+        "/predict",
+        summary="Predict photographs",
+        responses={422: {"model": Answer}, **problems},
+        openapi_extra=_describe_body(service.limits.max_images),
+        dependencies=key,
+    )(service.predict)
+    app.post(
+        "/explain",
+        summary="Draw the heatmap of a photograph",
+        responses={200: {"content": {"image/png": {}}, "headers": found}, 422: problem, 501: problem, **problems},
+        response_class=Response,
+        openapi_extra=_describe_body(1),
+        dependencies=key,
+    )(service.explain)
+    app.get("/health", summary="Is it alive?")(service.health)
+    app.get("/ready", summary="Is it ready for work?", responses={503: problem})(service.ready)
+    # Monitors often ask so; beside GET, these would be described twice.
+    app.head("/health", include_in_schema=False)(service.health)
+    app.head("/ready", include_in_schema=False)(service.ready)
+    app.get("/model", summary="Which model is this?", dependencies=key)(service.model)
+    app.get("/metrics", summary="Counters for Prometheus", response_class=PlainTextResponse, dependencies=key)(
+        service.count
+    )
+
+
+def _describe_body(max_files: int) -> dict[str, Any]:
+    files = {"type": "array", "maxItems": max_files, "items": {"type": "string", "format": "binary"}}
+    schema = {"type": "object", "required": [FIELD], "properties": {FIELD: files}}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
 
 async def _answer_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    words = f"{request.method} {request.url.path[:200]}: {error.detail}; /docs shows what there is"
-    return JSONResponse({"error": words}, error.status_code, error.headers)
-
-
-async def _answer_failure(request: Request, error: Exception) -> Response:
-    words = f"the server failed; its log says why, at request {request.state.request_id}"
-    return JSONResponse({"error": words}, 500)
+    reason = f"{request.method} {request.url.path[:200]}: {error.detail}; /docs lists the routes"
+    return JSONResponse({"error": reason}, error.status_code, error.headers)

@@ -1,6 +1,5 @@
-"""What stands before every request: who may ask, what is noted of it, and what a browser is told."""
+"""What stands before every request: who may send it, what is logged of it, and what a browser is told."""
 
-import asyncio
 import hmac
 import ipaddress
 import logging
@@ -12,8 +11,8 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from weldnet.serve.answers import Refusal
 from weldnet.serve.counters import Metrics
-from weldnet.serve.limits import Refusal
 from weldnet.serve.pages import PAGES
 
 log = logging.getLogger(__name__)
@@ -24,36 +23,29 @@ KEY = "X-API-Key"
 OPEN = (*PAGES, "/health", "/ready", "/openapi.json")
 """Routes that say nothing of the model, and need no key."""
 
-CONTENT_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
-    "media-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 HEADERS = {
-    "content-security-policy": CONTENT_POLICY,
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+        "media-src blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }
+
 MAX_PATH = 200
 """Characters of a path in the log."""
 
-DELAYED = (400, 401, 403, 411, 413, 415)
-"""What was sent is wrong, and would be wrong again."""
-DELAY_S = 1.0
-"""How long the answer to that waits. A client that sends it in a loop would take as much of the server as the good
-ones; now it mostly waits."""
-MAX_DELAYED = 128
-"""Answers that wait at once; further ones leave at once, so that those who wait never have all connections."""
-
 
 class Guard:
-    """Middleware that lets a request pass or refuses it, delays what is refused, counts it and logs it in one line.
+    """Middleware that lets a request pass or refuses it before its body is read, counts it and logs it in one line.
 
     Args:
         app: what is guarded.
         routes: its paths; every other path is counted as `other`.
         metrics: that count.
+        max_body: bytes of a request's body.
         api_key: what the header `X-API-Key` must hold, except for `OPEN`; None for no key.
         hosts: what the header `Host` may name, without a port, beside any IP address; None for anything. A server
             without a key needs it: a page anywhere could have its own name resolved to the server's address.
@@ -64,55 +56,44 @@ class Guard:
         app: ASGIApp,
         routes: Collection[str],
         metrics: Metrics,
+        max_body: int,
         api_key: str | None,
         hosts: Collection[str] | None,
     ) -> None:
         self.app, self.routes, self.metrics = app, routes, metrics
-        self.api_key, self.hosts, self.num_delayed = api_key, hosts, 0
+        self.max_body, self.api_key, self.hosts = max_body, api_key, hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started, ended, status, request_id = time.perf_counter(), None, 500, secrets.token_hex(8)
-        noted = scope.setdefault("state", {})
-        noted["request_id"] = request_id
+        started, status, request_id = time.perf_counter(), 500, secrets.token_hex(8)
+        scope.setdefault("state", {})["request_id"] = request_id
 
         async def send_marked(message: Message) -> None:
-            nonlocal status, ended
+            nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                if scope["method"] == "POST" and status in DELAYED:
-                    ended = time.perf_counter()
-                    noted["is_delayed"] = True
-                    await self._delay()
                 MutableHeaders(scope=message).update(HEADERS | {"x-request-id": request_id})
             await send(message)
 
         try:
-            try:
-                self._check(scope["method"], scope["path"], Headers(scope=scope))
-            except Refusal as refusal:
-                await refusal.to_response()(scope, receive, send_marked)
-            else:
-                await self.app(scope, receive, send_marked)
+            self._check(scope["method"], scope["path"], Headers(scope=scope))
+            await self.app(scope, receive, send_marked)
+        except Refusal as refusal:
+            await refusal.to_response()(scope, receive, send_marked)
+        except Exception:
+            log.exception("the server failed", extra={"fields": {"request_id": request_id}})
+            failure = Refusal(500, f"the server failed; its log says why, at request {request_id}")
+            await failure.to_response()(scope, receive, send_marked)
         finally:
-            self._note(scope, status, (ended or time.perf_counter()) - started)
-
-    async def _delay(self) -> None:
-        if self.num_delayed >= MAX_DELAYED:
-            return
-        self.num_delayed += 1
-        try:
-            await asyncio.sleep(DELAY_S)
-        finally:
-            self.num_delayed -= 1
+            self._note(scope, status, time.perf_counter() - started)
 
     def _check(self, method: str, path: str, headers: Headers) -> None:
         host = headers.get("host", "")
         if self.hosts is not None and (name := _strip_port(host)) not in self.hosts and not _is_address(name):
-            words = f"this server is not {host[:80]}; ask for it by its IP address, or start it with serve.hosts=[NAME]"
-            raise Refusal(400, words)
+            reason = f"this server is not {host[:80]}; use its IP address, or start it with serve.hosts=[NAME]"
+            raise Refusal(400, reason)
         origin = headers.get("origin")
         if method == "POST" and origin is not None and origin.partition("://")[2] != host:
             raise Refusal(403, f"a page of {origin[:80]} may not send anything here")
@@ -120,6 +101,14 @@ class Guard:
         given = headers.get(KEY, "").encode("latin-1")
         if self.api_key and path not in OPEN and not hmac.compare_digest(given, self.api_key.encode()):
             raise Refusal(401, f"the header {KEY} is missing or wrong; ask who runs this server for its key")
+        length = headers.get("content-length")
+        # Chunks of one byte would cost a thousand times what they weigh.
+        if method == "POST" and (length is None or "transfer-encoding" in headers):
+            reason = "the request has no Content-Length, or a Transfer-Encoding; chunked bodies are not read"
+            raise Refusal(411, reason)
+        if length is not None and int(length) > self.max_body:
+            limit = f"{self.max_body / 1e6:g} MB (serve.max_body_mb)"
+            raise Refusal(413, f"the request has {int(length) / 1e6:,.1f} MB; at most {limit} are read")
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         path: str = scope["path"]

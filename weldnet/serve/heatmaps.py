@@ -1,4 +1,4 @@
-"""Where the network looked, for one photograph at a time, beside the threads that judge."""
+"""The heatmap of one photograph at a time, drawn beside the threads that predict."""
 
 import copy
 import io
@@ -14,7 +14,8 @@ from weldnet.explain.attribution import draw_overlay, explain
 from weldnet.inference.engines import TorchEngine
 from weldnet.inference.predictor import Predictor
 from weldnet.report.writer import LAYER, METHOD
-from weldnet.serve.limits import Refusal
+from weldnet.serve.answers import Refusal
+from weldnet.serve.limits import Limits
 from weldnet.serve.uploads import Upload
 
 EVIDENCE = "X-Evidence"
@@ -29,15 +30,17 @@ class Drawing(NamedTuple):
 
 
 class Explainer:
-    """Draws evidence in a thread of its own, with a network of its own: drawing switches the network's modes.
+    """Draws heatmaps in a thread of its own, with a network of its own: drawing switches the network's modes.
 
     Args:
-        predictor: decodes and says the class.
+        predictor: decodes.
         engine: what the predictor scores with.
+        limits: of an image.
     """
 
-    def __init__(self, predictor: Predictor, engine: TorchEngine) -> None:
+    def __init__(self, predictor: Predictor, engine: TorchEngine, limits: Limits) -> None:
         self.predictor, self.engine, self.network = predictor, engine, copy.deepcopy(engine.network)
+        self.limits = limits
         self.pool = ThreadPoolExecutor(1, "weldnet-explain", torch.set_num_threads, (1,))
 
     def warm_up(self) -> None:
@@ -46,16 +49,11 @@ class Explainer:
         self._draw(np.zeros((3, geometry.height, geometry.width), np.uint8))
 
     def submit(self, upload: Upload) -> Future[Drawing]:
-        """What `draw` gives, when it is there."""
-        return self.pool.submit(self.draw, upload)
+        """The photograph beside itself under the heatmap for its predicted class; a Refusal if it cannot be read."""
+        return self.pool.submit(self._explain, upload)
 
-    def draw(self, upload: Upload) -> Drawing:
-        """The photograph beside itself under the evidence for the class that it is called.
-
-        Raises:
-            Refusal: the file cannot be read.
-        """
-        decoded = self.predictor.decode(upload.content)
+    def _explain(self, upload: Upload) -> Drawing:
+        decoded = self.predictor.decode(upload.content, self.limits.max_pixels)
         if decoded.image is None:
             raise Refusal(422, f"the file cannot be read: {decoded.error}")
         return self._draw(decoded.image)

@@ -1,8 +1,8 @@
-"""The pages, for people and for those who write programs: files that ask nothing of any other server."""
+"""The pages, for people and for those who write programs: files that load nothing from any other server."""
 
 import importlib.resources
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Response
 
 _OWN, _SWAGGER = "weldnet.serve", "fastapi_offline"
 
@@ -27,7 +27,6 @@ def add_pages(app: FastAPI) -> None:
 
 
 def _add_file(app: FastAPI, path: str, content: bytes, kind: str) -> None:
-    async def answer(request: Request) -> Response:
+    @app.api_route(path, methods=["GET", "HEAD"], include_in_schema=False)
+    async def answer() -> Response:
         return Response(content, media_type=kind)
-
-    app.add_api_route(path, answer, methods=["GET", "HEAD"], include_in_schema=False)

@@ -1,4 +1,4 @@
-"""From an application to a process: the address, the connections, the log, and a stop that finishes what it began."""
+"""From an application to a process: the address, the log, and a stop that finishes what it began."""
 
 import ipaddress
 import json
@@ -10,78 +10,21 @@ import socket
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from types import FrameType
-from typing import Any
 
-import h11
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from weldnet.errors import InputError
-from weldnet.serve import guard as server_guard
 from weldnet.serve.service import Service
 
 MAX_CONNECTIONS = 512
-BACKLOG = 128
-"""Connections that asyncio accepts at once, before any of them can be turned away; with the others they stay below the
-1,024 files that a process may usually open."""
-IDLE_TIMEOUT_S = 10.0
-"""A connection that has sent no whole request head, or read nothing, for so long is closed, at the latest after twice
-as long."""
-
-
-class Connection(H11Protocol):
-    """uvicorn's connection, which alone would wait for a request's head for ever, and open without end."""
-
-    is_refused = False
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        if len(self.connections) > MAX_CONNECTIONS:
-            transport.abort()
-            return
-        self._watch(None, False)
-
-    def _watch(self, before: RequestResponseCycle | None, was_idle: bool) -> None:
-        cycle: RequestResponseCycle | None = self.cycle
-        # Who does not read his answers is told no more, also while the connection waits for that to close.
-        is_unread = self.flow.write_paused or self.transport.is_closing()
-        is_idle = is_unread or cycle is None or cycle.response_complete
-        if was_idle and is_idle and cycle is before:
-            self.transport.abort()
-        else:
-            self.loop.call_later(IDLE_TIMEOUT_S, self._watch, cycle, is_idle)
-
-    def data_received(self, data: bytes) -> None:
-        # Read and dropped: unread, it would hide that the client is gone, and make of the end a reset.
-        if not self.is_refused:
-            super().data_received(data)
-
-    def on_response_complete(self) -> None:
-        # Each request that waits in line behind a delayed one would hold the connection for as long again.
-        if self.cycle.scope["state"].get("is_delayed") and self.conn.trailing_data[0]:
-            self.transport.close()
-        super().on_response_complete()
-
-    def send_400_response(self, msg: str) -> None:
-        """What is no HTTP waits for its answer like any other refusal."""
-        self.is_refused = True
-        self.loop.call_later(server_guard.DELAY_S, self._refuse, msg)
-
-    def _refuse(self, msg: str) -> None:
-        if self.transport.is_closing():
-            return
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            super().send_400_response(msg)
-        else:
-            # It has had its answer, and what came after that is the garbage.
-            self.transport.close()
+"""Further ones are answered with 503; a process may usually open 1,024 files."""
 
 
 class JsonLines(logging.Formatter):
-    """A record as a line of JSON; nothing that a client says can begin another one."""
+    """A record as a line of JSON; nothing that a client sends can begin another one."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -140,48 +83,49 @@ def show_address(host: str, bound: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{bound.getsockname()[1]}"
 
 
-class Server(uvicorn.Server):
-    """uvicorn's server, whose application learns that it stops."""
-
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
-        super().__init__(config)
-        self.service, self.is_told = service, threading.Event()
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stops, or at a second signal ends at once. uvicorn's own would raise the signal once more at the end."""
-        if self.is_told.is_set():
-            os._exit(128 + sig)
-        self.is_told.set()
-        self.service.is_stopping = self.should_exit = True
-
-    def end_at_last(self) -> None:
-        """Waits for a signal, and ends the process where a thread's work, or a disk, would hold it back."""
-        self.is_told.wait()
-        # A second in which answers that were given up still leave.
-        time.sleep(1 + (self.config.timeout_graceful_shutdown or 0))
-        os._exit(0)
-
-
-def make_server(app: FastAPI, timeout_s: float) -> Server:
-    """A server of an application from `create_app`; its last requests may take `timeout_s` after it is told to stop."""
+def make_server(app: FastAPI, timeout_s: float) -> uvicorn.Server:
+    """A server of an application; its last requests may take `timeout_s` after it is told to stop."""
     config = uvicorn.Config(
         app,
-        http=Connection,
+        http="h11",
         ws="none",
-        backlog=BACKLOG,
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=math.ceil(timeout_s),
     )
-    return Server(config, app.state.service)
+    return uvicorn.Server(config)
 
 
-def take_signals(server: Server) -> None:
-    """From here on SIGTERM and SIGINT tell the server to stop, running or not yet; the process ends within its time."""
+def take_signals(server: uvicorn.Server, service: Service) -> None:
+    """From here on SIGTERM and SIGINT tell the server to stop, running or not yet; the process ends within its time.
+
+    A second signal ends the process at once.
+    """
+    is_stopped = threading.Event()
+
+    def stop(number: int, _: object) -> None:
+        if is_stopped.is_set():
+            os._exit(128 + number)
+        is_stopped.set()
+        service.is_stopping = server.should_exit = True
+
+    def end_at_last() -> None:
+        is_stopped.wait()
+        # A second in which answers that were given up still leave; then a thread's work, or a disk, holds nothing back.
+        time.sleep(1 + (server.config.timeout_graceful_shutdown or 0))
+        os._exit(0)
+
     # Not begun by the signal, which may come while the same thread is beginning another one.
-    threading.Thread(target=server.end_at_last, daemon=True).start()
+    threading.Thread(target=end_at_last, daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, server.handle_exit)
+        signal.signal(number, stop)
+
+
+def run_server(server: uvicorn.Server, bound: socket.socket) -> None:
+    """Serves until the server is told to stop, in a thread of its own: in the main one uvicorn takes the signals."""
+    with ThreadPoolExecutor(1, "weldnet-serve") as pool:
+        pool.submit(server.run, [bound]).result()

@@ -7,13 +7,14 @@ import os
 import stat
 import threading
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 
 from weldnet.errors import InputError
 from weldnet.files import describe_room
 from weldnet.inference.engines import ModelFacts
 from weldnet.inference.predictor import Prediction
+from weldnet.serve.answers import Result
 
 START = b'{"time"'
 """Of every line."""
@@ -21,12 +22,11 @@ START = b'{"time"'
 _HEAD_BYTES = 2**16
 
 
-class DecisionRecords:
+class DecisionRecords(AbstractContextManager["DecisionRecords", None]):
     """Appends decisions to a file, a line each. Close it, or use it as a context manager.
 
-    A line holds `time`, `request_id`, `file`, `sha256`, `model_digest`, `runtime`, `accept_above`, `reject_below`,
-    `predicted`, `verdict`, `unlike_training`, `damaged`, `probabilities` and `error`. A killed process loses none of
-    them; a power cut may, as the file is not synced with the disk.
+    A line holds `time`, `request_id`, `model_digest`, `runtime`, `accept_above`, `reject_below` and the fields of a
+    `Result`. A killed process loses none of them; a power cut may, as the file is not synced with the disk.
 
     Args:
         file: is made, or appended to.
@@ -42,36 +42,13 @@ class DecisionRecords:
         try:
             self.descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            raise InputError(
-                f"the decisions cannot be recorded in {file}: {error.strerror}; {describe_room(file)} (serve.records)"
-            ) from error
-        if not stat.S_ISREG(os.fstat(self.descriptor).st_mode):
+            raise _refuse(file, f"{error.strerror}; {describe_room(file)}") from error
+        if obstacle := _find_obstacle(self.descriptor, file):
             self.close()
-            # A pipe or a terminal would let every request wait for its reader.
-            raise InputError(f"the decisions cannot be recorded in {file}: not a regular file (serve.records)")
-        if _is_taken(self.descriptor):
-            self.close()
-            raise InputError(
-                f"another server records its decisions in {file}; give this one a file of its own (serve.records)"
-            )
-        state = os.fstatvfs(self.descriptor)
-        if state.f_bavail * state.f_frsize < _HEAD_BYTES:
-            self.close()
-            # It would answer no request.
-            raise InputError(
-                f"the decisions cannot be recorded in {file}: the disk is full; {describe_room(file)} (serve.records)"
-            )
-        head = os.pread(self.descriptor, _HEAD_BYTES, 0)
-        # The very first line may be cut off.
-        if not (START.startswith(head.rstrip(b"\n")) or any(map(_is_decision, head.split(b"\n")[:2]))):
-            self.close()
-            raise InputError(f"{file} holds something else than decisions; nothing is added to it (serve.records)")
+            raise _refuse(file, obstacle)
         self.is_cut_off = _ends_within_a_line(self.descriptor)
 
-    def __enter__(self) -> "DecisionRecords":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -92,24 +69,37 @@ class DecisionRecords:
             raise OSError("the disk is full")
 
     def _to_line(self, request_id: str, prediction: Prediction) -> str:
-        said, point = prediction, self.facts.point
         fields = {
-            "time": said.time,
+            "time": prediction.time,
             "request_id": request_id,
-            "file": said.path,
-            "sha256": said.sha256,
-            "model_digest": said.model_digest,
+            "model_digest": prediction.model_digest,
             "runtime": self.facts.runtime,
-            "accept_above": point.accept_above,
-            "reject_below": point.reject_below,
-            "predicted": said.predicted,
-            "verdict": said.verdict,
-            "unlike_training": said.unlike_training,
-            "damaged": said.damaged,
-            "probabilities": said.probabilities,
-            "error": said.error,
+            "accept_above": self.facts.point.accept_above,
+            "reject_below": self.facts.point.reject_below,
         }
-        return json.dumps(fields, allow_nan=False) + "\n"
+        return json.dumps(fields | Result.model_validate(prediction).model_dump(), allow_nan=False) + "\n"
+
+
+def _refuse(file: Path, reason: str) -> InputError:
+    return InputError(f"the decisions cannot be recorded in {file}: {reason} (serve.records)")
+
+
+def _find_obstacle(descriptor: int, file: Path) -> str | None:
+    """Why decisions cannot be appended to an open file."""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        # A pipe or a terminal would let every request wait for its reader.
+        return "not a regular file"
+    if _is_taken(descriptor):
+        return "another server records its decisions there; give this one a file of its own"
+    state = os.fstatvfs(descriptor)
+    if state.f_bavail * state.f_frsize < _HEAD_BYTES:
+        # It would answer no request.
+        return f"the disk is full; {describe_room(file)}"
+    head = os.pread(descriptor, _HEAD_BYTES, 0)
+    # The very first line may be cut off.
+    if START.startswith(head.rstrip(b"\n")) or any(map(_is_decision, head.split(b"\n")[:2])):
+        return None
+    return "it holds something else than decisions, and nothing is added to it"
 
 
 def _is_taken(descriptor: int) -> bool:

@@ -1,13 +1,14 @@
-"""The requests that wait for a verdict, and the batches that they are judged in."""
+"""The requests that wait for a verdict, and the batches that they are predicted in."""
 
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from itertools import islice
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from weldnet.serve.limits import Limits, Refusal
+from weldnet.serve.answers import Refusal
+from weldnet.serve.limits import Limits
 
 MAX_BATCH = 8
 """A ResNet50 at 300 x 30 gives nearly all that batches give; twice as many would keep the next request waiting."""
@@ -51,35 +52,31 @@ class Batcher(Generic[Item, Result]):
         with self.lock:
             # Shared out, so that no thread is idle while another one has all of it.
             size = min(MAX_BATCH, -(-len(self.waiting) // self.num_threads))
-            taken = [(self.waiting.pop(future), future) for future in list(islice(self.waiting, size))]
-        begun = [(item, future) for item, future in taken if future.set_running_or_notify_cancel()]
+            taken = {future: self.waiting.pop(future) for future in list(islice(self.waiting, size))}
+        begun = {future: item for future, item in taken.items() if future.set_running_or_notify_cancel()}
         if not begun:
             return
         try:
-            results = self.work([item for item, _ in begun])
-        except Exception as error:
-            for _, future in begun:
-                future.set_exception(error)
-        else:
-            for (_, future), result in zip(begun, results, strict=True):
+            for future, result in zip(begun, self.work([*begun.values()]), strict=True):
                 future.set_result(result)
+        except Exception as error:
+            for future in begun:
+                future.set_exception(error)
 
 
 class WorkQueue:
-    """The requests that are judged or wait for it: `length` of them."""
+    """The requests that are predicted or wait for it: `length` of them."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits, self.length = limits, 0
-        # The loop itself keeps no task alive.
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def check_room(self) -> None:
         """Raises:
         Refusal: the queue is full.
         """
         if self.length >= self.limits.max_queue:
-            words = f"{self.length} requests are waiting already (serve.max_queue); send it again in a moment"
-            raise Refusal(429, words, retry=True)
+            reason = f"{self.length} requests are waiting already (serve.max_queue); send it again in a moment"
+            raise Refusal(429, reason)
 
     async def run(self, submit: Callable[[Item], Future[Result]], items: Sequence[Item]) -> list[Result]:
         """The results of the items of one request, which `submit` begins.
@@ -90,19 +87,16 @@ class WorkQueue:
         """
         self.check_room()
         jobs = [submit(item) for item in items]
-        futures = [asyncio.wrap_future(job) for job in jobs]
+        results = asyncio.gather(*map(asyncio.wrap_future, jobs), return_exceptions=True)
         self.length += 1
-        task = asyncio.create_task(self._leave_after(futures))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        results.add_done_callback(self._leave)
         timeout = self.limits.request_timeout_s
-        if (await asyncio.wait([task], timeout=timeout))[1]:
+        if (await asyncio.wait([results], timeout=timeout))[1]:
             for job in jobs:
                 job.cancel()
-            words = f"no answer within {timeout:g} s (serve.request_timeout_s); send fewer or smaller images, or later"
-            raise Refusal(503, words, retry=True)
-        return [future.result() for future in futures]
+            reason = f"no answer within {timeout:g} s (serve.request_timeout_s); send fewer or smaller images, or later"
+            raise Refusal(503, reason)
+        return [job.result() for job in jobs]
 
-    async def _leave_after(self, futures: Sequence[asyncio.Future[Result]]) -> None:
-        await asyncio.wait(futures)
+    def _leave(self, _: asyncio.Future[Any]) -> None:
         self.length -= 1

@@ -1,16 +1,19 @@
 """The files of a request, read into memory within bounds."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+import math
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
-from python_multipart.multipart import parse_options_header
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect, Request
+from fastapi import Request
+from python_multipart import FormParser
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import Field, File, parse_options_header
+from starlette.requests import ClientDisconnect
 
-from weldnet.serve.limits import Limits, Refusal
+from weldnet.serve.answers import Refusal
+from weldnet.serve.limits import Limits
 
 FIELD = "files"
 """The multipart field of the photographs."""
@@ -22,31 +25,53 @@ MAX_NAME = 255
 
 
 class Upload(NamedTuple):
-    """A file of a request: its name as the client said it, cut at `MAX_NAME` characters, and its bytes."""
+    """A file of a request: its name as the client gave it, cut at `MAX_NAME` characters, and its bytes."""
 
     name: str
     content: bytes
 
 
-class MemoryParser(MultiPartParser):
-    """Starlette's parser, without its files on disk: no photograph outlives its request.
+class Form:
+    """Reads a multipart body, never to disk: no photograph outlives its request.
 
     Attributes:
-        is_whole: whether the closing boundary was seen.
+        files: those that were read to their end.
+        is_whole: whether the closing boundary was read.
+
+    Raises:
+        Refusal: the content type is not multipart/form-data in UTF-8.
     """
 
-    def __init__(self, request: Request, body: AsyncGenerator[bytes, None], max_files: int, max_body: int) -> None:
-        # No text field is asked for; one is let through, only to be named in the answer.
-        super().__init__(request.headers, body, max_files=max_files, max_fields=1, max_part_size=1024)
-        self.spool_max_size, self.is_whole = max_body, False
+    def __init__(self, content_type: str, max_files: int) -> None:
+        self.max_files, self.files, self.is_whole = max_files, list[Upload](), False
+        kind, options = parse_options_header(content_type)
+        if kind != b"multipart/form-data":
+            reason = f"the content type is {content_type[:80]}; allowed is multipart/form-data with the field {FIELD}"
+            raise Refusal(415, reason)
+        # Others give names that no UTF-8 can hold, and that no record or answer can show.
+        if options.get(b"charset", b"utf-8").lower() not in (b"utf-8", b"utf8"):
+            raise Refusal(400, f"the content type is {content_type[:80]}; the only charset is utf-8")
+        if b"boundary" not in options:
+            raise Refusal(400, "the multipart body cannot be read: Missing boundary in multipart.")
+        in_memory = {"MAX_MEMORY_FILE_SIZE": math.inf}
+        self.parser = FormParser(
+            "multipart/form-data", self._take_field, self._take_file, self._end, options[b"boundary"], config=in_memory
+        )
 
-    def on_end(self) -> None:
+    def _take_file(self, file: File) -> None:
+        if file.field_name != FIELD.encode():
+            self._take_field(file)
+        if len(self.files) == self.max_files:
+            raise Refusal(413, f"more files than the {self.max_files} that one request may have")
+        file.file_object.seek(0)
+        self.files.append(Upload(_decode(file.file_name)[:MAX_NAME], file.file_object.read()))
+
+    def _take_field(self, field: Field | File) -> None:
+        name = _decode(field.field_name)
+        raise _refuse("a part without filename=" if name == FIELD else f"the field {name[:80]}")
+
+    def _end(self) -> None:
         self.is_whole = True
-
-    def close(self) -> None:
-        """Lets all files go, those of a part without an end, too."""
-        for file in self._files_to_close_on_error:
-            file.close()
 
 
 class Uploads:
@@ -59,73 +84,53 @@ class Uploads:
     async def receive(self, request: Request, max_files: int) -> AsyncIterator[list[Upload]]:
         """The files of a request, at least one; their memory is given back at the end.
 
+        Args:
+            request: whose length the guard has checked.
+            max_files: that it may have.
+
         Raises:
-            Refusal: the request is not what it should be, too large or too slow, or others fill the memory.
+            Refusal: the request is not what it should be or too slow, or others fill the memory.
         """
-        self._check_head(request)
-        size = 0
-
-        async def count() -> AsyncGenerator[bytes, None]:
-            nonlocal size
-            async for chunk in request.stream():
-                size, self.held = size + len(chunk), self.held + len(chunk)
-                if self.held > MAX_HELD_BODIES * self.limits.max_body:
-                    raise Refusal(429, "other uploads fill the server's memory; send it again", retry=True)
-                yield chunk
-
-        parser = MemoryParser(request, count(), max_files, self.limits.max_body)
+        form, length = (
+            Form(request.headers.get("content-type", "nothing"), max_files),
+            request.headers["content-length"],
+        )
+        if self.held + int(length) > MAX_HELD_BODIES * self.limits.max_body:
+            raise Refusal(429, "other uploads fill the server's memory; send it again")
+        self.held += int(length)
         try:
-            await self._parse(parser, max_files)
-            yield _take_files(parser)
+            await self._read(request, form)
+            yield form.files
         finally:
-            parser.close()
-            self.held -= size
+            self.held -= int(length)
 
-    def _check_head(self, request: Request) -> None:
-        kind, length = request.headers.get("content-type", "nothing"), request.headers.get("content-length")
-        if kind.split(";")[0].strip().lower() != "multipart/form-data":
-            raise Refusal(
-                415, f"the content type is {kind[:80]}; allowed is multipart/form-data with the field {FIELD}"
-            )
-        # Others give names that no UTF-8 can hold, and that no record or answer can tell.
-        if parse_options_header(kind)[1].get(b"charset", b"utf-8").lower() not in (b"utf-8", b"utf8"):
-            raise Refusal(400, f"the content type is {kind[:80]}; the only charset is utf-8")
-        # Chunks of one byte would cost a thousand times what they weigh.
-        if length is None or "transfer-encoding" in request.headers:
-            raise Refusal(
-                411,
-                "the request has no Content-Length, or a Transfer-Encoding; chunked bodies are not taken",
-                close=True,
-            )
-        if int(length) > self.limits.max_body:
-            limit = f"{self.limits.max_body_mb:g} MB (serve.max_body_mb)"
-            raise Refusal(413, f"the request has {int(length) / 1e6:,.1f} MB; at most {limit} are taken")
-
-    async def _parse(self, parser: MemoryParser, max_files: int) -> None:
+    async def _read(self, request: Request, form: Form) -> None:
         timeout = self.limits.request_timeout_s
         try:
             async with asyncio.timeout(timeout):
-                await parser.parse()
+                async for chunk in request.stream():
+                    form.parser.write(chunk)
         except TimeoutError:
-            words = f"the body did not arrive within {timeout:g} s (serve.request_timeout_s)"
-            raise Refusal(408, words, close=True) from None
+            reason = f"the body did not arrive within {timeout:g} s (serve.request_timeout_s)"
+            raise Refusal(408, reason) from None
         except ClientDisconnect:
             raise Refusal(400, "the request ended before its body did") from None
-        except MultiPartException as error:
-            if error.message.startswith("Too many files"):
-                raise Refusal(413, f"more files than the {max_files} that one request may have") from None
-            raise Refusal(400, f"the multipart body cannot be read: {error.message}") from None
-        # Without it, the last file would be missing, and no one the wiser.
-        if not parser.is_whole:
+        except FormParserError:
+            raise Refusal(400, "the multipart body cannot be read: Invalid multipart data.") from None
+        # Without it, the last file would be missing, and no one would notice.
+        if not form.is_whole:
             raise Refusal(400, "the multipart body ends before its closing boundary")
+        if not form.files:
+            raise _refuse("no field")
 
 
-def _take_files(parser: MemoryParser) -> list[Upload]:
-    other = next((name for name, value in parser.items if name != FIELD or not isinstance(value, UploadFile)), None)
-    if other is not None or not parser.items:
-        got = (
-            "no field" if other is None else "a part without filename=" if other == FIELD else f"the field {other[:80]}"
-        )
-        raise Refusal(400, f"the request holds {got}; allowed is the field {FIELD} with files, and nothing else")
-    files = [value for _, value in parser.items if isinstance(value, UploadFile)]
-    return [Upload((each.filename or "")[:MAX_NAME], each.file.read()) for each in files]
+def _refuse(found: str) -> Refusal:
+    return Refusal(400, f"the request holds {found}; allowed is the field {FIELD} with files, and nothing else")
+
+
+def _decode(name: bytes | None) -> str:
+    """A name in UTF-8, or else in Latin-1, which old programs send."""
+    try:
+        return (name or b"").decode()
+    except UnicodeDecodeError:
+        return (name or b"").decode("latin-1")

@@ -19,7 +19,7 @@ _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 
 
-def open_dicom(content: bytes, window: Window) -> Picture:
+def open_dicom(content: bytes, window: Window, max_pixels: int) -> Picture:
     """Decodes the first frame of a DICOM file to 8 bits.
 
     Values go through the first frame's modality LUT or rescale slope, then the window; MONOCHROME1 is inverted after
@@ -29,6 +29,7 @@ def open_dicom(content: bytes, window: Window) -> Picture:
     Args:
         content: the whole file, for which `is_dicom` holds.
         window: as `weldnet.data.decode.formats.open_picture` takes it, in values after the modality LUT.
+        max_pixels: that the header may claim.
 
     Raises:
         UnreadableImage: pydicom is not installed, or the file is damaged, too large, has no picture, or is stored in a
@@ -47,6 +48,7 @@ def open_dicom(content: bytes, window: Window) -> Picture:
     try:
         header = pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True)
         _check_header(header)
+        check_pixels((header.Columns, header.Rows), max_pixels)
         size, pages = (header.Columns, header.Rows), int(header.get("NumberOfFrames") or 1)
         values = decode_frame(content, header, syntax)
         stored = _apply_modality(_align_bits(values, header), header)
@@ -87,7 +89,6 @@ def _check_header(header: "Dataset") -> None:
             f"damaged DICOM: Rows, Columns, BitsAllocated and BitsStored are {shorten(str(numbers), 60)}; bits may be "
             "1 to 32"
         )
-    check_pixels((header.Columns, header.Rows))
 
 
 def _align_bits(values: NDArray[Any], header: "Dataset") -> NDArray[Any]:

@@ -17,6 +17,7 @@ from weldnet.data.decode.dicom import open_dicom
 from weldnet.data.decode.dicom_file import is_dicom
 from weldnet.data.decode.jpeg import choose_scale, decode_jpeg, open_jpeg
 from weldnet.data.decode.pictures import (
+    MAX_PIXELS,
     WINDOWS,
     Picture,
     Size,
@@ -89,7 +90,11 @@ def _look_at(path: str | Path) -> os.stat_result:
 
 
 def open_picture(
-    content: bytes, *, window: Window = "full", least: Size | Callable[[Size], Size] | None = None
+    content: bytes,
+    *,
+    window: Window = "full",
+    least: Size | Callable[[Size], Size] | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Picture:
     """Decodes a file's first page to 8 bits.
 
@@ -105,10 +110,11 @@ def open_picture(
             for the upright picture's size. Under the window `full` a JPEG is then decoded at an eighth, a quarter or
             a half of its size, where both sides divide by that and enough pixels are left for the same result within
             a level of 255 in the mean.
+        max_pixels: that the file's header may claim; checked before any pixel is decoded.
 
     Raises:
-        UnreadableImage: the file is empty, truncated, not an image, over Pillow's limit of pixels, or its pixels
-            cannot be shown under this window.
+        UnreadableImage: the file is empty, truncated, not an image, over the limit of pixels, or its pixels cannot be
+            shown under this window.
     """
     if not content:
         raise UnreadableImage("the file is empty")
@@ -117,10 +123,10 @@ def open_picture(
     if _QUIET not in warnings.filters:
         warnings.filterwarnings("ignore", category=UserWarning, module=_QUIET[3].pattern)
     if is_dicom(content):
-        return open_dicom(content, window)
+        return open_dicom(content, window, max_pixels)
     if content.startswith(_TIFF):
-        return open_tiff(content, window)
-    return _open_raster(content, window, least)
+        return open_tiff(content, window, max_pixels)
+    return _open_raster(content, window, least, max_pixels)
 
 
 def _find_reader(content: bytes) -> tuple[str, type[ImageFile.ImageFile]]:
@@ -132,10 +138,12 @@ def _find_reader(content: bytes) -> tuple[str, type[ImageFile.ImageFile]]:
     raise UnreadableImage(f"{kind}not a JPEG, PNG, BMP, TIFF, WebP or DICOM image{remedy}")
 
 
-def _open_raster(content: bytes, window: Window, least: Size | Callable[[Size], Size] | None) -> Picture:
+def _open_raster(
+    content: bytes, window: Window, least: Size | Callable[[Size], Size] | None, max_pixels: int
+) -> Picture:
     name, reader = _find_reader(content)
     image, content, damage = _open_image(content, name, reader)
-    check_pixels(image.size)
+    check_pixels(image.size, max_pixels)
     size, mode, bits = image.size, image.mode, 1 if image.mode == "1" else 8
     if isinstance(image, PngImagePlugin.PngImageFile):
         bits = content[24]

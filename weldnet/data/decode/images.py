@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from weldnet.data.decode.formats import Picture, UnreadableImage, Window, check_window, open_picture, read_content
+from weldnet.data.decode.pictures import MAX_PIXELS
 from weldnet.data.decode.signatures import ENDINGS
 from weldnet.errors import InputError, check_choice
 
@@ -83,13 +84,16 @@ def read_image(
     return to_geometry(read_content(path), geometry)[0]
 
 
-def to_geometry(content: bytes, geometry: Geometry, *, even_damaged: bool = False) -> tuple[NDArray[np.uint8], Picture]:
+def to_geometry(
+    content: bytes, geometry: Geometry, *, even_damaged: bool = False, max_pixels: int = MAX_PIXELS
+) -> tuple[NDArray[np.uint8], Picture]:
     """Decodes a file's bytes to the network's geometry, as `read_image` does.
 
     Args:
         content: the whole file.
         geometry: the network's input.
         even_damaged: decode what is left of a damaged file, too; the picture's `damage` tells.
+        max_pixels: that the file's header may claim.
 
     Returns:
         uint8 array of shape (3, height, width), RGB, 0 to 255; and the picture it was made of.
@@ -105,7 +109,7 @@ def to_geometry(content: bytes, geometry: Geometry, *, even_damaged: bool = Fals
         height, width = _fit((size[1], size[0]), geometry)
         return width, height
 
-    picture = open_picture(content, window=geometry.window, least=find_least)
+    picture = open_picture(content, window=geometry.window, least=find_least, max_pixels=max_pixels)
     if picture.damage and not even_damaged:
         raise UnreadableImage(f"damaged: {picture.damage}")
     image = picture.image

@@ -27,6 +27,9 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+MAX_PIXELS = 89_478_485
+"""Of a picture that is decoded: of 3 channels, 256 MiB."""
+
 _PERCENTILES = (0.5, 99.5)
 _BLOCK = 2**18
 
@@ -54,12 +57,11 @@ def check_window(window: Any) -> Window:
     return low, high
 
 
-def check_pixels(size: Size) -> None:
+def check_pixels(size: Size, limit: int) -> None:
     """Raises:
-    UnreadableImage: the width and height that a header claims give no pixels, or more than Pillow's limit.
+    UnreadableImage: the width and height that a header claims give no pixels, or more than the limit.
     """
     width, height = size
-    limit = Image.MAX_IMAGE_PIXELS or math.inf
     if width < 1 or height < 1 or width * height > limit:
         raise UnreadableImage(f"{width} x {height} pixels; allowed are 1 to {limit:,} in all")
 

@@ -28,7 +28,7 @@ _STRAIGHT_ALPHA = 2
 _BLOCK = 2**18
 
 
-def open_tiff(content: bytes, window: Window) -> Picture:
+def open_tiff(content: bytes, window: Window, max_pixels: int) -> Picture:
     """Decodes the first page of a TIFF to 8 bits.
 
     Grey of fewer than 8 bits and palettes are spread to 8 bits before the window. Pixels with alpha are laid over black
@@ -37,12 +37,13 @@ def open_tiff(content: bytes, window: Window) -> Picture:
     Args:
         content: the whole file, little- or big-endian, BigTIFF included.
         window: as `weldnet.data.decode.formats.open_picture` takes it.
+        max_pixels: that the tags may claim.
 
     Raises:
         UnreadableImage: the file is truncated, damaged or too large, or stored in a way that is not read.
     """
     pages = count_pages(content)
-    layout = read_layout(content)
+    layout = read_layout(content, max_pixels)
     stored = _read_colours(read_samples(content, layout), layout)
     plain = stored.values.dtype == np.uint8 and window == "full"
     shown = (~stored.values if stored.inverted else stored.values) if plain else stored.show(window)

@@ -104,7 +104,7 @@ class Layout:
     orientation: int
 
 
-def read_layout(content: bytes) -> Layout:
+def read_layout(content: bytes, max_pixels: int) -> Layout:
     """Reads and checks the first page's tags.
 
     Raises:
@@ -116,7 +116,7 @@ def read_layout(content: bytes) -> Layout:
             "a TIFF whose first page is a small copy, as in a camera's raw photograph; develop it to TIFF or PNG"
         )
     width, height = find_number(tags, Tag.WIDTH), find_number(tags, Tag.LENGTH)
-    check_pixels((width, height))
+    check_pixels((width, height), max_pixels)
     bits, kind = _read_samples_type(tags)
     compression = find_number(tags, Tag.COMPRESSION, NONE)
     if compression not in _COMPRESSIONS:
