@@ -115,6 +115,12 @@ def test_hostile_names_stay_names(client: Client, file: Path) -> None:
     assert answer.json()["results"][0]["file"] == "y" * 255
 
 
+def test_a_name_that_is_not_utf_8_keeps_its_bytes(client: Client, file: Path) -> None:
+    body = make_body(("weiss.png", paint(250))).replace(b"weiss", b"wei\xdf")
+    answer = client.ask("/predict", "POST", body, MULTIPART)
+    assert answer.json()["results"][0]["file"] == read(file)[0]["file"] == "wei\\xdf.png"
+
+
 MULTIPART = {"content-type": CONTENT_TYPE}
 TINY = make_body(("a.png", paint(1)))
 

@@ -1,8 +1,8 @@
-"""What a server counts, for Prometheus."""
+"""The server's counters, for Prometheus."""
 
 from collections.abc import Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from weldnet.inference.predictor import Prediction
 from weldnet.serve.request_queue import WorkQueue
@@ -15,31 +15,17 @@ class Metrics:
     """The counters of one server, in a registry of their own."""
 
     def __init__(self, queue: WorkQueue) -> None:
-        self.registry = CollectorRegistry()
-        known = self.registry
-        self.requests = Counter("weldnet_requests", "Answered requests.", ["route", "status"], registry=known)
-        self.seconds = Histogram(
-            "weldnet_request_seconds",
-            "From a request's head to its answer.",
-            ["route"],
-            buckets=SECONDS,
-            registry=known,
-        )
-        self.images = Counter("weldnet_images", "Images received, judged or unreadable.", ["outcome"], registry=known)
-        self.verdicts = Counter("weldnet_verdicts", "Verdicts given.", ["verdict", "predicted"], registry=known)
-        length = Gauge("weldnet_queue_length", "Requests that are judged or wait for it.", registry=known)
+        self.registry = own = CollectorRegistry()
+        self.requests = Counter("weldnet_requests", "Answered requests.", ["route", "status"], registry=own)
+        about = "From a request's head to its answer."
+        self.seconds = Histogram("weldnet_request_seconds", about, ["route"], buckets=SECONDS, registry=own)
+        self.images = Counter("weldnet_images", "Images received, judged or unreadable.", ["outcome"], registry=own)
+        self.verdicts = Counter("weldnet_verdicts", "Verdicts given.", ["verdict", "predicted"], registry=own)
+        length = Gauge("weldnet_queue_length", "Requests that are predicted or wait for it.", registry=own)
         length.set_function(lambda: queue.length)
-
-    def count_request(self, route: str, status: int, seconds: float) -> None:
-        self.requests.labels(route, status).inc()
-        self.seconds.labels(route).observe(seconds)
 
     def count_predictions(self, predictions: Sequence[Prediction]) -> None:
         for prediction in predictions:
             self.images.labels("judged" if prediction.error is None else "unreadable").inc()
             if prediction.error is None:
                 self.verdicts.labels(prediction.verdict, prediction.predicted).inc()
-
-    def to_text(self) -> bytes:
-        """Prometheus's text format."""
-        return generate_latest(self.registry)

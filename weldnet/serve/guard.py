@@ -91,7 +91,7 @@ class Guard:
 
     def _check(self, method: str, path: str, headers: Headers) -> None:
         host = headers.get("host", "")
-        if self.hosts is not None and (name := _strip_port(host)) not in self.hosts and not _is_address(name):
+        if self.hosts is not None and not _is_named(host, self.hosts):
             reason = f"this server is not {host[:80]}; use its IP address, or start it with serve.hosts=[NAME]"
             raise Refusal(400, reason)
         origin = headers.get("origin")
@@ -112,7 +112,9 @@ class Guard:
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         path: str = scope["path"]
-        self.metrics.count_request(path if path in self.routes else "other", status, seconds)
+        route = path if path in self.routes else "other"
+        self.metrics.requests.labels(route, status).inc()
+        self.metrics.seconds.labels(route).observe(seconds)
         fields = {
             "request_id": scope["state"]["request_id"],
             "method": scope["method"],
@@ -124,15 +126,10 @@ class Guard:
         log.info("request", extra={"fields": fields})
 
 
-def _strip_port(host: str) -> str | None:
+def _is_named(host: str, hosts: Collection[str]) -> bool:
+    """Whether a header `Host` holds one of the names, or an IP address."""
     try:
-        return urlsplit(f"//{host}").hostname
-    except ValueError:
-        return None
-
-
-def _is_address(name: str | None) -> bool:
-    try:
-        return bool(ipaddress.ip_address(name or ""))
+        name = urlsplit(f"//{host}").hostname or ""
+        return name in hosts or bool(ipaddress.ip_address(name))
     except ValueError:
         return False

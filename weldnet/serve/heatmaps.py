@@ -3,10 +3,10 @@
 import copy
 import io
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
 
 import numpy as np
 import torch
+from fastapi import Response
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -19,14 +19,7 @@ from weldnet.serve.limits import Limits
 from weldnet.serve.uploads import Upload
 
 EVIDENCE = "X-Evidence"
-"""The header that says whether a drawing shows any."""
-
-
-class Drawing(NamedTuple):
-    """A PNG, and whether it shows any evidence."""
-
-    png: bytes
-    shows_evidence: bool
+"""The header that says whether a heatmap shows any."""
 
 
 class Explainer:
@@ -48,17 +41,17 @@ class Explainer:
         geometry = self.predictor.facts.geometry
         self._draw(np.zeros((3, geometry.height, geometry.width), np.uint8))
 
-    def submit(self, upload: Upload) -> Future[Drawing]:
-        """The photograph beside itself under the heatmap for its predicted class; a Refusal if it cannot be read."""
+    def submit(self, upload: Upload) -> Future[Response]:
+        """A PNG: the photograph beside itself under the heatmap for its predicted class, or a Refusal."""
         return self.pool.submit(self._explain, upload)
 
-    def _explain(self, upload: Upload) -> Drawing:
+    def _explain(self, upload: Upload) -> Response:
         decoded = self.predictor.decode(upload.content, self.limits.max_pixels)
         if decoded.image is None:
             raise Refusal(422, f"the file cannot be read: {decoded.error}")
         return self._draw(decoded.image)
 
-    def _draw(self, image: NDArray[np.uint8]) -> Drawing:
+    def _draw(self, image: NDArray[np.uint8]) -> Response:
         target = torch.from_numpy(self.engine.score(image[None]).probabilities.argmax(axis=1)).to(self.engine.device)
         pixels = torch.from_numpy(image[None]).to(self.engine.device)
         # The engine's lock: drawing sets torch's precision for the whole process, too.
@@ -66,4 +59,5 @@ class Explainer:
             maps, _ = explain(self.network, self.network.trunk.get_submodule(LAYER), pixels, target, METHOD)
         file = io.BytesIO()
         Image.fromarray(draw_overlay(image, maps[0])).save(file, "PNG")
-        return Drawing(file.getvalue(), bool(maps.any()))
+        headers = {EVIDENCE: str(int(maps.any()))}
+        return Response(file.getvalue(), headers=headers, media_type="image/png")

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 
 import numpy as np
 from fastapi import Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from weldnet.inference.engines import TorchEngine
 from weldnet.inference.predictor import Prediction, Predictor
 from weldnet.serve.answers import Answer, Refusal, Result, ServedModel, Status
 from weldnet.serve.counters import Metrics
-from weldnet.serve.heatmaps import EVIDENCE, Explainer
+from weldnet.serve.heatmaps import Explainer
 from weldnet.serve.limits import Limits
 from weldnet.serve.records import DecisionRecords
 from weldnet.serve.request_queue import Batcher, WorkQueue
@@ -85,8 +85,8 @@ class Service:
         self.queue.check_room()
         async with self.uploads.receive(request, 1) as files:
             request.state.images = 1
-            (drawing,) = await self.queue.run(self.explainer.submit, files)
-        return Response(drawing.png, headers={EVIDENCE: str(int(drawing.shows_evidence))}, media_type="image/png")
+            (heatmap,) = await self.queue.run(self.explainer.submit, files)
+        return heatmap
 
     async def health(self) -> Status:
         """The process is alive."""
@@ -104,4 +104,4 @@ class Service:
 
     async def count(self) -> Response:
         """Counters in Prometheus's text format."""
-        return Response(self.metrics.to_text(), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(self.metrics.registry), media_type=CONTENT_TYPE_LATEST)

@@ -129,8 +129,4 @@ def _refuse(found: str) -> Refusal:
 
 
 def _decode(name: bytes | None) -> str:
-    """A name in UTF-8, or else in Latin-1, which old programs send."""
-    try:
-        return (name or b"").decode()
-    except UnicodeDecodeError:
-        return (name or b"").decode("latin-1")
+    return (name or b"").decode(errors="backslashreplace")
