@@ -9,16 +9,14 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from benchmark_clients import Answer, Hostile, annoy_all, list_hostile, load, make_request
+from benchmark_clients import Answer, load, make_request
 from benchmark_common import Options, draw_photographs, peak_memory
 from rich.table import Table
 
@@ -35,8 +33,6 @@ CLIENTS = (1, 8, 32)
 """Connections kept alive, each of which sends its next photograph when it has the answer to the last."""
 TOO_MANY = 96
 """Clients beyond `serve.max_queue`, 64."""
-GOOD = 8
-"""Clients whose latency is taken with and without hostile ones beside them."""
 NUM_PHOTOGRAPHS = 32
 BATCH = 8
 """Images scored at once, to see what micro-batches would give."""
@@ -73,16 +69,12 @@ def serving(checkpoint: Path, folder: Path) -> Iterator[tuple[int, int]]:
         process.wait(60)
 
 
-def measure_level(
-    port: int, requests: Sequence[bytes], num_clients: int, hostile: Sequence[Hostile], elsewhere: Executor
-) -> dict[str, Any]:
+def measure_level(port: int, requests: Sequence[bytes], num_clients: int) -> dict[str, Any]:
     """The figures of a level, after its first second."""
     begin = time.perf_counter() + 1
     stop = begin + SECONDS
-    annoying = elsewhere.submit(annoy_all, port, hostile, stop)
     answers = asyncio.run(load(port, requests, num_clients, stop))
-    figures = summarise([answer for answer in answers if answer[0] >= begin])
-    return figures | {"hostile_per_s": annoying.result() / (SECONDS + 1)}
+    return summarise([answer for answer in answers if answer[0] >= begin])
 
 
 def summarise(answers: Sequence[Answer]) -> dict[str, Any]:
@@ -129,18 +121,6 @@ def measure_bare(checkpoint: Path, photographs: Sequence[bytes]) -> dict[str, fl
         return {"bare_images_per_s": rate(judge_all), "scored_alone_per_s": one, f"scored_by_{BATCH}_per_s": many}
 
 
-def list_levels(photograph: bytes) -> dict[str, tuple[int, list[Hostile]]]:
-    """Each level's number of clients, and the hostile ones beside them."""
-    kinds = list_hostile(photograph)
-    levels: dict[str, tuple[int, list[Hostile]]] = {f"{number}": (number, []) for number in CLIENTS}
-    levels |= {f"{GOOD}, beside {kind}": (GOOD, [hostile]) for kind, hostile in kinds.items()}
-    return levels | {
-        f"{GOOD}, beside all five": (GOOD, list(kinds.values())),
-        f"{GOOD} again": (GOOD, []),
-        f"{TOO_MANY}": (TOO_MANY, []),
-    }
-
-
 def run(options: Options) -> dict[str, Any]:
     """Loads the server level by level and returns the figures."""
     # The clients' own work, on the last core, takes nothing from the server.
@@ -155,16 +135,11 @@ def run(options: Options) -> dict[str, Any]:
         figures["photograph_kb"] = sum(map(len, photographs)) / len(photographs) / 1000
         figures["levels"] = levels = {}
         requests = [make_request(("a.jpg", photograph)) for photograph in photographs]
-        with (
-            serving(checkpoint, folder / "served") as (port, process),
-            ProcessPoolExecutor(1, get_context("spawn")) as elsewhere,
-        ):
+        with serving(checkpoint, folder / "served") as (port, process):
             keep_to([last])
-            # Its process starts here, not in the first level.
-            elsewhere.submit(annoy_all, port, [], 0.0).result()
             figures["idle_memory_mib"] = peak_memory(process)
-            for level, (number, hostile) in list_levels(photographs[0]).items():
-                levels[level] = measure_level(port, requests, number, hostile, elsewhere)
+            for level in (*CLIENTS, TOO_MANY):
+                levels[level] = measure_level(port, requests, level)
                 levels[level]["peak_memory_mib"] = peak_memory(process)
                 print(f"{level}: {levels[level]['requests_per_s']:.1f} requests/s", flush=True)
     keep_to([*served, last])
@@ -175,14 +150,14 @@ def show(figures: dict[str, Any]) -> None:
     """Prints the figures as a table."""
     title = f"weldnet-serve, ResNet50 300 x 30, a 1920 x 1080 JPEG of {figures['photograph_kb']:.0f} kB a request"
     table = Table(title=title, title_justify="left")
-    columns = ("clients", "requests/s", "p50 ms", "p95 ms", "p99 ms", "peak MiB", "hostile/s", "answers by status")
+    columns = ("clients", "requests/s", "p50 ms", "p95 ms", "p99 ms", "peak MiB", "answers by status")
     for column in columns:
         table.add_column(column, justify="left" if column in ("clients", "answers by status") else "right")
     for level, row in figures["levels"].items():
-        keys = ("p50_ms", "p95_ms", "p99_ms", "peak_memory_mib", "hostile_per_s")
+        keys = ("p50_ms", "p95_ms", "p99_ms", "peak_memory_mib")
         numbers = [f"{row[key]:.0f}" for key in keys]
         statuses = ", ".join(f"{status}: {count}" for status, count in sorted(row["statuses"].items()))
-        table.add_row(level, f"{row['requests_per_s']:.1f}", *numbers, statuses)
+        table.add_row(str(level), f"{row['requests_per_s']:.1f}", *numbers, statuses)
     print_table(table)
     print(f"the server has {figures['server_cores']} cores, all clients have another")
     print(f"without HTTP, one by one on the server's cores: {figures['bare_images_per_s']:.1f} images/s")
