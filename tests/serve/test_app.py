@@ -137,6 +137,12 @@ TINY = make_body(("a.png", paint(1)))
         ),
         (MULTIPART | {"transfer-encoding": "chunked", "content-length": str(len(TINY))}, TINY, 411, "chunked"),
         (MULTIPART, TINY.replace(b"filename=", b"filename*="), 400, "a part without filename="),
+        (
+            {"content-type": f"multipart/form-data; boundary={'b' * 999}"},
+            TINY,
+            400,
+            "cannot be read: Invalid multipart",
+        ),
         (MULTIPART, b"garbage", 400, "cannot be read: Invalid multipart data"),
         (MULTIPART, TINY[:-40], 400, "before its closing boundary"),
         (MULTIPART, f"--{BOUNDARY}--\r\n".encode(), 400, "no field"),
