@@ -20,6 +20,7 @@ from weldnet.inference.predictor import Predictor
 from weldnet.serve.app import create_app
 from weldnet.serve.limits import Limits
 from weldnet.serve.records import DecisionRecords
+from weldnet.serve.uploads import split_form
 
 KEY = "0123456789abcdef"
 LIMITS = Limits(max_body_mb=0.1, max_images=3, max_megapixels=50.0)
@@ -144,6 +145,9 @@ TINY = make_body(("a.png", paint(1)))
             "cannot be read: Invalid multipart",
         ),
         (MULTIPART, b"garbage", 400, "cannot be read: Invalid multipart data"),
+        (MULTIPART, TINY.replace(b"\r\n\r\n", b"\r\nno header\r\n\r\n"), 400, "Invalid multipart data"),
+        (MULTIPART, TINY.replace(b"\r\n\r\n", f"\r\n--{BOUNDARY}\r\n".encode()) + TINY, 400, "Invalid multipart data"),
+        (MULTIPART, TINY.rstrip(b"-\r\n") + b"x" + TINY, 400, "before its closing boundary"),
         (MULTIPART, TINY[:-40], 400, "before its closing boundary"),
         (MULTIPART, f"--{BOUNDARY}--\r\n".encode(), 400, "no field"),
         (MULTIPART, make_body(("a.png", paint(1)), field="file"), 400, "the field file; allowed is the field files"),
@@ -164,6 +168,14 @@ def test_what_is_refused_and_why(
     assert words in answer.json()["error"]
     assert not read(file)
     assert client.service.uploads.held == 0
+
+
+def test_contents_and_names_are_kept_to_the_byte() -> None:
+    contents = (b"", b"\r\n", f"\r\n--{BOUNDARY[:-1]}\r\n\r\n--".encode(), paint(1))
+    for body_start in (b"", b"\r\n"):
+        body = bytearray(body_start + make_body(*[('a;\\"b', each) for each in contents]))
+        files = split_form(body, BOUNDARY.encode(), 4)
+        assert [tuple(file) for file in files] == [('a;"b', each) for each in contents]
 
 
 def test_utf_8_may_be_named(client: Client) -> None:

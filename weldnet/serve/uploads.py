@@ -1,27 +1,28 @@
 """The files of a request, read into memory within bounds."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from fastapi import Request
-from python_multipart import MultipartParser
-from python_multipart.exceptions import FormParserError
+from fastapi.datastructures import Headers
 from python_multipart.multipart import parse_options_header
 from starlette.requests import ClientDisconnect
 
 from weldnet.serve.answers import Refusal
 from weldnet.serve.limits import Limits
 
-if TYPE_CHECKING:
-    from python_multipart.multipart import MultipartCallbacks
-
 FIELD = "files"
 """The multipart field of the photographs."""
 
 MAX_HELD_BODIES = 8
 """Request bodies of the largest size that fit in memory together; all uploads share that room."""
+MAX_HEAD = 4096
+"""Bytes of a part's headers."""
+HEAD = re.compile(rb"(?:\r\n[!#$%&'*+.^_`|~\w-]+:[^\r\n]*)*", re.ASCII)
+"""A part's headers."""
 MAX_NAME = 255
 """Characters of a file name that are kept."""
 
@@ -31,71 +32,6 @@ class Upload(NamedTuple):
 
     name: str
     content: bytes
-
-
-class Form:
-    """What was read of a multipart body, never to disk: no photograph outlives its request.
-
-    Attributes:
-        files: those that were read to their end.
-        is_whole: whether the closing boundary was read.
-    """
-
-    def __init__(self, max_files: int) -> None:
-        self.max_files, self.files, self.is_whole = max_files, list[Upload](), False
-        self._header = self._value = self._disposition = b""
-        # Not a list: a body can be made of very many small pieces.
-        self._content = bytearray()
-
-    def open_parser(self, boundary: bytes) -> MultipartParser:
-        """A parser of the body, which fills this form.
-
-        Raises:
-            FormParserError: the boundary is too long; from its `write`: the body is no form.
-            Refusal: from its `write`: a part is no file of `FIELD`, or one too many.
-        """
-        callbacks: MultipartCallbacks = {
-            "on_header_field": self._add_to_header,
-            "on_header_value": self._add_to_value,
-            "on_header_end": self._end_header,
-            "on_headers_finished": self._check_part,
-            "on_part_data": self._add_to_content,
-            "on_part_end": self._end_part,
-            "on_end": self._end,
-        }
-        return MultipartParser(boundary, callbacks)
-
-    def _add_to_header(self, data: bytes, start: int, end: int) -> None:
-        self._header += data[start:end]
-
-    def _add_to_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
-
-    def _end_header(self) -> None:
-        if self._header.lower() == b"content-disposition":
-            self._disposition = self._value
-        self._header = self._value = b""
-
-    def _check_part(self) -> None:
-        options = parse_options_header(self._disposition)[1]
-        field = _decode(options.get(b"name", b""))
-        if field != FIELD:
-            raise _refuse(f"the field {field[:80]}")
-        if b"filename" not in options:
-            raise _refuse("a part without filename=")
-        if len(self.files) == self.max_files:
-            raise Refusal(413, f"more files than the {self.max_files} that one request may have")
-        self._name, self._disposition = _decode(options[b"filename"])[:MAX_NAME], b""
-
-    def _add_to_content(self, data: bytes, start: int, end: int) -> None:
-        self._content += data[start:end]
-
-    def _end_part(self) -> None:
-        self.files.append(Upload(self._name, bytes(self._content)))
-        self._content.clear()
-
-    def _end(self) -> None:
-        self.is_whole = True
 
 
 class Uploads:
@@ -115,39 +51,31 @@ class Uploads:
         Raises:
             Refusal: the request is not what it should be or too slow, or others fill the memory.
         """
-        length, form = int(request.headers["content-length"]), Form(max_files)
+        boundary, length = _find_boundary(request.headers), int(request.headers["content-length"])
         if self.held + length > MAX_HELD_BODIES * self.limits.max_body:
             raise Refusal(429, "other uploads fill the server's memory; send it again")
         self.held += length
         try:
-            await self._read(request, form)
-            yield form.files
+            yield split_form(await self._read(request), boundary, max_files)
         finally:
             self.held -= length
 
-    async def _read(self, request: Request, form: Form) -> None:
-        boundary = _find_boundary(request.headers.get("content-type", "nothing"))
-        timeout = self.limits.request_timeout_s
+    async def _read(self, request: Request) -> bytearray:
+        body, timeout = bytearray(), self.limits.request_timeout_s
         try:
-            parser = form.open_parser(boundary)
             async with asyncio.timeout(timeout):
                 async for chunk in request.stream():
-                    parser.write(chunk)
+                    body += chunk
         except TimeoutError:
             reason = f"the body did not arrive within {timeout:g} s (serve.request_timeout_s)"
             raise Refusal(408, reason) from None
         except ClientDisconnect:
             raise Refusal(400, "the request ended before its body did") from None
-        except FormParserError:
-            raise Refusal(400, "the multipart body cannot be read: Invalid multipart data.") from None
-        # Without it, the last file would be missing, and no one would notice.
-        if not form.is_whole:
-            raise Refusal(400, "the multipart body ends before its closing boundary")
-        if not form.files:
-            raise _refuse("no field")
+        return body
 
 
-def _find_boundary(content_type: str) -> bytes:
+def _find_boundary(headers: Headers) -> bytes:
+    content_type = headers.get("content-type", "nothing")
     kind, options = parse_options_header(content_type)
     if kind != b"multipart/form-data":
         reason = f"the content type is {content_type[:80]}; allowed is multipart/form-data with the field {FIELD}"
@@ -155,14 +83,52 @@ def _find_boundary(content_type: str) -> bytes:
     # Others give names that no UTF-8 can hold, and that no record or answer can show.
     if options.get(b"charset", b"utf-8").lower() not in (b"utf-8", b"utf8"):
         raise Refusal(400, f"the content type is {content_type[:80]}; the only charset is utf-8")
-    if b"boundary" not in options:
+    if not options.get(b"boundary"):
         raise Refusal(400, "the multipart body cannot be read: Missing boundary in multipart.")
     return options[b"boundary"]
 
 
+def split_form(body: bytearray, boundary: bytes, max_files: int) -> list[Upload]:
+    """The files of a multipart body, at least one, as RFC 7578 has them.
+
+    Raises:
+        Refusal: the body is no form, or holds too many files or anything else.
+    """
+    delimiter, files = b"\r\n--" + boundary, list[Upload]()
+    if body and not body.startswith((delimiter, delimiter[2:])):
+        raise Refusal(400, "the multipart body cannot be read: Invalid multipart data.")
+    end = len(delimiter) - (0 if body.startswith(delimiter) else 2)
+    while body[end : end + 2] == b"\r\n":
+        start = body.find(b"\r\n\r\n", end, end + MAX_HEAD)
+        if start < 0 or not HEAD.fullmatch(body, end, start):
+            raise Refusal(400, "the multipart body cannot be read: Invalid multipart data.")
+        name = _find_name(bytes(body[end:start]))
+        if len(files) == max_files:
+            raise Refusal(413, f"more files than the {max_files} that one request may have")
+        if (stop := body.find(delimiter, start + 4)) < 0:
+            break
+        files.append(Upload(name, bytes(memoryview(body)[start + 4 : stop])))
+        end = stop + len(delimiter)
+    # Without it, the last file would be missing, and no one would notice.
+    if body[end : end + 2] != b"--":
+        raise Refusal(400, "the multipart body ends before its closing boundary")
+    if not files:
+        raise _refuse("no field")
+    return files
+
+
+def _find_name(head: bytes) -> str:
+    """The file name in a part's headers."""
+    lines = (line.partition(b":") for line in head.split(b"\r\n"))
+    disposition = next((value for name, _, value in lines if name.lower() == b"content-disposition"), b"")
+    options = parse_options_header(disposition)[1]
+    field = options.get(b"name", b"").decode(errors="backslashreplace")
+    if field != FIELD:
+        raise _refuse(f"the field {field[:80]}")
+    if b"filename" not in options:
+        raise _refuse("a part without filename=")
+    return options[b"filename"].decode(errors="backslashreplace")[:MAX_NAME]
+
+
 def _refuse(found: str) -> Refusal:
     return Refusal(400, f"the request holds {found}; allowed is the field {FIELD} with files, and nothing else")
-
-
-def _decode(name: bytes) -> str:
-    return name.decode(errors="backslashreplace")
