@@ -8,8 +8,6 @@ import os
 import signal
 import socket
 import sys
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
@@ -105,23 +103,15 @@ def take_signals(server: uvicorn.Server, service: Service) -> None:
 
     A second signal ends the process at once.
     """
-    is_stopped = threading.Event()
 
     def stop(number: int, _: object) -> None:
-        if is_stopped.is_set():
-            os._exit(128 + number)
-        is_stopped.set()
+        if service.is_stopping:
+            os._exit(0 if number == signal.SIGALRM else 128 + number)
         service.is_stopping = server.should_exit = True
-
-    def end_at_last() -> None:
-        is_stopped.wait()
         # A second in which answers that were given up still leave; then a thread's work, or a disk, holds nothing back.
-        time.sleep(1 + (server.config.timeout_graceful_shutdown or 0))
-        os._exit(0)
+        signal.alarm(1 + (server.config.timeout_graceful_shutdown or 0))
 
-    # Not begun by the signal, which may come while the same thread is beginning another one.
-    threading.Thread(target=end_at_last, daemon=True).start()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
         signal.signal(number, stop)
 
 
