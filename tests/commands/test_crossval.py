@@ -111,7 +111,7 @@ def test_every_weld_is_held_out_once(whole: Path) -> None:
     assert pooled["loss"] == pytest.approx(
         np.average([f["loss"] for f in folds], weights=[f["num_images"] for f in folds])
     )
-    for name in ("accuracy", "balanced_accuracy", "macro_f1", "loss"):
+    for name in ("accuracy", "balanced_accuracy", "macro_f1", "kappa", "loss"):
         values = pl.Series([fold[name] for fold in folds])
         assert figures["mean"][name] == pytest.approx(values.mean())
         assert figures["spread"][name] == pytest.approx(values.std(ddof=1))

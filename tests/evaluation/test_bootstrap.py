@@ -6,6 +6,7 @@ from time import perf_counter
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.special import softmax
 from scipy.stats import bootstrap
 
 from weldnet.evaluation.bootstrap import (
@@ -17,7 +18,6 @@ from weldnet.evaluation.bootstrap import (
     index_groups,
     resample_means,
 )
-from weldnet.evaluation.metrics import softmax
 from weldnet.evaluation.ranking import resample_ranking
 from weldnet.evaluation.rates import resample_rates
 
@@ -163,7 +163,7 @@ def test_all_figures_of_a_large_test_set_take_seconds() -> None:
     names, groups = index_groups([f"{i // 5}" for i in range(10_000)])
     statistics = [
         resample_rates(logits.argmax(1), labels, groups, classes, classes[:1]),
-        resample_ranking(softmax(logits), labels, groups, classes),
+        resample_ranking(softmax(logits, axis=1), labels, groups, classes),
     ]
     start = perf_counter()
     figures = bootstrap_groups(statistics, names)

@@ -7,20 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.special import softmax
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss, log_loss
 
 from weldnet.evaluation.calibration import (
     BOUNDS,
-    brier_score,
     expected_calibration_error,
     fit_temperature,
     is_separated,
-    negative_log_likelihood,
     reliability_bins,
     summarise_calibration,
 )
-from weldnet.evaluation.metrics import softmax
+from weldnet.evaluation.metrics import cross_entropy
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -38,7 +37,7 @@ def draw_answers(seed: int, num_images: int, temperature: float = 1.0) -> tuple[
 def test_temperature_is_that_of_a_fine_grid(scale: float) -> None:
     logits, labels = draw_answers(0, 300, scale)
     grid = np.geomspace(*BOUNDS, 6001)
-    losses = [negative_log_likelihood(logits / each, labels) for each in grid]
+    losses = [cross_entropy(logits / each, labels).mean() for each in grid]
     assert fit_temperature(logits, labels) == pytest.approx(grid[np.argmin(losses)], rel=1e-3)
 
 
@@ -47,9 +46,11 @@ def test_temperature_undoes_a_scale() -> None:
     temperature = fit_temperature(logits, labels)
     assert temperature == pytest.approx(2.5, rel=0.05)
     assert fit_temperature(logits / 4, labels) == pytest.approx(temperature / 4, rel=1e-4)
-    probabilities = softmax(logits / temperature)
+    probabilities = softmax(logits / temperature, axis=1)
     assert (
-        expected_calibration_error(probabilities, labels) < 0.02 < expected_calibration_error(softmax(logits), labels)
+        expected_calibration_error(probabilities, labels)
+        < 0.02
+        < expected_calibration_error(softmax(logits, axis=1), labels)
     )
 
 
@@ -59,7 +60,7 @@ def test_temperature_is_never_worse_than_none(seed: int, num_images: int, scale:
     logits, labels = draw_answers(seed, num_images, scale)
     temperature = fit_temperature(logits, labels)
     assert BOUNDS[0] <= temperature <= BOUNDS[1]
-    assert negative_log_likelihood(logits / temperature, labels) <= negative_log_likelihood(logits, labels)
+    assert cross_entropy(logits / temperature, labels).mean() <= cross_entropy(logits, labels).mean()
     # The called class stays the same.
     assert ((logits / temperature).argmax(1) == logits.argmax(1)).all()
 
@@ -93,14 +94,14 @@ def loop_error(probabilities: Floats, labels: Labels, num_bins: int) -> float:
 @given(st.integers(0, 2**31), st.integers(1, 60), st.sampled_from([1, 4, 15]), st.sampled_from([0.5, 2.0, 40.0]))
 def test_calibration_error_is_that_of_a_loop(seed: int, num_images: int, num_bins: int, scale: float) -> None:
     logits, labels = draw_answers(seed, num_images, scale)
-    probabilities = softmax(logits)
+    probabilities = softmax(logits, axis=1)
     ours = expected_calibration_error(probabilities, labels, num_bins)
     assert ours == pytest.approx(loop_error(probabilities, labels, num_bins), abs=1e-12)
 
 
 def test_bins_are_sklearns() -> None:
     logits, labels = draw_answers(2, 500)
-    probabilities = softmax(logits)
+    probabilities = softmax(logits, axis=1)
     bins = reliability_bins(probabilities, labels, 10)
     right, confidence = probabilities.argmax(1) == labels, probabilities.max(1)
     accuracy, mean = calibration_curve(right, confidence, n_bins=10)
@@ -121,13 +122,14 @@ def test_an_edge_belongs_to_the_bin_below() -> None:
 
 def test_brier_and_likelihood_are_sklearns() -> None:
     logits, labels = draw_answers(3, 200)
-    probabilities = softmax(logits)
+    probabilities = softmax(logits, axis=1)
     # One class against the rest, and the sum of them: every version of scikit-learn has that.
     expected = sum(brier_score_loss(labels == i, probabilities[:, i]) for i in range(4))
-    assert brier_score(probabilities, labels) == pytest.approx(expected)
-    assert negative_log_likelihood(logits, labels) == pytest.approx(log_loss(labels, probabilities))
-    assert brier_score(np.eye(4)[labels], labels) == 0
-    assert brier_score(np.eye(4)[(labels + 1) % 4], labels) == 2
+    figures = summarise_calibration(logits, labels, 1.0)["after"]
+    assert figures["brier_score"] == pytest.approx(expected)
+    assert figures["negative_log_likelihood"] == pytest.approx(log_loss(labels, probabilities))
+    certain = [summarise_calibration(1e3 * np.eye(4)[(labels + i) % 4], labels, 1.0) for i in range(2)]
+    assert [each["after"]["brier_score"] for each in certain] == [0, 2]
 
 
 def test_summary_is_before_and_after() -> None:
@@ -136,7 +138,7 @@ def test_summary_is_before_and_after() -> None:
     before, after = summary["before"], summary["after"]
     for name in ("expected_calibration_error", "brier_score", "negative_log_likelihood"):
         assert after[name] < before[name]
-    assert after["negative_log_likelihood"] == negative_log_likelihood(logits / summary["temperature"], labels)
+    assert after["negative_log_likelihood"] == cross_entropy(logits / summary["temperature"], labels).mean()
     assert len(after["bins"]) == 15
     assert list(after["bins"][0]["accuracy"])[:5] == ["value", "low", "high", "k", "n"]
     json.dumps(summary, allow_nan=False)

@@ -78,7 +78,7 @@ def test_the_same_classifier_twice() -> None:
     assert (row.value, row.low, row.high) == (0, None, None)
     assert row.reason == "every resample gives the same value: the groups show no spread to measure"
     assert (result.mcnemar.p_value, result.differing) == (1, [])
-    assert set(result.differences) == {"accuracy", "balanced_accuracy", "macro_f1"}
+    assert set(result.differences) == {"accuracy", "balanced_accuracy", "macro_f1", "kappa"}
 
 
 def test_few_groups_and_json() -> None:

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from weldnet.errors import InputError
 from weldnet.evaluation.decision import ACCEPT, REFER, REJECT
 from weldnet.evaluation.judge import Judge, Outputs, fit_judge
-from weldnet.evaluation.metrics import softmax
 
 CLASSES = ["crack", "good", "pore"]
 
@@ -31,7 +31,7 @@ def test_verdicts_follow_the_thresholds(judge: Judge) -> None:
     point = judge.point
     assert point.accept_above is not None
     assert point.reject_below is not None
-    assert said.probabilities == pytest.approx(softmax(outputs.logits / judge.temperature))
+    assert said.probabilities == pytest.approx(softmax(outputs.logits / judge.temperature, axis=1))
     assert said.sound == pytest.approx(said.probabilities[:, 1])
     for verdict, sound, unlike in zip(said.verdicts, said.sound, said.unlike_training, strict=True):
         expected = ACCEPT if sound > point.accept_above else REJECT if sound < point.reject_below else REFER

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, precision_recall_fscore_support
+from sklearn.metrics import accuracy_score, cohen_kappa_score, confusion_matrix, precision_recall_fscore_support
 
-from weldnet.evaluation.metrics import count_confusion, summarise_confusion
+from weldnet.evaluation.metrics import METRICS, summarise_confusion
 from weldnet.evaluation.rates import measure_proportions, resample_rates
 
 NAMES = ("crack", "sound", "pore", "clean")
@@ -37,6 +37,8 @@ def test_weighted_rates_are_sklearns_of_repeated_images(seed: int, num_images: i
         expected_mean = np.nan if set(measured) - set(true.tolist()) else column[measured].mean()
         assert rates[mean][0] == pytest.approx(expected_mean, nan_ok=True)
     assert rates["accuracy"][0] == pytest.approx(accuracy_score(true, called))
+    kappa = cohen_kappa_score(true, called) if len({*true, *called}) > 1 else np.nan
+    assert rates["kappa"][0] == pytest.approx(kappa, nan_ok=True)
     is_good, called_good = np.isin(true, [1, 3]), np.isin(called, [1, 3])
     escapes = called_good[~is_good].mean() if (~is_good).any() else np.nan
     assert rates["escapes"][0] == pytest.approx(escapes, nan_ok=True)
@@ -48,16 +50,17 @@ def test_figures_are_those_of_the_summary() -> None:
     rng = np.random.default_rng(0)
     labels, predicted = rng.integers(3, size=50), rng.integers(3, size=50)
     rates = resample_rates(predicted, labels, np.zeros(50, np.int64), NAMES)(np.ones((1, 1)))
-    summary = summarise_confusion(count_confusion(predicted, labels, 4), NAMES)
-    for name in ("accuracy", "balanced_accuracy", "macro_f1"):
-        assert rates[name][0] == pytest.approx(summary[name])
+    summary = summarise_confusion(confusion_matrix(labels, predicted, labels=range(4)), NAMES)
+    for metric in METRICS:
+        if metric.key != "loss":
+            assert rates[metric.key][0] == pytest.approx(summary[metric.key])
     assert np.isnan(rates["recall/clean"][0])
     assert "escapes" not in rates
 
 
 def test_proportions_are_counts_of_images() -> None:
     labels, predicted = np.array([0, 0, 0, 1, 2, 2, 3]), np.array([0, 1, 3, 2, 2, 1, 1])
-    rows = measure_proportions(count_confusion(predicted, labels, 4), NAMES, GOOD)
+    rows = measure_proportions(confusion_matrix(labels, predicted, labels=range(4)), NAMES, GOOD)
     counts = {name: (row.k, row.n) for name, row in rows.items()}
     assert counts == {
         "accuracy": (2, 7),

@@ -137,7 +137,7 @@ def test_table_for_the_terminal() -> None:
     metrics = make_report().metrics()
     assert "test: 12 images" in text
     assert re.search(r"pore\W+not measured", text)
-    for name in ("accuracy", "balanced_accuracy", "macro_f1", "loss"):
+    for name in ("accuracy", "balanced_accuracy", "macro_f1", "kappa", "loss"):
         assert f"{metrics[name]:.4f}" in text
     for name in ("crack", "no_defect"):
         assert f"{metrics['per_class'][name]['recall']:.4f}" in text

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, recall_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, cohen_kappa_score, f1_score, recall_score
 from torch import Tensor
 from torch.nn import functional
 from training_runs import Batch, Losses, load_batches, make_trainer, quiet
@@ -63,6 +63,8 @@ def test_logged_figures_are_sklearns(tmp_path: Path, stage: str) -> None:
         f"{stage}/accuracy": accuracy_score(labels, predicted),
         # scikit-learn leaves out absent classes and warns if one is predicted; so count the present ones here.
         f"{stage}/balanced_accuracy": recall_score(labels, predicted, labels=[0, 1, 3], average="macro"),
+        f"{stage}/macro_f1": f1_score(labels, predicted, labels=[0, 1, 3], average="macro"),
+        f"{stage}/kappa": cohen_kappa_score(labels, predicted),
     }
     recalls = recall_score(labels, predicted, labels=[0, 1, 3], average=None)
     expected |= {f"{stage}_recall/{CLASSES[i]}": recall for i, recall in zip((0, 1, 3), recalls, strict=True)}

@@ -75,6 +75,8 @@ def _check(crossval: CrossvalFolder) -> None:
 
 
 def _train_fold(crossval: CrossvalFolder, fold: int, resume: str) -> None:
+    from weldnet.evaluation.metrics import METRICS, show_figure
+
     folder = crossval.fold_folder(fold)
     with work_alone(folder):
         stopped = crossval.find_stopped_fold(fold)
@@ -82,7 +84,7 @@ def _train_fold(crossval: CrossvalFolder, fold: int, resume: str) -> None:
         reports = train_run(crossval.fold_config(fold), folder, stopped, resume)
     assert reports is not None
     metrics = reports["test"].metrics()
-    figures = "  ".join(f"{name} {metrics[name]:.4f}" for name in ("accuracy", "balanced_accuracy", "loss"))
+    figures = "  ".join(f"{metric.key} {show_figure(metrics[metric.key])}" for metric in METRICS)
     print(f"fold_{fold}: {metrics['num_images']} images held out: {figures}", flush=True)
     # Model and trainer hold each other; the next fold may need the device's memory.
     gc.collect()

@@ -9,7 +9,6 @@ from omegaconf import DictConfig
 
 from weldnet.config.targets import check_target, instantiate
 from weldnet.errors import InputError
-from weldnet.training.monitors import check_monitor, find_mode
 
 if TYPE_CHECKING:
     from lightning import Callback
@@ -41,6 +40,8 @@ def check_callbacks(cfg: DictConfig) -> None:
             direction; or the checkpoints would not be those that a run is tested and resumed by.
     """
     from lightning.pytorch.callbacks import StochasticWeightAveraging, WeightAveraging
+
+    from weldnet.training.monitors import check_monitor
 
     for key, node in _nodes(cfg):
         check_target(key, node)
@@ -83,6 +84,8 @@ def _find_class(node: DictConfig) -> type:
 
 def _derive(node: DictConfig) -> dict[str, Any]:
     """The arguments of a callback that follow from its monitor."""
+    from weldnet.training.monitors import find_mode
+
     monitor, known = node.get("monitor"), inspect.signature(_find_class(node)).parameters
     if monitor is None or "monitor" not in known:
         return {}

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
+from sklearn.metrics import confusion_matrix
 
 from weldnet.evaluation.bootstrap import bootstrap_groups, index_groups, resample_means
 from weldnet.evaluation.calibration import summarise_calibration
@@ -19,7 +21,7 @@ from weldnet.evaluation.decision import (
 )
 from weldnet.evaluation.intervals import explain_shortage, proportion
 from weldnet.evaluation.judge import Judgement
-from weldnet.evaluation.metrics import Floats, Labels, count_confusion, cross_entropy, softmax, summarise_confusion
+from weldnet.evaluation.metrics import Floats, Labels, cross_entropy, make_plain, summarise_confusion
 from weldnet.evaluation.ranking import resample_ranking
 from weldnet.evaluation.rates import ONE_SIDED, measure_proportions, resample_rates
 
@@ -54,8 +56,8 @@ def assess(
     """
     good = list(good_classes if judgement is None else judgement.judge.good_classes)
     predicted = logits.argmax(axis=1)
-    probabilities = softmax(logits) if judgement is None else judgement.probabilities
-    confusion = count_confusion(predicted, labels, len(classes))
+    probabilities = softmax(logits, axis=1) if judgement is None else judgement.probabilities
+    confusion = confusion_matrix(labels, predicted, labels=range(len(classes)))
     proportions = measure_proportions(confusion, classes, good)
     losses = {"loss": cross_entropy(logits, labels)}
     if judgement is not None:
@@ -116,7 +118,7 @@ def assess_verdicts(
         "operating_point": point.to_dict(),
         "verdicts": {unit: None if rows is None else _with_intervals(rows) for unit, rows in counts.items()},
         "num_unlike_training": int(judgement.unlike_training.sum()),
-        "referral_curve": {name: [None if np.isnan(x) else float(x) for x in row] for name, row in curve.items()},
+        "referral_curve": {name: [make_plain(x) for x in row] for name, row in curve.items()},
         "statements": statements,
     }
 

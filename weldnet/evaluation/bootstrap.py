@@ -3,7 +3,6 @@
 Knows neither classes nor images: a figure is whatever a `Statistic` makes of how often each group is drawn.
 """
 
-import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from weldnet.evaluation.intervals import Side, describe_bounds
-from weldnet.evaluation.metrics import Floats, Labels
+from weldnet.evaluation.metrics import Floats, Labels, make_plain
 
 Statistic = Callable[[Floats], dict[str, Floats]]
 """From weights (R, G), how often each of G groups is in each of R resamples, to figures (R,) by name.
@@ -102,10 +101,10 @@ def bootstrap_groups(
         Davison and Hinkley, Bootstrap Methods and their Application (1997), 3.8 (whole clusters) and 5.3 (percentiles).
     """
     sides: dict[str, Side] = dict.fromkeys(upper, "upper")
-    values = {key: _plain(row[0]) for key, row in _measure(statistics, np.ones((1, len(names)))).items()}
+    values = {key: make_plain(row[0]) for key, row in _measure(statistics, np.ones((1, len(names)))).items()}
     if len(names) < FEWEST_GROUPS:
         rows = _measure(statistics, np.eye(len(names)))
-        per_group = {key: dict(zip(names, map(_plain, row), strict=True)) for key, row in rows.items()}
+        per_group = {key: dict(zip(names, map(make_plain, row), strict=True)) for key, row in rows.items()}
         reason = f"{len(names)} groups: an interval takes at least {FEWEST_GROUPS}; the figures of each group instead"
         return {
             key: GroupInterval(
@@ -155,7 +154,3 @@ def _take_percentiles(
         high = float(np.quantile(usable, 1 - tail))
     num_lacking = len(resamples) - len(usable)
     return GroupInterval(value, low, high, num_groups, len(resamples), num_lacking, reason, None, side, confidence)
-
-
-def _plain(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)

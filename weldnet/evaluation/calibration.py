@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
+from scipy.special import softmax
+from sklearn.metrics import brier_score_loss
 
 from weldnet.evaluation.intervals import Proportion, proportion
-from weldnet.evaluation.metrics import Floats, Labels, cross_entropy, softmax
+from weldnet.evaluation.metrics import Floats, Labels, cross_entropy
 
 BOUNDS = (0.05, 20.0)
 """Of the temperature. Beyond them the data say only "as certain" or "as uncertain as can be"."""
@@ -60,34 +62,11 @@ def fit_temperature(logits: Floats, labels: Labels) -> float:
         return 1.0
 
     def measure(log_temperature: float) -> float:
-        return negative_log_likelihood(logits / np.exp(log_temperature), labels)
+        return float(cross_entropy(logits / np.exp(log_temperature), labels).mean())
 
     low, high = np.log(BOUNDS)
     found = minimize_scalar(measure, bounds=(low, high), method="bounded", options={"xatol": 1e-6})
     return float(np.exp(found.x)) if found.fun < measure(0.0) else 1.0
-
-
-def negative_log_likelihood(logits: Floats, labels: Labels) -> float:
-    """The mean over the images of -log(probability of the true class), in nats.
-
-    Args:
-        logits: (N, C), N at least 1; logits because a probability may round to 0.
-        labels: (N,) indices.
-    """
-    return float(cross_entropy(logits, labels).mean())
-
-
-def brier_score(probabilities: Floats, labels: Labels) -> float:
-    """The mean over the images of the sum over the classes of (probability - 1 if it is the true class)²; 0 to 2.
-
-    Args:
-        probabilities: (N, C), N at least 1.
-        labels: (N,) indices.
-
-    Source:
-        Brier, Monthly Weather Review 78 (1950). For two classes it is twice the score of one of them.
-    """
-    return float(((probabilities - np.eye(probabilities.shape[1])[labels]) ** 2).sum(axis=1).mean())
 
 
 def reliability_bins(probabilities: Floats, labels: Labels, num_bins: int = 15) -> list[ReliabilityBin]:
@@ -146,10 +125,10 @@ def summarise_calibration(logits: Floats, labels: Labels, temperature: float) ->
 
 
 def _summarise(logits: Floats, labels: Labels) -> dict[str, Any]:
-    probabilities = softmax(logits)
+    probabilities = softmax(logits, axis=1)
     return {
         "expected_calibration_error": expected_calibration_error(probabilities, labels),
-        "brier_score": brier_score(probabilities, labels),
-        "negative_log_likelihood": negative_log_likelihood(logits, labels),
+        "brier_score": brier_score_loss(labels, probabilities, labels=range(logits.shape[1]), scale_by_half=False),
+        "negative_log_likelihood": float(cross_entropy(logits, labels).mean()),
         "bins": [each.to_dict() for each in reliability_bins(probabilities, labels)],
     }

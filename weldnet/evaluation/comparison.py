@@ -9,10 +9,8 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from weldnet.evaluation.bootstrap import GroupInterval, Statistic, bootstrap_groups, index_groups
-from weldnet.evaluation.metrics import Floats, Labels
+from weldnet.evaluation.metrics import ERRORS, METRICS, Floats, Labels
 from weldnet.evaluation.rates import resample_rates
-
-FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "escapes", "false_calls")
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,8 @@ class Comparison:
     """What sets two classifiers apart.
 
     Attributes:
-        differences: of each of `FIGURES`, the second's less the first's, with the interval of a paired bootstrap.
+        differences: of `METRICS` and `ERRORS`, the second's less the first's, with the interval of a paired
+            bootstrap.
         mcnemar: of right and wrong.
         differing: the images (indices, rising) that they call different classes.
     """
@@ -105,6 +104,7 @@ def run_mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> McNemar:
 def _subtract(first: Statistic, second: Statistic) -> Statistic:
     def measure(weights: Floats) -> dict[str, Floats]:
         minuend, subtrahend = second(weights), first(weights)
-        return {name: minuend[name] - subtrahend[name] for name in FIGURES if name in minuend}
+        keys = [metric.key for metric in (*METRICS, *ERRORS) if metric.key in minuend]
+        return {key: minuend[key] - subtrahend[key] for key in keys}
 
     return measure

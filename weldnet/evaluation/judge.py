@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from weldnet.evaluation.calibration import fit_temperature, is_separated
 from weldnet.evaluation.decision import (
@@ -17,7 +18,7 @@ from weldnet.evaluation.decision import (
     mark_defects,
     sound_probability,
 )
-from weldnet.evaluation.metrics import Floats, Labels, softmax
+from weldnet.evaluation.metrics import Floats, Labels
 from weldnet.evaluation.novelty import FeatureDistance, choose_threshold
 from weldnet.spelling import tidy
 
@@ -95,7 +96,7 @@ class Judge:
     def score(self, logits: Floats, features: NDArray[np.float32]) -> tuple[Floats, Floats]:
         """Calibrated probabilities (B, C) and distances (B,) from logits (B, C) and features (B, F)."""
         distances = self.novelty.distance(features).astype(np.float64) / self.max_distance
-        return softmax(logits / self.temperature), distances
+        return softmax(logits / self.temperature, axis=1), distances
 
     def choose(self, good_classes: Sequence[str], **targets: float) -> "Judge":
         """The same judge with thresholds chosen anew on its own calibration images.
@@ -108,7 +109,7 @@ class Judge:
             InputError: a good class is not among the classes.
         """
         good_classes = [tidy(name) for name in good_classes]
-        sound = sound_probability(softmax(self.logits / self.temperature), self.classes, good_classes)
+        sound = sound_probability(softmax(self.logits / self.temperature, axis=1), self.classes, good_classes)
         is_defect = mark_defects(self.labels, self.classes, good_classes)
         point = choose_operating_point(sound, is_defect, good_classes, **targets)
         return replace(self, good_classes=tuple(good_classes), point=point)

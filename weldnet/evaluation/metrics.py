@@ -1,34 +1,178 @@
-"""Figures from logits (N, C) and labels (N,)."""
+"""The table of metrics, and their values from confusion matrices and logits."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import log_softmax
+from sklearn.metrics import confusion_matrix
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
 
-def softmax(logits: Floats) -> Floats:
-    """Probabilities (N, C) of logits (N, C); each row sums to 1."""
-    exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities: Floats = exponents / exponents.sum(axis=1, keepdims=True)
-    return probabilities
+@dataclass(frozen=True)
+class Counts:
+    """The counts of images that metrics are ratios of, from confusion matrices (..., C, C).
+
+    Attributes:
+        right, actual, predicted: (..., C), images of each class that are predicted as it, all of it, all predicted as
+            it.
+        others: (..., C), images of the other classes.
+        total: (...), all images.
+        defects, escapes: (...), images of defects, and those of them that are predicted as sound.
+        sound, false_calls: (...), images of sound welds, and those of them that are predicted as a defect.
+    """
+
+    right: Floats
+    actual: Floats
+    predicted: Floats
+    others: Floats
+    total: Floats
+    defects: Floats
+    escapes: Floats
+    sound: Floats
+    false_calls: Floats
+
+
+Ratio = Callable[[Counts], tuple[Floats, Floats]]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure of a classifier.
+
+    Attributes:
+        key: its name in files, logs and monitors.
+        label: its name on the page.
+        kind: `proportion`, k of n images, which has an exact interval; `share`, from 0 to 1; or `number`.
+        ratio: k and n of `Counts`, each (...), or (..., C) where each class has one; the metric is k / n. None where it
+            is a mean over the classes, or needs scores.
+        better: the direction in which it gets better.
+        mean: of a metric of each class, the key of its mean over the classes.
+    """
+
+    key: str
+    label: str
+    kind: Literal["proportion", "share", "number"]
+    ratio: Ratio | None = None
+    better: Literal["max", "min"] = "max"
+    mean: str = ""
+
+
+def _exceed_chance(c: Counts) -> tuple[Floats, Floats]:
+    """By how many images more than by chance are right, and could be, times the images."""
+    chance = (c.actual * c.predicted).sum(axis=-1)
+    return c.total * c.right.sum(axis=-1) - chance, c.total**2 - chance
+
+
+METRICS = (
+    Metric("accuracy", "Accuracy", "proportion", lambda c: (c.right.sum(axis=-1), c.total)),
+    Metric("balanced_accuracy", "Balanced accuracy (mean recall)", "share"),
+    Metric("macro_f1", "Macro F1", "share"),
+    Metric("kappa", "Cohen's kappa", "number", _exceed_chance),
+    Metric("loss", "Loss, uncalibrated (nats)", "number", better="min"),
+)
+"""Of a set of images, in the order of every table; training logs them, too."""
+
+ERRORS = (
+    Metric("escapes", "Escapes: defects predicted as sound", "proportion", lambda c: (c.escapes, c.defects), "min"),
+    Metric(
+        "false_calls",
+        "False calls: sound predicted as a defect",
+        "proportion",
+        lambda c: (c.false_calls, c.sound),
+        "min",
+    ),
+)
+"""Of a set of images whose good classes are known; their upper bound alone is of interest."""
+
+RANKINGS = (Metric("macro_auroc", "Macro AUROC", "share"),)
+"""Of the probabilities of a set of images, see `weldnet.evaluation.ranking`."""
+
+CLASS_METRICS = (
+    Metric("precision", "precision", "proportion", lambda c: (c.right, c.predicted), mean="macro_precision"),
+    Metric("recall", "recall", "proportion", lambda c: (c.right, c.actual), mean="balanced_accuracy"),
+    Metric("f1", "F1", "share", lambda c: (2 * c.right, c.actual + c.predicted), mean="macro_f1"),
+    Metric(
+        "specificity",
+        "specificity",
+        "proportion",
+        lambda c: (c.others - c.predicted + c.right, c.others),
+        mean="macro_specificity",
+    ),
+    Metric("auroc", "AUROC", "share", mean="macro_auroc"),
+    Metric("average_precision", "average precision", "share", mean="macro_average_precision"),
+)
+"""Of each class against the others."""
 
 
 def cross_entropy(logits: Floats, labels: Labels) -> Floats:
     """The loss (N,) of each sample, in nats, unweighted and without label smoothing."""
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    loss: Floats = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]
+    loss: Floats = -log_softmax(logits, axis=1)[np.arange(len(labels)), labels]
     return loss
 
 
-def count_confusion(predicted: Labels, labels: Labels, num_classes: int) -> Labels:
-    """int64 (C, C): rows are the true classes, columns the predicted ones."""
-    matrix = np.zeros((num_classes, num_classes), np.int64)
-    np.add.at(matrix, (labels, predicted), 1)
-    return matrix
+def count_ratios(
+    confusion: Floats | Labels, classes: Sequence[str], good_classes: Collection[str] = ()
+) -> dict[str, tuple[Floats, Floats]]:
+    """k and n, each (...), of every metric that has a ratio; those of a class are called `<key>/<class>`.
+
+    Args:
+        confusion: (..., C, C) counts; rows are the actual classes, columns the predicted ones.
+        classes: C names.
+        good_classes: those of sound welds; without any there are none of `ERRORS`.
+    """
+    good = np.array([name in good_classes for name in classes])
+    actual, total = confusion.sum(axis=-1), confusion.sum(axis=(-2, -1))
+    counts = Counts(
+        right=np.diagonal(confusion, axis1=-2, axis2=-1),
+        actual=actual,
+        predicted=confusion.sum(axis=-2),
+        others=total[..., None] - actual,
+        total=total,
+        defects=actual[..., ~good].sum(axis=-1),
+        escapes=confusion[..., ~good, :][..., good].sum(axis=(-2, -1)),
+        sound=actual[..., good].sum(axis=-1),
+        false_calls=confusion[..., good, :][..., ~good].sum(axis=(-2, -1)),
+    )
+    metrics = (*METRICS, *ERRORS) if good_classes else METRICS
+    ratios = {metric.key: metric.ratio(counts) for metric in metrics if metric.ratio}
+    for metric in CLASS_METRICS:
+        if metric.ratio:
+            k, n = metric.ratio(counts)
+            ratios |= {f"{metric.key}/{name}": (k[..., i], n[..., i]) for i, name in enumerate(classes)}
+    return ratios
+
+
+def measure_confusion(
+    confusion: Floats | Labels,
+    classes: Sequence[str],
+    good_classes: Collection[str] = (),
+    measured: Collection[str] | None = None,
+) -> dict[str, Floats]:
+    """Every metric (...) of confusion matrices, NaN where it is a share of nothing, and the means over the classes.
+
+    Args:
+        confusion, classes, good_classes: as for `count_ratios`.
+        measured: the classes of the means, those with images in the set of which the matrices are resamples. Whatever
+            the classifier does, precision and F1 of a class without images are 0, so in a resample they are NaN. None
+            for the classes that have images in the one matrix.
+    """
+    figures = {name: _divide(k, n) for name, (k, n) in count_ratios(confusion, classes, good_classes).items()}
+    actual = confusion.sum(axis=-1)
+    if measured is None:
+        measured = [name for i, name in enumerate(classes) if actual[i]]
+    else:
+        for key in ("precision", "f1"):
+            for i, name in enumerate(classes):
+                figures[f"{key}/{name}"][actual[..., i] == 0] = np.nan
+    for metric in CLASS_METRICS:
+        if metric.ratio:
+            figures[metric.mean] = np.mean([figures[f"{metric.key}/{name}"] for name in measured], axis=0)
+    return figures
 
 
 def summarise(logits: Floats, labels: Labels, classes: Sequence[str]) -> dict[str, Any]:
@@ -40,38 +184,45 @@ def summarise(logits: Floats, labels: Labels, classes: Sequence[str]) -> dict[st
         classes: C names.
 
     Returns:
-        `loss` (mean cross entropy in nats, uncalibrated), `accuracy`, `balanced_accuracy` (mean recall) and `macro_f1`
-        over the classes that have images, `per_class` (precision, recall, f1, support; a share of nothing is null),
-        `confusion_matrix`, `num_images`, `classes`, `not_measured` (the classes without an image).
+        `loss` (mean cross entropy in nats, uncalibrated), and the keys of `summarise_confusion`.
     """
-    confusion = count_confusion(logits.argmax(axis=1), labels, len(classes))
+    confusion = confusion_matrix(labels, logits.argmax(axis=1), labels=range(len(classes)))
     return {"loss": float(cross_entropy(logits, labels).mean()), **summarise_confusion(confusion, classes)}
 
 
 def summarise_confusion(confusion: Labels, classes: Sequence[str]) -> dict[str, Any]:
-    """All of `summarise` that a confusion matrix (C, C) with at least one image holds: everything but the loss."""
-    hits, support, guesses = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
-    per_class = {
-        name: {
-            "precision": _share(hits[i], guesses[i]),
-            "recall": _share(hits[i], support[i]),
-            "f1": _share(2 * hits[i], support[i] + guesses[i]),
-            "support": int(support[i]),
-        }
-        for i, name in enumerate(classes)
-    }
-    measured = [row for row in per_class.values() if row["support"]]
+    """What a confusion matrix (C, C) with at least one image holds, as plain types for JSON.
+
+    Returns:
+        `METRICS` by key, means over the classes that have images; `per_class` (`CLASS_METRICS` and support),
+        `confusion_matrix`, `num_images`, `classes`, `not_measured` (the classes without an image). A share of nothing
+        is None.
+    """
+    figures, support = measure_confusion(confusion, classes), confusion.sum(axis=1).tolist()
+    keys = [metric.key for metric in CLASS_METRICS if metric.ratio]
     return {
-        "accuracy": float(hits.sum() / confusion.sum()),
-        "balanced_accuracy": float(np.mean([row["recall"] for row in measured])),
-        "macro_f1": float(np.mean([row["f1"] for row in measured])),
-        "per_class": per_class,
+        **{metric.key: make_plain(figures[metric.key]) for metric in METRICS if metric.key in figures},
+        "per_class": {
+            name: {key: make_plain(figures[f"{key}/{name}"]) for key in keys} | {"support": number}
+            for name, number in zip(classes, support, strict=True)
+        },
         "confusion_matrix": confusion.tolist(),
         "num_images": int(confusion.sum()),
         "classes": list(classes),
-        "not_measured": [name for name, row in per_class.items() if not row["support"]],
+        "not_measured": [name for name, number in zip(classes, support, strict=True) if not number],
     }
 
 
-def _share(part: np.int64, whole: np.int64) -> float | None:
-    return float(part / whole) if whole else None
+def make_plain(value: float | Floats) -> float | None:
+    """A number for JSON: None for NaN."""
+    return None if np.isnan(value) else float(value)
+
+
+def show_figure(value: float | None) -> str:
+    """A figure with four decimals, `-` where there is none."""
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _divide(k: Floats, n: Floats) -> Floats:
+    share: Floats = np.divide(k, n, out=np.full(np.shape(n), np.nan), where=n > 0)
+    return share

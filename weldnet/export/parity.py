@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from rich.progress import track
+from sklearn.metrics import confusion_matrix
 
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.errors import InputError
 from weldnet.evaluation.decision import OperatingPoint, Verdicts, mark_defects, summarise_verdicts
 from weldnet.evaluation.judge import give_verdicts
-from weldnet.evaluation.metrics import Labels, count_confusion, summarise_confusion
+from weldnet.evaluation.metrics import Labels, summarise_confusion
 from weldnet.hardware import available_cores
 from weldnet.inference.engines import Engine, Scores
 from weldnet.inference.predictor import MAX_BATCH, MAX_BATCH_PIXELS
@@ -180,7 +181,8 @@ def measure_worth(
         `summarise_verdicts` has them, `{"count": k, "of": n}`.
     """
     _, _, verdicts = give_verdicts(*scores, classes, point)
-    summary = summarise_confusion(count_confusion(scores.probabilities.argmax(axis=1), labels, len(classes)), classes)
+    predicted = scores.probabilities.argmax(axis=1)
+    summary = summarise_confusion(confusion_matrix(labels, predicted, labels=range(len(classes))), classes)
     # Photographs count here, so nobody needs to know their welds.
     counts = summarise_verdicts(verdicts, mark_defects(labels, classes, point.good_classes), [None])["photographs"]
     assert counts is not None

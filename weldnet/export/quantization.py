@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 from torch import nn
 
 from weldnet.data.batches import WeldImages
@@ -16,7 +17,7 @@ from weldnet.data.datamodule import WeldDataModule
 from weldnet.errors import InputError, check_choice
 from weldnet.evaluation.decision import OperatingPoint, choose_operating_point, mark_defects, sound_probability
 from weldnet.evaluation.judge import Judge
-from weldnet.evaluation.metrics import Labels, softmax
+from weldnet.evaluation.metrics import Labels
 from weldnet.inference.engines import Scores
 from weldnet.inference.exported import import_extra
 from weldnet.model.network import STAGES, WeldNet
@@ -120,7 +121,7 @@ def choose_point(before: Scores, after: Scores, data: WeldDataModule, judge: Jud
         InputError: validation is not parted as it was in training.
     """
     part, point = (data.samples("val")["part"] == "calibrate").to_numpy(), judge.point
-    known, seen = softmax(judge.logits / judge.temperature), before.probabilities[part]
+    known, seen = softmax(judge.logits / judge.temperature, axis=1), before.probabilities[part]
     if known.shape != seen.shape or np.abs(known - seen).max() > 0.01:
         raise InputError(
             "int8 needs thresholds of its own, from the images that chose the checkpoint's; these data part validation "

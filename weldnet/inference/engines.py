@@ -9,12 +9,13 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from weldnet.data.decode.images import Geometry
 from weldnet.errors import InputError, check_choice
 from weldnet.evaluation.decision import OperatingPoint, choose_operating_point
 from weldnet.evaluation.judge import Judge, give_verdicts
-from weldnet.evaluation.metrics import Floats, softmax
+from weldnet.evaluation.metrics import Floats
 from weldnet.hardware import choose_device, exact_float32
 from weldnet.inference.checkpoint import Checkpoint, judge_of
 
@@ -127,7 +128,7 @@ class TorchEngine:
             logits, features = self.network.head(pooled).double().cpu().numpy(), pooled.cpu().numpy()
         check_finite(logits)
         if self.judge is None:
-            return Scores(softmax(logits), np.full(len(images), np.nan))
+            return Scores(softmax(logits, axis=1), np.full(len(images), np.nan))
         scores = Scores(*self.judge.score(logits, features))
         # nan is not above 1, so such an image would pass as like training.
         if not np.isfinite(scores.distances).all():

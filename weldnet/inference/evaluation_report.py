@@ -9,11 +9,12 @@ import polars as pl
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
+from scipy.special import softmax
 
 from weldnet.evaluation.assessment import assess
 from weldnet.evaluation.decision import REFER
 from weldnet.evaluation.judge import Judgement
-from weldnet.evaluation.metrics import Floats, Labels, cross_entropy, softmax, summarise
+from weldnet.evaluation.metrics import CLASS_METRICS, METRICS, Floats, Labels, cross_entropy, show_figure, summarise
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class EvaluationReport:
         `iso_6520_1` is the number and name of the predicted class there; p is calibrated.
         """
         predicted, said = np.array(self.classes)[self.logits.argmax(axis=1)], self.judgement
-        probabilities = said.probabilities if said else softmax(self.logits)
+        probabilities = said.probabilities if said else softmax(self.logits, axis=1)
         rows = len(self.labels)
         return self.samples.select("path", "label", "group").with_columns(
             pl.Series("predicted", predicted, pl.String),
@@ -82,26 +83,20 @@ def draw_table(metrics: dict[str, Any], title: str, caption: Text | None = None)
     """The keys of `summarise` as a table for the terminal."""
     table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     table.add_column("class")
-    for name in ("precision", "recall", "f1", "support"):
+    keys = [metric.key for metric in CLASS_METRICS if metric.ratio]
+    for name in (*keys, "support"):
         table.add_column(name, justify="right")
     for name, row in metrics["per_class"].items():
         if row["support"]:
-            table.add_row(
-                escape(name), *(_share(row[key]) for key in ("precision", "recall", "f1")), str(row["support"])
-            )
+            table.add_row(escape(name), *(show_figure(row[key]) for key in keys), str(row["support"]))
         else:
-            table.add_row(escape(name), "not measured", "", "", "0", style="dim")
+            table.add_row(escape(name), "not measured", *[""] * (len(keys) - 1), "0", style="dim")
     table.add_section()
-    for name in ("accuracy", "balanced_accuracy", "macro_f1"):
-        table.add_row(name, "", _share(metrics[name]), "", "")
-    table.add_row("loss", "", f"{metrics['loss']:.4f}", "", "")
+    for metric in METRICS:
+        table.add_row(metric.key, "", show_figure(metrics[metric.key]))
     return table
 
 
 def caption_leaks(leaks: Sequence[str]) -> Text | None:
     """What stands in red below a table whose figures measure memory; None without leaks."""
     return Text("\n".join(f"LEAK: {leak}" for leak in leaks), style="bold red") if leaks else None
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"

@@ -11,9 +11,10 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassConfusionMatrix
+from torchmetrics.classification import MulticlassConfusionMatrix
 
 from weldnet.errors import InputError
+from weldnet.evaluation.metrics import METRICS, measure_confusion
 from weldnet.model.network import WeldNet
 from weldnet.model.optimizers import parameter_groups
 
@@ -23,8 +24,8 @@ Batch = tuple[Tensor, Tensor]
 class WeldClassifier(LightningModule):
     """Trains a `WeldNet` by cross entropy.
 
-    It logs, for the stages train, val and test, `<stage>/loss`, `<stage>/accuracy`, `<stage>/balanced_accuracy` (the
-    mean recall of the classes present) and, outside training, `<stage>_recall/<class>`. Each checkpoint carries
+    It logs, for the stages train, val and test, `<stage>/<key>` of each of `METRICS`, means over the classes present,
+    and, outside training, `<stage>_recall/<class>`. Each checkpoint carries
     `record`, a dict of plain types, under the key `weldnet`.
 
     Args:
@@ -67,13 +68,7 @@ class WeldClassifier(LightningModule):
         self.criterion = nn.CrossEntropyLoss(class_weights, label_smoothing=label_smoothing)
         self.record: dict[str, Any] = {}
         network.freeze(freeze_through)
-        metrics = MetricCollection(
-            {
-                "accuracy": MulticlassAccuracy(len(classes), average="micro"),
-                "confusion": MulticlassConfusionMatrix(len(classes)),
-            },
-            compute_groups=False,
-        )
+        metrics = MetricCollection({"confusion": MulticlassConfusionMatrix(len(classes))}, compute_groups=False)
         self.metrics = nn.ModuleDict({f"{stage}_metrics": metrics.clone() for stage in ("train", "val", "test")})
 
     def forward(self, images: Tensor) -> Tensor:
@@ -114,14 +109,13 @@ class WeldClassifier(LightningModule):
 
     def _log_epoch(self, stage: str) -> None:
         metrics = self._metrics(stage)
-        values = metrics.compute()
-        confusion = values["confusion"].cpu().double()
-        support = confusion.sum(1)
-        recall = confusion.diag() / support.clamp(min=1)
-        self.log(f"{stage}/accuracy", values["accuracy"])
-        self.log(f"{stage}/balanced_accuracy", recall[support > 0].mean().float())
+        confusion = metrics.compute()["confusion"].cpu().numpy()
+        figures = measure_confusion(confusion, self.classes)
+        keys = [metric.key for metric in METRICS if metric.key in figures]
+        self.log_dict({f"{stage}/{key}": float(figures[key]) for key in keys})
         if stage != "train":
-            self.log_dict({f"{stage}_recall/{self.classes[i]}": recall[i].float() for i in support.nonzero().flatten()})
+            present = [self.classes[i] for i in confusion.sum(axis=1).nonzero()[0]]
+            self.log_dict({f"{stage}_recall/{name}": float(figures[f"recall/{name}"]) for name in present})
         metrics.reset()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 from markupsafe import Markup
 
+from weldnet.evaluation.metrics import CLASS_METRICS
 from weldnet.files import write_json, write_text
 from weldnet.report.charts import draw_charts, embed_chart, save_chart
 from weldnet.report.gallery import Gallery, Pictures
@@ -111,7 +112,7 @@ def show_mistakes(report: Values, gallery: Gallery) -> Values:
 SECTIONS = (
     Section("figures", "Figures", show_figures),
     Section("confusion", "Confusion matrix", show_confusion),
-    Section("classes", "Classes", lambda report, _: {"classes": tabulate_classes(report)}),
+    Section("classes", "Classes", lambda report, _: {"classes": tabulate_classes(report), "metrics": CLASS_METRICS}),
     Section("verdicts", "Accept, reject or refer", lambda report, _: {"rows": tabulate_verdicts(report)}),
     Section("reliability", "Reliability"),
     Section(

@@ -6,21 +6,15 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from weldnet.evaluation.decision import VERDICTS
+from weldnet.evaluation.metrics import CLASS_METRICS, ERRORS, METRICS, RANKINGS, show_figure
 from weldnet.report.words import describe_range, percent
 
 Figures = Mapping[str, Any]
 
 MOST_WELDS = 200
 
-_HEADLINES = {
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy (mean recall)",
-    "macro_f1": "Macro F1",
-    "macro_auroc": "Macro AUROC",
-    "escapes": "Escapes: defects called sound",
-    "false_calls": "False calls: sound called a defect",
-}
-_COLUMNS = ("precision", "recall", "f1", "specificity", "auroc", "average_precision")
+_HEADLINES = {metric.key: metric.label for metric in (*METRICS, *RANKINGS, *ERRORS)}
+_NUMBERS = [metric.key for metric in METRICS if metric.kind == "number"]
 
 _VERDICTS = {
     "accept": "accepted",
@@ -56,7 +50,6 @@ def tabulate_headlines(reports: Sequence[Figures]) -> list[tuple[str, list[Cell]
     ]
     errors = [report["calibration"]["after"]["expected_calibration_error"] for report in reports]
     rows.append(("Expected calibration error", [Cell(f"{error:.3f}") for error in errors]))
-    rows.append(("Loss, uncalibrated (nats)", [Cell(f"{report['loss']:.4f}") for report in reports]))
     for name in VERDICTS:
         cells = [show_proportion((report["verdicts"] or {}).get("photographs", {}).get(name)) for report in reports]
         rows.append((f"Photographs {_VERDICTS[name]}", cells))
@@ -66,8 +59,11 @@ def tabulate_headlines(reports: Sequence[Figures]) -> list[tuple[str, list[Cell]
 def measure(report: Figures, name: str) -> Cell:
     """A figure of all images with both intervals."""
     exact, group = report["proportions"].get(name), report["by_group"].get(name)
+    if group and name in _NUMBERS:
+        bounds = None if group["low"] is None else f"{show_figure(group['low'])} to {show_figure(group['high'])}"
+        return Cell(show_figure(group["value"]), welds=bounds)
     cell = show_proportion(exact) if exact else Cell(percent(group["value"] if group else None))
-    if name not in ("accuracy", "escapes", "false_calls"):
+    if "/" in name:
         cell = cell._replace(counts=None)
     return cell._replace(welds=_show_bounds(group)) if group else cell
 
@@ -88,7 +84,7 @@ def _show_bounds(row: Figures) -> str | None:
 
 
 def tabulate_classes(report: Figures) -> list[dict[str, Any]]:
-    """For each class its name in ISO 6520-1, support, and the figures of `_COLUMNS` with their intervals."""
+    """For each class its name in ISO 6520-1, support, and `CLASS_METRICS` with their intervals."""
     vocabulary = report.get("vocabulary") or {}
     return [
         {
@@ -96,7 +92,7 @@ def tabulate_classes(report: Figures) -> list[dict[str, Any]]:
             "iso": vocabulary.get(name, "").removeprefix("ISO 6520-1 no. ").replace(", ", " ", 1),
             "good": name in report["good_classes"],
             "support": report["per_class"][name]["support"],
-            "cells": [measure(report, f"{column}/{name}") for column in _COLUMNS],
+            "cells": [measure(report, f"{metric.key}/{name}") for metric in CLASS_METRICS],
         }
         for name in report["classes"]
     ]
@@ -156,7 +152,11 @@ def tabulate_groups(report: Figures) -> dict[str, Any] | None:
         return None
     names = [*_HEADLINES, *(f"recall/{name}" for name in report["classes"])]
     rows = [
-        (_HEADLINES.get(name, name.replace("recall/", "Recall of ", 1)), report["by_group"][name]["per_group"])
+        (
+            _HEADLINES.get(name, name.replace("recall/", "Recall of ", 1)),
+            show_figure if name in _NUMBERS else percent,
+            report["by_group"][name]["per_group"],
+        )
         for name in names
         if name in report["by_group"]
     ]
@@ -164,5 +164,5 @@ def tabulate_groups(report: Figures) -> dict[str, Any] | None:
     return {
         "reason": found["reason"],
         "groups": groups,
-        "rows": [(title, [percent(values[group]) for group in groups]) for title, values in rows],
+        "rows": [(title, [show(values[group]) for group in groups]) for title, show, values in rows],
     }

@@ -11,11 +11,11 @@ import polars as pl
 from rich.markup import escape
 from rich.table import Table
 
-from weldnet.evaluation.metrics import summarise_confusion
+from weldnet.evaluation.metrics import METRICS, show_figure, summarise_confusion
 from weldnet.files import read_csv, write_csv, write_json
 from weldnet.inference.evaluation_report import caption_leaks, draw_table
 
-FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "loss")
+FIGURES = [metric.key for metric in METRICS]
 
 FILES = ("metrics.json", "predictions.csv", "confusion_matrix.png")
 """What the test of a fold leaves; all of them tell that it is finished."""
@@ -49,8 +49,11 @@ class CrossvalReport:
         groups = dict(self.predictions.group_by("fold").agg(pl.col("group").n_unique()).iter_rows())
         return {
             "num_folds": self.num_folds,
-            "mean": {name: float(np.mean(row)) for name, row in values.items()},
-            "spread": {name: float(np.std(row, ddof=1)) if len(row) > 1 else None for name, row in values.items()},
+            "mean": {name: None if None in row else float(np.mean(row)) for name, row in values.items()},
+            "spread": {
+                name: float(np.std(row, ddof=1)) if len(row) > 1 and None not in row else None
+                for name, row in values.items()
+            },
             "spread_is": "standard deviation over the folds, ddof=1",
             "pooled": self.pooled(),
             "folds": [
@@ -109,12 +112,12 @@ class CrossvalReport:
         for name in ("groups", "images", *FIGURES):
             table.add_column(name.removesuffix("_accuracy"), justify="right")
         for row in metrics["folds"]:
-            figures = [f"{row[name]:.4f}" for name in FIGURES]
+            figures = [show_figure(row[name]) for name in FIGURES]
             table.add_row(str(row["fold"]), str(row["num_groups"]), str(row["num_images"]), *figures)
         if num_done > 1:
             table.add_section()
-            table.add_row("mean", "", "", *(f"{metrics['mean'][name]:.4f}" for name in FIGURES))
-            table.add_row("spread", "", "", *(f"± {metrics['spread'][name]:.4f}" for name in FIGURES))
+            table.add_row("mean", "", "", *(show_figure(metrics["mean"][name]) for name in FIGURES))
+            table.add_row("spread", "", "", *(f"± {show_figure(metrics['spread'][name])}" for name in FIGURES))
         return table
 
 
@@ -125,7 +128,11 @@ def read_folds(folders: dict[int, Path], num_folds: int) -> CrossvalReport:
         folders: the run folder of each finished fold, by its number; at least one.
         num_folds: of the whole cross-validation.
     """
-    folds = {fold: json.loads((folder / "metrics.json").read_text("utf-8")) for fold, folder in folders.items()}
+    folds = {}
+    for fold, folder in folders.items():
+        metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
+        # An older version measured less.
+        folds[fold] = summarise_confusion(np.array(metrics["confusion_matrix"]), metrics["classes"]) | metrics
     # As text, so that every figure is written again to the last digit.
     tables = [
         read_csv(folder / "predictions.csv").insert_column(3, pl.lit(fold).alias("fold"))

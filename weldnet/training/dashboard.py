@@ -11,13 +11,14 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from scipy.special import softmax
+from sklearn.metrics import confusion_matrix
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.tensorboard import SummaryWriter
 
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.splits.rules import count_by_split
-from weldnet.evaluation.metrics import count_confusion, softmax
 from weldnet.inference.evaluation_report import EvaluationReport
 from weldnet.model.classifier import WeldClassifier
 from weldnet.report.charts import draw_charts, draw_confusion, draw_gallery
@@ -102,7 +103,7 @@ class Dashboard(Callback):
             return
         _, model = _parts(trainer, pl_module)
         predicted, labels = torch.cat(self.predicted).numpy(), torch.cat(self.labels).numpy()
-        matrix = count_confusion(predicted, labels, len(model.classes))
+        matrix = confusion_matrix(labels, predicted, labels=range(len(model.classes)))
         title = f"validation after epoch {trainer.current_epoch + 1}"
         writer.add_figure(
             "val/confusion_matrix", draw_confusion(matrix, model.classes, title), trainer.global_step, close=False
@@ -125,7 +126,7 @@ def draw_test(trainer: Trainer, tested: EvaluationReport, report: Mapping[str, A
     if writer is None:
         return
     split = tested.facts["split"]
-    probabilities = softmax(tested.logits) if tested.judgement is None else tested.judgement.probabilities
+    probabilities = softmax(tested.logits, axis=1) if tested.judgement is None else tested.judgement.probabilities
     for number, name in enumerate(tested.classes):
         if (tested.labels == number).any():
             writer.add_pr_curve(f"{split}/{name}", tested.labels == number, probabilities[:, number])

@@ -20,6 +20,7 @@ from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.splits.leaks import fingerprint_names, fingerprints
 from weldnet.errors import InputError, check_choice
 from weldnet.evaluation.decision import find_good_classes
+from weldnet.evaluation.metrics import METRICS
 from weldnet.evaluation.vocabulary import BUILT_IN, Vocabulary
 from weldnet.files import write_text
 from weldnet.inference.checkpoint import Record, kept_checkpoint, load_checkpoint
@@ -199,9 +200,10 @@ def evaluate_kept(
 def log_hyperparameters(trainer: Trainer, settings: dict[str, Any], reports: dict[str, EvaluationReport]) -> None:
     """Puts the settings and the final figures into TensorBoard's HPARAMS tab."""
     figures = {
-        f"final/{split}_{name}": report.metrics()[name]
+        f"final/{split}_{metric.key}": value
         for split, report in reports.items()
-        for name in ("accuracy", "balanced_accuracy", "loss")
+        for metric in METRICS
+        if (value := report.metrics()[metric.key]) is not None
     }
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):

@@ -5,16 +5,16 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from weldnet.errors import InputError, nearest, shorten
+from weldnet.evaluation.metrics import METRICS
 
 if TYPE_CHECKING:
     from lightning import Trainer
 
     from weldnet.data.datamodule import WeldDataModule
 
-BETTER = {"loss": "min", "accuracy": "max", "balanced_accuracy": "max"}
-"""The figures of `WeldClassifier` in each stage, and which way is better."""
+BETTER = {metric.key: metric.better for metric in METRICS}
 
-LOGGED = [f"{stage}/{name}" for stage in ("train", "val") for name in BETTER]
+LOGGED = [f"{stage}/{key}" for stage in ("train", "val") for key in BETTER]
 RECALL = "val_recall/"
 
 BYTES_PER_PIXEL = 64
