@@ -110,6 +110,10 @@ PATHS: dict[str, tuple[str, Any]] = {
     "version": ("logger.tensorboard.version", "a/../../b"),
     "sub_dir": ("logger.tensorboard.sub_dir", "/elsewhere"),
     "root of the trainer": ("trainer.default_root_dir", "/elsewhere"),
+    "a folder of MLflow": (
+        "logger.x",
+        {"_target_": "weldnet.training.loggers.MLflowLogger", "save_dir": "/elsewhere"},
+    ),
     "uploads": ("trainer.model_registry", "somebody/model"),
     "a null byte": ("callbacks.best.dirpath", "{run}/a\0b"),
     "an exception's checkpoint": (
@@ -216,6 +220,8 @@ OPTIONS = [
     "logger.tensorboard._target_=lightning.pytorch.loggers.CSVLogger",
     "trainer._target_=lightning.pytorch.Trainer",
     "logger=tensorboard",
+    "logger=csv",
+    "logger=mlflow",
 ]
 
 
@@ -270,6 +276,18 @@ def test_what_is_proposed_to_trust_works(
     again = f"+callbacks.x._target_={own_callback}"
     assert f"type it again: {again}" in refuse(capsys, "train", "ckpt_path=run")
     call("train", "ckpt_path=run", again)
+    assert len(resumed) == 1
+
+
+@pytest.mark.parametrize("address", ["databricks", "http://elsewhere:5000"])
+def test_a_tracking_server_is_called_only_once_typed_again(
+    address: str, here: Path, resumed: list[StoppedRun], capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = f"logger.mlflow.tracking_uri={address}"
+    write_stopped(here / "run", compose("train", here / "run", "trainer.max_epochs=3", "logger=mlflow", typed))
+    assert f"type it again: +{typed}" in refuse(capsys, "train", "ckpt_path=run")
+    assert not resumed
+    call("train", "ckpt_path=run", typed)
     assert len(resumed) == 1
 
 

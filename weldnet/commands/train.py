@@ -170,7 +170,8 @@ def _announce(folder: Path, trainer: "Trainer", skipped: str) -> None:
             log.info(skipped)
             print(skipped)
         print(f"training in {show(folder)}: {trainer.accelerator.name()}, {trainer.precision}")
-        print(f"watch it:   {show_command('tensorboard')} --logdir {show(folder.parent)}", flush=True)
+        if any("TensorBoard" in type(logger).__name__ for logger in trainer.loggers):
+            print(f"watch it:   {show_command('tensorboard')} --logdir {show(folder.parent)}", flush=True)
 
 
 def _print_outcome(folder: Path, reports: "dict[str, EvaluationReport]") -> None:

@@ -18,9 +18,9 @@ REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "barebones": ((False,), "it keeps no checkpoint, and a run is tested by one"),
     "inference_mode": ((True,), "it changes nothing here: the test is always made in inference mode"),
     "use_distributed_sampler": ((True,), "several processes always share out the images"),
-    "enable_autolog_hparams": ((True,), "it changes nothing here; logger=null logs nothing"),
+    "enable_autolog_hparams": ((True,), "it changes nothing here; logger.tensorboard=null logs nothing"),
     "model_registry": ((), "a run's checkpoints stay in its folder; upload them from there"),
-    "logger": ((), "type logger=null, or a key of the group logger"),
+    "logger": ((), "type logger.tensorboard=null, or a key of the group logger"),
     "callbacks": ((), "type a key of the group callbacks, as in +callbacks.mine._target_=CLASS"),
     "default_root_dir": ((), "type output_dir=DIR"),
 }

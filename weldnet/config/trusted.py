@@ -15,6 +15,9 @@ SPECIAL = ("_target_", "_args_", "_partial_", "_recursive_", "_convert_", "_mode
 PATHS = ("dirpath", "save_dir", "default_root_dir", "exclude_batches_path")
 """Those arguments of Lightning's parts that are paths of their own; names and versions are joined to them."""
 
+ADDRESS = "tracking_uri"
+"""The argument of a logger that names a server."""
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -43,7 +46,7 @@ RULES = {
     "callbacks.*": Rule((), ("lightning.pytorch.callbacks", "weldnet"), ("lightning.pytorch.Callback",)),
     # The others send what they log to an address that the file names.
     "logger.*": Rule(
-        (),
+        ("weldnet.training.loggers.MLflowLogger",),
         ("lightning.pytorch.loggers",),
         ("lightning.pytorch.loggers.TensorBoardLogger", "lightning.pytorch.loggers.CSVLogger"),
     ),
@@ -156,6 +159,8 @@ def leaves(text: str, folder: Path, *, is_path: bool = False) -> bool:
 
 
 def _is_outside(name: str, value: str, folder: Path) -> bool:
+    if name == ADDRESS:
+        return True
     if name in PATHS:
         return leaves(value, folder, is_path=True)
     return "{" in _PLACEHOLDER.sub("", value) or leaves(value, folder)

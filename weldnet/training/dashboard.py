@@ -1,4 +1,4 @@
-"""The TensorBoard callback: pictures and tables beside the curves."""
+"""Pictures and tables beside the curves, for every logger that takes them."""
 
 import heapq
 from collections.abc import Mapping
@@ -15,13 +15,13 @@ from scipy.special import softmax
 from sklearn.metrics import confusion_matrix
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.tensorboard import SummaryWriter
 
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.splits.rules import count_by_split
 from weldnet.inference.evaluation_report import EvaluationReport
 from weldnet.model.classifier import WeldClassifier
 from weldnet.report.charts import draw_charts, draw_confusion, draw_gallery
+from weldnet.training.loggers import Curve, can_draw, log_extra, report_limits
 
 Mistake = tuple[float, int, NDArray[np.uint8], str]
 
@@ -29,7 +29,7 @@ Mistake = tuple[float, int, NDArray[np.uint8], str]
 class Dashboard(Callback):
     """Draws, after each validation, a confusion matrix and the worst mistakes; before training, what the network sees.
 
-    Writes to the run's TensorBoard logger, or nowhere if there is none.
+    Goes to the run's loggers, see `weldnet.training.loggers`; what they cannot take is reported once.
 
     Args:
         num_mistakes: pictures in the gallery of the validation images with the highest loss among the wrong ones.
@@ -44,14 +44,18 @@ class Dashboard(Callback):
         self.serial = count()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        writer = _writer(trainer)
-        if writer is None:
+        if trainer.is_global_zero:
+            report_limits(trainer)
+        if not can_draw(trainer):
             return
         data, model = _parts(trainer, pl_module)
-        writer.add_custom_scalars({"recall of each class": {"validation": ["Multiline", ["val_recall/.*"]]}})
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                layout = {"recall of each class": {"validation": ["Multiline", ["val_recall/.*"]]}}
+                logger.experiment.add_custom_scalars(layout)
         if trainer.ckpt_path is None:
-            writer.add_text("config", "```yaml\n" + str(model.record["config"]) + "\n```")
-            writer.add_text("classes by split", _class_table(data))
+            log_extra(trainer, "config", "```yaml\n" + str(model.record["config"]) + "\n```")
+            log_extra(trainer, "classes by split", _class_table(data))
         dataset = data.dataset("train")
         chosen = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(data.seed))[: self.num_augmented]
         plain, labels = dataset.pictures(chosen.tolist()), dataset.labels[chosen]
@@ -68,7 +72,7 @@ class Dashboard(Callback):
         figure = draw_gallery(
             shown[order], [captions[i] for i in order], "training images, and what the network sees of them"
         )
-        writer.add_figure("train/augmentation", figure, close=False)
+        log_extra(trainer, "train/augmentation", figure)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.worst, self.predicted, self.labels = [], [], []
@@ -98,20 +102,17 @@ class Dashboard(Callback):
             (heapq.heappushpop if len(self.worst) >= self.num_mistakes else heapq.heappush)(self.worst, mistake)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        writer = _writer(trainer)
-        if writer is None or trainer.sanity_checking:
+        if trainer.sanity_checking or not can_draw(trainer):
             return
         _, model = _parts(trainer, pl_module)
         predicted, labels = torch.cat(self.predicted).numpy(), torch.cat(self.labels).numpy()
         matrix = confusion_matrix(labels, predicted, labels=range(len(model.classes)))
         title = f"validation after epoch {trainer.current_epoch + 1}"
-        writer.add_figure(
-            "val/confusion_matrix", draw_confusion(matrix, model.classes, title), trainer.global_step, close=False
-        )
+        log_extra(trainer, "val/confusion_matrix", draw_confusion(matrix, model.classes, title))
         if self.worst:
             worst = sorted(self.worst, reverse=True)
             figure = draw_gallery(np.stack([m[2] for m in worst]), [m[3] for m in worst], f"worst mistakes, {title}")
-            writer.add_figure("val/worst_mistakes", figure, trainer.global_step, close=False)
+            log_extra(trainer, "val/worst_mistakes", figure)
 
 
 def draw_test(trainer: Trainer, tested: EvaluationReport, report: Mapping[str, Any], gallery: Figure | None) -> None:
@@ -122,28 +123,19 @@ def draw_test(trainer: Trainer, tested: EvaluationReport, report: Mapping[str, A
         report: the keys of `report.json`.
         gallery: mistakes and where the network looked.
     """
-    writer = _writer(trainer)
-    if writer is None:
+    if not can_draw(trainer):
         return
     split = tested.facts["split"]
     probabilities = softmax(tested.logits, axis=1) if tested.judgement is None else tested.judgement.probabilities
     for number, name in enumerate(tested.classes):
         if (tested.labels == number).any():
-            writer.add_pr_curve(f"{split}/{name}", tested.labels == number, probabilities[:, number])
+            log_extra(trainer, f"{split}/{name}", Curve(tested.labels == number, probabilities[:, number]))
     charts = draw_charts(report)
     charts["confusion_matrix"] = draw_confusion(np.array(report["confusion_matrix"]), tested.classes, tested.title())
     if gallery is not None:
         charts["mistakes"] = gallery
     for name, figure in charts.items():
-        writer.add_figure(f"{split}/{name}", figure, close=False)
-
-
-def _writer(trainer: Trainer) -> SummaryWriter | None:
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
-            writer: SummaryWriter = logger.experiment
-            return writer
-    return None
+        log_extra(trainer, f"{split}/{name}", figure)
 
 
 def _parts(trainer: Trainer, pl_module: LightningModule) -> tuple[WeldDataModule, WeldClassifier]:

@@ -13,7 +13,6 @@ import torch
 from lightning import Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from weldnet.data.batches import explain_workers
 from weldnet.data.datamodule import WeldDataModule
@@ -33,6 +32,7 @@ from weldnet.spelling import tidy
 from weldnet.training.crossval_report import is_tested
 from weldnet.training.dashboard import draw_test
 from weldnet.training.kept_checkpoint import calibrate
+from weldnet.training.loggers import Outcome, log_extra
 from weldnet.training.progress import say_end
 from weldnet.training.renewal import Renewal
 
@@ -179,7 +179,7 @@ def evaluate_kept(
     `metrics.json`; without a test, that key stands alone and the other files are the validation's.
 
     Args:
-        trainer: that trained it; the test is drawn in its TensorBoard.
+        trainer: that trained it; the test is drawn for its loggers.
         targets: as `weldnet.evaluation.decision.choose_operating_point` takes them.
 
     Returns:
@@ -198,14 +198,11 @@ def evaluate_kept(
 
 
 def log_hyperparameters(trainer: Trainer, settings: dict[str, Any], reports: dict[str, EvaluationReport]) -> None:
-    """Puts the settings and the final figures into TensorBoard's HPARAMS tab."""
+    """Gives the settings and the final metrics to the loggers; TensorBoard shows them under HPARAMS."""
     figures = {
         f"final/{split}_{metric.key}": value
         for split, report in reports.items()
         for metric in METRICS
         if (value := report.metrics()[metric.key]) is not None
     }
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(settings, figures)
-            logger.finalize("success")
+    log_extra(trainer, "final", Outcome(settings, figures))

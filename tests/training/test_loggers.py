@@ -1,0 +1,117 @@
+"""What each logger is given: CSV files, and MLflow in an SQLite file; TensorBoard has tests of its own."""
+
+import csv
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from calling import call, refuse
+from omegaconf import OmegaConf
+
+from weldnet.evaluation.metrics import METRICS
+
+SMALL = [
+    "experiment=demo",
+    "model.backbone=resnet18",
+    "data.num_images=72",
+    "data.num_seams=12",
+    "data.image_size.height=32",
+    "data.image_size.width=16",
+    "trainer=cpu",
+    "trainer.precision=32-true",
+    "trainer.max_epochs=1",
+    "trainer.log_every_n_steps=1",
+    "output_dir=run",
+]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a run that the test trains."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WELDNET_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "run"
+
+
+def read_final(run: Path) -> dict[str, float]:
+    """The final metrics, as a logger should have them."""
+    metrics = json.loads((run / "metrics.json").read_text())
+    return {
+        f"final/{split}_{metric.key}": figures[metric.key]
+        for split, figures in (("test", metrics), ("val", metrics["validation"]))
+        for metric in METRICS
+    }
+
+
+def read_csv(file: Path) -> dict[str, float]:
+    """The last value of each column."""
+    with file.open(newline="") as lines:
+        return {name: float(value) for row in csv.DictReader(lines) for name, value in row.items() if value}
+
+
+def test_csv_holds_curves_settings_and_the_outcome(run: Path) -> None:
+    call("train", *SMALL, "logger=csv")
+    figures = read_csv(run / "csv" / "version_0" / "metrics.csv")
+    assert read_final(run).items() <= figures.items()
+    assert {f"val/{metric.key}" for metric in METRICS} | {"val_recall/crack", "lr-AdamW/head"} <= set(figures)
+    settings: Any = OmegaConf.load(run / "csv" / "version_0" / "hparams.yaml")
+    assert (settings["model.backbone"], settings["trainer.max_epochs"]) == ("resnet18", 1)
+    log = (run / "train.log").read_text()
+    assert log.count("CSVLogger takes no pictures, texts or curves") == 1
+    assert not list(run.rglob("events.out.tfevents.*"))
+
+
+@pytest.mark.slow
+def test_a_resumed_run_keeps_the_csv_file_so_far(run: Path) -> None:
+    call("train", *SMALL, "logger=csv")
+    figures = read_csv(run / "csv" / "version_0" / "metrics.csv")
+    call("train", "ckpt_path=run", "trainer.max_epochs=2")
+    resumed = read_csv(run / "csv" / "version_1" / "metrics.csv")
+    assert (resumed["epoch"], figures["epoch"]) == (1, 0)
+    assert read_final(run).items() <= resumed.items()
+    assert read_csv(run / "csv" / "version_0" / "metrics.csv") == figures
+
+
+@pytest.mark.slow
+# SQLAlchemy's, of MLflow's own code.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_mlflow_keeps_all_in_the_run_folder_and_calls_nobody(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mlflow")
+    called: list[Any] = []
+
+    def refuse_call(*address: Any, **_: Any) -> None:
+        called.append(address)
+        raise OSError
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse_call)
+    monkeypatch.setattr(socket.socket, "connect", refuse_call)
+    call("train", *SMALL, "logger=mlflow")
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{run / 'mlflow.db'}")
+    (experiment,) = [each for each in client.search_experiments() if each.name == "weldnet"]
+    (logged,) = client.search_runs([experiment.experiment_id])
+    assert read_final(run) == pytest.approx({name: logged.data.metrics[name] for name in read_final(run)})
+    assert logged.data.params["model.backbone"] == "resnet18"
+    assert (logged.info.run_name, logged.info.status) == ("run", "FINISHED")
+    files = {
+        file.relative_to(run / "mlflow" / logged.info.run_id / "artifacts") for file in run.rglob("artifacts/**/*")
+    }
+    names = {str(file) for file in files}
+    assert {"config.md", "train/augmentation_0.png", "test"} <= names
+    assert any(name.startswith("val/confusion_matrix_") for name in names)
+    assert any(name.startswith("test/reliability_") for name in names)
+    assert (run / "train.log").read_text().count("MLflowLogger takes no precision-recall curves") == 1
+    assert not called
+
+
+def test_a_logger_that_is_not_installed_is_refused(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("weldnet.training.loggers.find_spec", lambda name: None)
+    assert "pip install 'weldnet[mlflow]'" in refuse(capsys, "train", *SMALL, "logger=mlflow")
+    monkeypatch.setattr("lightning.pytorch.loggers.wandb._WANDB_AVAILABLE", False)
+    assert "logger.wandb: " in refuse(capsys, "train", *SMALL, "logger=wandb")
+    assert not run.exists()
