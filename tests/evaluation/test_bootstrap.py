@@ -2,6 +2,7 @@
 
 import json
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,6 @@ from scipy.stats import bootstrap
 
 from weldnet.evaluation.bootstrap import (
     FEWEST_GROUPS,
-    GroupInterval,
     Statistic,
     bootstrap_groups,
     draw_weights,
@@ -24,15 +24,15 @@ from weldnet.evaluation.rates import resample_rates
 Floats = NDArray[np.float64]
 
 
-def measure_mean(values: Floats, groups: list[str], num_resamples: int = 2000, seed: int = 0) -> GroupInterval:
+def measure_mean(values: Floats, groups: list[str], num_resamples: int = 2000, seed: int = 0) -> dict[str, Any]:
     names, indices = index_groups(groups)
     return bootstrap_groups([resample_means({"mean": values}, indices)], names, num_resamples, seed=seed)["mean"]
 
 
-def width(interval: GroupInterval) -> float:
-    assert interval.low is not None
-    assert interval.high is not None
-    return interval.high - interval.low
+def width(interval: dict[str, Any]) -> float:
+    assert interval["low"] is not None
+    assert interval["high"] is not None
+    return float(interval["high"] - interval["low"])
 
 
 def test_groups_are_indexed_by_sorted_name() -> None:
@@ -63,9 +63,9 @@ def test_interval_is_that_of_a_loop_over_images() -> None:
         np.concatenate([values[indices == g] for g in range(len(names)) for _ in range(int(weights[g]))]).mean()
         for weights in np.concatenate(seen[1:])
     ]
-    assert len(means) == ours.num_resamples == 300
-    assert ours.value == pytest.approx(values.mean())
-    assert (ours.low, ours.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
+    assert len(means) == ours["num_resamples"] == 300
+    assert ours["value"] == pytest.approx(values.mean())
+    assert (ours["low"], ours["high"]) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
 
 
 def test_groups_of_one_image_are_scipys_bootstrap() -> None:
@@ -74,7 +74,7 @@ def test_groups_of_one_image_are_scipys_bootstrap() -> None:
     expected = bootstrap(
         (values,), np.mean, n_resamples=20_000, method="percentile", random_state=3
     ).confidence_interval
-    assert (ours.low, ours.high) == pytest.approx((expected.low, expected.high), abs=0.01)
+    assert (ours["low"], ours["high"]) == pytest.approx((expected.low, expected.high), abs=0.01)
 
 
 def test_photographs_of_one_weld_are_not_independent() -> None:
@@ -95,21 +95,21 @@ def test_resamples_without_a_class_are_counted() -> None:
     rates = bootstrap_groups([resample_rates(predicted, labels, indices, ["a", "b"])], names, 4000)
     expected = (1 - 2 / num_groups) ** num_groups
     for name in ("recall/b", "precision/b", "f1/b", "balanced_accuracy", "macro_f1", "specificity/a"):
-        assert rates[name].num_lacking / 4000 == pytest.approx(expected, abs=0.03), name
-        assert rates[name].low is not None, name
-    assert rates["accuracy"].num_lacking == rates["recall/a"].num_lacking == 0
+        assert rates[name]["num_lacking"] / 4000 == pytest.approx(expected, abs=0.03), name
+        assert rates[name]["low"] is not None, name
+    assert rates["accuracy"]["num_lacking"] == rates["recall/a"]["num_lacking"] == 0
 
 
 @pytest.mark.parametrize("num_groups", [1, FEWEST_GROUPS - 1])
 def test_few_groups_are_listed_instead(num_groups: int) -> None:
     values, groups = np.arange(3.0 * num_groups), [f"weld{i // 3}" for i in range(3 * num_groups)]
     row = measure_mean(values, groups)
-    assert (row.low, row.high, row.num_resamples, row.num_groups) == (None, None, 0, num_groups)
-    assert row.value == pytest.approx(values.mean())
-    assert row.per_group == {f"weld{i}": 3 * i + 1 for i in range(num_groups)}
-    assert row.reason is not None
-    assert row.reason.startswith(f"{num_groups} groups: an interval takes at least 10")
-    json.dumps(row.to_dict(), allow_nan=False)
+    assert (row["low"], row["high"], row["num_resamples"], row["num_groups"]) == (None, None, 0, num_groups)
+    assert row["value"] == pytest.approx(values.mean())
+    assert row["per_group"] == {f"weld{i}": 3 * i + 1 for i in range(num_groups)}
+    assert row["reason"] is not None
+    assert row["reason"].startswith(f"{num_groups} groups: an interval takes at least 10")
+    json.dumps(row, allow_nan=False)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_no_interval_without_spread_or_images(figure: str, value: float | None, 
     labels = np.zeros(20, np.int64)
     statistic = resample_rates(labels, labels, np.arange(20), ["a", "b"])
     row = bootstrap_groups([statistic], [f"{i}" for i in range(20)], 50)[figure]
-    assert (row.value, row.low, row.high, row.reason) == (value, None, None, reason)
+    assert (row["value"], row["low"], row["high"], row["reason"]) == (value, None, None, reason)
 
 
 def test_every_resample_may_lack_something() -> None:
@@ -131,8 +131,8 @@ def test_every_resample_may_lack_something() -> None:
         return {"x": np.where((weights == 1).all(axis=1), 0.5, np.nan)}
 
     row = bootstrap_groups([measure], [f"{i}" for i in range(20)], 50)["x"]
-    assert (row.value, row.low, row.num_lacking) == (0.5, None, 50)
-    assert row.reason == "every resample lacks what it needs"
+    assert (row["value"], row["low"], row["num_lacking"]) == (0.5, None, 50)
+    assert row["reason"] == "every resample lacks what it needs"
 
 
 def test_one_sided_bound_is_that_of_a_narrower_interval() -> None:
@@ -141,18 +141,18 @@ def test_one_sided_bound_is_that_of_a_narrower_interval() -> None:
     statistics: list[Statistic] = [resample_means({"rate": values}, indices)]
     one = bootstrap_groups(statistics, names, 500, upper=["rate"])["rate"]
     two = bootstrap_groups(statistics, names, 500, confidence=0.9)["rate"]
-    assert one.low == 0
-    assert one.high == pytest.approx(two.high)
-    assert one.to_dict()["high_is"] == "one-sided 95 % upper bound (percentile bootstrap of whole groups)"
-    assert two.to_dict()["interval_is"] == "two-sided 90 % interval (percentile bootstrap of whole groups)"
+    assert one["low"] == 0
+    assert one["high"] == pytest.approx(two["high"])
+    assert one["high_is"] == "one-sided 95 % upper bound (percentile bootstrap of whole groups)"
+    assert two["interval_is"] == "two-sided 90 % interval (percentile bootstrap of whole groups)"
 
 
 def test_a_seed_is_an_interval() -> None:
     values, groups = np.random.default_rng(6).random(60), [f"{i // 3}" for i in range(60)]
     first, again, other = (measure_mean(values, groups, 100, seed) for seed in (7, 7, 8))
     assert first == again
-    assert (first.low, first.value) != (other.low, None)
-    assert first.low != other.low
+    assert (first["low"], first["value"]) != (other["low"], None)
+    assert first["low"] != other["low"]
 
 
 def test_all_figures_of_a_large_test_set_take_seconds() -> None:
@@ -170,6 +170,6 @@ def test_all_figures_of_a_large_test_set_take_seconds() -> None:
     # 1.5 s on one core; the limit is for a loaded machine.
     assert perf_counter() - start < 20
     for row in figures.values():
-        assert row.low is not None
-        assert row.value is not None
-        assert row.low < row.value < (row.high or 0)
+        assert row["low"] is not None
+        assert row["value"] is not None
+        assert row["low"] < row["value"] < (row["high"] or 0)

@@ -105,19 +105,19 @@ def test_bins_are_sklearns() -> None:
     bins = reliability_bins(probabilities, labels, 10)
     right, confidence = probabilities.argmax(1) == labels, probabilities.max(1)
     accuracy, mean = calibration_curve(right, confidence, n_bins=10)
-    filled = [each for each in bins if each.accuracy.n]
-    assert [each.accuracy.value for each in filled] == pytest.approx(accuracy.tolist())
-    assert [each.mean_confidence for each in filled] == pytest.approx(mean.tolist())
-    assert sum(each.accuracy.n for each in bins) == 500
+    filled = [each for each in bins if each["accuracy"]["n"]]
+    assert [each["accuracy"]["value"] for each in filled] == pytest.approx(accuracy.tolist())
+    assert [each["mean_confidence"] for each in filled] == pytest.approx(mean.tolist())
+    assert sum(each["accuracy"]["n"] for each in bins) == 500
     # Four classes: no confidence is below 1/4.
-    assert [(bins[0].low, bins[0].mean_confidence, bins[0].accuracy.value)] == [(0.0, None, None)]
-    assert bins[-1].high == 1
+    assert [(bins[0]["low"], bins[0]["mean_confidence"], bins[0]["accuracy"]["value"])] == [(0.0, None, None)]
+    assert bins[-1]["high"] == 1
 
 
 def test_an_edge_belongs_to_the_bin_below() -> None:
     probabilities = np.array([[0.5, 0.5], [1.0, 0.0], [0.75, 0.25]])
     bins = reliability_bins(probabilities, np.array([0, 0, 1]), 4)
-    assert [(each.accuracy.k, each.accuracy.n) for each in bins] == [(0, 0), (1, 1), (0, 1), (1, 1)]
+    assert [(each["accuracy"]["k"], each["accuracy"]["n"]) for each in bins] == [(0, 0), (1, 1), (0, 1), (1, 1)]
 
 
 def test_brier_and_likelihood_are_sklearns() -> None:

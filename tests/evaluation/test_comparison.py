@@ -27,9 +27,9 @@ def test_mcnemar_is_its_formula(first_only: int, second_only: int, both: int) ->
     total, least = first_only + second_only, min(first_only, second_only)
     expected = min(1.0, 2 * sum(comb(total, k) for k in range(least + 1)) / 2**total)
     result = run_mcnemar(first, second)
-    assert (result.num_first_only, result.num_second_only) == (first_only, second_only)
-    assert result.p_value == pytest.approx(expected)
-    assert result.to_dict()["test"] == "McNemar, exact, two-sided; assumes independent images"
+    assert (result["num_first_only"], result["num_second_only"]) == (first_only, second_only)
+    assert result["p_value"] == pytest.approx(expected)
+    assert result["test"] == "McNemar, exact, two-sided; assumes independent images"
 
 
 def test_differences_are_those_of_a_loop_over_images() -> None:
@@ -49,10 +49,10 @@ def test_differences_are_those_of_a_loop_over_images() -> None:
     everything = np.subtract(measure(second, np.arange(240)), measure(first, np.arange(240)))
     resampled = np.array([np.subtract(measure(second, at), measure(first, at)) for at in drawn])
     for i, name in enumerate(("accuracy", "balanced_accuracy", "escapes")):
-        row = result.differences[name]
-        assert row.value == pytest.approx(everything[i]), name
-        assert (row.low, row.high) == pytest.approx(tuple(np.quantile(resampled[:, i], [0.025, 0.975]))), name
-    assert result.differing == [i for i in range(240) if first[i] != second[i]]
+        row = result["differences"][name]
+        assert row["value"] == pytest.approx(everything[i]), name
+        assert (row["low"], row["high"]) == pytest.approx(tuple(np.quantile(resampled[:, i], [0.025, 0.975]))), name
+    assert result["differing"] == [i for i in range(240) if first[i] != second[i]]
 
 
 def test_pairs_show_a_smaller_difference_than_strangers() -> None:
@@ -61,30 +61,30 @@ def test_pairs_show_a_smaller_difference_than_strangers() -> None:
     first = np.where(hard, (labels + 1) % 3, labels)
     second = np.where(hard & (rng.random(600) < 0.9), (labels + 1) % 3, labels)
     groups = [f"{i // 10:02}" for i in range(600)]
-    paired = compare(first, second, labels, groups, NAMES).differences["accuracy"]
+    paired = compare(first, second, labels, groups, NAMES)["differences"]["accuracy"]
     names, indices = index_groups(groups)
     alone = bootstrap_groups([resample_rates(first, labels, indices, NAMES)], names)["accuracy"]
-    assert paired.low is not None
-    assert alone.low is not None
-    assert paired.low > 0
-    assert (paired.high or 0) - paired.low < ((alone.high or 0) - alone.low) / 4
+    assert paired["low"] is not None
+    assert alone["low"] is not None
+    assert paired["low"] > 0
+    assert (paired["high"] or 0) - paired["low"] < ((alone["high"] or 0) - alone["low"]) / 4
 
 
 def test_the_same_classifier_twice() -> None:
     labels = np.arange(30) % 3
     predicted = np.where(np.arange(30) % 7 == 0, 0, labels)
     result = compare(predicted, predicted, labels, [f"{i}" for i in range(30)], NAMES, num_resamples=50)
-    row = result.differences["accuracy"]
-    assert (row.value, row.low, row.high) == (0, None, None)
-    assert row.reason == "every resample gives the same value: the groups show no spread to measure"
-    assert (result.mcnemar.p_value, result.differing) == (1, [])
-    assert set(result.differences) == {"accuracy", "balanced_accuracy", "macro_f1", "kappa"}
+    row = result["differences"]["accuracy"]
+    assert (row["value"], row["low"], row["high"]) == (0, None, None)
+    assert row["reason"] == "every resample gives the same value: the groups show no spread to measure"
+    assert (result["mcnemar"]["p_value"], result["differing"]) == (1, [])
+    assert set(result["differences"]) == {"accuracy", "balanced_accuracy", "macro_f1", "kappa"}
 
 
 def test_few_groups_and_json() -> None:
     labels = np.arange(9) % 3
     result = compare(labels, np.zeros(9, np.int64), labels, [f"weld{i // 3}" for i in range(9)], NAMES, ["sound"])
-    row = json.loads(json.dumps(result.to_dict(), allow_nan=False))
+    row = json.loads(json.dumps(result, allow_nan=False))
     assert row["difference_is"].startswith("second less first")
     assert row["differences"]["accuracy"]["per_group"] == pytest.approx(
         dict.fromkeys(["weld0", "weld1", "weld2"], -2 / 3)

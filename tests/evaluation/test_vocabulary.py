@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from weldnet.errors import InputError
-from weldnet.evaluation.vocabulary import BUILT_IN, Imperfection, read_vocabulary
+from weldnet.evaluation.vocabulary import BUILT_IN, describe_classes, read_vocabulary
 from weldnet.synthetic.drawn_set import ISO_6520
 
 HEADER = "label,iso_6520_1,name\n"
@@ -19,34 +19,35 @@ def write(folder: Path, text: str) -> Path:
 
 @pytest.mark.parametrize("label", ISO_6520)
 def test_synthetic_classes_are_built_in(label: str) -> None:
-    found = BUILT_IN.find(label)
-    assert (found and found.number) == ISO_6520[label]
+    number = ISO_6520[label]
+    name = label.replace("_", "-" if label == "burn_through" else " ")
+    assert describe_classes([label]) == ({label: f"ISO 6520-1 no. {number}, {name}"} if number else {})
 
 
 @pytest.mark.parametrize("label", ["surface pore", "Surface Pore", "surface_pore", "SURFACE-PORE", " SurfacePore "])
 def test_spellings(label: str) -> None:
-    assert BUILT_IN.find(label) == Imperfection("2017", "surface pore")
-    assert BUILT_IN.describe(label) == "ISO 6520-1 no. 2017, surface pore"
+    assert describe_classes([label]) == {label: "ISO 6520-1 no. 2017, surface pore"}
 
 
 @pytest.mark.parametrize("label", ["no_defect", "good", "", "pores"])
 def test_no_number_is_guessed(label: str) -> None:
-    assert BUILT_IN.find(label) is None
-    assert BUILT_IN.describe(label) is None
+    assert describe_classes([label]) == {}
 
 
 def test_numbers_are_told_once() -> None:
-    numbers = [imperfection.number for imperfection in BUILT_IN.imperfections.values()]
-    assert len(set(numbers)) == len(numbers)
+    numbers = [text.partition(",")[0] for text in BUILT_IN.values()]
+    assert len(set(numbers)) == len(numbers) == 27
 
 
 def test_file_adds_and_overrides(tmp_path: Path) -> None:
     text = 'note,label,iso_6520_1,name\n,Poren, 2017 ,surface pore\n,,,\nmine,crack,104,"crater crack"\n'
     vocabulary = read_vocabulary(write(tmp_path, text))
-    assert vocabulary.find("poren") == ("2017", "surface pore")
-    assert vocabulary.describe("Crack") == "ISO 6520-1 no. 104, crater crack"
-    assert vocabulary.find("burn_through") == ("510", "burn-through")
-    assert BUILT_IN.find("crack") == ("100", "crack")
+    assert describe_classes(["poren", "Crack", "burn_through"], vocabulary) == {
+        "poren": "ISO 6520-1 no. 2017, surface pore",
+        "Crack": "ISO 6520-1 no. 104, crater crack",
+        "burn_through": "ISO 6520-1 no. 510, burn-through",
+    }
+    assert describe_classes(["crack"]) == {"crack": "ISO 6520-1 no. 100, crack"}
 
 
 @pytest.mark.parametrize(

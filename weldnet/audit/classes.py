@@ -128,7 +128,7 @@ def tabulate_recall(samples: pl.DataFrame) -> list[dict[str, Any]]:
     for label in sorted(samples["label"].unique()):
         tested = samples.filter(label=label, split="test")
         images, groups = len(tested), tested["group"].n_unique() if has_groups else None
-        by_images, by_groups = (proportion(number, number, side="lower").low for number in (images, groups or 0))
+        by_images, by_groups = (proportion(number, number, side="lower")["low"] for number in (images, groups or 0))
         bounds = {"recall_bound": by_images, "recall_bound_by_groups": by_groups}
         rows.append({"label": label, "images": images, "groups": groups} | bounds)
     return rows

@@ -71,9 +71,10 @@ def _evaluate(cfg: DictConfig, checkpoint: "Checkpoint") -> "Tested":
     judge, split = _judge(cfg, checkpoint), cfg.split or "test"
     report = evaluate(checkpoint, data, split, cfg.device, judge)
     if cfg.evaluation.vocabulary is not None:
-        from weldnet.evaluation.vocabulary import read_vocabulary
+        from weldnet.evaluation.vocabulary import describe_classes, read_vocabulary
 
-        report.facts["vocabulary"] = read_vocabulary(cfg.evaluation.vocabulary).of(report.classes)
+        vocabulary = read_vocabulary(cfg.evaluation.vocabulary)
+        report.facts["vocabulary"] = describe_classes(report.classes, vocabulary)
     known = data.unsplit == "split" and split == "test" and "val" in data.splits()
     validation = evaluate(checkpoint, data, "val", cfg.device, judge) if known else None
     return checkpoint, data, report, validation

@@ -76,11 +76,11 @@ def assess(
         "num_groups": len(names),
         "num_without_group": sum(group is None for group in groups),
         "good_classes": good,
-        "escapes": proportions["escapes"].to_dict() if good else None,
-        "false_calls": proportions["false_calls"].to_dict() if good else None,
+        "escapes": proportions["escapes"] if good else None,
+        "false_calls": proportions["false_calls"] if good else None,
         "per_weld": _count_welds(predicted, labels, classes, groups, good) if good else None,
-        "proportions": {name: each.to_dict() for name, each in proportions.items()},
-        "by_group": {name: each.to_dict() for name, each in by_group.items()},
+        "proportions": proportions,
+        "by_group": by_group,
         "calibration": summarise_calibration(logits, labels, 1.0 if judgement is None else judgement.judge.temperature),
     }
     return report | assess_verdicts(labels, classes, groups, judgement)
@@ -125,6 +125,6 @@ def assess_verdicts(
 
 def _with_intervals(counts: dict[str, dict[str, int]]) -> dict[str, Any]:
     return {
-        name: proportion(row["count"], row["of"], side="two-sided" if name in VERDICTS else "upper").to_dict()
+        name: proportion(row["count"], row["of"], side="two-sided" if name in VERDICTS else "upper")
         for name, row in counts.items()
     }

@@ -4,7 +4,6 @@ Knows neither classes nor images: a figure is whatever a `Statistic` makes of ho
 """
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -23,40 +22,6 @@ FEWEST_GROUPS = 10
 
 # Resamples at once: the weights of 10,000 images stay in the processor's cache.
 _CHUNK = 32
-
-
-@dataclass(frozen=True)
-class GroupInterval:
-    """A figure with its interval.
-
-    Attributes:
-        value: the figure of all images; None where it does not exist.
-        low, high: percentiles of the resamples, or None, and then `reason` says why.
-        num_groups: G.
-        num_resamples: how many were drawn; 0 with fewer than `FEWEST_GROUPS` groups.
-        num_lacking: how many of them lacked what the figure needs and were left out. A class that m groups hold is
-            lacking in a share of about exp(-m): 5 % means that it is some three groups.
-        reason: why there is no interval.
-        per_group: the figure of each group by its name, only with fewer than `FEWEST_GROUPS` groups.
-        side, confidence: what the bounds are.
-    """
-
-    value: float | None
-    low: float | None
-    high: float | None
-    num_groups: int
-    num_resamples: int
-    num_lacking: int
-    reason: str | None
-    per_group: dict[str, float | None] | None
-    side: Side
-    confidence: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """The attributes as plain types; what `describe_bounds` says in place of the last two."""
-        row = asdict(self)
-        words = describe_bounds(row.pop("side"), row.pop("confidence"), "percentile bootstrap of whole groups")
-        return row | words
 
 
 def index_groups(groups: Sequence[str]) -> tuple[list[str], Labels]:
@@ -83,7 +48,7 @@ def bootstrap_groups(
     confidence: float = 0.95,
     seed: int = 0,
     upper: Collection[str] = (),
-) -> dict[str, GroupInterval]:
+) -> dict[str, dict[str, Any]]:
     """Percentile intervals from resamples of whole groups with replacement, the same resamples for every figure.
 
     Args:
@@ -95,40 +60,46 @@ def bootstrap_groups(
         upper: names of the figures, none below 0, that get a one-sided upper bound; their `low` is 0.
 
     Returns:
-        Every figure by name. With fewer than `FEWEST_GROUPS` groups its value in each group in place of an interval.
+        By name, in plain types for JSON: `value` of all images, None where it does not exist; `low` and `high`, or None
+        and the `reason`; `num_groups`; `num_resamples`; `num_lacking`, the resamples that lacked what the figure needs
+        (a class that m groups hold is lacking in a share of about exp(-m)); and what `describe_bounds` says. With fewer
+        than `FEWEST_GROUPS` groups there are no resamples, but the figure of each group under `per_group`.
 
     Source:
         Davison and Hinkley, Bootstrap Methods and their Application (1997), 3.8 (whole clusters) and 5.3 (percentiles).
     """
-    sides: dict[str, Side] = dict.fromkeys(upper, "upper")
-    values = {key: make_plain(row[0]) for key, row in _measure(statistics, np.ones((1, len(names)))).items()}
-    if len(names) < FEWEST_GROUPS:
-        rows = _measure(statistics, np.eye(len(names)))
-        per_group = {key: dict(zip(names, map(make_plain, row), strict=True)) for key, row in rows.items()}
-        reason = f"{len(names)} groups: an interval takes at least {FEWEST_GROUPS}; the figures of each group instead"
-        return {
-            key: GroupInterval(
-                value, None, None, len(names), 0, 0, reason, per_group[key], sides.get(key, "two-sided"), confidence
+    num_groups, rng = len(names), np.random.default_rng(seed)
+    values = {name: make_plain(row[0]) for name, row in _measure(statistics, np.ones((1, num_groups))).items()}
+    few = num_groups < FEWEST_GROUPS
+    if few:
+        resamples = _measure(statistics, np.eye(num_groups))
+    else:
+        sizes = [min(_CHUNK, num_resamples - start) for start in range(0, num_resamples, _CHUNK)]
+        chunks = [_measure(statistics, draw_weights(rng, size, num_groups)) for size in sizes]
+        resamples = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+    rows = {}
+    for name, value in values.items():
+        side: Side = "upper" if name in upper else "two-sided"
+        usable = resamples[name][~np.isnan(resamples[name])]
+        if few:
+            reason: str | None = (
+                f"{num_groups} groups: an interval takes at least {FEWEST_GROUPS}; the figures of each group instead"
             )
-            for key, value in values.items()
+        else:
+            reason = _find_fault(value, usable)
+        low, high = (None, None) if reason else _take_percentiles(usable, side, confidence)
+        rows[name] = {
+            "value": value,
+            "low": low,
+            "high": high,
+            "num_groups": num_groups,
+            "num_resamples": 0 if few else num_resamples,
+            "num_lacking": 0 if few else num_resamples - len(usable),
+            "reason": reason,
+            "per_group": dict(zip(names, map(make_plain, resamples[name]), strict=True)) if few else None,
+            **describe_bounds(side, confidence, "percentile bootstrap of whole groups"),
         }
-    resamples = _resample(statistics, len(names), num_resamples, np.random.default_rng(seed))
-    return {
-        key: _take_percentiles(value, resamples[key], len(names), sides.get(key, "two-sided"), confidence)
-        for key, value in values.items()
-    }
-
-
-def _measure(statistics: Sequence[Statistic], weights: Floats) -> dict[str, Floats]:
-    return {name: column for statistic in statistics for name, column in statistic(weights).items()}
-
-
-def _resample(
-    statistics: Sequence[Statistic], num_groups: int, num_resamples: int, rng: np.random.Generator
-) -> dict[str, Floats]:
-    sizes = [min(_CHUNK, num_resamples - start) for start in range(0, num_resamples, _CHUNK)]
-    chunks = [_measure(statistics, draw_weights(rng, size, num_groups)) for size in sizes]
-    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+    return rows
 
 
 def draw_weights(rng: np.random.Generator, num_resamples: int, num_groups: int) -> Floats:
@@ -138,19 +109,22 @@ def draw_weights(rng: np.random.Generator, num_resamples: int, num_groups: int) 
     return counts.reshape(num_resamples, num_groups).astype(np.float64)
 
 
-def _take_percentiles(
-    value: float | None, resamples: Floats, num_groups: int, side: Side, confidence: float
-) -> GroupInterval:
-    usable = resamples[~np.isnan(resamples)]
-    low, high, reason = None, None, None
-    if value is None or not len(usable):
-        reason = "not measured: no image to measure it on" if value is None else "every resample lacks what it needs"
-    elif np.ptp(usable) < 1e-12:
-        # An interval of no width would read as certainty; it is only that no two groups differ.
-        reason = "every resample gives the same value: the groups show no spread to measure"
-    else:
-        tail = (1 - confidence) / 2 if side == "two-sided" else 1 - confidence
-        low = float(np.quantile(usable, tail)) if side == "two-sided" else 0.0
-        high = float(np.quantile(usable, 1 - tail))
-    num_lacking = len(resamples) - len(usable)
-    return GroupInterval(value, low, high, num_groups, len(resamples), num_lacking, reason, None, side, confidence)
+def _measure(statistics: Sequence[Statistic], weights: Floats) -> dict[str, Floats]:
+    return {name: column for statistic in statistics for name, column in statistic(weights).items()}
+
+
+def _find_fault(value: float | None, usable: Floats) -> str | None:
+    """Why these resamples make no interval; None where they do."""
+    if value is None:
+        return "not measured: no image to measure it on"
+    if not len(usable):
+        return "every resample lacks what it needs"
+    # An interval of no width would read as certainty; it is only that no two groups differ.
+    no_spread = "every resample gives the same value: the groups show no spread to measure"
+    return no_spread if np.ptp(usable) < 1e-12 else None
+
+
+def _take_percentiles(usable: Floats, side: Side, confidence: float) -> tuple[float, float]:
+    tail = (1 - confidence) / (2 if side == "two-sided" else 1)
+    low = float(np.quantile(usable, tail)) if side == "two-sided" else 0.0
+    return low, float(np.quantile(usable, 1 - tail))

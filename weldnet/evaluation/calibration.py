@@ -1,6 +1,5 @@
 """Whether the probabilities mean what they say: the temperature that mends them, and how far they are off."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,31 +7,11 @@ from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 from sklearn.metrics import brier_score_loss
 
-from weldnet.evaluation.intervals import Proportion, proportion
+from weldnet.evaluation.intervals import proportion
 from weldnet.evaluation.metrics import Floats, Labels, cross_entropy
 
 BOUNDS = (0.05, 20.0)
 """Of the temperature. Beyond them the data say only "as certain" or "as uncertain as can be"."""
-
-
-@dataclass(frozen=True)
-class ReliabilityBin:
-    """The images whose confidence is above `low` and at most `high`.
-
-    Attributes:
-        low, high: edges, from 0 to 1.
-        mean_confidence: of the images in it; None without any.
-        accuracy: the share of them that is right.
-    """
-
-    low: float
-    high: float
-    mean_confidence: float | None
-    accuracy: Proportion
-
-    def to_dict(self) -> dict[str, Any]:
-        """The attributes as plain types."""
-        return vars(self) | {"accuracy": self.accuracy.to_dict()}
 
 
 def is_separated(logits: Floats, labels: Labels) -> bool:
@@ -69,13 +48,17 @@ def fit_temperature(logits: Floats, labels: Labels) -> float:
     return float(np.exp(found.x)) if found.fun < measure(0.0) else 1.0
 
 
-def reliability_bins(probabilities: Floats, labels: Labels, num_bins: int = 15) -> list[ReliabilityBin]:
+def reliability_bins(probabilities: Floats, labels: Labels, num_bins: int = 15) -> list[dict[str, Any]]:
     """Images by the probability of the class they are called, in bins of equal width, those without images too.
 
     Args:
         probabilities: (N, C).
         labels: (N,) indices.
         num_bins: at least 1.
+
+    Returns:
+        Of each bin, as plain types for JSON: `low` and `high`, above and at most which the confidence lies;
+        `mean_confidence`, None without images; `accuracy`, see `proportion`.
     """
     edges = np.linspace(0, 1, num_bins + 1)
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
@@ -83,7 +66,12 @@ def reliability_bins(probabilities: Floats, labels: Labels, num_bins: int = 15) 
     counts, hits = np.bincount(places, minlength=num_bins), np.bincount(places, right, num_bins)
     sums = np.bincount(places, confidence, num_bins)
     return [
-        ReliabilityBin(low, high, float(total / n) if n else None, proportion(int(k), int(n)))
+        {
+            "low": low,
+            "high": high,
+            "mean_confidence": float(total / n) if n else None,
+            "accuracy": proportion(int(k), int(n)),
+        }
         for low, high, total, k, n in zip(edges[:-1].tolist(), edges[1:].tolist(), sums, hits, counts, strict=True)
     ]
 
@@ -102,7 +90,7 @@ def expected_calibration_error(probabilities: Floats, labels: Labels, num_bins: 
         Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 3.
     """
     bins = reliability_bins(probabilities, labels, num_bins)
-    gaps = [abs(each.accuracy.k - each.accuracy.n * (each.mean_confidence or 0.0)) for each in bins]
+    gaps = [abs(each["accuracy"]["k"] - each["accuracy"]["n"] * (each["mean_confidence"] or 0.0)) for each in bins]
     return float(sum(gaps) / len(labels))
 
 
@@ -130,5 +118,5 @@ def _summarise(logits: Floats, labels: Labels) -> dict[str, Any]:
         "expected_calibration_error": expected_calibration_error(probabilities, labels),
         "brier_score": brier_score_loss(labels, probabilities, labels=range(logits.shape[1]), scale_by_half=False),
         "negative_log_likelihood": float(cross_entropy(logits, labels).mean()),
-        "bins": [each.to_dict() for each in reliability_bins(probabilities, labels)],
+        "bins": reliability_bins(probabilities, labels),
     }

@@ -78,10 +78,10 @@ METRICS = (
 """Of a set of images, in the order of every table; training logs them, too."""
 
 ERRORS = (
-    Metric("escapes", "Escapes: defects predicted as sound", "proportion", lambda c: (c.escapes, c.defects), "min"),
+    Metric("escapes", "Escapes: defects called sound", "proportion", lambda c: (c.escapes, c.defects), "min"),
     Metric(
         "false_calls",
-        "False calls: sound predicted as a defect",
+        "False calls: sound called a defect",
         "proportion",
         lambda c: (c.false_calls, c.sound),
         "min",

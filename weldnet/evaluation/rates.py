@@ -1,11 +1,12 @@
 """Rates of confusion matrices: with exact intervals, and of resamples for the bootstrap."""
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 
 from weldnet.evaluation.bootstrap import Statistic
-from weldnet.evaluation.intervals import Proportion, proportion
+from weldnet.evaluation.intervals import proportion
 from weldnet.evaluation.metrics import CLASS_METRICS, ERRORS, METRICS, Floats, Labels, count_ratios, measure_confusion
 
 ONE_SIDED = tuple(metric.key for metric in ERRORS)
@@ -16,7 +17,7 @@ PROPORTIONS = {metric.key for metric in (*METRICS, *ERRORS, *CLASS_METRICS) if m
 
 def measure_proportions(
     confusion: Labels, classes: Sequence[str], good_classes: Collection[str] = (), confidence: float = 0.95
-) -> dict[str, Proportion]:
+) -> dict[str, dict[str, Any]]:
     """The proportions of one matrix (C, C) by name, see `count_ratios`, with their exact intervals.
 
     Those of `ONE_SIDED` have a one-sided upper bound.

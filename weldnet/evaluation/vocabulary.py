@@ -2,9 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import polars as pl
 
@@ -14,42 +12,38 @@ from weldnet.spelling import tidy
 COLUMNS = ("label", "iso_6520_1", "name")
 
 
-class Imperfection(NamedTuple):
-    """An entry of ISO 6520-1: its number, 3 or 4 digits as text, and its English name."""
+Vocabulary = Mapping[str, str]
+"""The number and name of a class in the standard, by its name without case, spaces, underscores and hyphens."""
 
-    number: str
-    name: str
-
-
-_BUILT_IN = (
-    Imperfection("100", "crack"),
-    Imperfection("101", "longitudinal crack"),
-    Imperfection("102", "transverse crack"),
-    Imperfection("104", "crater crack"),
-    Imperfection("2011", "gas pore"),
-    Imperfection("2013", "clustered porosity"),
-    Imperfection("2014", "linear porosity"),
-    Imperfection("2015", "elongated cavity"),
-    Imperfection("2016", "worm-hole"),
-    Imperfection("2017", "surface pore"),
-    Imperfection("301", "slag inclusion"),
-    Imperfection("303", "oxide inclusion"),
-    Imperfection("304", "metallic inclusion"),
-    Imperfection("401", "lack of fusion"),
-    Imperfection("402", "lack of penetration"),
-    Imperfection("4021", "incomplete root penetration"),
-    Imperfection("501", "undercut"),
-    Imperfection("502", "excess weld metal"),
-    Imperfection("503", "excessive convexity"),
-    Imperfection("504", "excess penetration"),
-    Imperfection("506", "overlap"),
-    Imperfection("507", "linear misalignment"),
-    Imperfection("510", "burn-through"),
-    Imperfection("511", "incompletely filled groove"),
-    Imperfection("515", "root concavity"),
-    Imperfection("601", "stray arc"),
-    Imperfection("602", "spatter"),
-)
+_ENTRIES = {
+    "100": "crack",
+    "101": "longitudinal crack",
+    "102": "transverse crack",
+    "104": "crater crack",
+    "2011": "gas pore",
+    "2013": "clustered porosity",
+    "2014": "linear porosity",
+    "2015": "elongated cavity",
+    "2016": "worm-hole",
+    "2017": "surface pore",
+    "301": "slag inclusion",
+    "303": "oxide inclusion",
+    "304": "metallic inclusion",
+    "401": "lack of fusion",
+    "402": "lack of penetration",
+    "4021": "incomplete root penetration",
+    "501": "undercut",
+    "502": "excess weld metal",
+    "503": "excessive convexity",
+    "504": "excess penetration",
+    "506": "overlap",
+    "507": "linear misalignment",
+    "510": "burn-through",
+    "511": "incompletely filled groove",
+    "515": "root concavity",
+    "601": "stray arc",
+    "602": "spatter",
+}
 
 
 def _fold(label: str) -> str:
@@ -57,40 +51,22 @@ def _fold(label: str) -> str:
     return re.sub(r"[\s_-]+", "", tidy(label)).casefold()
 
 
-@dataclass(frozen=True)
-class Vocabulary:
-    """Class name -> entry of ISO 6520-1; case, spaces, underscores and hyphens in class names do not count.
+def _describe(number: str, name: str) -> str:
+    return f"ISO 6520-1 no. {number}, {name}"
 
-    Attributes:
-        imperfections: by class name, in any spelling. Classes without a number, such as a sound weld, are not in it.
+
+BUILT_IN: Vocabulary = {_fold(name): _describe(number, name) for number, name in _ENTRIES.items()}
+"""The synthetic classes and the main entries of the standard, each under its own name."""
+
+
+def describe_classes(classes: Iterable[str], vocabulary: Vocabulary = BUILT_IN) -> dict[str, str]:
+    """The numbers and names of those classes that have them; a sound weld has none.
 
     Example:
-        >>> BUILT_IN.describe("Surface_Pore")
-        'ISO 6520-1 no. 2017, surface pore'
+        >>> describe_classes(["Surface_Pore", "good"])
+        {'Surface_Pore': 'ISO 6520-1 no. 2017, surface pore'}
     """
-
-    imperfections: Mapping[str, Imperfection]
-
-    def __post_init__(self) -> None:
-        folded = {_fold(label): imperfection for label, imperfection in self.imperfections.items()}
-        object.__setattr__(self, "imperfections", folded)
-
-    def find(self, label: str) -> Imperfection | None:
-        """The entry of a class; None for a sound weld and for a class that is not in the vocabulary."""
-        return self.imperfections.get(_fold(label))
-
-    def of(self, labels: Iterable[str]) -> dict[str, str]:
-        """`describe` of those classes that have an entry."""
-        return {label: text for label in labels if (text := self.describe(label))}
-
-    def describe(self, label: str) -> str | None:
-        """`ISO 6520-1 no. 2017, surface pore`, or None, as for `find`."""
-        imperfection = self.find(label)
-        return f"ISO 6520-1 no. {imperfection.number}, {imperfection.name}" if imperfection else None
-
-
-BUILT_IN = Vocabulary({imperfection.name: imperfection for imperfection in _BUILT_IN})
-"""The synthetic classes and the main entries of the standard, each under its own name."""
+    return {name: vocabulary[_fold(name)] for name in classes if _fold(name) in vocabulary}
 
 
 def read_vocabulary(file: str | Path) -> Vocabulary:
@@ -113,7 +89,7 @@ def read_vocabulary(file: str | Path) -> Vocabulary:
     folded = pl.col("label").map_elements(_fold, pl.String)
     _refuse_rows(file, table, folded.is_duplicated(), "one class in more than one row; keep one of them")
     rows = table.select(COLUMNS).iter_rows()
-    return Vocabulary({**BUILT_IN.imperfections, **{_fold(label): Imperfection(*entry) for label, *entry in rows}})
+    return {**BUILT_IN, **{_fold(label): _describe(number, name) for label, number, name in rows}}
 
 
 def _read_columns(file: Path) -> pl.DataFrame:

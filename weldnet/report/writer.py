@@ -165,8 +165,8 @@ def compare_reports(first: EvaluationReport, second: EvaluationReport) -> dict[s
         pl.Series("first", names[predicted[0]], pl.String), pl.Series("second", names[predicted[1]], pl.String)
     )
     facts = ("checkpoint_digest", "split", "num_trained_on", "leaks")
-    return found.to_dict() | {
-        "photographs": differing[found.differing].to_dicts(),
+    return found | {
+        "photographs": differing[found["differing"]].to_dicts(),
         "good_classes": list(good),
         **{name: {key: report.facts[key] for key in facts} for name, report in (("first", first), ("second", second))},
     }

@@ -20,7 +20,7 @@ from weldnet.data.splits.leaks import fingerprint_names, fingerprints
 from weldnet.errors import InputError, check_choice
 from weldnet.evaluation.decision import find_good_classes
 from weldnet.evaluation.metrics import METRICS
-from weldnet.evaluation.vocabulary import BUILT_IN, Vocabulary
+from weldnet.evaluation.vocabulary import BUILT_IN, Vocabulary, describe_classes
 from weldnet.files import write_text
 from weldnet.inference.checkpoint import Record, kept_checkpoint, load_checkpoint
 from weldnet.inference.evaluate import evaluate
@@ -87,7 +87,7 @@ def describe(
         groups=torch.from_numpy(fingerprint_names(data.table.filter(pl.col("split") != "test")["group"])),
         leaks=data.leaks,
         good_classes=good_classes,
-        vocabulary=vocabulary.of(model.classes),
+        vocabulary=describe_classes(model.classes, vocabulary),
         config=config,
         versions=current_versions(),
         git_commit=current_commit(),
