@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 from drawing import draw_noise, save_image
 
-from weldnet.data import cache, segments
+from weldnet.data import cache
 from weldnet.data.cache import DecodedImages, cache_folder, decode_images
 from weldnet.data.decode.images import Geometry, Picture, read_image, to_geometry
 from weldnet.errors import InputError
@@ -42,7 +42,7 @@ class Counter:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.num_decoded = 0
-        monkeypatch.setattr(segments, "to_geometry", self)
+        monkeypatch.setattr(cache, "to_geometry", self)
 
     def __call__(self, content: bytes, geometry: Geometry) -> tuple[np.ndarray[Any, Any], Picture]:
         self.num_decoded += 1
@@ -59,18 +59,18 @@ def test_rows_are_the_decoders(files: list[str], tmp_path: Path, resize: str, or
     for row, file in zip(images, files, strict=True):
         assert (row == read_image(file, height=12, width=6, resize=resize, orient=orient)).all()
     assert decoded.unreadable == {}
-    assert not any(segment.flags.writeable for segment in decoded.segments)
+    assert not decoded.images.flags.writeable
 
 
-@pytest.mark.parametrize("rows_a_segment", [1, 2, 5, 100])
+@pytest.mark.parametrize("rows_a_chunk", [1, 2, 5, 100])
 def test_second_call_decodes_nothing(
-    files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_a_segment: int
+    files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_a_chunk: int
 ) -> None:
-    monkeypatch.setattr(cache, "SEGMENT_BYTES", rows_a_segment * 3 * 12 * 6)
+    monkeypatch.setattr(cache, "CHUNK_BYTES", rows_a_chunk * 3 * 12 * 6)
     counter = Counter(monkeypatch)
     first = decode(files, tmp_path)
     assert counter.num_decoded == 5
-    assert len(first.segments) == -(-5 // rows_a_segment)
+    assert len(first.images) == 5
     second = decode(files, tmp_path)
     assert counter.num_decoded == 5
     assert (pixels(first) == pixels(second)).all()
@@ -151,7 +151,7 @@ def test_identical_files_share_a_row(files: list[str], tmp_path: Path) -> None:
         os.rename(files[-1], f"{files[-1]}{copy}")
         files[-1] += str(copy)
     decoded = decode(files, tmp_path)
-    assert sum(len(segment) for segment in decoded.segments) == 5
+    assert len(decoded.images) == 5
     assert decoded.digests.n_unique() == 5
     assert (pixels(decoded)[5:] == pixels(decoded)[0]).all()
 
@@ -235,7 +235,7 @@ def test_a_full_disk_leaves_nothing(files: list[str], tmp_path: Path) -> None:
 def test_stopped_half_way_keeps_whole_segments_only(
     files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exception: type[BaseException]
 ) -> None:
-    monkeypatch.setattr(cache, "SEGMENT_BYTES", 2 * 3 * 12 * 6)
+    monkeypatch.setattr(cache, "CHUNK_BYTES", 2 * 3 * 12 * 6)
     third = Path(files[3]).read_bytes()
 
     def fail(content: bytes, geometry: Geometry) -> tuple[np.ndarray[Any, Any], Picture]:
@@ -243,7 +243,7 @@ def test_stopped_half_way_keeps_whole_segments_only(
             raise exception
         return to_geometry(content, geometry)
 
-    monkeypatch.setattr(segments, "to_geometry", fail)
+    monkeypatch.setattr(cache, "to_geometry", fail)
     with pytest.raises(exception):
         decode(files, tmp_path)
     assert sorted(file.suffix for file in files_below(tmp_path / "cache")) == [".parquet", ".u8"]
@@ -260,22 +260,39 @@ BUILD = """
     folder = Path(sys.argv[1])
     paths = pl.Series(sorted(map(str, (folder / "many").glob("*.png"))))
     decoded = decode_images(paths, Geometry(12, 6), folder / "cache")
-    print(sum(map(len, decoded.segments)), len(decoded.digests), len(decoded.unreadable))
+    print(len(decoded.images), len(decoded.digests), len(decoded.unreadable))
 """
 
 
 def test_what_tables_say_is_checked(files: list[str], tmp_path: Path) -> None:
     decode(files, tmp_path)
     (table,) = (tmp_path / "cache").rglob("*.parquet")
-    for places in (pl.col("place") + 1000, -pl.col("place") - 1, pl.col("place") * 0):
+    for rows in (pl.col("row") + 1000, -pl.col("row") - 1, pl.col("row") * 0):
         whole = pl.read_parquet(table)
-        whole.with_columns(place=places).write_parquet(table)
+        whole.with_columns(row=rows).write_parquet(table)
         images = pixels(decode(files, tmp_path))
         assert all((row == read_image(f, height=12, width=6)).all() for row, f in zip(images, files, strict=True))
-        (table,) = (tmp_path / "cache").rglob("*.parquet")
-    (tmp_path / "cache" / "images" / table.parent.name / "orphan.u8").write_bytes(b"0" * 1000)
-    decode([*files, str(save_image(tmp_path / "new.png", draw_noise(9, 9)))], tmp_path)
-    assert not list((tmp_path / "cache").rglob("orphan.u8"))
+
+
+def test_pixels_that_the_index_does_not_name_are_cut_off(files: list[str], tmp_path: Path) -> None:
+    before = pixels(decode(files, tmp_path))
+    (file,) = (tmp_path / "cache").rglob("*.u8")
+    with file.open("ab") as stream:
+        stream.write(b"0" * 1000)
+    files.append(str(save_image(tmp_path / "new.png", draw_noise(9, 9))))
+    images = pixels(decode(files, tmp_path))
+    assert (images[:5] == before).all()
+    assert (images[5] == read_image(files[5], height=12, width=6)).all()
+    assert file.stat().st_size == images.nbytes
+
+
+def test_a_run_at_work_keeps_the_pixels_whose_index_is_lost(files: list[str], tmp_path: Path) -> None:
+    at_work = decode(files, tmp_path)
+    before = pixels(at_work)
+    (table,) = (tmp_path / "cache").rglob("*.parquet")
+    table.unlink()
+    pixels(decode(files[::-1][:2], tmp_path))
+    assert (pixels(at_work) == before).all()
 
 
 def test_a_cache_that_may_only_be_read(files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,7 +301,7 @@ def test_a_cache_that_may_only_be_read(files: list[str], tmp_path: Path, monkeyp
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(cache, "_build", refuse)
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
     (tmp_path / "bad.png").write_bytes(b"")
     decoded = decode([*files, str(tmp_path / "bad.png")], tmp_path)
     assert decoded.unreadable == {5: "the file is empty"}
@@ -304,14 +321,15 @@ def test_runs_at_once_and_a_killed_one(tmp_path: Path) -> None:
         save_image(tmp_path / "many" / f"{i:03d}.png", draw_noise(120, 80, seed=i))
     killed = start_build(tmp_path)
     until = time.monotonic() + 60
-    while not list((tmp_path / "cache").rglob("building_*/*")) and time.monotonic() < until:
+    while not list((tmp_path / "cache").rglob("*.u8")) and time.monotonic() < until:
         time.sleep(0.005)
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     builds = [start_build(tmp_path) for _ in range(2)]
     # What one decodes the other finds: no content stands twice.
     assert [build.communicate()[0].split()[-3:] for build in builds] == [["300", "300", "0"]] * 2
-    assert list((tmp_path / "cache").rglob("building_*")) == []
+    (file,) = (tmp_path / "cache").rglob("*.u8")
+    assert file.stat().st_size == 300 * 3 * 12 * 6
 
 
 @pytest.mark.parametrize("position", [0, 1, 215, 216, 500, 1079])
@@ -337,9 +355,8 @@ def test_only_what_is_used_is_verified(files: list[str], tmp_path: Path) -> None
     content = bytearray(file.read_bytes())
     content[0] ^= 1
     file.write_bytes(content)
-    # Which image the first row is, the threads decide.
     table = pl.read_parquet(file.with_suffix(".parquet"))
-    used = table.filter(pl.col("place") > 0)["path"].to_list()
+    used = table.filter(pl.col("row") > 0)["path"].to_list()
     assert len(pixels(decode(used, tmp_path))) == 4
     assert file.exists()
 

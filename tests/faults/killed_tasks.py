@@ -122,8 +122,7 @@ def find_leftovers(here: Path, temporary: Path) -> list[str]:
         in_cache = path.is_relative_to(here / "cache")
         is_lock = path.suffix == ".lock" or path.name == ".lock"
         is_empty = path.is_file() and not path.stat().st_size and not is_lock
-        unfinished = path.suffix == ".tmp" or path.name.startswith("building_")
-        if unfinished or is_empty or (is_lock and not in_cache):
+        if path.suffix == ".tmp" or is_empty or (is_lock and not in_cache):
             left.append(str(path.relative_to(here)))
     return sorted(left)
 

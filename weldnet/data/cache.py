@@ -1,16 +1,20 @@
-"""Images decoded once: uint8 rows on disk, memory-mapped, so that no epoch after the first decodes anything.
+"""Images decoded once: uint8 rows of one memory-mapped file, so that no epoch after the first decodes anything.
 
-Below the cache folder, `images/<key>/` belongs to one geometry, window and version of the decoder.
+Below the cache folder, `images/<key>/` belongs to one geometry, window and version of the decoder. `pixels.u8` holds
+rows (M, 3, H, W) and only grows. `pixels.parquet` holds the row of each file, and is replaced once new rows are on the
+disk: what a killed run left lies behind the last row of the index, and is cut off by the next run that writes.
 """
 
 import hashlib
 import json
+import logging
+import math
 import os
-import shutil
 import sys
-from collections.abc import Iterator
+import zlib
+from collections.abc import Container
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -23,22 +27,20 @@ from rich.progress import Progress
 from weldnet.data.decode.formats import read_content
 from weldnet.data.decode.images import DECODER_VERSION, Geometry, UnreadableImage, to_geometry
 from weldnet.data.file_states import FILE_SCHEMA, describe_files
-from weldnet.data.segments import (
-    SEGMENT_FORMAT,
-    Places,
-    Segments,
-    SegmentWriter,
-    find_damaged,
-    open_segments,
-    remove_segment,
-)
 from weldnet.data.splits.leaks import count
 from weldnet.errors import InputError
-from weldnet.files import describe_room
+from weldnet.files import describe_room, write_parquet
 from weldnet.hardware import available_cores
 
-SEGMENT_BYTES = 256 * 2**20
-"""The pixels of one segment; a build that is killed loses no more than this."""
+log = logging.getLogger(__name__)
+
+CACHE_FORMAT = 3
+
+CHUNK_BYTES = 256 * 2**20
+"""The pixels written between two states of the index; a build that is killed loses no more than this."""
+
+INDEX = FILE_SCHEMA | {"digest": pl.String, "row": pl.Int64, "pages": pl.Int64, "checksum": pl.Int64}
+"""The columns of the index: `row` is null where only the digest was wanted; `checksum` is the CRC-32 of the pixels."""
 
 
 def cache_folder(folder: str | Path | None = None) -> Path:
@@ -52,27 +54,26 @@ def cache_folder(folder: str | Path | None = None) -> Path:
 
 @dataclass(frozen=True)
 class DecodedImages:
-    """The outcome of `decode_images`: N images, decoded, or only looked through.
+    """The outcome of `decode_images`: N images, decoded, or only hashed.
 
     Attributes:
-        segments: memory-mapped uint8 arrays (M, 3, H, W).
-        segment, place: int64 (N,): the array of each image and its row there; -1 where it has none.
+        images: memory-mapped uint8 (M, 3, H, W).
+        rows: int64 (N,), the row of each image in `images`; -1 where it has none.
         digests: N strings, the SHA-256 of each file as 64 hex digits; null where it could not be read.
         pages: int64 (N,), pages of each file; the first is used.
         unreadable: for each file that could not be read, its index and the reason.
     """
 
-    segments: list[NDArray[np.uint8]]
-    segment: NDArray[np.int64]
-    place: NDArray[np.int64]
+    images: NDArray[np.uint8]
+    rows: NDArray[np.int64]
     digests: pl.Series
     pages: NDArray[np.int64]
     unreadable: dict[int, str]
 
-    def select(self, rows: NDArray[np.int64]) -> "DecodedImages":
-        """Some of the images, in the order of their indices (M,), all of them readable."""
-        parts = {name: getattr(self, name)[rows] for name in ("segment", "place", "digests", "pages")}
-        return replace(self, **parts, unreadable={})
+    def select(self, indices: NDArray[np.int64]) -> "DecodedImages":
+        """Some of the images, by their indices (M,), all of them readable."""
+        chosen = {name: getattr(self, name)[indices] for name in ("rows", "digests", "pages")}
+        return replace(self, **chosen, unreadable={})
 
     def mention_pages(self, paths: pl.Series) -> list[str]:
         """A sentence if some of these N files have more than one page."""
@@ -80,12 +81,9 @@ class DecodedImages:
         first = [str(paths[int(row)]) for row in several[:1]]
         return [f"{count(several, 'file')} with more than one page; the first is used: {path}" for path in first]
 
-    def read(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Copies images (B, 3, H, W) by their indices (B,)."""
-        images = np.empty((len(rows), *self.segments[0].shape[1:]), np.uint8)
-        for image, segment, place in zip(images, self.segment[rows], self.place[rows], strict=True):
-            image[:] = self.segments[segment][place]
-        return images
+        return self.images.take(self.rows[indices], axis=0)
 
 
 def decode_images(
@@ -105,125 +103,171 @@ def decode_images(
     Raises:
         InputError: the cache folder cannot be written, or the disk is full.
     """
-    home = folder / "images" / _key(geometry)
+    key = hashlib.sha256(json.dumps([DECODER_VERSION, CACHE_FORMAT, asdict(geometry)]).encode()).hexdigest()[:16]
+    cache = _Cache(folder / "images" / key, geometry, pixels)
     files, unreadable = describe_files(paths, within)
-    found: pl.DataFrame | None = None
-    segments: Segments = {}
+    found = cache.find(files)
     try:
-        home.mkdir(parents=True, exist_ok=True)
-        found, segments = _find(home, files, geometry, pixels)
         if len(_missing(found, unreadable)):
-            with _alone(home):
+            with cache.lock():
                 # Another run may have decoded them by now.
-                found, _ = _find(home, files, geometry, pixels, remove_damaged=True)
-                unreadable |= _build(home, _missing(found, unreadable), geometry, pixels)
-            found, segments = _find(home, files, geometry, pixels)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        missing = _missing(found, unreadable) if found is not None else files
-        unreadable |= _try(missing, geometry)
-        if found is not None and not len(_missing(found, unreadable)):
-            # A cache that may only be read has all that can be read.
-            return _gather(found, segments, unreadable)
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(
-            f"the cache {home} cannot be written: {reason}; {describe_room(home)}; choose a different one with "
-            "data.cache_dir, or keep no pixels with data.cache=none"
-        ) from error
+                found = cache.find(files)
+                for damage in cache.damage:
+                    log.warning("a damaged part of the cache is decoded again: %s", damage)
+                unreadable |= cache.add(_missing(found, unreadable))
+            found = cache.find(files)
+    except OSError as error:
+        found = cache.find(files)
+        # A cache that may only be read can have all that can be read.
+        for index, path in _missing(found, unreadable).select("index", "path").iter_rows():
+            if not isinstance(reason := cache.decode(path), UnreadableImage):
+                raise InputError(
+                    f"the cache {cache.home} cannot be written: {error.strerror or error}; "
+                    f"{describe_room(cache.home)}; choose a different one with data.cache_dir, or keep no pixels with "
+                    "data.cache=none"
+                ) from error
+            unreadable[index] = str(reason)
     if len(_missing(found, unreadable)):
-        raise InputError(f"the cache {home} was deleted or damaged while it was used; start again")
-    return _gather(found, segments, unreadable)
-
-
-def _try(files: pl.DataFrame, geometry: Geometry) -> dict[int, str]:
-    """The index of each file that cannot be read, up to the first that can, and the reason."""
-    unreadable = {}
-    for index, path in files.select("index", "path").iter_rows():
-        try:
-            to_geometry(read_content(path), geometry)
-        except UnreadableImage as error:
-            unreadable[index] = str(error)
-        else:
-            break
-    return unreadable
-
-
-def _gather(found: pl.DataFrame, segments: Segments, unreadable: dict[int, str]) -> DecodedImages:
-    names = {name: number for number, name in enumerate(segments)}
-    segment = found["segment"].replace_strict(names, default=-1, return_dtype=pl.Int64).to_numpy()
-    place, pages = (found[name].fill_null(-1).to_numpy() for name in ("place", "pages"))
-    return DecodedImages(list(segments.values()), segment, place, found["digest"], pages, unreadable)
-
-
-def _key(geometry: Geometry) -> str:
-    return hashlib.sha256(json.dumps([DECODER_VERSION, SEGMENT_FORMAT, asdict(geometry)]).encode()).hexdigest()[:16]
+        raise InputError(f"the cache {cache.home} was deleted or damaged while it was used; start again")
+    rows, pages = (found[name].fill_null(-1).to_numpy() for name in ("row", "pages"))
+    return DecodedImages(cache.images, rows, found["digest"], pages, unreadable)
 
 
 def _missing(found: pl.DataFrame, unreadable: dict[int, str]) -> pl.DataFrame:
-    return found.filter(pl.col("digest").is_null() & ~pl.col("index").is_in(list(unreadable)))
+    missing = found.filter(pl.col("digest").is_null() & ~pl.col("index").is_in(list(unreadable)))
+    return missing.select("index", *FILE_SCHEMA)
 
 
-def _find(
-    home: Path, files: pl.DataFrame, geometry: Geometry, pixels: bool, *, remove_damaged: bool = False
-) -> tuple[pl.DataFrame, Segments]:
-    """The files with what is known of each, null where it is not, and the segments by name.
+class _Cache:
+    """The two files of one geometry.
 
-    Pixels are verified: what is damaged is not known, and removed where that is allowed.
+    Args:
+        home: their folder.
+        geometry: of the pixels.
+        pixels: False finds and adds digests alone.
+
+    Attributes:
+        index: a table of `INDEX`, as of the last `find`, without the rows that it found damaged.
+        images: uint8 (M, 3, H, W), memory-mapped: all rows that the index names.
+        damage: what the last `find` found damaged: each file with the reason.
     """
-    known, segments = open_segments(home, geometry, remove_damaged=remove_damaged)
-    if not pixels:
-        return _join(files, known), segments
-    known = known.filter(pl.col("segment").is_in(list(segments)))
-    found = _join(files, known)
-    for name in (damaged := find_damaged(found, segments)):
-        del segments[name]
-        if remove_damaged:
-            remove_segment(home, name, "its pixels are not those that were written")
-    return (_join(files, known.filter(pl.col("segment").is_in(list(segments)))) if damaged else found), segments
 
+    def __init__(self, home: Path, geometry: Geometry, pixels: bool) -> None:
+        self.home, self.geometry, self.pixels = home, geometry, pixels
+        self.index_file, self.pixels_file = home / "pixels.parquet", home / "pixels.u8"
 
-def _join(files: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
-    known = known.unique(list(FILE_SCHEMA), keep="last")
-    return files.join(known, on=list(FILE_SCHEMA), how="left", maintain_order="left")
+    def lock(self) -> AbstractContextManager[object]:
+        """Within it, no other process adds images."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.home / ".lock")
+        try:
+            return lock.acquire(timeout=0)
+        except Timeout:
+            print("another run is decoding into the cache; waiting for it", file=sys.stderr, flush=True)
+            return lock.acquire()
 
+    def _open(self) -> None:
+        row_shape = (3, self.geometry.height, self.geometry.width)
+        self.index, self.images = pl.DataFrame(schema=INDEX), np.empty((0, *row_shape), np.uint8)
+        self.damage: list[str] = []
+        try:
+            index = pl.read_parquet(self.index_file).select(list(INDEX)).cast(INDEX)  # type: ignore[arg-type]
+            size = self.pixels_file.stat().st_size if self.pixels_file.exists() else 0
+            is_there = pl.col("row").is_between(0, size // math.prod(row_shape) - 1)
+            whole = index.filter(is_there | pl.col("row").is_null())
+            if num_rows := whole.select(pl.col("row").max().fill_null(-1) + 1).item():
+                self.images = np.asarray(np.memmap(self.pixels_file, np.uint8, "r", shape=(num_rows, *row_shape)))
+        except FileNotFoundError:
+            return
+        except (OSError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
+            self.damage = [f"{self.index_file} ({str(error).splitlines()[0]})"]
+            return
+        self.index = whole
+        if len(whole) < len(index):
+            self.damage = [f"{self.pixels_file} (its end is missing)"]
 
-@contextmanager
-def _alone(home: Path) -> Iterator[None]:
-    """Within it, no other process writes to `home`."""
-    lock = FileLock(home / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print("another run is decoding into the cache; waiting for it", file=sys.stderr, flush=True)
-        lock.acquire()
-    try:
-        for left_by_killed_run in home.glob("building_*"):
-            shutil.rmtree(left_by_killed_run, ignore_errors=True)
-        for pixels in home.glob("*.u8"):
-            if not pixels.with_suffix(".parquet").exists():
-                pixels.unlink()
-        yield
-    finally:
-        lock.release()
+    def find(self, files: pl.DataFrame) -> pl.DataFrame:
+        """A table of `FILE_SCHEMA` joined with the index: null where an image is not in the cache, or damaged."""
+        self._open()
+        found = self._join(files)
+        if self.pixels and (damaged := self._find_damaged(found)):
+            self.damage.append(f"{self.pixels_file} (its pixels are not those that were written)")
+            self.index = self.index.filter(~pl.col("row").is_in(damaged, nulls_equal=True))
+            found = self._join(files)
+        return found
 
+    def _usable(self) -> pl.DataFrame:
+        return self.index.drop_nulls("row") if self.pixels else self.index
 
-def _build(home: Path, files: pl.DataFrame, geometry: Geometry, pixels: bool) -> dict[int, str]:
-    """Decodes files segment by segment; returns the index of each that could not be read, and the reason."""
-    known, segments = open_segments(home, geometry)
-    if pixels:
-        known = known.filter(pl.col("segment").is_in(list(segments)))
-    places: Places = {
-        row[0]: row[1:] for row in known.select("digest", "segment", "place", "pages", "checksum").iter_rows()
-    }
-    del known, segments
-    per_segment = max(1, SEGMENT_BYTES // (3 * geometry.height * geometry.width))
-    unreadable: dict[int, str] = {}
-    # Threads, not processes: Pillow decodes outside the interpreter's lock.
-    with ThreadPoolExecutor(available_cores()) as pool, Progress() as progress:
-        task = progress.add_task("decoding images" if pixels else "looking at images", total=len(files))
-        for part in files.iter_slices(per_segment):
-            with SegmentWriter(home, geometry, places, len(part) if pixels else 0) as segment:
-                for _ in pool.map(segment.take, part.iter_rows(named=True)):
-                    progress.advance(task)
-                segment.close()
-            unreadable |= segment.unreadable
-    return unreadable
+    def _join(self, files: pl.DataFrame) -> pl.DataFrame:
+        known = self._usable().unique(list(FILE_SCHEMA), keep="last")
+        return files.join(known, on=list(FILE_SCHEMA), how="left", maintain_order="left")
+
+    def _find_damaged(self, found: pl.DataFrame) -> list[int]:
+        """The rows whose pixels are not those that were written; 0.4 s a GB on one core."""
+        used = found.select("row", "checksum").drop_nulls("row").unique().sort("row")
+
+        def verify(part: pl.DataFrame) -> list[int]:
+            return [row for row, checksum in part.iter_rows() if zlib.crc32(self.images[row]) != checksum]
+
+        with ThreadPoolExecutor(available_cores()) as pool:
+            return [row for rows in pool.map(verify, used.iter_slices(1000)) for row in rows]
+
+    def add(self, files: pl.DataFrame) -> dict[int, str]:
+        """Decodes what `find` did not find; returns the index of each file that cannot be read, and the reason.
+
+        Raises:
+            OSError: the folder cannot be written, or the disk is full.
+        """
+        usable = self._usable().select("digest", "row", "pages", "checksum")
+        known = {digest: rest for digest, *rest in usable.iter_rows()}
+        unreadable: dict[int, str] = {}
+        num_rows, row_bytes = len(self.images), math.prod(self.images.shape[1:])
+        if not num_rows:
+            # Where the index was lost, another run may still have the pixels mapped: it keeps the old file.
+            self.pixels_file.unlink(missing_ok=True)
+        # Threads, not processes: Pillow decodes outside the interpreter's lock.
+        pool = ThreadPoolExecutor(available_cores())
+        try:
+            with Progress() as progress, self.pixels_file.open("ab") as pixels:
+                task = progress.add_task("decoding images" if self.pixels else "looking at images", total=len(files))
+                pixels.truncate(num_rows * row_bytes)
+                for chunk in files.iter_slices(max(1, CHUNK_BYTES // row_bytes)):
+                    new = []
+                    decoded = pool.map(lambda path: self.decode(path, known), chunk["path"])
+                    for (index, *file), result in zip(chunk.iter_rows(), decoded, strict=True):
+                        progress.advance(task)
+                        if isinstance(result, UnreadableImage):
+                            unreadable[index] = str(result)
+                            continue
+                        digest, pages, image = result
+                        if digest not in known and self.pixels:
+                            known[digest] = [num_rows, pages, zlib.crc32(image)]
+                            pixels.write(image)
+                            num_rows += 1
+                        new.append([*file, digest, *known.setdefault(digest, [None, pages, None])])
+                    pixels.flush()
+                    os.fsync(pixels.fileno())
+                    self.index = pl.concat([self.index, pl.DataFrame(new, INDEX, orient="row")])
+                    write_parquet(self.index_file, self.index)
+        finally:
+            pool.shutdown(cancel_futures=True)
+            self._open()
+            if len(self.images):
+                os.truncate(self.pixels_file, self.images.nbytes)
+            else:
+                self.pixels_file.unlink(missing_ok=True)
+        return unreadable
+
+    def decode(self, path: str, known: Container[str] = ()) -> tuple[str, int, bytes] | UnreadableImage:
+        """The digest of a file, its pages and pixels, both empty if its digest is known; or why it cannot be read."""
+        try:
+            content = read_content(path)
+            digest = hashlib.sha256(content).hexdigest()
+            # By content: what was only renamed or copied is not decoded again.
+            if digest in known:
+                return digest, 0, b""
+            image, picture = to_geometry(content, self.geometry)
+            return digest, picture.pages, image.tobytes()
+        except UnreadableImage as error:
+            return error

@@ -24,21 +24,20 @@ def describe_files(paths: pl.Series, within: Path | None) -> tuple[pl.DataFrame,
         each of those, its index and the reason.
     """
     unreadable: dict[int, str] = {}
-    numbers: list[tuple[int, int, int, int] | tuple[None, None, None, None]] = []
+    states: list[list[int | None]] = []
     leaves = find_leaving(within)
     for index, path in enumerate(paths):
         try:
             found = os.stat(path)
-            reason = "" if stat.S_ISREG(found.st_mode) else "not a regular file"
-            reason = reason or leaves(path)
+            reason = leaves(path) if stat.S_ISREG(found.st_mode) else "not a regular file"
         except (OSError, ValueError) as error:
             reason = "no such file" if isinstance(error, FileNotFoundError) else str(getattr(error, "strerror", error))
         if reason:
             unreadable[index] = reason
-            numbers.append((None, None, None, None))
+            states.append([None] * 4)
         else:
-            numbers.append((found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino & (2**63 - 1)))
-    table = pl.DataFrame(numbers, schema=list(FILE_SCHEMA.items())[1:], orient="row")
+            states.append([found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino & (2**63 - 1)])
+    table = pl.DataFrame(states, list(FILE_SCHEMA.items())[1:], orient="row")
     return table.insert_column(0, paths.rename("path")).with_row_index("index"), unreadable
 
 
@@ -53,7 +52,7 @@ def find_leaving(within: Path | None) -> Callable[[str], str]:
         if not path.startswith(inside):
             return ""
         folder, name = os.path.split(path)
-        place = os.path.realpath(path) if os.path.islink(path) else os.path.join(real_folder(folder), name)
-        return "" if place.startswith(real) else f"a symbolic link that leaves {within}; copy the file there"
+        target = os.path.realpath(path) if os.path.islink(path) else os.path.join(real_folder(folder), name)
+        return "" if target.startswith(real) else f"a symbolic link that leaves {within}; copy the file there"
 
     return leaves
