@@ -19,6 +19,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     # For what is fixed when a test is imported; pytest-xdist's workers do not see the arguments.
     os.environ["THOROUGH"] = "1" if config.getoption("--thorough") else ""
+    # Read when huggingface_hub is imported.
+    os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HOME": "/nonexistent"}
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from untrained import save_untrained
 
 from weldnet.errors import InputError
 from weldnet.inference.checkpoint import load_checkpoint
-from weldnet.model.network import WeldNet
+from weldnet.model.network import make_backbone
 from weldnet.training.checkpoint_io import CheckpointFiles
 
 SMALL = ["data=folder", "data.root=welds", "data.groups=per_image"]
@@ -70,4 +70,4 @@ def test_lightning_and_weights(flip: Callable[[float], Path]) -> None:
     with pytest.raises(InputError, match="is damaged: the checksum of"):
         CheckpointFiles().load_checkpoint(file, weights_only=True)
     with pytest.raises(InputError, match=r"model\.weights=.*: the checksum of"):
-        WeldNet("resnet18", 2).load_trunk(str(file))
+        make_backbone("resnet18", weights=str(file))

@@ -13,7 +13,7 @@ from trained import SMALL
 
 from weldnet.commands.test import split_paths
 from weldnet.errors import InputError
-from weldnet.report import writer as reporting
+from weldnet.model import resnet
 
 pytestmark = pytest.mark.slow
 
@@ -129,7 +129,7 @@ def test_the_layer_that_is_named_is_the_one_that_is_drawn(
     # Nearly everything is a mistake where the classes are swapped.
     for old, new in (("good", "pore"), ("pore", "good")):
         shutil.copytree(runs / "welds" / old, runs / "swapped" / new, dirs_exist_ok=True)
-    monkeypatch.setattr(reporting, "LAYER", layer)
+    monkeypatch.setattr(resnet, "LAYER", layer)
     data = ["data=folder", "data.root=swapped", f"data.group_pattern={SEAM}", "data.allow_leak=true"]
     call_test(monkeypatch, runs, "ckpt_path=a", *data, f"output_dir={layer}")
     explanation = read(runs / layer / "report.json")["explanation"]

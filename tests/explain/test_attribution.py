@@ -2,16 +2,16 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from io import BytesIO
 
 import numpy as np
 import pytest
 import torch
+from boxes import share_inside
 from torch import Tensor, nn
 
 from weldnet.errors import InputError
 from weldnet.explain import attribution as explanation
-from weldnet.explain.attribution import METHODS, attribute, draw_explanations, draw_overlay, explain, share_inside
+from weldnet.explain.attribution import METHODS, attribute, draw_overlay, explain, explain_network
 from weldnet.model.network import WeldNet
 
 LAYER = 4
@@ -144,8 +144,8 @@ def test_weldnet(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     same = WeldNet("resnet18", 3, channels_last=False)
     same.load_state_dict(network.state_dict())
     images, targets = draw_images(1, 300, 30)
-    found = explain(network, network.stage("layer3")[0], images, targets, method)
-    other = explain(same, same.stage("layer3")[0], images, targets, method)
+    found = explain_network(network, images, targets, method)
+    other = explain(same, same.trunk.get_submodule("layer3"), images, targets, method)
     np.testing.assert_allclose(found.maps, other.maps, atol=1e-3)
     assert found.resolution == ((300, 30) if method == "integrated_gradients" else (19, 2))
     assert found.maps.shape == (1, 300, 30)
@@ -189,15 +189,3 @@ def test_overlay(height: int, width: int, scale: int, stretch: int) -> None:
     np.testing.assert_array_equal(left[::scale, :: scale * stretch], image.transpose(1, 2, 0))
     np.testing.assert_array_equal(right[scale * height // 2 :], left[scale * height // 2 :])
     assert (right[: scale * height // 2] != left[: scale * height // 2]).any(axis=2).mean() > 0.9
-
-
-@pytest.mark.parametrize(("num_images", "height", "width"), [(1, 300, 30), (9, 300, 30), (4, 32, 64)])
-def test_figure(num_images: int, height: int, width: int) -> None:
-    images = draw_images(num_images, height, width)[0].numpy()
-    maps = np.linspace(0, 1, images[:, 0].size, dtype=np.float32).reshape(images[:, 0].shape)
-    captions = [f"$crack_{i}$ 0.97" for i in range(num_images)]
-    figure = draw_explanations(images, maps, captions, "Grad-CAM, 19 x 2 points")
-    figure.savefig(BytesIO())
-    shown = [axes for axes in figure.axes if axes.images]
-    assert [axes.get_title() for axes in shown] == captions
-    assert [axes.get_ylabel() for axes in figure.axes if axes not in shown][-1].startswith("evidence for the class")

@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import resource
 from collections.abc import Callable
 from dataclasses import asdict
 from itertools import count
@@ -118,6 +119,9 @@ def change_record(**fields: Any) -> Change:
         (change_record(backbone="resnet50"), "weights do not fit its resnet50"),
         (change_record(backbone="vgg"), "backbone"),
         (change_record(backbone=5), "backbone|damaged"),
+        (change_record(mean=(0.5, 0.5)), "record is damaged.*mean"),
+        (change_record(std=[0.5, 0.5, "0.5"]), "record is damaged.*std"),
+        (change_record(std=0.5), "record is damaged"),
         (lambda content: content | {"state_dict": {"network.head.weight": 3}}, "do not fit|damaged"),
         (lambda content: content | {"state_dict": {5: torch.zeros(1)}}, "do not fit|damaged|not weldnet's"),
     ],
@@ -127,6 +131,19 @@ def test_foreign_and_damaged_records(content: dict[str, Any], tmp_path: Path, ch
     torch.save(change(content), file)
     with pytest.raises(InputError, match=message):
         load_checkpoint(file).network()
+
+
+@quiet
+def test_a_record_cannot_fill_the_memory(content: dict[str, Any], tmp_path: Path) -> None:
+    """The network that it names has 4.5 GB of weights."""
+    torch.save(
+        change_record(backbone="vit_giant_patch14_dinov2", geometry={"height": 28, "width": 14})(content),
+        tmp_path / "a.ckpt",
+    )
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match="weights do not fit its vit_giant_patch14_dinov2"):
+        load_checkpoint(tmp_path / "a.ckpt").network()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 10**6, "kilobytes"
 
 
 class Evil:

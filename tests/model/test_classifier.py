@@ -49,6 +49,7 @@ def test_a_step_goes_downhill(tmp_path: Path) -> None:
 def test_logged_figures_are_sklearns(tmp_path: Path, stage: str) -> None:
     model, trainer = make_classifier(), make_trainer(tmp_path)
     # A head of large weights spreads the answers over the classes.
+    torch.manual_seed(2)
     torch.nn.init.normal_(model.network.head.weight, std=5)
     run = trainer.validate if stage == "val" else trainer.test
     figures = run(model, load_batches(*BATCHES), verbose=False)[0]
@@ -132,8 +133,8 @@ class Unfreezing(Callback):
 
     def values(self, pl_module: LightningModule) -> tuple[Tensor, Tensor]:
         assert isinstance(pl_module, WeldClassifier)
-        trunk = pl_module.network.trunk
-        return trunk.conv1.weight.detach().clone(), trunk.bn1.running_mean.clone()
+        convolution, norm = pl_module.network.stage("stem")
+        return convolution.get_parameter("weight").detach().clone(), norm.get_buffer("running_mean").clone()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.before = self.values(pl_module)

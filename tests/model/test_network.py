@@ -16,7 +16,11 @@ from torch.nn import functional
 from torchvision.transforms import Compose, Normalize, ToTensor
 
 from weldnet.errors import InputError
-from weldnet.model.network import BACKBONES, IMAGENET_MEAN, IMAGENET_STD, STAGES, StridedConv2d, WeldNet
+from weldnet.model.backbone import IMAGENET_MEAN, IMAGENET_STD, StridedConv2d
+from weldnet.model.network import WeldNet, make_backbone
+from weldnet.model.resnet import RESNETS
+
+STAGES = ("stem", "layer1", "layer2", "layer3", "layer4", "head")
 
 State = dict[str, Tensor]
 
@@ -63,7 +67,7 @@ def test_normalisation_is_torchvisions(channels_last: bool) -> None:
 @pytest.mark.parametrize("channels_last", [True, False])
 @pytest.mark.parametrize(
     "backbone",
-    [name if name == "resnet18" else pytest.param(name, marks=pytest.mark.slow) for name in BACKBONES],
+    [name if name == "resnet18" else pytest.param(name, marks=pytest.mark.slow) for name in RESNETS],
 )
 def test_logits_are_torchvisions(backbone: str, channels_last: bool) -> None:
     torch.manual_seed(0)
@@ -197,22 +201,19 @@ def check_trunk(network: WeldNet, state: State) -> None:
 @pytest.mark.parametrize(("backbone", "name", "cached_as"), CACHED)
 def test_trunk_starts_from_file_or_cache(tmp_path: Path, backbone: str, name: str, cached_as: str) -> None:
     state = save_weights(tmp_path / "my weights.pth", backbone)
-    network = WeldNet(backbone, 3)
-    head = network.head.weight.clone()
-    network.load_trunk(str(tmp_path / "my weights.pth"))
+    network = WeldNet(make_backbone(backbone, weights=str(tmp_path / "my weights.pth")), 3)
     check_trunk(network, state)
-    assert torch.equal(network.head.weight, head)
+    assert network.head.weight.shape == (3, network.backbone.num_features)
     state = save_weights(Path(torch.hub.get_dir(), "checkpoints", cached_as), backbone)
-    network.load_trunk(name)
-    check_trunk(network, state)
+    check_trunk(WeldNet(make_backbone(backbone, weights=name), 3), state)
 
 
-@pytest.mark.parametrize("weights", [None, "none"])
-def test_no_weights_change_nothing(weights: str | None) -> None:
-    network = WeldNet("resnet18", 3)
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    network.load_trunk(weights)
-    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+def test_without_weights_it_starts_as_torchvisions() -> None:
+    torch.manual_seed(0)
+    module = make_backbone("resnet18", weights="none").module
+    torch.manual_seed(0)
+    expected = torchvision.models.resnet18(weights=None).state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in module.state_dict().items())
 
 
 def unplug(*_: Any, **__: Any) -> None:
@@ -224,6 +225,7 @@ def unplug(*_: Any, **__: Any) -> None:
     [
         ("resnet18", "IMAGENET1K_V1", "resnet18-f37072fd.pth"),
         ("resnet18", "DEFAULT", "resnet18-f37072fd.pth"),
+        ("resnet18", "default", "resnet18-f37072fd.pth"),
         ("resnet50", "IMAGENET1K_V2", "resnet50-11ad3fa6.pth"),
     ],
 )
@@ -231,7 +233,7 @@ def test_without_cache_and_network(monkeypatch: pytest.MonkeyPatch, backbone: st
     monkeypatch.setattr(urllib.request, "urlopen", unplug)
     monkeypatch.setattr("torch.hub.urlopen", unplug)
     with pytest.raises(InputError) as caught:
-        WeldNet(backbone, 2).load_trunk(name)
+        make_backbone(backbone, weights=name)
     for part in (
         f"https://download.pytorch.org/models/{file}",
         str(Path(torch.hub.get_dir(), "checkpoints", file)),
@@ -249,7 +251,7 @@ def test_damaged_cache_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for content in (whole[: len(whole) // 2], b"", b"<html>captive portal</html>"):
         cached.write_bytes(content)
         with pytest.raises(InputError, match=r"resnet18-f37072fd\.pth is damaged"):
-            WeldNet("resnet18", 2).load_trunk("IMAGENET1K_V1")
+            make_backbone("resnet18", weights="IMAGENET1K_V1")
 
 
 class Evil:
@@ -267,11 +269,10 @@ def test_files_that_are_no_weights(tmp_path: Path) -> None:
 
     def refuse(message: str) -> None:
         with pytest.raises(InputError, match=message):
-            network.load_trunk(str(file))
+            make_backbone("resnet18", weights=str(file))
         assert not touched.exists()
 
-    network = WeldNet("resnet18", 2)
-    refuse(r"allowed are IMAGENET1K_V1, DEFAULT, none, or a file, and there is no such file|no such file")
+    refuse(r"allowed are default, IMAGENET1K_V1, DEFAULT, none, or a file, and there is no such file")
     for content in (b"", b"garbage", pickle.dumps(Evil(touched))):
         file.write_bytes(content)
         refuse("is not a state dict that loads without running code")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from weldnet.model.network import STAGES, WeldNet
+from weldnet.model.network import WeldNet
 from weldnet.model.optimizers import WarmupCosine, parameter_groups, warmup_cosine
 
 
@@ -15,7 +15,7 @@ from weldnet.model.optimizers import WarmupCosine, parameter_groups, warmup_cosi
 def test_parameter_groups(layer_decay: float) -> None:
     network = WeldNet("resnet18", 3)
     optimizer = torch.optim.AdamW(parameter_groups(network, 0.01, layer_decay), lr=0.01, weight_decay=0.1)
-    rate = {name: 0.01 * layer_decay ** (5 - depth) for depth, name in enumerate(STAGES)}
+    rate = {name: 0.01 * layer_decay ** (5 - depth) for depth, name in enumerate(network.stage_names)}
     listed = [id(parameter) for group in optimizer.param_groups for parameter in group["params"]]
     assert sorted(listed) == sorted(id(parameter) for parameter in network.parameters())
     for group in optimizer.param_groups:

@@ -65,7 +65,7 @@ def test_the_picture_shows_what_explain_finds(
         probabilities = engine.score(image[None]).probabilities[0]
         called = int(probabilities.argmax())
         wanted = torch.tensor([called if target is None else 2])
-        module = engine.network.stage(layer)[0]
+        module = engine.network.trunk.get_submodule(layer)
         maps, _ = explain(engine.network, module, torch.from_numpy(image[None]), wanted, method)
         picture = tmp_path / "x" / f"{Path(path).name}.png"
         assert find_overlay(picture, draw_overlay(image, maps[0]))

@@ -215,7 +215,8 @@ def test_the_evidence_is_that_of_the_predicted_class(trained: Path, tmp_path: Pa
                 assert refused.json()["error"]
     image = read_image(photograph, height=32, width=16)
     target = torch.tensor([engine.facts.classes.index(str(prediction.predicted))])
-    maps, _ = explain(engine.network, engine.network.trunk.layer3, torch.from_numpy(image[None]), target, "hires_cam")
+    layer3 = engine.network.trunk.get_submodule("layer3")
+    maps, _ = explain(engine.network, layer3, torch.from_numpy(image[None]), target, "hires_cam")
     drawn = np.asarray(Image.open(io.BytesIO(answer.content))).astype(int)
     np.testing.assert_allclose(drawn, draw_overlay(image, maps[0]).astype(int), atol=1)
     assert not (tmp_path / "decisions").read_text(), "evidence is no decision"

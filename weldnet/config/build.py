@@ -86,6 +86,19 @@ def check_nodes(cfg: DictConfig) -> None:
         if node is not None:
             check_target(f"logger.{name}", node)
     check_callbacks(cfg)
+    _check_model(cfg)
+
+
+def _check_model(cfg: DictConfig) -> None:
+    """Makes the network without memory for its weights."""
+    import torch
+
+    from weldnet.model.network import WeldNet, make_backbone
+
+    size = (cfg.data.image_size.height, cfg.data.image_size.width)
+    with torch.device("meta"):
+        backbone = make_backbone(cfg.model.backbone, size, zero_init_residual=cfg.model.zero_init_residual)
+        WeldNet(backbone, num_classes=2).freeze(cfg.model.freeze_through)
 
 
 def _check_numbers(cfg: DictConfig) -> None:
@@ -144,13 +157,11 @@ def build_model(cfg: DictConfig, data: "WeldDataModule", weights: str | None = N
         InputError: a setting is outside of what is allowed, or the weights are not to be had.
     """
     from weldnet.model.classifier import WeldClassifier
-    from weldnet.model.network import WeldNet
+    from weldnet.model.network import WeldNet, make_backbone
 
-    m = cfg.model
-    network = WeldNet(
-        m.backbone, len(data.classes), channels_last=m.channels_last, zero_init_residual=m.zero_init_residual
-    )
-    network.load_trunk(weights or m.weights)
+    m, size = cfg.model, (data.geometry.height, data.geometry.width)
+    backbone = make_backbone(m.backbone, size, weights or m.weights, zero_init_residual=m.zero_init_residual)
+    network = WeldNet(backbone, len(data.classes), channels_last=m.channels_last)
     return WeldClassifier(
         network,
         data.classes,

@@ -55,10 +55,10 @@ class DataConfig:
 
 @dataclass
 class ModelConfig:
-    """See `weldnet.model.network.WeldNet` and `weldnet.model.classifier.WeldClassifier`."""
+    """See `weldnet.model.network.make_backbone`, `WeldNet` and `weldnet.model.classifier.WeldClassifier`."""
 
-    backbone: str = "resnet50"
-    weights: str = MISSING
+    backbone: str = MISSING
+    weights: str = "default"
     channels_last: bool = True
     zero_init_residual: bool = False
     freeze_through: str | None = None
@@ -162,7 +162,7 @@ class ExplainConfig:
     source: str = MISSING
     output_dir: str | None = None
     method: str = "hires_cam"
-    layer: str = "layer3"
+    layer: str | None = None
     target: str | None = None
     device: str = "auto"
 

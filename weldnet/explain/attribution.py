@@ -1,28 +1,29 @@
 """Where a network looked: the evidence for a class as a map over the photograph."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from matplotlib import colormaps
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap, Normalize
-from matplotlib.figure import Figure
+from matplotlib.colors import ListedColormap
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from weldnet.errors import check_choice
 from weldnet.hardware import exact_float32
+from weldnet.model.backbone import keep
+from weldnet.model.network import WeldNet
 
 Map = NDArray[np.float32]
 Image = NDArray[np.uint8]
-Box = tuple[float, float, float, float]
-"""Left, top, right, bottom in pixels, right and bottom exclusive."""
 
 METHODS = ("grad_cam", "hires_cam", "integrated_gradients")
+METHOD = "hires_cam"
+"""The default: below the last stage plain Grad-CAM misses the defect in some networks."""
+
 NUM_STEPS = 50
 """Points on the path of integrated gradients."""
 CHUNK_PIXELS = 2**18
@@ -40,17 +41,40 @@ class Explanation(NamedTuple):
     resolution: tuple[int, int]
 
 
+def explain_network(
+    network: WeldNet, images: Tensor, targets: Tensor, method: str = METHOD, layer: str | None = None
+) -> Explanation:
+    """`explain` by the name of a layer.
+
+    Args:
+        layer: one of `network.backbone.layers`; None for the backbone's own.
+
+    Raises:
+        InputError: no such method or layer.
+    """
+    backbone, layer = network.backbone, layer or network.backbone.layer
+    check_choice("layer", layer, list(backbone.layers))
+    module = network.trunk.get_submodule(backbone.layers[layer])
+    return explain(network, module, images, targets, method, backbone.to_map)
+
+
 def explain(
-    network: nn.Module, layer: nn.Module, images: Tensor, targets: Tensor, method: str = "grad_cam"
+    network: nn.Module,
+    layer: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    method: str = "grad_cam",
+    to_map: Callable[[Tensor], Tensor] = keep,
 ) -> Explanation:
     """The positive evidence for a class at each pixel, as a share of the image's strongest.
 
     Args:
         network: images to logits (B, C), not compiled, with float32 weights; left as it was found.
-        layer: a module of it that gives (B, K, h, w); integrated gradients go by the pixels and leave it aside.
+        layer: a module of it; integrated gradients go by the pixels and leave it aside.
         images: (B, 3, H, W) from 0 to 255, uint8 or float; B at least 1, on any device.
         targets: (B,) int64, the class of each map.
         method: one of `METHODS`.
+        to_map: turns the layer's output into (B, K, h, w).
 
     Returns:
         Maps whose maximum is 1, bilinear between the points of `resolution` and right to about half their distance. A
@@ -59,7 +83,7 @@ def explain(
     Raises:
         InputError: no such method.
     """
-    evidence = attribute(network, layer, images, targets, method)
+    evidence = attribute(network, layer, images, targets, method, to_map)
     height, width = evidence.shape[1:]
     positive = functional.interpolate(evidence.relu()[:, None], size=tuple(images.shape[2:]), mode="bilinear")[:, 0]
     peak = positive.amax(dim=(1, 2), keepdim=True)
@@ -67,7 +91,12 @@ def explain(
 
 
 def attribute(
-    network: nn.Module, layer: nn.Module, images: Tensor, targets: Tensor, method: str = "grad_cam"
+    network: nn.Module,
+    layer: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    method: str = "grad_cam",
+    to_map: Callable[[Tensor], Tensor] = keep,
 ) -> Tensor:
     """The evidence for and, below zero, against a class, in units of its logit; arguments as for `explain`.
 
@@ -99,7 +128,7 @@ def attribute(
             if method == "integrated_gradients":
                 part = _integrate_gradients(network, pixels, classes)
             else:
-                part = _weigh_activations(network, layer, pixels, classes, method)
+                part = _weigh_activations(network, layer, pixels, classes, method, to_map)
             parts.append(part.detach().cpu())
     return torch.cat(parts)
 
@@ -108,12 +137,24 @@ def _chunk_size(images: Tensor) -> int:
     return max(1, CHUNK_PIXELS // (images.shape[2] * images.shape[3]))
 
 
-def _weigh_activations(network: nn.Module, layer: nn.Module, images: Tensor, targets: Tensor, method: str) -> Tensor:
-    from captum.attr import LayerGradCam, LayerGradientXActivation
-
-    weigh = LayerGradCam if method == "grad_cam" else LayerGradientXActivation
-    evidence: Tensor = weigh(network, layer).attribute(images, targets)
-    return evidence.sum(dim=1)
+def _weigh_activations(
+    network: nn.Module,
+    layer: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    method: str,
+    to_map: Callable[[Tensor], Tensor],
+) -> Tensor:
+    # Not captum's: its layers are maps, and a transformer's are tokens.
+    outputs: list[Tensor] = []
+    # The weights are frozen, so the gradients start at the pixels.
+    with layer.register_forward_hook(lambda _, __, output: outputs.append(output)):
+        logits = network(images.requires_grad_())
+    (gradients,) = torch.autograd.grad(logits.gather(1, targets[:, None]).sum(), outputs)
+    activations, gradients = to_map(outputs[0]), to_map(gradients)
+    if method == "grad_cam":
+        gradients = gradients.mean(dim=(2, 3), keepdim=True)
+    return (activations * gradients).sum(dim=1)
 
 
 def _integrate_gradients(network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
@@ -148,24 +189,6 @@ def _frozen(network: nn.Module, device: torch.device) -> Iterator[None]:
             parameter.requires_grad_(flag)
 
 
-def share_inside(evidence: Map, box: Box) -> float:
-    """The share of a map (H, W) of 0 or more that lies in a box, counting parts of pixels; 0 for a map of zeros.
-
-    A map that knows nothing, the same everywhere, has the box's share of the area.
-    """
-    left, top, right, bottom = box
-    inside = _cover(top, bottom, evidence.shape[0]) @ evidence @ _cover(left, right, evidence.shape[1])
-    total = float(evidence.sum(dtype=np.float64))
-    return float(inside) / total if total else 0.0
-
-
-def _cover(start: float, stop: float, length: int) -> NDArray[np.float64]:
-    """How much of each of `length` pixels lies between start and stop: (length,) in 0..1."""
-    pixels = np.arange(length)
-    cover: NDArray[np.float64] = np.clip(np.minimum(pixels + 1, stop) - np.maximum(pixels, start), 0, 1)
-    return cover
-
-
 def _fade_in() -> ListedColormap:
     """Plasma, safe for the colour-blind, unlike bare metal in colour, and the more opaque the stronger."""
     strengths = np.linspace(0, 1, 256)
@@ -194,30 +217,3 @@ def draw_overlay(image: Image, evidence: Map) -> Image:
     left, right = (x.repeat(scale, axis=0).repeat(stretch * scale, axis=1) for x in (photograph, covered))
     gap = np.full((height * scale, GAP_PX, 3), 255.0)
     return np.concatenate([left, gap, right], axis=1).round().astype(np.uint8)
-
-
-def draw_explanations(images: Image, maps: Map, captions: Sequence[str], title: str) -> Figure:
-    """Overlays of images (N, 3, H, W) and maps (N, H, W) with their colour scale, each under its caption.
-
-    Args:
-        captions: N; say class and probability.
-        title: say the method and the map's resolution.
-    """
-    pairs = [draw_overlay(image, evidence) for image, evidence in zip(images, maps, strict=True)]
-    height, width = pairs[0].shape[:2]
-    tall = height > width
-    columns = min(len(pairs), 8 if tall else 3)
-    rows = -(-len(pairs) // columns)
-    cell = 4.2 if tall else 4.2 * height / width
-    breadth = max(4.5, columns * max(1.6, cell * width / height) + 1.2)
-    figure = Figure(figsize=(breadth, rows * (cell + 0.3) + 0.5), layout="constrained")
-    figure.suptitle(title, fontsize=10, wrap=True, parse_math=False)
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes, pair, caption in zip(grid.flat, pairs, captions, strict=False):
-        axes.imshow(pair)
-        axes.set_title(caption, fontsize=7, parse_math=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    scale = ScalarMappable(Normalize(0, 1), _fade_in())
-    figure.colorbar(scale, ax=grid, label="evidence for the class, share of the map's strongest", pad=0.02)
-    return figure

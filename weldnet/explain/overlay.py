@@ -22,8 +22,6 @@ _INK, _QUIET = "#1b1f24", "#59636e"
 def draw_picture(image: Pixels, evidence: Map, title: str, notes: Sequence[str]) -> Image.Image:
     """The photograph beside its overlay, its lower left corner `MARGIN_PX` from the picture's.
 
-    `draw_explanations` draws several in one figure; for one alone, matplotlib takes several times as long.
-
     Args:
         image: (3, H, W).
         evidence: (H, W) in 0..1.

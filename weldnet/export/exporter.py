@@ -51,14 +51,18 @@ def export(
         What `parity.json` holds.
 
     Raises:
-        InputError: the checkpoint has no judge, or the export is not within the bounds.
+        InputError: the checkpoint has no judge, its backbone has no such stage or does not support int8, or the
+            export is not within the bounds.
     """
-    judge = require_judge(checkpoint)
+    judge, int8 = require_judge(checkpoint), int8 or Int8Settings()
+    network = checkpoint.network()
+    num_float = count_convolutions(network, int8.float_through)
+    if export_format == "openvino_int8" and not network.backbone.supports_int8:
+        raise InputError(f"format=openvino_int8 is for ResNets, not for {network.backbone.name}; type format=openvino")
     with build_folder(folder) as built:
         write_network(checkpoint, judge, export_format, built)
         if export_format == "openvino_int8":
-            int8 = int8 or Int8Settings()
-            _quantise_files(built, data, int8, count_convolutions(checkpoint.network(), int8.float_through))
+            _quantise_files(built, data, int8, num_float)
         record = _describe(checkpoint, judge, export_format, built)
         write_json(built / RECORD, record.model_dump(mode="json"))
         reference, engine = TorchEngine(checkpoint, "cpu"), load_export(built, device="cpu", precision="float32")
@@ -68,7 +72,7 @@ def export(
             point = choose_point(before, after, data, judge)
             write_json(built / RECORD, record.model_copy(update={"point": point}).model_dump(mode="json"))
             labels = data.dataset("val").labels.numpy()
-            figures |= asdict(int8 or Int8Settings())
+            figures |= asdict(int8)
             figures |= measure_int8(before, after, labels, record.classes, (judge.point, point), bounds)
             check_int8(figures)
         else:

@@ -13,7 +13,8 @@ from weldnet.evaluation.judge import Judge
 from weldnet.inference.checkpoint import Checkpoint
 from weldnet.inference.engines import first_line
 from weldnet.inference.exported import Format, import_extra
-from weldnet.model.network import StridedConv2d, WeldNet
+from weldnet.model.backbone import StridedConv2d
+from weldnet.model.network import WeldNet
 
 
 class WidenedConv2d(StridedConv2d):

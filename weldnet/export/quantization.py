@@ -20,9 +20,7 @@ from weldnet.evaluation.judge import Judge
 from weldnet.evaluation.metrics import Labels
 from weldnet.inference.engines import Scores
 from weldnet.inference.exported import import_extra
-from weldnet.model.network import STAGES, WeldNet
-
-FLOAT_STAGES = STAGES[:4]
+from weldnet.model.network import WeldNet
 
 
 @dataclass(frozen=True)
@@ -31,18 +29,17 @@ class Int8Settings:
 
     Attributes:
         num_calibration_images: training images that choose the ranges of the activations.
-        float_through: from the pixels through this one of `FLOAT_STAGES` the convolutions stay float32: slower, and
-            nearer to the checkpoint.
+        float_through: from the pixels through this stage the convolutions stay float32: slower, and nearer to the
+            checkpoint.
 
     Raises:
-        InputError: there is no such stage, or no image.
+        InputError: there is no image.
     """
 
     num_calibration_images: int = 300
     float_through: str = "stem"
 
     def __post_init__(self) -> None:
-        check_choice("export.float_through", self.float_through, FLOAT_STAGES)
         if self.num_calibration_images < 1:
             raise InputError(
                 f"export.num_calibration_images={self.num_calibration_images}: allowed are whole numbers from 1"
@@ -97,10 +94,15 @@ def find_convolutions(network: Any) -> list[str]:
 
 
 def count_convolutions(network: WeldNet, through: str) -> int:
-    """How many convolutions a network has from the pixels through a stage."""
-    stages = STAGES[: STAGES.index(through) + 1]
-    parts = [module for name in stages for stage in network.stage(name) for module in stage.modules()]
-    return sum(isinstance(module, nn.Conv2d) for module in parts)
+    """How many convolutions a network has from the pixels through a stage.
+
+    Raises:
+        InputError: there is no such stage, or it would leave nothing to quantise.
+    """
+    stages = list(network.backbone.stages)
+    check_choice("export.float_through", through, stages[:-1])
+    kept = [module for name in stages[: stages.index(through) + 1] for module in network.stage(name)]
+    return sum(isinstance(module, nn.Conv2d) for module in kept)
 
 
 def find_tail(network: Any) -> list[str]:

@@ -1,7 +1,7 @@
 """What a checkpoint carries, and how it is loaded without running code."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,8 @@ from weldnet.errors import InputError
 from weldnet.evaluation.judge import Judge
 from weldnet.files import find_damage, replace_file
 from weldnet.inference.provenance import file_digest
-from weldnet.model.network import WeldNet
+from weldnet.model.backbone import IMAGENET_MEAN, IMAGENET_STD
+from weldnet.model.network import WeldNet, make_backbone
 
 RECORD = "weldnet"
 """The key of a Lightning checkpoint under which ours stands; plain types and tensors, so that weights_only loads it."""
@@ -38,6 +39,7 @@ class Record:
         leaks: those that were allowed in its data, one sentence each.
         good_classes: the classes of sound welds.
         vocabulary: number and name in ISO 6520-1 by class, for those that have one.
+        mean, std: of RGB pixels from 0 to 1, by which the network normalises.
         judge: `weldnet.evaluation.judge.Judge.to_dict` with tensors for arrays; None until training has ended.
         config: the whole resolved config, as YAML.
         versions: of the packages that made it.
@@ -61,6 +63,8 @@ class Record:
     git_commit: str | None
     judge: dict[str, Any] | None = None
     format: int = FORMAT
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
 
 
 @dataclass(frozen=True)
@@ -85,14 +89,23 @@ class Checkpoint:
         Raises:
             InputError: the weights do not fit the record.
         """
-        network = WeldNet(self.record.backbone, len(self.record.classes), channels_last=self.record.channels_last)
         try:
+            # First without memory: a damaged or hostile file may name a network of any size.
+            with torch.device("meta"):
+                self._make_network().load_state_dict(self.weights, assign=True)
+            network = self._make_network()
             network.load_state_dict(self.weights)
         except RuntimeError as error:
             raise InputError(
                 f"{self.path}: its weights do not fit its {self.record.backbone}; the file is damaged"
             ) from error
         return network.eval()
+
+    def _make_network(self) -> WeldNet:
+        record, geometry = self.record, self.geometry
+        backbone = make_backbone(record.backbone, (geometry.height, geometry.width))
+        backbone = replace(backbone, mean=record.mean, std=record.std)
+        return WeldNet(backbone, len(record.classes), channels_last=record.channels_last)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -146,9 +159,11 @@ def _read_record(path: Path, fields: dict[str, Any]) -> Record:
         if not type(geometry.height) is type(geometry.width) is int:
             raise TypeError("height and width are whole numbers")
         vocabulary = [*record.vocabulary, *record.vocabulary.values()]
-        texts = [*record.classes, *record.good_classes, *record.leaks, *vocabulary, record.config]
+        texts = [*record.classes, *record.good_classes, *record.leaks, *vocabulary, record.config, record.backbone]
         if not all(isinstance(text, str) for text in texts):
-            raise TypeError("classes, leaks and config are text")
+            raise TypeError("classes, leaks, config and backbone are text")
+        if not all(len(triple) == 3 and all(type(x) is float for x in triple) for triple in (record.mean, record.std)):
+            raise TypeError("mean and std are three numbers each")
         if max(map(len, record.classes), default=0) > 255:  # as long as a folder's name gets
             raise TypeError("a class has more than 255 characters")
         known = (record.fingerprints, record.validation_fingerprints, record.groups)

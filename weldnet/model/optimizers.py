@@ -7,11 +7,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from weldnet.errors import InputError
-from weldnet.model.network import STAGES, WeldNet
+from weldnet.model.network import WeldNet
 
 
 def parameter_groups(network: WeldNet, lr: float, layer_decay: float = 1.0) -> list[dict[str, Any]]:
-    """One or two groups a stage, with its learning rate; biases and batch norms are spared the weight decay.
+    """One or two groups a stage, with its learning rate; biases, norms and `undecayed` have no weight decay.
 
     Args:
         network: the network.
@@ -21,14 +21,16 @@ def parameter_groups(network: WeldNet, lr: float, layer_decay: float = 1.0) -> l
     Returns:
         Groups for a torch optimizer, with `name`, from the stem to the head.
     """
+    undecayed = {id(network.trunk.get_parameter(name)) for name in network.backbone.undecayed}
+    undecayed |= {id(parameter) for parameter in network.parameters() if parameter.ndim <= 1}
     groups: list[dict[str, Any]] = []
-    for depth, (name, parameters) in enumerate(network.stages()):
-        rate = lr * layer_decay ** (len(STAGES) - 1 - depth)
-        matrices = [parameter for parameter in parameters if parameter.ndim > 1]
-        vectors = [parameter for parameter in parameters if parameter.ndim <= 1]
+    for height, (name, parameters) in zip(reversed(range(len(network.stage_names))), network.stages(), strict=True):
+        rate = lr * layer_decay**height
+        matrices = [parameter for parameter in parameters if id(parameter) not in undecayed]
+        vectors = [parameter for parameter in parameters if id(parameter) in undecayed]
         groups.append({"params": matrices, "lr": rate, "name": name})
         groups.append({"params": vectors, "lr": rate, "name": f"{name}_vectors", "weight_decay": 0.0})
-    return groups
+    return [group for group in groups if group["params"]]
 
 
 class WarmupCosine:

@@ -19,16 +19,13 @@ from weldnet.data.decode.images import UnreadableImage, to_geometry
 from weldnet.errors import InputError, check_choice
 from weldnet.evaluation.decision import REFER
 from weldnet.evaluation.judge import give_verdicts
-from weldnet.explain.attribution import METHODS, explain
+from weldnet.explain.attribution import METHOD, METHODS, explain_network
 from weldnet.explain.overlay import draw_picture
 from weldnet.files import replace_file, write_text
 from weldnet.inference.engines import TorchEngine
-from weldnet.model.network import STAGES
 from weldnet.report.page import render
 from weldnet.report.words import percent
 from weldnet.spelling import make_visible, tidy
-
-LAYERS = STAGES[1:-1]
 
 EXPLAINED_BY = "explained_by.json"
 """In a folder of pictures: what drew them."""
@@ -45,8 +42,8 @@ def explain_files(
     names: Sequence[str],
     folder: Path,
     *,
-    method: str = "hires_cam",
-    layer: str = "layer3",
+    method: str = METHOD,
+    layer: str | None = None,
     target: str | None = None,
 ) -> dict[str, str]:
     """Draws where the network looked: `folder/<name>.png` for each photograph, and `index.html`.
@@ -58,7 +55,7 @@ def explain_files(
         names: N, relative paths: the pictures' without their last ending.
         folder: made if it is not there.
         method: one of `weldnet.explain.attribution.METHODS`.
-        layer: one of `LAYERS`; integrated gradients leave it aside.
+        layer: one of the backbone's `layers`, None for its own; integrated gradients leave it aside.
         target: the class to look for; None for the one that each photograph is called.
 
     Returns:
@@ -70,7 +67,9 @@ def explain_files(
         OSError: a picture cannot be written; those before are kept.
     """
     check_choice("method", method, METHODS)
-    check_choice("layer", layer, LAYERS)
+    backbone = engine.network.backbone
+    layer = layer or backbone.layer
+    check_choice("layer", layer, list(backbone.layers))
     if target is not None:
         target = tidy(target)
         check_choice("target", target, engine.facts.classes)
@@ -139,9 +138,8 @@ def _explain_image(
     _, (unlike,), (verdict,) = give_verdicts(probabilities, distances, facts.classes, facts.point)
     called = int(probabilities[0].argmax())
     wanted = called if target is None else facts.classes.index(target)
-    module = engine.network.stage(layer)[0]
-    maps, (rows, columns) = explain(
-        engine.network, module, torch.from_numpy(image[None]), torch.tensor([wanted]), method
+    maps, (rows, columns) = explain_network(
+        engine.network, torch.from_numpy(image[None]), torch.tensor([wanted]), method, layer
     )
     note = " (unlike anything in training)" if unlike else "" if facts.calibrated else " (not calibrated)"
     if is_damaged:

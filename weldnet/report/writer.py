@@ -17,11 +17,12 @@ from weldnet.errors import InputError
 from weldnet.evaluation.comparison import compare
 from weldnet.evaluation.decision import ACCEPT
 from weldnet.evaluation.metrics import cross_entropy
-from weldnet.explain.attribution import draw_overlay, explain
+from weldnet.explain.attribution import METHOD, draw_overlay, explain_network
 from weldnet.files import write_csv, write_json
 from weldnet.hardware import choose_device
 from weldnet.inference.checkpoint import Checkpoint
 from weldnet.inference.evaluation_report import EvaluationReport
+from weldnet.model.network import WeldNet
 from weldnet.report.charts import draw_confusion, draw_gallery, save_chart
 from weldnet.report.gallery import Pictures
 from weldnet.report.sections import save_report
@@ -31,9 +32,6 @@ NUM_WORST = 24
 NUM_ESCAPES = 48
 NUM_DRAWN = 12
 """Photographs on the page; all of them are in predictions.csv."""
-
-METHOD, LAYER = "hires_cam", "layer3"
-"""At 300 x 30 layer4 is one column wide; on layer3 plain Grad-CAM misses the defect in some networks."""
 
 
 def save_evaluation(tested: EvaluationReport, folder: Path, metrics: dict[str, Any] | None = None) -> None:
@@ -74,19 +72,22 @@ def write_report(
     worst, escaped = find_mistakes(tested)
     shown = np.array(sorted({*worst, *escaped}), np.int64)
     images = data.dataset(tested.facts["split"])
-    overlays, resolution = _look(checkpoint, images, shown, tested.logits.argmax(axis=1), device)
+    network = checkpoint.network().to(choose_device(device))
+    overlays, resolution = _look(network, images, shown, tested.logits.argmax(axis=1))
+    explanation = {"method": METHOD, "layer": network.backbone.layer, "resolution": list(resolution or ())}
     report |= {
         "validation": None if validation is None else validation.assess(),
         "audit": _audit(data),
         "provenance": _provenance(checkpoint),
-        "explanation": {"method": METHOD, "layer": LAYER, "resolution": list(resolution)} if resolution else None,
+        "explanation": explanation if resolution else None,
         "worst_mistakes": worst,
         "escaped": escaped,
     }
     report["summary"] = summarise(report)
     pictures = Pictures(lambda rows: images.pictures(rows.tolist()), overlays)
     save_report(report, tested.predictions(), pictures, folder)
-    return report, _draw_mistakes(tested, worst[:NUM_DRAWN], overlays)
+    title = f"worst mistakes, and where the network looked ({METHOD}, {network.backbone.layer})"
+    return report, _draw_mistakes(tested, worst[:NUM_DRAWN], overlays, title)
 
 
 def find_mistakes(tested: EvaluationReport) -> tuple[list[int], list[int]]:
@@ -101,26 +102,25 @@ def find_mistakes(tested: EvaluationReport) -> tuple[list[int], list[int]]:
 
 
 def _look(
-    checkpoint: Checkpoint, images: Any, rows: NDArray[np.int64], targets: NDArray[np.int64], device: str
+    network: WeldNet, images: Any, rows: NDArray[np.int64], targets: NDArray[np.int64]
 ) -> tuple[dict[int, NDArray[np.uint8]], tuple[int, int] | None]:
     """Overlays of what spoke for the class that each image was called, by row, and the map's own resolution."""
     if not len(rows):
         return {}, None
-    place = choose_device(device)
-    network = checkpoint.network().to(place)
     shown = images.pictures(rows.tolist())
-    pixels, wanted = torch.from_numpy(shown).to(place), torch.from_numpy(targets[rows]).to(place)
-    maps, resolution = explain(network, network.trunk.get_submodule(LAYER), pixels, wanted, METHOD)
+    maps, resolution = explain_network(network, torch.from_numpy(shown), torch.from_numpy(targets[rows]))
     return dict(zip(rows.tolist(), map(draw_overlay, shown, maps), strict=True)), resolution
 
 
-def _draw_mistakes(tested: EvaluationReport, rows: list[int], overlays: dict[int, NDArray[np.uint8]]) -> Figure | None:
+def _draw_mistakes(
+    tested: EvaluationReport, rows: list[int], overlays: dict[int, NDArray[np.uint8]], title: str
+) -> Figure | None:
     if not rows:
         return None
     names, predicted = tested.classes, tested.logits.argmax(axis=1)
     captions = [f"{names[tested.labels[row]]}\npredicted {names[predicted[row]]}" for row in rows]
     pictures = np.stack([overlays[row].transpose(2, 0, 1) for row in rows])
-    return draw_gallery(pictures, captions, f"worst mistakes, and where the network looked ({METHOD}, {LAYER})")
+    return draw_gallery(pictures, captions, title)
 
 
 def _audit(data: WeldDataModule) -> list[dict[str, str]]:

@@ -10,10 +10,9 @@ from fastapi import Response
 from numpy.typing import NDArray
 from PIL import Image
 
-from weldnet.explain.attribution import draw_overlay, explain
+from weldnet.explain.attribution import draw_overlay, explain_network
 from weldnet.inference.engines import TorchEngine
 from weldnet.inference.predictor import Predictor
-from weldnet.report.writer import LAYER, METHOD
 from weldnet.serve.answers import Refusal
 from weldnet.serve.limits import Limits
 from weldnet.serve.uploads import Upload
@@ -52,11 +51,10 @@ class Explainer:
         return self._draw(decoded.image)
 
     def _draw(self, image: NDArray[np.uint8]) -> Response:
-        target = torch.from_numpy(self.engine.score(image[None]).probabilities.argmax(axis=1)).to(self.engine.device)
-        pixels = torch.from_numpy(image[None]).to(self.engine.device)
+        target = torch.from_numpy(self.engine.score(image[None]).probabilities.argmax(axis=1))
         # The engine's lock: drawing sets torch's precision for the whole process, too.
         with self.engine.alone:
-            maps, _ = explain(self.network, self.network.trunk.get_submodule(LAYER), pixels, target, METHOD)
+            maps, _ = explain_network(self.network, torch.from_numpy(image[None]), target)
         file = io.BytesIO()
         Image.fromarray(draw_overlay(image, maps[0])).save(file, "PNG")
         headers = {EVIDENCE: str(int(maps.any()))}

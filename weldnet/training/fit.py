@@ -77,7 +77,9 @@ def describe(
         check_choice("evaluation.good_classes", name, model.classes)
     return Record(
         classes=model.classes,
-        backbone=model.network.backbone,
+        backbone=model.network.backbone.name,
+        mean=tuple(model.network.backbone.mean),
+        std=tuple(model.network.backbone.std),
         channels_last=model.network.channels_last,
         geometry=asdict(data.geometry),
         split_digest=data.split_digest,
