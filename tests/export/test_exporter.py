@@ -20,12 +20,13 @@ from weldnet.evaluation.judge import give_verdicts
 from weldnet.export import exporter as exporting
 from weldnet.export import graph as networks
 from weldnet.export.exporter import build_folder, export, require_judge
-from weldnet.export.graph import JudgedNet, WidenedConv2d
+from weldnet.export.graph import JudgedNet
 from weldnet.export.parity import Bounds, check_float, check_int8, measure_float, measure_int8, score_split
 from weldnet.export.quantization import Int8Settings, choose_point, count_convolutions, draw_evenly
 from weldnet.inference.checkpoint import Checkpoint, kept_checkpoint, load_checkpoint
 from weldnet.inference.engines import Scores, TorchEngine
 from weldnet.inference.exported import FILES, Format, load_export, read_record
+from weldnet.model.backbone import StridedConv2d
 from weldnet.model.network import WeldNet
 
 FORMATS: tuple[Format, ...] = ("onnx", "openvino", "openvino_int8")
@@ -293,7 +294,8 @@ def test_classes_are_drawn_evenly(counts: tuple[int, ...], num_images: int, expe
 @pytest.mark.parametrize("width", [1, 2, 3, 8])
 def test_the_wider_convolution_gives_the_same(width: int) -> None:
     torch.manual_seed(0)
-    wide = WidenedConv2d(4, 6, 3, stride=2, padding=1, bias=False)
+    wide = StridedConv2d(4, 6, 3, stride=2, padding=1, bias=False)
+    wide.is_exported = True
     images = torch.randn(2, 4, 5, width)
     plain = nn.functional.conv2d(images, wide.weight, stride=2, padding=1)
     torch.testing.assert_close(wide(images), plain)

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from weldnet.evaluation.judge import Judge
 from weldnet.inference.checkpoint import Checkpoint
@@ -15,15 +14,6 @@ from weldnet.inference.engines import first_line
 from weldnet.inference.exported import Format, import_extra
 from weldnet.model.backbone import StridedConv2d
 from weldnet.model.network import WeldNet
-
-
-class WidenedConv2d(StridedConv2d):
-    """`StridedConv2d` that goes round the fault always: OpenVINO's kernels have it in bfloat16 and in int8."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.shape[3] > 2:
-            return super().forward(x)
-        return nn.Conv2d.forward(self, functional.pad(x, (0, 2)))[..., :1]
 
 
 class JudgedNet(nn.Module):
@@ -43,7 +33,8 @@ class JudgedNet(nn.Module):
         super().__init__()
         for module in network.modules():
             if isinstance(module, StridedConv2d):
-                module.__class__ = WidenedConv2d
+                # OpenVINO's kernels have the fault in bfloat16 and in int8.
+                module.is_exported = True
         self.network, self.temperature, self.max_distance = network, judge.temperature, judge.max_distance
         self.residual_variance = judge.novelty.residual_variance
         for name in ("mean", "basis", "whitening", "class_means"):

@@ -63,7 +63,11 @@ def quantise(network: Any, images: WeldImages, settings: Int8Settings, num_float
     nncf.set_log_level(logging.ERROR)
     rows = draw_evenly(images.labels.numpy(), settings.num_calibration_images)
     dataset = nncf.Dataset(rows.tolist(), lambda row: images.pictures([row]))
-    kept = nncf.IgnoredScope(names=find_convolutions(network)[:num_float] + find_tail(network))
+    # From the pooled features to the results: head, softmax, distance.
+    pool = next(op for op in network.get_ordered_ops() if op.get_type_name() == "ReduceMean")
+    results = [result.input_value(0).get_node().get_friendly_name() for result in network.get_results()]
+    tail = nncf.Subgraph(inputs=[pool.get_friendly_name()], outputs=results)
+    kept = nncf.IgnoredScope(names=find_convolutions(network)[:num_float], subgraphs=[tail])
     # The mean range of the images, nncf's own choice, cuts off what makes an image unlike training.
     whole = nncf.quantization.range_estimator.RangeEstimatorParametersSet.MINMAX
     # Its progress is for someone who looks on.
@@ -105,12 +109,6 @@ def count_convolutions(network: WeldNet, through: str) -> int:
     return sum(isinstance(module, nn.Conv2d) for module in kept)
 
 
-def find_tail(network: Any) -> list[str]:
-    """The names of the operations that lead to one of two outputs only: head, softmax, distance."""
-    one, other = map(_find_ways, network.get_results())
-    return sorted(one ^ other)
-
-
 def choose_point(before: Scores, after: Scores, data: WeldDataModule, judge: Judge) -> OperatingPoint:
     """Thresholds for the judge's targets on other scores, from the same calibration images.
 
@@ -138,15 +136,3 @@ def choose_point(before: Scores, after: Scores, data: WeldDataModule, judge: Jud
         max_false_reject_rate=point.max_false_reject_rate,
         confidence=point.confidence,
     )
-
-
-def _find_ways(result: Any) -> set[str]:
-    """The names of all operations that lead to a result."""
-    names: set[str] = set()
-    open_ends = [node.get_source_output().get_node() for node in result.inputs()]
-    while open_ends:
-        node = open_ends.pop()
-        if node.get_friendly_name() not in names and node.get_type_name() != "Constant":
-            names.add(node.get_friendly_name())
-            open_ends += [each.get_source_output().get_node() for each in node.inputs()]
-    return names

@@ -31,7 +31,13 @@ def make_timm_backbone(name: str, size: Size | None = None, weights: str = "none
         InputError: there is no such model; it does not take images of this size; or the weights cannot be loaded, or
             belong to a different network.
     """
-    timm = _import_timm(name)
+    try:
+        import timm
+    except ImportError as error:
+        raise InputError(
+            f"model.backbone={name}: allowed are {', '.join(RESNETS)}{nearest(name, RESNETS)}; for timm's models "
+            "pip install 'weldnet[timm]'"
+        ) from error
     if not timm.is_model(name):
         guess = nearest(name, RESNETS) or nearest(name, timm.list_models())
         raise InputError(f"model.backbone={name}: allowed are {', '.join(RESNETS)}, and timm's models{guess}")
@@ -42,25 +48,30 @@ def make_timm_backbone(name: str, size: Size | None = None, weights: str = "none
     if tag and tag not in tags:
         raise InputError(f"model.backbone={name}: after the dot are allowed {', '.join(tags)}{nearest(tag, tags)}")
     name = f"{architecture}.{tag}" if tag else architecture
-    card = timm.models.get_pretrained_cfg(name)
+    card: Any = timm.models.get_pretrained_cfg(name)
     size = size or card.input_size[1:]
     try:
         probe, outputs = _probe(name, size)
     # Each model refuses a size in its own way.
     except Exception as error:
-        raise _refuse_size(name, size, card.input_size[1]) from error
+        _probe(name, card.input_size[1:])
+        raise _refuse_size(name, size, card.input_size[1], fixed=card.fixed_input_size) from error
     if not hasattr(probe, "group_matcher"):
         raise InputError(f"model.backbone={name}: timm does not divide this model into stages; choose a different one")
     groups = timm.models.group_parameters(probe, probe.group_matcher(coarse=True))
     stages = {f"stage{depth}" if depth else "stem": groups[depth] for depth in sorted(groups)}
-    layers = _find_layers(stages, outputs, grid := _find_grid(probe))
+    grid = getattr(getattr(probe, "patch_embed", None), "grid_size", None)
+    layers = _find_layers(stages, outputs, grid)
     if len(layers) < 2:
         raise InputError(f"model.backbone={name}: no heatmap can be drawn of this model; choose a different one")
     layer = list(layers)[-2]
     if getattr(probe, "global_pool", None) == "token":
         # After the last block only the class token counts: the other tokens have no gradient.
         layers.popitem()
-    module = _load(name, size, weights, [*tags, "default"], probe)
+    if weights == "default" and not card.has_weights:
+        raise InputError(f"timm has no weights for model.backbone={name}; type model.weights=FILE or none")
+    source = f"https://huggingface.co/{card.hf_hub_id}" if card.hf_hub_id else card.url
+    module = _load(name, size, weights, [*tags, "default"], probe, source)
     guard_strides(module)
     return Backbone(
         name,
@@ -76,20 +87,11 @@ def make_timm_backbone(name: str, size: Size | None = None, weights: str = "none
     )
 
 
-def _import_timm(name: str) -> Any:
-    try:
-        import timm
-    except ImportError as error:
-        raise InputError(
-            f"model.backbone={name}: allowed are {', '.join(RESNETS)}{nearest(name, RESNETS)}; for timm's models "
-            "pip install 'weldnet[timm]'"
-        ) from error
-    return timm
-
-
 def _create(name: str, size: Size, **settings: Any) -> nn.Module:
-    timm = _import_timm(name)
-    if timm.models.get_pretrained_cfg(name).fixed_input_size:
+    import timm
+
+    card: Any = timm.models.get_pretrained_cfg(name)
+    if card.fixed_input_size:
         settings["img_size"] = size
     module: nn.Module = timm.create_model(name, num_classes=0, **settings)
     return module
@@ -116,11 +118,7 @@ def _find_patch(module: nn.Module) -> Size:
     return getattr(getattr(module, "patch_embed", None), "patch_size", (1, 1))
 
 
-def _find_grid(module: nn.Module) -> Size | None:
-    return getattr(getattr(module, "patch_embed", None), "grid_size", None)
-
-
-def _refuse_size(name: str, size: Size, own: int) -> InputError:
+def _refuse_size(name: str, size: Size, own: int, *, fixed: bool) -> InputError:
     """The refusal of a size, with the smallest square that the model takes, at most its own, and a size to type."""
 
     def fits(height: int, width: int) -> bool:
@@ -132,7 +130,6 @@ def _refuse_size(name: str, size: Size, own: int) -> InputError:
 
     with torch.device("meta"):
         step = max(_find_patch(_create(name, (own, own))))
-    fixed = _import_timm(name).models.get_pretrained_cfg(name).fixed_input_size
     # Without patches a fixed size is a multiple of the windows of attention and of all strides.
     sizes = range(first := step if step > 1 else 32 if fixed else 1, own + 1, first)
     index = bisect_left(sizes, True, key=lambda length: fits(length, length))
@@ -167,20 +164,17 @@ def _to_map(output: Tensor, *, grid: Size | None, channels_last: bool) -> Tensor
     return output[:, -grid[0] * grid[1] :].mT.reshape(len(output), -1, *grid)
 
 
-def _load(name: str, size: Size, weights: str, allowed: list[str], probe: nn.Module) -> nn.Module:
+def _load(name: str, size: Size, weights: str, allowed: list[str], probe: nn.Module, source: str) -> nn.Module:
     if weights == "none":
         return _create(name, size)
     if weights == "default":
-        card = _import_timm(name).models.get_pretrained_cfg(name)
-        if not card.has_weights:
-            raise InputError(f"timm has no weights for model.backbone={name}; type model.weights=FILE or none")
         try:
             return _create(name, size, pretrained=True)
         except OSError as error:
             raise InputError(
                 f"the weights of model.backbone={name} are neither in the cache nor to be had from the network "
                 f"({str(error).splitlines()[0]}).\n"
-                f"  file: {f'https://huggingface.co/{card.hf_hub_id}' if card.hf_hub_id else card.url}\n"
+                f"  file: {source}\n"
                 "Type one of\n"
                 "  model.weights=FILE   a state dict (.safetensors, or saved by torch) that lies elsewhere\n"
                 "  model.weights=none   start from random weights"
