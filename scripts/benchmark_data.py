@@ -25,7 +25,9 @@ from weldnet.data.batches import WeldImages, make_batches
 from weldnet.data.cache import decode_images
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.decode.images import Geometry
+from weldnet.data.settings import BatchSettings
 from weldnet.data.sources.manifest import read_manifest
+from weldnet.data.sources.synthetic_source import Synthetic
 
 WAYS = {
     "plain": "Pillow: decode in full, resize",
@@ -68,7 +70,7 @@ def time_first(paths: pl.Series, cache: Path) -> float:
 def time_cached(paths: pl.Series, cache: Path, *, augmented: bool = False, seconds: float = 1.0) -> float:
     """Images per second of shuffled training batches; the cache is filled before."""
     images = decode_images(paths, Geometry(), cache)
-    data = WeldDataModule(augmentation="weld")
+    data = WeldDataModule(Synthetic(), batch_settings=BatchSettings(augmentation="weld"), seed=0)
     dataset = WeldImages(images, np.arange(len(paths)), np.zeros(len(paths), np.int64))
     batches = make_batches(dataset, 32, RandomSampler(dataset))
     started, seen, step = time.perf_counter(), 0, 0

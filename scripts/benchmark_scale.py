@@ -21,6 +21,7 @@ from weldnet.data.batches import WeldImages, make_batches
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.decode.images import Geometry
 from weldnet.data.duplicates import THUMBNAIL_SIZE, find_duplicates
+from weldnet.data.sources.manifest_source import Manifest
 from weldnet.data.splits.leaks import fingerprint
 from weldnet.data.storage import FileImages
 
@@ -40,7 +41,7 @@ def measure_manifest(size: int, folder: Path) -> dict[str, float]:
         group=pl.format("weld_{}", "weld"),
     ).write_csv(manifest)
     before = peak_memory()
-    data = WeldDataModule("manifest", manifest=manifest)
+    data = WeldDataModule(Manifest(manifest=str(manifest)), seed=0)
     started = time.perf_counter()
     table = data.split()
     seconds = time.perf_counter() - started

@@ -87,7 +87,7 @@ def compose(manifest: Path) -> Any:
     register_schemas()
     with hydra.initialize_config_module("weldnet.configs", version_base="1.3"):
         cfg = hydra.compose("train", ["data=manifest", "model.weights=none", "trainer.max_epochs=2"])
-    cfg.data.manifest = str(manifest)
+    cfg.data.manifest, cfg.data.cache_dir, cfg.data.allow_leak = str(manifest), str(manifest.parent), True
     check_nodes(cfg)
     return cfg
 
@@ -130,14 +130,14 @@ def time_ours(cfg: Any, data: WeldDataModule, steps: int, folder: Path) -> float
 
 def run(options: Options) -> dict[str, Any]:
     """Interleaves the three loops and returns the figures."""
+    from weldnet.config.build import build_data
+
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         manifest = options.manifest or draw_photographs(folder)
         repeated = repeat_images(manifest, folder, (WARMUP + options.steps) * BATCH)
         cfg = compose(repeated)
-        data = WeldDataModule(
-            "manifest", manifest=repeated, augmentation=cfg.data.augmentation, cache_dir=folder, allow_leak=True
-        )
+        data = build_data(cfg.data, cfg.seed)
         data.setup()
         rates: dict[str, list[float]] = {"ours": [], "bare": [], "plain": []}
         for turn in range(options.repeats):

@@ -15,6 +15,7 @@ from planting import Found, Welds, expect, plant_copies, plant_files, plant_grou
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.decode.images import Geometry
 from weldnet.data.sources.manifest import read_manifest
+from weldnet.data.sources.manifest_source import Manifest
 from weldnet.report.kinds import KINDS
 
 
@@ -146,7 +147,7 @@ def test_the_suggested_split_has_no_leak_and_trains(here: Path, capsys: pytest.C
     exit_code("audit", *again)
     kinds = {kind for kind, *_ in found_in(here / "b")}
     assert kinds <= {"exact_duplicate", "near_duplicate", "cross_label_duplicate"}
-    data = WeldDataModule("manifest", manifest=here / "split (1).csv", geometry=Geometry(20, 20))
+    data = WeldDataModule(Manifest(manifest=str(here / "split (1).csv")), geometry=Geometry(20, 20), seed=0)
     data.setup()
     assert data.splits() == ["train", "val", "test"]
 

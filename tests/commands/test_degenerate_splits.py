@@ -11,6 +11,8 @@ from drawing import write_welds
 from trained import CLASSES, train_small
 
 from weldnet.data.datamodule import WeldDataModule
+from weldnet.data.settings import ImageSettings
+from weldnet.data.sources.manifest_source import Manifest
 from weldnet.errors import InputError
 
 SEAMS = range(40, 46)
@@ -86,7 +88,7 @@ def test_what_cannot_be_learned_is_refused(here: Path, case: str) -> None:
     split, rows, group, words = REFUSED[case]
     write_manifest(split, rows, group)
     with pytest.raises(InputError, match=re.escape(words)):
-        WeldDataModule("manifest", manifest="welds.csv", cache="none").setup()
+        WeldDataModule(Manifest(manifest="welds.csv"), image_settings=ImageSettings(cache="none"), seed=0).setup()
 
 
 COMMON = ["all test", "all train, one group", "one row", "pores in test only"]

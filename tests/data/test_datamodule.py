@@ -1,6 +1,7 @@
 """WeldDataModule: from each source to checked splits and repeatable batches."""
 
 import re
+from dataclasses import fields
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,15 @@ from training_runs import Batch, make_trainer, quiet
 
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.decode.images import Geometry, read_image
+from weldnet.data.settings import BatchSettings, ImageSettings
+from weldnet.data.sources.folder_source import Folder
 from weldnet.data.sources.folders import scan_folder
 from weldnet.data.sources.manifest import write_manifest
+from weldnet.data.sources.manifest_source import Manifest
+from weldnet.data.sources.source import Source
+from weldnet.data.sources.synthetic_source import Synthetic
 from weldnet.data.splits.rules import count_by_split
+from weldnet.data.splits.split_rule import SplitRule
 from weldnet.errors import InputError
 from weldnet.model.classifier import WeldClassifier
 from weldnet.model.network import WeldNet
@@ -32,14 +39,27 @@ def root(tmp_path: Path) -> Path:
     return write_welds(tmp_path / "welds", ("pore", "crack"), seams=range(8))
 
 
-def set_up(**settings: Any) -> WeldDataModule:
-    data = WeldDataModule(**{"geometry": SMALL, "batch_size": 4, **settings})
+def set_up(source: Source | None = None, **keys: Any) -> WeldDataModule:
+    """A module that is set up; the keys are those of its settings and its own."""
+    keys = {"batch_size": 4, "seed": 0, **keys}
+
+    def take(kind: Any) -> Any:
+        return kind(**{each.name: keys.pop(each.name) for each in fields(kind) if each.name in keys})
+
+    settings = [take(SplitRule), SMALL, take(BatchSettings), take(ImageSettings)]
+    data = WeldDataModule(source or Synthetic(num_images=36, num_seams=6), *settings, **keys)
     data.setup()
     return data
 
 
-def from_folder(root: Path, **settings: Any) -> WeldDataModule:
-    return set_up(**{"source": "folder", "root": root, "group_pattern": SEAM, **settings})
+def from_folder(
+    root: Path, *, group_pattern: str | None = SEAM, groups: str | None = None, **keys: Any
+) -> WeldDataModule:
+    return set_up(Folder(group_pattern, groups, str(root)), **keys)
+
+
+def from_manifest(file: Path, groups: str | None = None) -> WeldDataModule:
+    return set_up(Manifest(groups=groups, manifest=str(file)))
 
 
 def indices(data: WeldDataModule, epoch: int = 0) -> list[int]:
@@ -79,20 +99,20 @@ def test_manifest(root: Path) -> None:
     table = scan_folder(root).with_columns(group=pl.col("path").str.extract(f"({SEAM})"))
     table = table.with_columns(split=pl.col("group").replace_strict({f"seam{i}": splits[i] for i in range(8)}))
     write_manifest(table, root.parent / "manifest.csv")
-    data = set_up(source="manifest", manifest=root.parent / "manifest.csv")
+    data = from_manifest(root.parent / "manifest.csv")
     check_batches(data)
     assert data.table.select(table.columns).equals(table)
 
 
 def test_synthetic() -> None:
-    check_batches(set_up(source="synthetic", num_images=60, num_seams=10))
+    check_batches(set_up(Synthetic(num_images=60, num_seams=10)))
 
 
 @pytest.mark.parametrize("cache", ["memory", "device", "none"])
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:This DataLoader will create .* worker processes")
 def test_batches_are_alike_wherever_images_are_kept(root: Path, cache: str) -> None:
-    data = from_folder(root, cache=cache, **({"num_workers": 2} if cache == "none" else {}))
+    data = from_folder(root, cache=cache, num_workers=2 if cache == "none" else None)
     check_batches(data)
     plain = from_folder(root)
     assert data.table.equals(plain.table)
@@ -132,7 +152,7 @@ def test_a_manifest_names_the_row_of_a_missing_file(root: Path) -> None:
     ]
     (root / "m.csv").write_text("\n".join(lines))
     with pytest.raises(InputError, match=r"1 of 33 images cannot be read(.*\n)+  row 3: .*gone\.jpg: no such file"):
-        set_up(source="manifest", manifest=root / "m.csv", groups="per_image")
+        from_manifest(root / "m.csv", groups="per_image")
 
 
 def test_folder_with_splits(root: Path) -> None:
@@ -147,20 +167,26 @@ def test_folder_with_splits(root: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"source": "folder"}, r"data=folder needs data\.root=DIR"),
-        ({"source": "manifest"}, r"data=manifest needs data\.manifest=FILE\.csv"),
-        ({"source": "foldr"}, "did you mean 'folder'"),
+        ({"source": Folder()}, r"data=folder needs data\.root=DIR"),
+        ({"source": Manifest()}, r"data=manifest needs data\.manifest=FILE\.csv"),
         ({"balance": "both"}, r"data\.balance=both: allowed are none, weights, sampler"),
         ({"augmentation": "heavy"}, r"data\.augmentation=heavy"),
         ({"on_unreadable": "ignore"}, r"data\.on_unreadable=ignore: allowed are stop, skip"),
-        ({"groups": "per_seam"}, r"data\.groups=per_seam: allowed are per_image"),
-        ({"groups": "per_image", "group_pattern": SEAM}, "exclude each other"),
         ({"batch_size": 0}, r"data\.batch_size=0"),
     ],
 )
 def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         set_up(**settings)
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [("per_seam", r"data\.groups=per_seam: allowed are per_image"), ("per_image", "exclude each other")],
+)
+def test_one_way_to_tell_welds_apart(groups: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Folder(SEAM, groups)
 
 
 def test_without_groups_nothing_is_split(root: Path) -> None:
@@ -177,14 +203,14 @@ def test_val_is_carved_from_train_by_whole_groups(root: Path) -> None:
         split=pl.when(pl.col("group") == "seam7").then(pl.lit("test")).otherwise(pl.lit("train"))
     )
     write_manifest(table, root.parent / "manifest.csv")
-    data = set_up(source="manifest", manifest=root.parent / "manifest.csv")
+    data = from_manifest(root.parent / "manifest.csv")
     check_batches(data)
     assert data.samples("test")["group"].unique().to_list() == ["seam7"]
     assert data.validation_groups == "unseen"
     assert any("taken from train" in warning for warning in data.warnings)
     write_manifest(table.with_columns(group=pl.lit(None, pl.String)), root.parent / "manifest.csv")
     with pytest.raises(InputError, match=r"has no val split, and nothing says .* data\.groups=per_image"):
-        set_up(source="manifest", manifest=root.parent / "manifest.csv")
+        from_manifest(root.parent / "manifest.csv")
 
 
 def test_unreadable_files_stop_or_are_skipped(root: Path) -> None:
@@ -288,7 +314,7 @@ def test_saved_split_is_the_same_split(root: Path) -> None:
     for settings in ({"group_pattern": SEAM}, {"group_pattern": None, "groups": "per_image"}):
         data = from_folder(root, **settings)
         data.save_split(root.parent / "split.csv")
-        again = set_up(source="manifest", manifest=root.parent / "split.csv")
+        again = from_manifest(root.parent / "split.csv")
         assert again.split_digest == data.split_digest
         assert again.validation_groups == data.validation_groups
         assert again.table.equals(data.table)
@@ -313,6 +339,6 @@ def test_a_checkpoints_classes_and_unsplit_data(root: Path) -> None:
 def test_setup_happens_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = from_folder(root)
     table = data.table
-    monkeypatch.setattr("weldnet.data.sources.build.scan_folder", None)
+    monkeypatch.setattr(Folder, "find", None)
     data.setup("fit")
     assert data.table is table

@@ -21,8 +21,9 @@ from weldnet.export import exporter as exporting
 from weldnet.export import graph as networks
 from weldnet.export.exporter import build_folder, export, require_judge
 from weldnet.export.graph import JudgedNet
-from weldnet.export.parity import Bounds, check_float, check_int8, measure_float, measure_int8, score_split
-from weldnet.export.quantization import Int8Settings, choose_point, count_convolutions, draw_evenly
+from weldnet.export.parity import check_float, check_int8, measure_float, measure_int8, score_split
+from weldnet.export.quantization import choose_point, count_convolutions, draw_evenly
+from weldnet.export.settings import Bounds, Int8Settings
 from weldnet.inference.checkpoint import Checkpoint, kept_checkpoint, load_checkpoint
 from weldnet.inference.engines import Scores, TorchEngine
 from weldnet.inference.exported import FILES, Format, load_export, read_record

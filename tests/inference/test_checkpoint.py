@@ -17,6 +17,8 @@ from training_runs import make_trainer, quiet
 
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.decode.images import Geometry
+from weldnet.data.settings import ImageSettings
+from weldnet.data.sources.folder_source import Folder
 from weldnet.data.splits.leaks import fingerprints
 from weldnet.errors import InputError
 from weldnet.inference.checkpoint import RECORD, find_checkpoint, load_checkpoint, write_checkpoint
@@ -32,9 +34,9 @@ CONFIG = "data:\n  source: folder  # ß\n"
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> WeldDataModule:
     folder = tmp_path_factory.mktemp("welds")
-    data = WeldDataModule(
-        "folder", root=write_welds(folder / "welds"), group_pattern=SEAM, geometry=GEOMETRY, cache_dir=folder / "cache"
-    )
+    source = Folder(SEAM, root=str(write_welds(folder / "welds")))
+    images = ImageSettings(cache_dir=str(folder / "cache"))
+    data = WeldDataModule(source, geometry=GEOMETRY, image_settings=images, seed=0)
     data.setup()
     return data
 

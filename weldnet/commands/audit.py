@@ -21,6 +21,7 @@ def run(cfg: DictConfig) -> None:
 
     from weldnet.audit.audit import audit, suggest_split
     from weldnet.config.build import build_data
+    from weldnet.data.sources.class_names import find_misnamed
     from weldnet.data.splits.rules import check_shares, require_groups
     from weldnet.report.audit_report import print_audit, save_audit
 
@@ -28,28 +29,26 @@ def run(cfg: DictConfig) -> None:
     manifest = _check_file(cfg.audit.suggest_split)
     make_absolute(cfg.data)
     data = build_data(cfg.data, cfg.seed)
-    samples = data.find()
+    found = data.find()
     if manifest is not None:
         check_shares(data.shares)
-        require_groups(samples, "audit.suggest_split needs groups")
-    source = data.source
-    misnamed = source.find_misnamed(samples)
-    found = audit(samples, data.geometry.window, source.within, misnamed, source.skipped)
+        require_groups(found.table, "audit.suggest_split needs groups")
+    audited = audit(found.table, data.geometry.window, found.within, find_misnamed(found), found.skipped)
     make_folder(folder)
-    save_audit(found, folder)
-    print_audit(found, Console())
-    if skipped := source.describe_skipped():
+    save_audit(audited, folder)
+    print_audit(audited, Console())
+    if skipped := found.describe_skipped():
         print(skipped)
     print(f"the page:  {show(folder / 'audit.html')}")
     print(f"all of it: {show(folder / 'audit.json')}")
     try:
         if manifest is not None:
-            _write_split(suggest_split(found, data.shares, cfg.seed), manifest, len(samples))
+            _write_split(suggest_split(audited, data.shares, cfg.seed), manifest, len(found.table))
     except InputError as error:
-        if not found.of("error"):
+        if not audited.of("error"):
             raise
         print(f"no split is suggested: {error}", file=sys.stderr)
-    if found.of("error"):
+    if audited.of("error"):
         sys.exit(1)
 
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from weldnet.config.build import take
 from weldnet.config.hydra_app import command, warn_of_no_effect
 from weldnet.config.own_data import build_own_data, find_origin, name_own_list
 from weldnet.config.runs import name_folder, show, show_command
@@ -20,8 +21,7 @@ def run(cfg: DictConfig) -> None:
     """Exports a checkpoint from a composed config."""
     from weldnet.console import print_table
     from weldnet.export.exporter import PACKAGES, export, require_judge
-    from weldnet.export.parity import Bounds
-    from weldnet.export.quantization import Int8Settings
+    from weldnet.export.settings import Bounds, Int8Settings
     from weldnet.inference.checkpoint import load_checkpoint
     from weldnet.inference.exported import import_extra
 
@@ -30,9 +30,7 @@ def run(cfg: DictConfig) -> None:
     of_float = {"max_probability_error"}
     without_effect = of_float if cfg.format == "openvino_int8" else {*map(str, cfg.export)} - of_float
     warn_of_no_effect({f"export.{name}" for name in without_effect}, f"format={cfg.format}")
-    settings: dict[str, Any] = {str(name): value for name, value in cfg.export.items()}
-    int8 = Int8Settings(settings.pop("num_calibration_images"), settings.pop("float_through"))
-    bounds = Bounds(**settings)
+    bounds, int8 = take(Bounds, cfg.export), take(Int8Settings, cfg.export)
     checkpoint = load_checkpoint(find_origin(cfg.ckpt_path, " already"))
     require_judge(checkpoint)
     for package in PACKAGES[cfg.format]:

@@ -89,7 +89,7 @@ def _write(tested: "Tested", folder: Path, device: str) -> dict[str, Any]:
     make_folder(folder)
     save_evaluation(report, folder)
     write_unreadable(data.unreadable, folder)
-    if skipped := data.source.describe_skipped():
+    if skipped := data.found.describe_skipped():
         print(skipped)
     for warning in data.warnings:
         log.warning(warning)

@@ -121,7 +121,7 @@ def train_run(
         with keep_log(folder / "train.log"), propose_resuming(resume, folder, CONFIG):
             for warning in data.warnings:
                 log.warning(warning)
-            _announce(folder, trainer, data.source.describe_skipped())
+            _announce(folder, trainer, data.found.describe_skipped())
             try:
                 if not (stopped and stopped.is_trained):
                     train(data, model, trainer, record, last.path if last else None)

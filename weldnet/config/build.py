@@ -1,23 +1,39 @@
 """From a composed config to the data, the model and the trainer."""
 
 import sys
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from weldnet.config.callbacks import build_callbacks, check_callbacks
 from weldnet.config.literal import escape
-from weldnet.config.targets import check_target, instantiate
+from weldnet.config.schema import DataConfig
+from weldnet.config.targets import check_target, find_target, instantiate
 from weldnet.config.trainer import check_built, check_devices, check_trainer, make_profiler
+from weldnet.data.decode.geometry import Framing
+from weldnet.data.settings import BatchSettings, ImageSettings
+from weldnet.data.sources.folder_source import Folder
+from weldnet.data.sources.manifest_source import Manifest
+from weldnet.data.splits.split_rule import SplitRule
 from weldnet.errors import InputError, nearest
 
 if TYPE_CHECKING:
     from lightning import Trainer
 
     from weldnet.data.datamodule import WeldDataModule
+    from weldnet.data.sources.source import Source
     from weldnet.model.classifier import WeldClassifier
+
+Settings = TypeVar("Settings")
+
+
+def take(kind: type[Settings], keys: Any) -> Settings:
+    """The settings of a kind, from the keys of the same names."""
+    assert is_dataclass(kind)
+    made: Settings = kind(**{each.name: getattr(keys, each.name) for each in fields(kind)})
+    return made
 
 
 def build_data(data: DictConfig, seed: int, **further: Any) -> "WeldDataModule":
@@ -32,15 +48,45 @@ def build_data(data: DictConfig, seed: int, **further: Any) -> "WeldDataModule":
     from weldnet.data.datamodule import WeldDataModule
     from weldnet.data.decode.images import Geometry
 
-    settings: dict[str, Any] = OmegaConf.to_container(data, resolve=True)  # type: ignore[assignment]
-    for key, source in (("root", "folder"), ("manifest", "manifest")):
-        if settings[key] is not None and settings["source"] != source:
-            raise InputError(
-                f"data.{key} is read by data={source} only, and data is {settings['source']}; add data={source}"
-            )
-    names = ("resize", "orient", "window")
-    geometry = Geometry(**settings.pop("image_size"), **{name: settings.pop(name) for name in names})
-    return WeldDataModule(**settings, geometry=geometry, seed=seed, **further)
+    keys: Any = OmegaConf.to_object(OmegaConf.merge(DataConfig, data))
+    if isinstance(keys.augmentation, dict):
+        keys.augmentation = instantiate("data.augmentation", data.augmentation)
+    geometry = Geometry(**asdict(keys.image_size), **asdict(take(Framing, keys)))
+    return WeldDataModule(
+        _build_source(data, keys),
+        take(SplitRule, keys),
+        geometry,
+        take(BatchSettings, keys),
+        take(ImageSettings, keys),
+        seed=seed,
+        **further,
+    )
+
+
+def _build_source(data: DictConfig, keys: DataConfig) -> "Source":
+    """The source that a `data` node names, made of those keys that are its own.
+
+    Raises:
+        InputError: there is none; or a key is given that another source has, and which would be ignored.
+    """
+    from weldnet.data.sources.source import Source
+
+    if keys._target_ is None:
+        raise InputError("data is not given; type data=folder data.root=DIR")
+    kind = find_target("data", data)
+    if not (is_dataclass(kind) and isinstance(kind, type) and issubclass(kind, Source)):
+        raise InputError(f"data._target_={keys._target_} is no source: a dataclass that has a method `find`")
+    own = {each.name for each in fields(kind)}
+    for reader in (Folder, Manifest):
+        for name in {each.name for each in fields(reader)} - own:
+            if getattr(keys, name) is not None:
+                raise InputError(
+                    f"data.{name} is not read by data={kind.__name__.lower()}; add the source that reads it, as in "
+                    f"data={reader.__name__.lower()}"
+                )
+    own_keys = {name: data[name] for name in own if name in data}
+    source: Source = instantiate("data", OmegaConf.create({"_target_": keys._target_} | own_keys))
+    return source
 
 
 def check_keys(node: DictConfig, place: str = "") -> None:

@@ -49,7 +49,7 @@ def parse_config(text: str, where: str) -> DictConfig:
     """
     try:
         saved = OmegaConf.create(text)
-        plain = OmegaConf.to_container(saved)
+        plain: Any = OmegaConf.to_container(saved)
     except Exception as error:
         # A YAML reader fails in many ways; each means the same to the user.
         raise InputError(f"{where}: the config in it is damaged: {str(error).splitlines()[0]}") from error

@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from weldnet.config.literal import parse_config
 from weldnet.config.runs import apply_overrides, make_absolute, show
+from weldnet.config.trusted import check_trusted
+from weldnet.config.upgrade import SOURCES
 from weldnet.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,7 +61,12 @@ def build_own_data(cfg: DictConfig, checkpoint: "Checkpoint") -> "WeldDataModule
     others = any(override.startswith("data=") for override in typed)
     saved: Any = parse_config(checkpoint.record.config, show(checkpoint.path))
     make_absolute(cfg.data)
+    if not others:
+        own: dict[str, Any] = OmegaConf.to_container(saved.data)  # type: ignore[assignment]
+        check_trusted({"data": own | {"augmentation": None}}, checkpoint.path, typed)
     settings = apply_overrides(saved, cfg, typed).data
+    # Nothing is trained on them.
+    settings.augmentation = cfg.data.augmentation
     geometry = checkpoint.geometry
     settings.image_size.height, settings.image_size.width = geometry.height, geometry.width
     if others:
@@ -67,5 +74,5 @@ def build_own_data(cfg: DictConfig, checkpoint: "Checkpoint") -> "WeldDataModule
         settings.allow_leak = cfg.data.allow_leak
         settings.num_folds = settings.fold = None
     settings.resize, settings.orient, settings.window = geometry.resize, geometry.orient, geometry.window
-    whole = others and settings.source != "synthetic"
+    whole = others and settings._target_ != SOURCES["synthetic"]
     return build_data(settings, saved.seed, classes=checkpoint.record.classes, unsplit="test" if whole else "split")

@@ -47,7 +47,7 @@ REFUSED = {
     "data.resize": "what learned from one geometry does not work on a different one",
     "data.orient": "what learned from one geometry does not work on a different one",
     "data.window": "what learned from one window does not work on a different one",
-    **dict.fromkeys(("seed", "data.source", "data.group_pattern", "data.groups", "data.shares"), _OTHER_DATA),
+    **dict.fromkeys(("seed", "data._target_", "data.group_pattern", "data.groups", "data.shares"), _OTHER_DATA),
     **dict.fromkeys(("data.num_images", "data.num_seams", "data.num_folds", "data.fold"), _OTHER_DATA),
     "evaluation": "the checkpoint carries it already; type it in weldnet-test",
 }

@@ -1,4 +1,5 @@
-"""The types of our own settings. The docstrings of the objects they build say what each means."""
+"""What each command takes. Settings are declared beside the objects that they configure, whose docstrings explain
+them."""
 
 from dataclasses import dataclass, field
 from functools import cache
@@ -7,50 +8,31 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from weldnet.data.decode.geometry import Framing, ImageSize
+from weldnet.data.settings import BatchSettings, ImageSettings
+from weldnet.data.sources.folder_source import Folder
+from weldnet.data.sources.manifest_source import Manifest
+from weldnet.data.sources.synthetic_source import Synthetic
+from weldnet.data.splits.split_rule import SplitRule
+from weldnet.explain.settings import HeatmapSettings
+from weldnet.export.settings import Bounds, Int8Settings
+
 Node = dict[str, Any]
 
 
 @dataclass
-class ImageSizeConfig:
-    height: int = 300
-    width: int = 30
+class _Target:
+    _target_: str | None = None
 
 
 @dataclass
-class SharesConfig:
-    train: float = 0.7
-    val: float = 0.15
-    test: float = 0.15
+class DataConfig(ImageSettings, BatchSettings, Framing, SplitRule, Synthetic, Manifest, Folder, _Target):
+    """The settings of every source and of `weldnet.data.datamodule.WeldDataModule`, side by side.
 
+    `_target_` is the class of the source; null in a test is the checkpoint's own.
+    """
 
-@dataclass
-class DataConfig:
-    """See `weldnet.data.datamodule.WeldDataModule` and `weldnet.data.decode.images.Geometry`."""
-
-    source: str = MISSING
-    root: str | None = None
-    manifest: str | None = None
-    group_pattern: str | None = None
-    groups: str | None = None
-    shares: SharesConfig = field(default_factory=SharesConfig)
-    num_folds: int | None = None
-    fold: int | None = None
-    allow_leak: bool = False
-    image_size: ImageSizeConfig = field(default_factory=ImageSizeConfig)
-    resize: str = "stretch"
-    orient: str = "as_is"
-    window: Any = "full"
-    batch_size: int = 32
-    balance: str = "none"
-    augmentation: str = "none"
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    on_unreadable: str = "stop"
-    num_images: int = 1500
-    num_seams: int = 50
-    cache: str = "disk"
-    num_workers: int | None = None
-    cache_dir: str | None = None
+    image_size: ImageSize = field(default_factory=ImageSize)
 
 
 @dataclass
@@ -85,11 +67,44 @@ class DecisionConfig:
 
 
 @dataclass
-class TrainConfig:
-    """What `weldnet-train` takes; the untyped nodes are checked against their targets."""
+class OutputKeys:
+    """Of every command."""
+
+    output_dir: str | None = None
+
+
+@dataclass
+class SeedKeys:
+    """Of a command that splits images."""
 
     seed: int = 0
-    output_dir: str | None = None
+
+
+@dataclass
+class ModelKeys(OutputKeys):
+    """Of a command that uses a checkpoint."""
+
+    ckpt_path: str = MISSING
+
+
+@dataclass
+class DeviceKeys(ModelKeys):
+    """Of a command that runs a network."""
+
+    device: str = "auto"
+
+
+@dataclass
+class EngineKeys(DeviceKeys):
+    """Of a command that runs a checkpoint or an export."""
+
+    precision: str = "float32"
+
+
+@dataclass
+class TrainConfig(OutputKeys, SeedKeys):
+    """What `weldnet-train` takes; the untyped nodes are checked against their targets."""
+
     ckpt_path: str | None = None
     test: bool = True
     data: DataConfig = field(default_factory=DataConfig)
@@ -111,13 +126,10 @@ class CrossvalConfig(TrainConfig):
 
 
 @dataclass
-class TestConfig:
+class TestConfig(DeviceKeys):
     """What `weldnet-test` takes."""
 
-    ckpt_path: str = MISSING
-    output_dir: str | None = None
     split: str | None = None
-    device: str = "auto"
     data: DataConfig = field(default_factory=DataConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     decision: DecisionConfig = field(default_factory=DecisionConfig)
@@ -131,61 +143,40 @@ class AuditSettings:
 
 
 @dataclass
-class AuditConfig:
+class AuditConfig(OutputKeys, SeedKeys):
     """What `weldnet-audit` takes."""
 
-    seed: int = 0
-    output_dir: str | None = None
     data: DataConfig = field(default_factory=DataConfig)
     audit: AuditSettings = field(default_factory=AuditSettings)
 
 
 @dataclass
-class PredictConfig:
+class PredictConfig(EngineKeys):
     """What `weldnet-predict` takes; see `weldnet.inference.prediction_run`."""
 
-    ckpt_path: str = MISSING
     source: str = MISSING
-    output_dir: str | None = None
     resume: bool = False
     explain: str = "none"
     sort_into: str | None = None
-    device: str = "auto"
-    precision: str = "float32"
 
 
 @dataclass
-class ExplainConfig:
-    """What `weldnet-explain` takes; see `weldnet.report.explained`."""
+class ExplainConfig(HeatmapSettings, DeviceKeys):
+    """What `weldnet-explain` takes."""
 
-    ckpt_path: str = MISSING
     source: str = MISSING
-    output_dir: str | None = None
-    method: str = "hires_cam"
-    layer: str | None = None
-    target: str | None = None
-    device: str = "auto"
 
 
 @dataclass
-class ExportSettings:
-    """The gate, see `weldnet.export.parity.Bounds`; and `weldnet.export.quantization.Int8Settings`."""
-
-    max_probability_error: float = 1e-3
-    max_accuracy_drop: float = 0.01
-    max_escape_increase: float = 0.01
-    max_verdict_changes: float = 0.05
-    num_calibration_images: int = 300
-    float_through: str = "stem"
+class ExportSettings(Int8Settings, Bounds):
+    """Of the gate and of int8."""
 
 
 @dataclass
-class ExportConfig:
+class ExportConfig(ModelKeys):
     """What `weldnet-export` takes."""
 
-    ckpt_path: str = MISSING
     format: str = MISSING
-    output_dir: str | None = None
     data: DataConfig = field(default_factory=DataConfig)
     export: ExportSettings = field(default_factory=ExportSettings)
 
@@ -204,27 +195,28 @@ class ServeSettings:
 
 
 @dataclass
-class ServeConfig:
+class ServeConfig(EngineKeys):
     """What `weldnet-serve` takes."""
 
-    ckpt_path: str = MISSING
     host: str = "127.0.0.1"
     port: int = 8000
-    output_dir: str | None = None
-    device: str = "auto"
-    precision: str = "float32"
     serve: ServeSettings = field(default_factory=ServeSettings)
+
+
+SCHEMAS = {
+    "train": TrainConfig,
+    "crossval": CrossvalConfig,
+    "test": TestConfig,
+    "audit": AuditConfig,
+    "predict": PredictConfig,
+    "explain": ExplainConfig,
+    "export": ExportConfig,
+    "serve": ServeConfig,
+}
 
 
 @cache
 def register_schemas() -> None:
     """Makes the schemas known to Hydra; each root config lists its own first."""
-    store = ConfigStore.instance()
-    store.store(name="train_schema", node=TrainConfig)
-    store.store(name="test_schema", node=TestConfig)
-    store.store(name="crossval_schema", node=CrossvalConfig)
-    store.store(name="audit_schema", node=AuditConfig)
-    store.store(name="predict_schema", node=PredictConfig)
-    store.store(name="explain_schema", node=ExplainConfig)
-    store.store(name="export_schema", node=ExportConfig)
-    store.store(name="serve_schema", node=ServeConfig)
+    for command, schema in SCHEMAS.items():
+        ConfigStore.instance().store(name=f"{command}_schema", node=schema)

@@ -23,10 +23,7 @@ def check_target(key: str, node: DictConfig) -> None:
     Raises:
         InputError: there is no such target; it has no such argument; a value is of another type.
     """
-    try:
-        target = hydra.utils.get_object(str(node._target_))
-    except Exception as error:
-        raise InputError(f"{key}._target_={node._target_} cannot be imported: {error}") from error
+    target = find_target(key, node)
     parameters = inspect.signature(target).parameters
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     hints = _type_hints(target)
@@ -46,6 +43,18 @@ def check_target(key: str, node: DictConfig) -> None:
             _check_type(
                 f"{key}.{name}", OmegaConf.to_container(value) if OmegaConf.is_config(value) else value, hints[name]
             )
+
+
+def find_target(key: str, node: DictConfig) -> Any:
+    """The class or function that a node names.
+
+    Raises:
+        InputError: there is none.
+    """
+    try:
+        return hydra.utils.get_object(str(node._target_))
+    except Exception as error:
+        raise InputError(f"{key}._target_={node._target_} cannot be imported: {error}") from error
 
 
 def _type_hints(target: Any) -> dict[str, Any]:

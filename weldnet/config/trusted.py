@@ -36,6 +36,8 @@ class Rule:
 
 
 RULES = {
+    # None for data.augmentation: a transform of one's own is typed again.
+    "data": Rule(packages=("weldnet.data.sources",), bases=("weldnet.data.sources.source.Source",)),
     "optimizer": Rule(packages=("torch.optim",), bases=("torch.optim.Optimizer",)),
     "scheduler": Rule(
         ("weldnet.model.optimizers.warmup_cosine",),
@@ -52,7 +54,8 @@ RULES = {
     ),
 }
 
-NODES = {pattern.removesuffix(".*") for pattern in RULES}
+NODES = {pattern.removesuffix(".*") for pattern in RULES} - {"data"}
+"""Where a path must lie inside the run folder; images lie where they like."""
 
 _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _LEAVES = re.compile(r"(^|[/\\])\.\.([/\\]|$)|^[/\\~]|^data:|://|::")

@@ -14,8 +14,9 @@ from weldnet.data.datamodule import WeldDataModule
 from weldnet.errors import InputError
 from weldnet.evaluation.judge import Judge
 from weldnet.export.graph import save_openvino, write_network
-from weldnet.export.parity import Bounds, check_float, check_int8, measure_float, measure_int8, score_split
-from weldnet.export.quantization import Int8Settings, choose_point, count_convolutions, quantise
+from weldnet.export.parity import check_float, check_int8, measure_float, measure_int8, score_split
+from weldnet.export.quantization import choose_point, count_convolutions, quantise
+from weldnet.export.settings import Bounds, Int8Settings
 from weldnet.files import move_into_place, name_failures, write_json
 from weldnet.inference.checkpoint import Checkpoint, judge_of
 from weldnet.inference.engines import TorchEngine

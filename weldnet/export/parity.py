@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import cycle
 from typing import Any
 
@@ -16,38 +16,13 @@ from weldnet.errors import InputError
 from weldnet.evaluation.decision import OperatingPoint, Verdicts, mark_defects, summarise_verdicts
 from weldnet.evaluation.judge import give_verdicts
 from weldnet.evaluation.metrics import Labels, summarise_confusion
+from weldnet.export.settings import Bounds
 from weldnet.hardware import available_cores
 from weldnet.inference.engines import Engine, Scores
 from weldnet.inference.predictor import MAX_BATCH, MAX_BATCH_PIXELS
 
 BATCH_SIZES = (1, MAX_BATCH, 7)
 """Taken in turn: a network that is right for one size only is found out."""
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """How far an export may be from its checkpoint, on all validation images.
-
-    Attributes:
-        max_probability_error: float: of any probability, and of any distance below 1; relative above it.
-        max_accuracy_drop: int8: of the balanced accuracy.
-        max_escape_increase: int8: of the escape rate.
-        max_verdict_changes: int8: share of the images whose verdict is another, and of those of which alone one of
-            the two says that they are unlike training.
-
-    Raises:
-        InputError: a bound is not a number from 0 to 1.
-    """
-
-    max_probability_error: float = 1e-3
-    max_accuracy_drop: float = 0.01
-    max_escape_increase: float = 0.01
-    max_verdict_changes: float = 0.05
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if not 0 <= value <= 1:
-                raise InputError(f"export.{name}={value:g}: allowed are numbers from 0 to 1")
 
 
 def score_split(engine: Engine, data: WeldDataModule, split: str) -> Scores:

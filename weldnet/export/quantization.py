@@ -4,7 +4,6 @@ import io
 import logging
 import sys
 from contextlib import nullcontext, redirect_stdout
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,32 +17,10 @@ from weldnet.errors import InputError, check_choice
 from weldnet.evaluation.decision import OperatingPoint, choose_operating_point, mark_defects, sound_probability
 from weldnet.evaluation.judge import Judge
 from weldnet.evaluation.metrics import Labels
+from weldnet.export.settings import Int8Settings
 from weldnet.inference.engines import Scores
 from weldnet.inference.exported import import_extra
 from weldnet.model.network import WeldNet
-
-
-@dataclass(frozen=True)
-class Int8Settings:
-    """How a network is quantised.
-
-    Attributes:
-        num_calibration_images: training images that choose the ranges of the activations.
-        float_through: from the pixels through this stage the convolutions stay float32: slower, and nearer to the
-            checkpoint.
-
-    Raises:
-        InputError: there is no image.
-    """
-
-    num_calibration_images: int = 300
-    float_through: str = "stem"
-
-    def __post_init__(self) -> None:
-        if self.num_calibration_images < 1:
-            raise InputError(
-                f"export.num_calibration_images={self.num_calibration_images}: allowed are whole numbers from 1"
-            )
 
 
 def quantise(network: Any, images: WeldImages, settings: Int8Settings, num_float: int) -> Any:

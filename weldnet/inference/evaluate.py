@@ -87,7 +87,7 @@ def _describe(checkpoint: Checkpoint, data: WeldDataModule, split: str) -> dict[
     trained_on = is_known(samples, record.fingerprints.numpy())
     validated = is_known(samples, record.validation_fingerprints.numpy())
     leaks = find_seen(samples, trained_on, validated)
-    if leaks and not data.allow_leak:
+    if leaks and not data.rule.allow_leak:
         raise InputError(
             f"{leaks[0]}\nSuch a score measures memory. Test other images; or the training split, on purpose, by "
             "split=train; or type data.allow_leak=true, and every report will say so"

@@ -19,8 +19,9 @@ from weldnet.data.decode.images import UnreadableImage, to_geometry
 from weldnet.errors import InputError, check_choice
 from weldnet.evaluation.decision import REFER
 from weldnet.evaluation.judge import give_verdicts
-from weldnet.explain.attribution import METHOD, METHODS, explain_network
+from weldnet.explain.attribution import METHODS, explain_network
 from weldnet.explain.overlay import draw_picture
+from weldnet.explain.settings import HeatmapSettings
 from weldnet.files import replace_file, write_text
 from weldnet.inference.engines import TorchEngine
 from weldnet.report.page import render
@@ -42,8 +43,8 @@ def explain_files(
     names: Sequence[str],
     folder: Path,
     *,
-    method: str = METHOD,
-    layer: str | None = None,
+    method: str = HeatmapSettings.method,
+    layer: str | None = HeatmapSettings.layer,
     target: str | None = None,
 ) -> dict[str, str]:
     """Draws where the network looked: `folder/<name>.png` for each photograph, and `index.html`.

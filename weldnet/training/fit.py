@@ -128,7 +128,7 @@ def train(
         except torch.OutOfMemoryError as error:
             raise InputError(
                 f"the device has too little memory for a step ({str(error).splitlines()[0]}); take a smaller "
-                f"data.batch_size ({data.batch_size} now), and trainer.accumulate_grad_batches=2"
+                f"data.batch_size ({data.batch_settings.batch_size} now), and trainer.accumulate_grad_batches=2"
             ) from error
 
 

@@ -64,12 +64,13 @@ def check_fit(data: "WeldDataModule", trainer: "Trainer") -> None:
     # The config knows the monitors before it needs torch.
     from weldnet.hardware import check_memory, check_processes
 
-    if data.num_workers:
-        check_processes("data.num_workers times trainer.devices", data.num_workers * trainer.num_devices)
-    size = min(data.batch_size, len(data.samples("train")))
+    if num_workers := data.image_settings.num_workers:
+        check_processes("data.num_workers times trainer.devices", num_workers * trainer.num_devices)
+    batch_size = data.batch_settings.batch_size
+    size = min(batch_size, len(data.samples("train")))
     if trainer.strategy.root_device.type == "cpu":
         pixels = size * data.geometry.height * data.geometry.width
-        check_memory(f"data.batch_size={data.batch_size}", pixels * BYTES_PER_PIXEL, "a smaller data.batch_size")
+        check_memory(f"data.batch_size={batch_size}", pixels * BYTES_PER_PIXEL, "a smaller data.batch_size")
     total = len(data.training_batches(trainer.world_size))
     batches = _limit(trainer.limit_train_batches, total)
     if not batches:
@@ -101,8 +102,9 @@ def _validated_classes(data: "WeldDataModule", trainer: "Trainer") -> set[str]:
     """The classes that a validation of the training sees."""
     labels = data.samples("select")["label"]
     share = math.ceil(len(labels) / trainer.world_size)
-    batches = _limit(trainer.limit_val_batches, math.ceil(share / data.batch_size))
-    return set(labels.head(batches * data.batch_size * trainer.world_size))
+    batch_size = data.batch_settings.batch_size
+    batches = _limit(trainer.limit_val_batches, math.ceil(share / batch_size))
+    return set(labels.head(batches * batch_size * trainer.world_size))
 
 
 def _count_batches(trainer: "Trainer", batches: int) -> float:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from weldnet.data.decode.formats import Picture, UnreadableImage, Window, check_window, open_picture, read_content
+from weldnet.data.decode.geometry import Framing, ImageSize
 from weldnet.data.decode.pictures import MAX_PIXELS
 from weldnet.data.decode.signatures import ENDINGS
 from weldnet.errors import InputError, check_choice
@@ -31,15 +32,13 @@ RESIZES = ("stretch", "letterbox")
 ORIENTS = ("as_is", "long_side_vertical")
 
 
-@dataclass(frozen=True)
-class Geometry:
-    """How a file becomes the network's input, as `read_image` takes it: size in pixels, resize, orientation, window."""
+@dataclass
+class Geometry(Framing, ImageSize):
+    """How a file becomes the network's input, as `read_image` takes it: size in pixels, resize, orientation, window.
 
-    height: int = 300
-    width: int = 30
-    resize: str = "stretch"
-    orient: str = "as_is"
-    window: Window = "full"
+    Raises:
+        InputError: one of them is outside of what is allowed.
+    """
 
     def __post_init__(self) -> None:
         for name, size in (("height", self.height), ("width", self.width)):
@@ -47,7 +46,7 @@ class Geometry:
                 raise InputError(f"data.image_size.{name}={size}: allowed are 1 to 4096 pixels")
         check_choice("data.resize", self.resize, RESIZES)
         check_choice("data.orient", self.orient, ORIENTS)
-        object.__setattr__(self, "window", check_window(self.window))
+        self.window = check_window(self.window)
 
 
 def read_image(
@@ -55,9 +54,9 @@ def read_image(
     *,
     height: int,
     width: int,
-    resize: str = "stretch",
-    orient: str = "as_is",
-    window: Window = "full",
+    resize: str = Framing.resize,
+    orient: str = Framing.orient,
+    window: Window = Framing.window,
 ) -> NDArray[np.uint8]:
     """Decodes one file to the network's geometry.
 

@@ -1,12 +1,13 @@
 """Class names that can hardly be meant: two spellings of one, and splits that are taken for classes."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
+from weldnet.data.sources.found import Found
 from weldnet.data.sources.split_names import find_hints, find_split
 from weldnet.errors import InputError, list_some
 from weldnet.spelling import find_alike
@@ -32,28 +33,29 @@ class Misnamed:
     paths: tuple[str, ...]
 
 
-def find_misnamed(samples: pl.DataFrame, root: Path | None, rows: Mapping[str, int]) -> list[Misnamed]:
-    """What is wrong with the names of the classes.
-
-    Args:
-        samples: table of samples.
-        root: of a source of folders, else None.
-        rows: the row of a path in the manifest, where there is one.
-    """
+def find_misnamed(found: Found) -> list[Misnamed]:
+    """What is wrong with the names of the classes that a source found; nothing with those of drawn images."""
+    if found.origin is None:
+        return []
+    samples = found.table
     first = dict(samples.group_by("label").agg(pl.col("path").first()).iter_rows())
-    found = []
+    named = found.locate(first.values())
+    misnamed = []
+
+    def add(kind: str, detail: str, labels: Sequence[str]) -> None:
+        where = tuple(f"{label!r}, first in {named[first[label]]}" for label in labels)
+        paths = tuple(samples.filter(pl.col("label").is_in(list(labels)))["path"])
+        misnamed.append(Misnamed(kind, detail, where, paths))
+
     for alike in find_alike(samples["label"]):
-        where = tuple(_locate(label, first[label], rows) for label in alike)
-        detail = "classes whose names differ by case or blanks only; give them one spelling"
-        found.append(Misnamed("alike_names", detail, where, _paths_of(samples, alike)))
+        add("alike_names", "classes whose names differ by case or blanks only; give them one spelling", alike)
     if suspects := _find_split_labels(sorted(first)):
-        where = tuple(_locate(label, first[label], rows) for label in suspects)
         detail = (
             "classes that are called like splits. The folders of splits are called train, val and test, and those of "
             "classes lie below them; in a manifest the split has a column of its own: path,label,split. Rename them"
         )
-        found.append(Misnamed("split_names", detail, where, _paths_of(samples, suspects)))
-    return found + (_find_splits_below(samples, root) if root else [])
+        add("split_names", detail, suspects)
+    return misnamed + (_find_splits_below(samples, found.origin) if found.origin == found.within else [])
 
 
 def refuse_misnamed(misnamed: Sequence[Misnamed]) -> None:
@@ -62,14 +64,6 @@ def refuse_misnamed(misnamed: Sequence[Misnamed]) -> None:
     """
     if misnamed:
         raise InputError("\n".join(f"{each.detail}:\n{list_some(each.where)}" for each in misnamed))
-
-
-def _locate(label: str, path: str, rows: Mapping[str, int]) -> str:
-    return f"{label!r}, first in {f'row {rows[path]}: ' if path in rows else ''}{path}"
-
-
-def _paths_of(samples: pl.DataFrame, labels: Sequence[str]) -> tuple[str, ...]:
-    return tuple(samples.filter(pl.col("label").is_in(list(labels)))["path"])
 
 
 def _find_split_labels(labels: Sequence[str]) -> list[str]:

@@ -3,7 +3,7 @@
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -31,13 +31,7 @@ def read_manifest(file: str | Path) -> pl.DataFrame:
         InputError: no such file, a column is missing, or a row (counted as the lines of the file are, the header
             being row 1) has no path or label, an unknown split, or leaves the folder.
     """
-    return _read_rows(file).drop("row")
-
-
-def find_rows(file: str | Path, paths: Iterable[str]) -> dict[str, int]:
-    """The row of each of these absolute paths in a manifest, the header being row 1."""
-    rows = _read_rows(file).filter(pl.col("path").is_in(list(paths)))
-    return dict(rows.select("path", "row").iter_rows())
+    return read_rows(file).drop("row")
 
 
 def read_paths(file: str | Path) -> list[str]:
@@ -54,7 +48,8 @@ def read_paths(file: str | Path) -> list[str]:
     return table["path"].to_list()
 
 
-def _read_rows(file: str | Path) -> pl.DataFrame:
+def read_rows(file: str | Path) -> pl.DataFrame:
+    """The same with the column `row`."""
     file = Path(os.path.abspath(file))
     if not file.is_file():
         hint = "that is a folder: data=folder data.root=DIR" if file.is_dir() else "data.manifest=FILE.csv"

@@ -1,0 +1,54 @@
+"""The settings of an export."""
+
+from dataclasses import asdict, dataclass
+
+from weldnet.errors import InputError
+
+
+@dataclass
+class Bounds:
+    """How far an export may be from its checkpoint, on all validation images.
+
+    Attributes:
+        max_probability_error: float: of any probability, and of any distance below 1; relative above it.
+        max_accuracy_drop: int8: of the balanced accuracy.
+        max_escape_increase: int8: of the escape rate.
+        max_verdict_changes: int8: share of the images whose verdict is another, and of those of which alone one of
+            the two says that they are unlike training.
+
+    Raises:
+        InputError: a bound is not a number from 0 to 1.
+    """
+
+    max_probability_error: float = 1e-3
+    max_accuracy_drop: float = 0.01
+    max_escape_increase: float = 0.01
+    max_verdict_changes: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not 0 <= value <= 1:
+                raise InputError(f"export.{name}={value:g}: allowed are numbers from 0 to 1")
+
+
+@dataclass
+class Int8Settings:
+    """How a network is quantised.
+
+    Attributes:
+        num_calibration_images: training images that choose the ranges of the activations.
+        float_through: from the pixels through this stage the convolutions stay float32: slower, and nearer to the
+            checkpoint.
+
+    Raises:
+        InputError: there is no image.
+    """
+
+    num_calibration_images: int = 300
+    float_through: str = "stem"
+
+    def __post_init__(self) -> None:
+        if self.num_calibration_images < 1:
+            raise InputError(
+                f"export.num_calibration_images={self.num_calibration_images}: allowed are whole numbers from 1"
+            )
