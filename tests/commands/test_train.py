@@ -159,6 +159,29 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 
 
 @pytest.mark.slow
+def test_a_transform_of_ones_own_augments_and_is_resumed_exactly(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = "+data.augmentation._target_=torchvision.transforms.v2.RandomAffine"
+    three = [*QUICK, "trainer.max_epochs=2", target, "+data.augmentation.degrees=20", "test=false"]
+    call("train", *three, "output_dir=whole")
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    with pytest.raises(ConnectionAbortedError):
+        call("train", *three, "output_dir=stopped", STOP)
+    assert f"type it again: {target}" in refuse(capsys, "train", "ckpt_path=stopped", STOP)
+    call("train", "ckpt_path=stopped", STOP, target)
+    call("train", *QUICK, "trainer.max_epochs=2", "data.augmentation=none", "test=false", "output_dir=plain")
+    whole, stopped, plain = (
+        torch.load(here / run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for run in ("whole", "stopped", "plain")
+    )
+    assert all(torch.equal(value, stopped[name]) for name, value in whole.items())
+    assert not all(torch.equal(value, plain[name]) for name, value in whole.items())
+    # A test augments nothing, so what the checkpoint names there is not made.
+    call("test", "ckpt_path=stopped", "output_dir=tested")
+
+
+@pytest.mark.slow
 def test_the_origin_keeps_and_tests_the_last_epoch(here: Path) -> None:
     origin = ["experiment=origin", "model.weights=none", *QUICK[1:], "data.batch_size=16", "output_dir=run"]
     call("train", *origin)

@@ -191,6 +191,16 @@ STATES: list[Callable[[str], Any]] = [
 ]
 
 
+@pytest.mark.parametrize("route", [route for route, (key, _) in CODE.items() if key == "data._target_"])
+def test_a_test_makes_no_hostile_source(
+    route: str, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    write_stopped(here / "run", change(compose("train", here / "run"), *CODE[route]))
+    assert "data._target_" in refuse(capsys, "test", "ckpt_path=run")
+    assert not (here / "ran").exists()
+
+
 @pytest.mark.parametrize(
     "path", ["/elsewhere", "{run}/checkpoints/../../elsewhere", "memory://elsewhere", "data:elsewhere"]
 )
@@ -220,6 +230,7 @@ OPTIONS = [
     *(f"optimizer={name}" for name in ("adam", "adamw", "sgd")),
     *(f"scheduler={name}" for name in ("constant", "warmup_cosine")),
     *(f"callbacks={name}" for name in ("default", "keep_last", "early_stopping")),
+    *(f"data={name}" for name in ("folder", "manifest", "synthetic")),
     *(f"experiment={name}" for name in ("demo", "finetune", "origin")),
     "optimizer._target_=torch.optim.rmsprop.RMSprop",
     "scheduler._target_=torch.optim.lr_scheduler.OneCycleLR",

@@ -13,6 +13,7 @@ from weldnet.config.schema import register_schemas
 from weldnet.config.targets import check_target
 from weldnet.errors import InputError
 
+V2 = "torchvision.transforms.v2"
 CONFIGS = Path(__file__).parents[2] / "configs"
 
 
@@ -75,6 +76,10 @@ def test_the_origin_is_to_the_letter() -> None:
         ({"_target_": "torch.optim.AdamW", "lrr": 1}, "did you mean 'lr'"),
         ({"_target_": "torch.optim.Nothing"}, "cannot be imported"),
         ({"_target_": "lightning.Trainer", "profiler": {"_target_": "torch.optim.AdamW", "epz": 1}}, "x.profiler.epz"),
+        (
+            {"_target_": f"{V2}.Compose", "transforms": [{"_target_": f"{V2}.RandomInvert", "q": 1}]},
+            "x.transforms.0.q",
+        ),
     ],
 )
 def test_a_wrong_node_is_named(node: dict[str, object], said: str) -> None:
@@ -88,6 +93,7 @@ def test_a_wrong_node_is_named(node: dict[str, object], said: str) -> None:
         {"_target_": "torch.optim.AdamW", "lr": 1, "betas": [0.9, 0.99]},
         {"_target_": "lightning.Trainer", "devices": "auto", "max_time": "00:01:00:00", "precision": 32},
         {"_target_": "lightning.Trainer", "devices": [0], "max_epochs": None},
+        {"_target_": f"{V2}.Compose", "transforms": [{"_target_": f"{V2}.RandomInvert", "p": 0.1}]},
     ],
 )
 def test_a_right_node_passes(node: dict[str, object]) -> None:

@@ -15,6 +15,7 @@ from weldnet.audit.findings import SEVERITIES, Finding, Severity
 from weldnet.audit.odd_names import check_names
 from weldnet.audit.single_files import check_files
 from weldnet.audit.sizes import SizeScore, check_sizes, score_sizes
+from weldnet.data.decode.geometry import Framing
 from weldnet.data.decode.pictures import Window
 from weldnet.data.duplicates import connect
 from weldnet.data.sources.class_names import Misnamed
@@ -51,7 +52,7 @@ class Audit:
 
 def audit(
     samples: pl.DataFrame,
-    window: Window = "full",
+    window: Window = Framing.window,
     within: Path | None = None,
     misnamed: Sequence[Misnamed] = (),
     skipped: Skipped | None = None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from weldnet.config.build import take
 from weldnet.config.hydra_app import command
 from weldnet.config.runs import make_folder, name_folder, show
 from weldnet.errors import InputError
@@ -47,8 +48,7 @@ def run(cfg: DictConfig) -> None:
     from weldnet.serve.records import DecisionRecords
 
     _give_memory_back()
-    settings = {str(name): value for name, value in cfg.serve.items() if name not in ("hosts", "records")}
-    limits, api_key = Limits(**settings), _read_key()
+    limits, api_key = take(Limits, cfg.serve), _read_key()
     file = _find_records(cfg.serve.records, cfg.output_dir)
     with bind(cfg.host, cfg.port) as bound:
         engine = load_engine(cfg.ckpt_path, device=cfg.device, precision=cfg.precision)

@@ -16,6 +16,8 @@ from weldnet.data.sources.synthetic_source import Synthetic
 from weldnet.data.splits.split_rule import SplitRule
 from weldnet.explain.settings import HeatmapSettings
 from weldnet.export.settings import Bounds, Int8Settings
+from weldnet.inference.settings import DeviceSettings, EngineSettings
+from weldnet.serve.limits import ServeSettings
 
 Node = dict[str, Any]
 
@@ -88,20 +90,6 @@ class ModelKeys(OutputKeys):
 
 
 @dataclass
-class DeviceKeys(ModelKeys):
-    """Of a command that runs a network."""
-
-    device: str = "auto"
-
-
-@dataclass
-class EngineKeys(DeviceKeys):
-    """Of a command that runs a checkpoint or an export."""
-
-    precision: str = "float32"
-
-
-@dataclass
 class TrainConfig(OutputKeys, SeedKeys):
     """What `weldnet-train` takes; the untyped nodes are checked against their targets."""
 
@@ -126,7 +114,7 @@ class CrossvalConfig(TrainConfig):
 
 
 @dataclass
-class TestConfig(DeviceKeys):
+class TestConfig(DeviceSettings, ModelKeys):
     """What `weldnet-test` takes."""
 
     split: str | None = None
@@ -151,7 +139,7 @@ class AuditConfig(OutputKeys, SeedKeys):
 
 
 @dataclass
-class PredictConfig(EngineKeys):
+class PredictConfig(EngineSettings, ModelKeys):
     """What `weldnet-predict` takes; see `weldnet.inference.prediction_run`."""
 
     source: str = MISSING
@@ -161,7 +149,7 @@ class PredictConfig(EngineKeys):
 
 
 @dataclass
-class ExplainConfig(HeatmapSettings, DeviceKeys):
+class ExplainConfig(DeviceSettings, HeatmapSettings, ModelKeys):
     """What `weldnet-explain` takes."""
 
     source: str = MISSING
@@ -182,20 +170,7 @@ class ExportConfig(ModelKeys):
 
 
 @dataclass
-class ServeSettings:
-    """A served model's limits, see `weldnet.serve.limits.Limits`, its names, and where its decisions are recorded."""
-
-    max_body_mb: float = 64.0
-    max_images: int = 64
-    max_megapixels: float = 50.0
-    max_queue: int = 64
-    request_timeout_s: float = 30.0
-    hosts: list[str] = field(default_factory=list)
-    records: str | None = None
-
-
-@dataclass
-class ServeConfig(EngineKeys):
+class ServeConfig(EngineSettings, ModelKeys):
     """What `weldnet-serve` takes."""
 
     host: str = "127.0.0.1"

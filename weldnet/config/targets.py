@@ -36,13 +36,14 @@ def check_target(key: str, node: DictConfig) -> None:
                 f"{key}.{name}: {node._target_} has no such argument{nearest(name, known)}"
                 f"\n  it takes {', '.join(known)}"
             )
-        value = node[name]
-        if isinstance(value, DictConfig) and "_target_" in value:
-            check_target(f"{key}.{name}", value)
-        elif name in hints:
-            _check_type(
-                f"{key}.{name}", OmegaConf.to_container(value) if OmegaConf.is_config(value) else value, hints[name]
-            )
+        value, place = node[name], f"{key}.{name}"
+        listed = {f"{place}.{index}": each for index, each in enumerate(value)} if OmegaConf.is_list(value) else {}
+        nodes = {at: each for at, each in {place: value, **listed}.items() if OmegaConf.is_dict(each)}
+        nodes = {at: each for at, each in nodes.items() if "_target_" in each}
+        for at, each in nodes.items():
+            check_target(at, each)
+        if not nodes and name in hints:
+            _check_type(place, OmegaConf.to_container(value) if OmegaConf.is_config(value) else value, hints[name])
 
 
 def find_target(key: str, node: DictConfig) -> Any:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from weldnet.data.settings import BatchSettings
 from weldnet.errors import InputError
 
 LARGEST_ALPHA = 10.0
@@ -32,7 +33,9 @@ class Mixing(nn.Module):
         Yun et al., CutMix: Regularization Strategy to Train Strong Classifiers, ICCV 2019, arXiv:1905.04899.
     """
 
-    def __init__(self, num_classes: int, mixup: float = 0.0, cutmix: float = 0.0) -> None:
+    def __init__(
+        self, num_classes: int, mixup: float = BatchSettings.mixup, cutmix: float = BatchSettings.cutmix
+    ) -> None:
         super().__init__()
         for name, value in (("mixup", mixup), ("cutmix", cutmix)):
             if not 0 <= value <= LARGEST_ALPHA:

@@ -18,6 +18,7 @@ from weldnet.evaluation.judge import Judge, give_verdicts
 from weldnet.evaluation.metrics import Floats
 from weldnet.hardware import choose_device, exact_float32
 from weldnet.inference.checkpoint import Checkpoint, judge_of
+from weldnet.inference.settings import EngineSettings
 
 PRECISIONS = ("float32", "bf16")
 
@@ -90,7 +91,9 @@ class TorchEngine:
         InputError: no such device or precision; the checkpoint is damaged.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: str = "auto", precision: str = "float32") -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, device: str = EngineSettings.device, precision: str = EngineSettings.precision
+    ) -> None:
         check_choice("precision", precision, PRECISIONS)
         self.checkpoint, self.device, self.half = checkpoint, choose_device(device), precision == "bf16"
         self.network = checkpoint.network().to(self.device)

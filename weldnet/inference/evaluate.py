@@ -17,6 +17,7 @@ from weldnet.evaluation.judge import Judge, Outputs
 from weldnet.hardware import choose_device, exact_float32
 from weldnet.inference.checkpoint import Checkpoint, judge_of
 from weldnet.inference.evaluation_report import EvaluationReport
+from weldnet.inference.settings import DeviceSettings
 from weldnet.model.network import WeldNet
 
 NOT_CALIBRATED = "this checkpoint is not calibrated, so every image is referred; the one that its run keeps is"
@@ -49,7 +50,11 @@ def predict(network: WeldNet, data: WeldDataModule, split: str, device: torch.de
 
 
 def evaluate(
-    checkpoint: Checkpoint, data: WeldDataModule, split: str, device: str = "auto", judge: Judge | None = None
+    checkpoint: Checkpoint,
+    data: WeldDataModule,
+    split: str,
+    device: str = DeviceSettings.device,
+    judge: Judge | None = None,
 ) -> EvaluationReport:
     """Tests a checkpoint on one split.
 

@@ -24,6 +24,7 @@ from weldnet.evaluation.judge import give_verdicts
 from weldnet.hardware import available_cores
 from weldnet.inference.checkpoint import find_checkpoint, load_checkpoint
 from weldnet.inference.engines import Engine, ModelFacts, TorchEngine
+from weldnet.inference.settings import EngineSettings
 
 MAX_BATCH = 32
 MAX_BATCH_PIXELS = 2**22
@@ -188,7 +189,11 @@ class Predictor:
 
 
 def load_engine(
-    ckpt_path: str, *, runs: Path = Path("runs", "train"), device: str = "auto", precision: str = "float32"
+    ckpt_path: str,
+    *,
+    runs: Path = Path("runs", "train"),
+    device: str = EngineSettings.device,
+    precision: str = EngineSettings.precision,
 ) -> Engine:
     """The engine of a checkpoint, a run folder, `best`, `last`, or an export folder.
 

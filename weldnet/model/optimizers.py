@@ -79,9 +79,7 @@ class WarmupCosine:
         return self.final_share + (1 - self.final_share) * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def warmup_cosine(
-    optimizer: Optimizer, total_steps: int, warmup_share: float = 0.1, final_share: float = 0.01
-) -> LambdaLR:
+def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup_share: float, final_share: float) -> LambdaLR:
     """Each group's rate rises linearly to its full value, then falls along half a cosine.
 
     Args:

@@ -22,6 +22,7 @@ from weldnet.files import write_csv, write_json
 from weldnet.hardware import choose_device
 from weldnet.inference.checkpoint import Checkpoint
 from weldnet.inference.evaluation_report import EvaluationReport
+from weldnet.inference.settings import DeviceSettings
 from weldnet.model.network import WeldNet
 from weldnet.report.charts import draw_confusion, draw_gallery, save_chart
 from weldnet.report.gallery import Pictures
@@ -55,7 +56,7 @@ def write_report(
     folder: Path,
     *,
     validation: EvaluationReport | None = None,
-    device: str = "auto",
+    device: str = DeviceSettings.device,
 ) -> tuple[dict[str, Any], Figure | None]:
     """Writes `report.json`, `report.html` and its figures into a folder.
 

@@ -1,12 +1,12 @@
 """The limits of requests."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, fields
 
 from weldnet.errors import InputError
 
 
-@dataclass(frozen=True)
+@dataclass
 class Limits:
     """The limits of requests.
 
@@ -28,9 +28,10 @@ class Limits:
     request_timeout_s: float = 30.0
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
+        for each in fields(Limits):
+            value = getattr(self, each.name)
             if not 0 < value < math.inf:
-                raise InputError(f"serve.{name}={value}: allowed are numbers above 0")
+                raise InputError(f"serve.{each.name}={value}: allowed are numbers above 0")
 
     @property
     def max_body(self) -> int:
@@ -41,3 +42,11 @@ class Limits:
     def max_pixels(self) -> int:
         """Of one image."""
         return int(self.max_megapixels * 1e6)
+
+
+@dataclass
+class ServeSettings(Limits):
+    """The limits of a server, the hosts it answers to, and where its decisions are recorded."""
+
+    hosts: list[str] = field(default_factory=list)
+    records: str | None = None

@@ -70,9 +70,7 @@ class Shot(NamedTuple):
         return f"images/{self.label}/{self.group}_{self.number:04d}.jpg"
 
 
-def write_synthetic(
-    root: Path, *, num_images: int = 1500, num_seams: int = 50, seed: int = 0, num_workers: int = 2
-) -> Path:
+def write_synthetic(root: Path, *, num_images: int, num_seams: int, seed: int, num_workers: int = 2) -> Path:
     """Writes `root/manifest.csv` and `root/images/<label>/<seam>_<index>.jpg`, unless they are there.
 
     The files depend on `num_images`, `num_seams` and `seed` alone, to the byte. They are written beside

@@ -15,6 +15,7 @@ from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugi
 from weldnet.data.decode.damage import READER_ERRORS, blame_file, check_png, check_webp
 from weldnet.data.decode.dicom import open_dicom
 from weldnet.data.decode.dicom_file import is_dicom
+from weldnet.data.decode.geometry import Framing
 from weldnet.data.decode.jpeg import choose_scale, decode_jpeg, open_jpeg
 from weldnet.data.decode.pictures import (
     MAX_PIXELS,
@@ -92,7 +93,7 @@ def _look_at(path: str | Path) -> os.stat_result:
 def open_picture(
     content: bytes,
     *,
-    window: Window = "full",
+    window: Window = Framing.window,
     least: Size | Callable[[Size], Size] | None = None,
     max_pixels: int = MAX_PIXELS,
 ) -> Picture:
