@@ -40,7 +40,7 @@ def test_no_file_repeats_a_default(file: Path) -> None:
     assert repeated == []
 
 
-@pytest.mark.parametrize("file", CONFIGS.rglob("*.yaml"), ids=str)
+@pytest.mark.parametrize("file", [*CONFIGS.rglob("*.yaml")], ids=str)
 def test_no_node_repeats_a_default_of_its_target(file: Path) -> None:
     content = OmegaConf.load(file)
     assert isinstance(content, DictConfig)
@@ -48,7 +48,8 @@ def test_no_node_repeats_a_default_of_its_target(file: Path) -> None:
         target = str(node.get("_target_"))
         if target.startswith("weldnet."):
             parameters = inspect.signature(hydra.utils.get_object(target)).parameters
-            assert [name for name in node if name in parameters and parameters[name].default == node[name]] == []
+            given = [name for name in map(str, node) if name in parameters]
+            assert [name for name in given if parameters[name].default == node[name]] == []
 
 
 NAMESAKES = {("seed", 0)}

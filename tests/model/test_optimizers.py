@@ -64,6 +64,7 @@ def follow(scheduler: torch.optim.lr_scheduler.LambdaLR, steps: int) -> list[flo
 
 
 def make_schedule(total: int, **shares: float) -> torch.optim.lr_scheduler.LambdaLR:
+    shares = {"warmup_share": 0.1, "final_share": 0.01, **shares}
     return warmup_cosine(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0), total, **shares)
 
 
