@@ -27,7 +27,7 @@ from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.decode.images import Geometry
 from weldnet.data.settings import BatchSettings
 from weldnet.data.sources.manifest import read_manifest
-from weldnet.data.sources.synthetic_source import Synthetic
+from weldnet.data.sources.source import Synthetic
 
 WAYS = {
     "plain": "Pillow: decode in full, resize",

@@ -21,7 +21,7 @@ from weldnet.data.batches import WeldImages, make_batches
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.decode.images import Geometry
 from weldnet.data.duplicates import THUMBNAIL_SIZE, find_duplicates
-from weldnet.data.sources.manifest_source import Manifest
+from weldnet.data.sources.source import Manifest
 from weldnet.data.splits.leaks import fingerprint
 from weldnet.data.storage import FileImages
 

@@ -15,7 +15,7 @@ from planting import Found, Welds, expect, plant_copies, plant_files, plant_grou
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.decode.images import Geometry
 from weldnet.data.sources.manifest import read_manifest
-from weldnet.data.sources.manifest_source import Manifest
+from weldnet.data.sources.source import Manifest
 from weldnet.report.kinds import KINDS
 
 

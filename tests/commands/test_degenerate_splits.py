@@ -12,7 +12,7 @@ from trained import CLASSES, train_small
 
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.settings import ImageSettings
-from weldnet.data.sources.manifest_source import Manifest
+from weldnet.data.sources.source import Manifest
 from weldnet.errors import InputError
 
 SEAMS = range(40, 46)

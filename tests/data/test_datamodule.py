@@ -18,15 +18,11 @@ from training_runs import Batch, make_trainer, quiet
 
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.decode.images import Geometry, read_image
-from weldnet.data.settings import BatchSettings, ImageSettings
-from weldnet.data.sources.folder_source import Folder
+from weldnet.data.settings import BatchSettings, ImageSettings, SplitRule
 from weldnet.data.sources.folders import scan_folder
 from weldnet.data.sources.manifest import write_manifest
-from weldnet.data.sources.manifest_source import Manifest
-from weldnet.data.sources.source import Source
-from weldnet.data.sources.synthetic_source import Synthetic
+from weldnet.data.sources.source import Folder, Manifest, Source, Synthetic
 from weldnet.data.splits.rules import count_by_split
-from weldnet.data.splits.split_rule import SplitRule
 from weldnet.errors import InputError
 from weldnet.model.classifier import WeldClassifier
 from weldnet.model.network import WeldNet

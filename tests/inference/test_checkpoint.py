@@ -18,7 +18,7 @@ from training_runs import make_trainer, quiet
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.decode.images import Geometry
 from weldnet.data.settings import ImageSettings
-from weldnet.data.sources.folder_source import Folder
+from weldnet.data.sources.source import Folder
 from weldnet.data.splits.leaks import fingerprints
 from weldnet.errors import InputError
 from weldnet.inference.checkpoint import RECORD, find_checkpoint, load_checkpoint, write_checkpoint

@@ -15,9 +15,9 @@ from weldnet.audit.findings import SEVERITIES, Finding, Severity
 from weldnet.audit.odd_names import check_names
 from weldnet.audit.single_files import check_files
 from weldnet.audit.sizes import SizeScore, check_sizes, score_sizes
-from weldnet.data.decode.geometry import Framing
 from weldnet.data.decode.pictures import Window
 from weldnet.data.duplicates import connect
+from weldnet.data.settings import Framing
 from weldnet.data.sources.class_names import Misnamed
 from weldnet.data.sources.discovery import Skipped
 from weldnet.data.splits.rules import split_by_group

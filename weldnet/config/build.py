@@ -12,11 +12,8 @@ from weldnet.config.literal import escape
 from weldnet.config.schema import DataConfig
 from weldnet.config.targets import check_target, find_target, instantiate
 from weldnet.config.trainer import check_built, check_devices, check_trainer, make_profiler
-from weldnet.data.decode.geometry import Framing
-from weldnet.data.settings import BatchSettings, ImageSettings
-from weldnet.data.sources.folder_source import Folder
-from weldnet.data.sources.manifest_source import Manifest
-from weldnet.data.splits.split_rule import SplitRule
+from weldnet.data.settings import BatchSettings, Framing, ImageSettings, SplitRule
+from weldnet.data.sources.source import Folder, Manifest
 from weldnet.errors import InputError, nearest
 
 if TYPE_CHECKING:

@@ -8,12 +8,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from weldnet.data.decode.geometry import Framing, ImageSize
-from weldnet.data.settings import BatchSettings, ImageSettings
-from weldnet.data.sources.folder_source import Folder
-from weldnet.data.sources.manifest_source import Manifest
-from weldnet.data.sources.synthetic_source import Synthetic
-from weldnet.data.splits.split_rule import SplitRule
+from weldnet.data.settings import BatchSettings, Framing, ImageSettings, ImageSize, SplitRule
+from weldnet.data.sources.source import Folder, Manifest, Synthetic
 from weldnet.explain.settings import HeatmapSettings
 from weldnet.export.settings import Bounds, Int8Settings
 from weldnet.inference.settings import DeviceSettings, EngineSettings

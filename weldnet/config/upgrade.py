@@ -3,9 +3,9 @@
 from typing import Any
 
 SOURCES = {
-    "synthetic": "weldnet.data.sources.synthetic_source.Synthetic",
-    "folder": "weldnet.data.sources.folder_source.Folder",
-    "manifest": "weldnet.data.sources.manifest_source.Manifest",
+    "synthetic": "weldnet.data.sources.source.Synthetic",
+    "folder": "weldnet.data.sources.source.Folder",
+    "manifest": "weldnet.data.sources.source.Manifest",
 }
 """The targets of what checkpoint format 3 has as `data.source`."""
 

@@ -24,7 +24,7 @@ from weldnet.data.batches import (
 from weldnet.data.cache import cache_folder, decode_images
 from weldnet.data.decode.images import Geometry
 from weldnet.data.mixing import Mixing
-from weldnet.data.settings import BatchSettings, ImageSettings
+from weldnet.data.settings import BatchSettings, ImageSettings, SplitRule
 from weldnet.data.sources.class_names import find_misnamed, refuse_misnamed
 from weldnet.data.sources.found import Found
 from weldnet.data.sources.manifest import SPLITS, write_manifest
@@ -39,7 +39,6 @@ from weldnet.data.splits.rules import (
     split_digest,
     validation_groups,
 )
-from weldnet.data.splits.split_rule import SplitRule
 from weldnet.data.storage import CACHES, HeldImages, Images, store
 from weldnet.errors import InputError, check_choice
 from weldnet.hardware import available_cores, check_processes

@@ -1,7 +1,50 @@
-"""The settings of the batches, and of the images that they are made of."""
+"""The settings of the data; importing them costs nothing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
+
+
+@dataclass
+class ImageSize:
+    """Pixels, 1 to 4096."""
+
+    height: int = 300
+    width: int = 30
+
+
+@dataclass
+class Framing:
+    """How a picture fills the image, and which stored values become black and white; see `read_image`."""
+
+    resize: str = "stretch"
+    orient: str = "as_is"
+    window: Any = "full"
+
+
+@dataclass
+class Shares:
+    """The share of the images in each split; their sum is 1."""
+
+    train: float = 0.7
+    val: float = 0.15
+    test: float = 0.15
+
+
+@dataclass
+class SplitRule:
+    """Who trains, validates and tests.
+
+    Attributes:
+        shares: where the source has no splits.
+        num_folds: split the images anew into this many folds of whole groups.
+        fold: the one, from 0, that is the test.
+        allow_leak: accept splits that leak.
+    """
+
+    shares: Shares = field(default_factory=Shares)
+    num_folds: int | None = None
+    fold: int | None = None
+    allow_leak: bool = False
 
 
 @dataclass

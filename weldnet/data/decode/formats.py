@@ -15,7 +15,6 @@ from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugi
 from weldnet.data.decode.damage import READER_ERRORS, blame_file, check_png, check_webp
 from weldnet.data.decode.dicom import open_dicom
 from weldnet.data.decode.dicom_file import is_dicom
-from weldnet.data.decode.geometry import Framing
 from weldnet.data.decode.jpeg import choose_scale, decode_jpeg, open_jpeg
 from weldnet.data.decode.pictures import (
     MAX_PIXELS,
@@ -31,6 +30,7 @@ from weldnet.data.decode.pictures import (
 )
 from weldnet.data.decode.signatures import is_raw
 from weldnet.data.decode.tiff import open_tiff
+from weldnet.data.settings import Framing
 
 __all__ = ["WINDOWS", "Picture", "UnreadableImage", "Window", "check_window", "open_picture", "read_content"]
 

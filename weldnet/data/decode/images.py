@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from weldnet.data.decode.formats import Picture, UnreadableImage, Window, check_window, open_picture, read_content
-from weldnet.data.decode.geometry import Framing, ImageSize
 from weldnet.data.decode.pictures import MAX_PIXELS
 from weldnet.data.decode.signatures import ENDINGS
+from weldnet.data.settings import Framing, ImageSize
 from weldnet.errors import InputError, check_choice
 
 __all__ = [

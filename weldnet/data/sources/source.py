@@ -1,5 +1,6 @@
-"""What a source of weld images is: it finds photographs, their labels and, where it can, their welds and splits."""
+"""Where weld images come from: a folder, a manifest, drawn; importing it costs nothing."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -66,3 +67,73 @@ class Grouping:
                 f"{origin} has a group column already; leave the column out, or data.groups and data.group_pattern"
             )
         return add_groups(table, pattern=self.group_pattern, per_image=self.groups is not None)
+
+
+@dataclass
+class Folder(Grouping):
+    """A folder of classes, or of splits of classes.
+
+    Attributes:
+        root: the folder.
+    """
+
+    root: str | None = None
+
+    def find(self, seed: int, cache: Path) -> "Found":
+        """See `weldnet.data.sources.folders.scan_folder`."""
+        from weldnet.data.sources.discovery import Skipped
+        from weldnet.data.sources.folders import scan_folder
+        from weldnet.data.sources.found import Found
+
+        if self.root is None:
+            raise InputError("data=folder needs data.root=DIR")
+        root, skipped = Path(os.path.abspath(self.root)), Skipped()
+        table = scan_folder(root, skipped)
+        return Found(self.add_groups(table, root), root, root, skipped=skipped)
+
+
+@dataclass
+class Manifest(Grouping):
+    """A table of photographs.
+
+    Attributes:
+        manifest: the CSV file.
+    """
+
+    manifest: str | None = None
+
+    def find(self, seed: int, cache: Path) -> "Found":
+        """See `weldnet.data.sources.manifest.read_manifest`."""
+        from weldnet.data.sources.found import Found
+        from weldnet.data.sources.manifest import read_rows
+
+        if self.manifest is None:
+            raise InputError("data=manifest needs data.manifest=FILE.csv")
+        file = Path(os.path.abspath(self.manifest))
+        table = read_rows(file)
+        return Found(self.add_groups(table.drop("row"), file), file, file.parent, table["row"])
+
+
+@dataclass
+class Synthetic:
+    """Drawn welds, which need no download.
+
+    Attributes:
+        num_images: photographs in all.
+        num_seams: welds, each of which shows every class.
+    """
+
+    num_images: int = 1500
+    num_seams: int = 50
+
+    def find(self, seed: int, cache: Path) -> "Found":
+        """Draws the set, unless it is there; see `weldnet.synthetic.drawn_set.write_synthetic`."""
+        from weldnet.data.sources.found import Found
+        from weldnet.data.sources.manifest import read_manifest
+        from weldnet.synthetic.drawn_set import DRAWING_VERSION, write_synthetic
+
+        name = f"drawing_{DRAWING_VERSION}_{self.num_images}_images_{self.num_seams}_seams_seed_{seed}"
+        folder = cache / "synthetic" / name
+        return Found(
+            read_manifest(write_synthetic(folder, num_images=self.num_images, num_seams=self.num_seams, seed=seed))
+        )
