@@ -1,16 +1,22 @@
 """The configs that weldnet ships, and the check of `_target_` nodes."""
 
 import inspect
+import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import hydra
+import polars as pl
 import pytest
 from lightning import Trainer
 from omegaconf import OmegaConf
 
-from weldnet.config.build import check_nodes
+from weldnet.config.build import build_data, check_nodes
 from weldnet.config.schema import register_schemas
 from weldnet.config.targets import check_target
+from weldnet.data.sources.found import Found
+from weldnet.data.sources.manifest import SCHEMA
+from weldnet.data.sources.source import Manifest
 from weldnet.errors import InputError
 
 V2 = "torchvision.transforms.v2"
@@ -67,6 +73,45 @@ def test_the_origin_is_to_the_letter() -> None:
     assert (cfg.data.image_size, cfg.data.resize, cfg.data.batch_size) == ({"height": 300, "width": 30}, "stretch", 32)
     assert (cfg.data.augmentation, cfg.data.balance, cfg.model.label_smoothing) == ("none", "none", 0.0)
     assert "best" not in cfg.callbacks
+
+
+@dataclass
+class Listing(Manifest):
+    """A source of one's own: a JSON object of labels by file name, below `data.manifest`."""
+
+    def find(self, seed: int, cache: Path) -> Found:
+        assert self.manifest is not None
+        file = Path(self.manifest)
+        rows = [(str(file.parent / name), label, None, None) for name, label in json.loads(file.read_text()).items()]
+        table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
+        return Found(self.add_groups(table, file), file, file.parent)
+
+
+def test_a_source_of_ones_own_is_a_class_and_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "mine.yaml").write_text("_target_: test_build.Listing\n")
+    (tmp_path / "labels.json").write_text('{"weld1_a.jpg": "good", "weld2_a.jpg": "pore"}')
+    register_schemas()
+    with hydra.initialize_config_module("weldnet.configs", version_base="1.3"):
+        typed = [f"data.manifest={tmp_path}/labels.json", "data.group_pattern=weld.", f"data.cache_dir={tmp_path}"]
+        cfg = hydra.compose("train", ["data=mine", *typed, f"hydra.searchpath=['file://{tmp_path}']"])
+    table = build_data(cfg.data, cfg.seed).find().table
+    assert table["path"].to_list() == [f"{tmp_path}/weld1_a.jpg", f"{tmp_path}/weld2_a.jpg"]
+    assert table["group"].to_list() == ["weld1", "weld2"]
+
+
+@pytest.mark.parametrize("target", ["weldnet.data.sources.source.Source", "torch.nn.Flatten", "os.listdir"])
+def test_what_is_no_source_is_refused(target: str) -> None:
+    with pytest.raises(InputError, match=rf"data\._target_={target} is no source"):
+        build_data(OmegaConf.create({"_target_": target}), 0)
+
+
+@pytest.mark.parametrize(("key", "reader"), [("root", "folder"), ("manifest", "manifest"), ("group_pattern", "folder")])
+def test_a_key_of_a_different_source_is_refused(key: str, reader: str) -> None:
+    node = OmegaConf.create({"_target_": "weldnet.data.sources.source.Synthetic", key: "x"})
+    with pytest.raises(InputError, match=rf"data\.{key} is not .*data={reader}"):
+        build_data(node, 0)
 
 
 @pytest.mark.parametrize(

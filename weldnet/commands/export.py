@@ -6,15 +6,12 @@ from omegaconf import DictConfig
 
 from weldnet.config.build import take
 from weldnet.config.hydra_app import command, warn_of_no_effect
-from weldnet.config.own_data import build_own_data, find_origin, name_own_list
+from weldnet.config.own_data import find_origin, set_up_data
 from weldnet.config.runs import name_folder, show, show_command
-from weldnet.errors import InputError, check_choice
+from weldnet.errors import check_choice
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-    from weldnet.data.datamodule import WeldDataModule
-    from weldnet.inference.checkpoint import Checkpoint
 
 
 def run(cfg: DictConfig) -> None:
@@ -35,7 +32,8 @@ def run(cfg: DictConfig) -> None:
     require_judge(checkpoint)
     for package in PACKAGES[cfg.format]:
         import_extra(package)
-    data = _set_up(cfg, checkpoint)
+    why = "an export is measured on its own validation images. Where they have moved, type data.root=DIR"
+    data = set_up_data(cfg, checkpoint, why, own=True)
     figures = export(checkpoint, data, cfg.format, folder, bounds, int8)
     print_table(draw_parity(figures))
     print(f"the export: {show(folder)}")
@@ -63,19 +61,6 @@ def draw_parity(figures: dict[str, Any]) -> "Table":
         table.add_row("classes that differ", str(figures["class_changes"]))
         table.add_row("unlike training that differ", str(figures["unlike_changes"]))
     return table
-
-
-def _set_up(cfg: DictConfig, checkpoint: "Checkpoint") -> "WeldDataModule":
-    data = build_own_data(cfg, checkpoint)
-    data.setup()
-    if data.split_digest != checkpoint.record.split_digest:
-        own_list = name_own_list(checkpoint)
-        hint = f", or the run's own list, {own_list}" if own_list else ""
-        raise InputError(
-            "these are not the images that trained the checkpoint, and an export is measured on its own validation "
-            f"images. Where they have moved, type data.root=DIR{hint}"
-        )
-    return data
 
 
 main = command("export")(run)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from weldnet.config.hydra_app import command
-from weldnet.config.own_data import build_own_data, name_own_list
+from weldnet.config.own_data import set_up_data
 from weldnet.config.runs import make_folder, name_folder, show
 from weldnet.errors import InputError, check_choice
 
@@ -67,7 +67,8 @@ def _evaluate(cfg: DictConfig, checkpoint: "Checkpoint") -> "Tested":
     """Tests one checkpoint; nothing is written yet."""
     from weldnet.inference.evaluate import evaluate
 
-    data = _set_up(cfg, checkpoint)
+    why = "their splits differ, and welds of the training could stand in the test. Type data=folder data.root=DIR"
+    data = set_up_data(cfg, checkpoint, why)
     judge, split = _judge(cfg, checkpoint), cfg.split or "test"
     report = evaluate(checkpoint, data, split, cfg.device, judge)
     if cfg.evaluation.vocabulary is not None:
@@ -128,19 +129,6 @@ def _judge(cfg: DictConfig, checkpoint: "Checkpoint") -> "Judge | None":
             "checkpoint that it keeps"
         )
     return judge and replace_judge(judge, None if good is None else list(good), **targets)
-
-
-def _set_up(cfg: DictConfig, checkpoint: "Checkpoint") -> "WeldDataModule":
-    data = build_own_data(cfg, checkpoint)
-    data.setup()
-    if data.unsplit == "split" and data.split_digest != checkpoint.record.split_digest:
-        own_list = name_own_list(checkpoint)
-        hint = f"the run's own list, {own_list}, or " if own_list else ""
-        raise InputError(
-            "the data are no longer those of the training: their splits differ, and welds of the training could stand "
-            f"in the test. Test {hint}other images, data=folder data.root=DIR"
-        )
-    return data
 
 
 main = command("test")(run)

@@ -13,14 +13,13 @@ from weldnet.config.schema import DataConfig
 from weldnet.config.targets import check_target, find_target, instantiate
 from weldnet.config.trainer import check_built, check_devices, check_trainer, make_profiler
 from weldnet.data.settings import BatchSettings, Framing, ImageSettings, SplitRule
-from weldnet.data.sources.source import Folder, Manifest
+from weldnet.data.sources.source import Folder, Manifest, Source
 from weldnet.errors import InputError, nearest
 
 if TYPE_CHECKING:
     from lightning import Trainer
 
     from weldnet.data.datamodule import WeldDataModule
-    from weldnet.data.sources.source import Source
     from weldnet.model.classifier import WeldClassifier
 
 Settings = TypeVar("Settings")
@@ -60,14 +59,12 @@ def build_data(data: DictConfig, seed: int, **further: Any) -> "WeldDataModule":
     )
 
 
-def _build_source(data: DictConfig, keys: DataConfig) -> "Source":
+def _build_source(data: DictConfig, keys: DataConfig) -> Source:
     """The source that a `data` node names, made of those keys that are its own.
 
     Raises:
         InputError: there is none; or a key is given that another source has, and which would be ignored.
     """
-    from weldnet.data.sources.source import Source
-
     if keys._target_ is None:
         raise InputError("data is not given; type data=folder data.root=DIR")
     kind = find_target("data", data)
@@ -81,8 +78,7 @@ def _build_source(data: DictConfig, keys: DataConfig) -> "Source":
                     f"data.{name} is not read by data={kind.__name__.lower()}; add the source that reads it, as in "
                     f"data={reader.__name__.lower()}"
                 )
-    own_keys = {name: data[name] for name in own if name in data}
-    source: Source = instantiate("data", OmegaConf.create({"_target_": keys._target_} | own_keys))
+    source: Source = kind(**{name: getattr(keys, name) for name in own if hasattr(keys, name)})
     return source
 
 

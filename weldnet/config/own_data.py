@@ -40,19 +40,20 @@ def find_origin(ckpt_path: str, why: str) -> Path:
     return find_checkpoint(ckpt_path, Path("runs", "train"))
 
 
-def name_own_list(checkpoint: "Checkpoint") -> str:
-    """How to type the list of images that a checkpoint's run keeps; empty where there is none."""
-    from weldnet.inference.evaluate import run_of
+def set_up_data(cfg: DictConfig, checkpoint: "Checkpoint", why: str, *, own: bool = False) -> "WeldDataModule":
+    """The checkpoint's own data, or those of `data=`, set up; geometry and classes are always the checkpoint's.
 
-    file = run_of(checkpoint.path) / "split.csv"
-    return f"data=manifest data.manifest={show(file)}" if file.is_file() else ""
+    Args:
+        why: the checkpoint's own data must be as they were, and what else to type.
+        own: refuse others.
 
-
-def build_own_data(cfg: DictConfig, checkpoint: "Checkpoint") -> "WeldDataModule":
-    """The checkpoint's own data, or those of `data=`; geometry and classes are always the checkpoint's."""
+    Raises:
+        InputError: the data are not as they were; or see `build_data`.
+    """
     from hydra.core.hydra_config import HydraConfig
 
     from weldnet.config.build import build_data
+    from weldnet.inference.evaluate import run_of
 
     typed = [override for override in HydraConfig.get().overrides.task if override.lstrip("+~").startswith("data")]
     for key in ("data.image_size", "data.resize", "data.orient", "data.window"):
@@ -62,8 +63,8 @@ def build_own_data(cfg: DictConfig, checkpoint: "Checkpoint") -> "WeldDataModule
     saved: Any = parse_config(checkpoint.record.config, show(checkpoint.path))
     make_absolute(cfg.data)
     if not others:
-        own: dict[str, Any] = OmegaConf.to_container(saved.data)  # type: ignore[assignment]
-        check_trusted({"data": own | {"augmentation": None}}, checkpoint.path, typed)
+        keys: dict[str, Any] = OmegaConf.to_container(saved.data)  # type: ignore[assignment]
+        check_trusted({"data": keys | {"augmentation": None}}, checkpoint.path, typed)
     settings = apply_overrides(saved, cfg, typed).data
     # Nothing is trained on them.
     settings.augmentation = cfg.data.augmentation
@@ -75,4 +76,11 @@ def build_own_data(cfg: DictConfig, checkpoint: "Checkpoint") -> "WeldDataModule
         settings.num_folds = settings.fold = None
     settings.resize, settings.orient, settings.window = geometry.resize, geometry.orient, geometry.window
     whole = others and settings._target_ != SOURCES["synthetic"]
-    return build_data(settings, saved.seed, classes=checkpoint.record.classes, unsplit="test" if whole else "split")
+    unsplit = "test" if whole else "split"
+    data = build_data(settings, saved.seed, classes=checkpoint.record.classes, unsplit=unsplit)
+    data.setup()
+    if (own or not whole) and data.split_digest != checkpoint.record.split_digest:
+        own_list = run_of(checkpoint.path) / "split.csv"
+        hint = f", or the run's own list, data=manifest data.manifest={show(own_list)}" if own_list.is_file() else ""
+        raise InputError(f"these are not the data that trained the checkpoint: {why}{hint}")
+    return data

@@ -12,8 +12,9 @@ from weldnet.errors import InputError
 SPECIAL = ("_target_", "_args_", "_partial_", "_recursive_", "_convert_", "_mode_")
 """The keys that Hydra acts on."""
 
-PATHS = ("dirpath", "save_dir", "default_root_dir", "exclude_batches_path")
-"""Those arguments of Lightning's parts that are paths of their own; names and versions are joined to them."""
+PATHS = ("dirpath", "save_dir", "default_root_dir", "exclude_batches_path", "model_registry")
+"""Those arguments of Lightning's parts that are paths of their own, or an address to upload to; names and versions are
+joined to them."""
 
 ADDRESS = "tracking_uri"
 """The argument of a logger that names a server."""
@@ -115,12 +116,6 @@ def check_trusted(saved: dict[str, Any], folder: Path, typed: list[str]) -> None
                 f"the run's own config has {key}={value}, which could lead out of the run folder {folder}; if you "
                 f"trust it, type it again: +{key}={value}"
             )
-    registry = saved.get("trainer", {}).get("model_registry")
-    if registry is not None and f"trainer.model_registry={registry}" not in trusted:
-        raise InputError(
-            f"the run's own config uploads its checkpoints, trainer.model_registry={registry}; if you trust it, type "
-            f"it again: trainer.model_registry={registry}"
-        )
 
 
 def check_states(states: Any, folder: Path) -> None:

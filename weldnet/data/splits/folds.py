@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from weldnet.data.splits.assignment import Counts, count_groups
-from weldnet.data.splits.rules import check_shares, require_groups, split_by_group
+from weldnet.data.splits.rules import check_shares, require_groups, take_val
 from weldnet.errors import InputError, shorten
 
 MOST_FOLDS = 1000
@@ -58,10 +58,8 @@ def split_fold(
     counts, group_of = count_groups(table)
     _check_groups(table, counts, num_folds)
     is_test = (assign_folds(counts, num_folds, seed) == fold)[group_of]
-    rest = table.filter(~is_test)
-    val = shares["val"] / (shares["train"] + shares["val"])
-    rest = split_by_group(rest, {"train": 1 - val, "val": val, "test": 0.0}, seed)
-    if val and "val" not in rest["split"]:
+    rest = take_val(table.filter(~is_test), shares, seed)
+    if shares["val"] and "val" not in rest["split"]:
         rest = _take_one_for_val(rest)
     split = np.full(len(table), "test", object)
     split[~is_test] = rest["split"].to_numpy()

@@ -72,10 +72,15 @@ def complete_splits(
     require_groups(table, f"{source} has no {'val split' if ready_made else 'splits'}")
     if not ready_made:
         return split_by_group(table, shares, seed), []
-    val = shares["val"] / (shares["train"] + shares["val"])
-    train = split_by_group(table.filter(split="train"), {"train": 1 - val, "val": val, "test": 0.0}, seed)
+    train = take_val(table.filter(split="train"), shares, seed)
     warning = "the source has no val split; it is taken from train, whole groups, by data.shares"
     return pl.concat([train, table.filter(pl.col("split") != "train")]), [warning]
+
+
+def take_val(table: pl.DataFrame, shares: Mapping[str, float], seed: int) -> pl.DataFrame:
+    """Splits a table without test images: train and val by their shares."""
+    val = shares["val"] / (shares["train"] + shares["val"])
+    return split_by_group(table, {"train": 1 - val, "val": val, "test": 0.0}, seed)
 
 
 def require_groups(table: pl.DataFrame, why: str) -> None:
