@@ -46,6 +46,8 @@ def test_every_option_composes_and_fits_its_target(override: str) -> None:
     with hydra.initialize_config_module("weldnet.configs", version_base="1.3"):
         cfg = hydra.compose("train", [override])
     cfg.output_dir = "here"
+    if override == "model=timm":
+        cfg.model.backbone = "test_resnet"
     check_nodes(cfg)
     assert cfg.trainer.precision in ("32-true", "bf16-mixed")
 
