@@ -28,7 +28,8 @@ def run(cfg: DictConfig) -> None:
     make_absolute(crossval.recipe.data)
     only = cfg.data.fold
     resume = f"{show_command('weldnet-crossval')} ckpt_path={show(crossval.folder)}"
-    if stopped and not crossval.unfinished(only) and (only is not None or crossval.is_complete()):
+    unfinished = crossval.unfinished(only)
+    if stopped and not unfinished and (only is not None or crossval.is_complete()):
         which = show(crossval.folder) if only is None else f"fold {only} of {show(crossval.folder)}"
         print(f"{which} is complete: trained, tested, reported; nothing was done")
         _print_outcome(crossval, resume, save=False)
