@@ -87,7 +87,7 @@ class PowerCut(Callback):
     """Ends the program in the second epoch of fold 1, once."""
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        fold = trainer.datamodule.fold  # type: ignore[attr-defined]
+        fold = trainer.datamodule.rule.fold  # type: ignore[attr-defined]
         if fold == 1 and trainer.current_epoch == 1 and trainer.ckpt_path is None:
             raise ConnectionAbortedError
 

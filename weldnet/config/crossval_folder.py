@@ -13,6 +13,7 @@ from weldnet.config.resume import CONFIG, StoppedRun, place, placed_folder, to_p
 from weldnet.config.runs import show
 from weldnet.config.schema import CrossvalConfig
 from weldnet.config.trusted import check_states, check_trusted
+from weldnet.config.upgrade import map_texts
 from weldnet.errors import InputError
 
 
@@ -59,8 +60,12 @@ class CrossvalFolder:
         cfg.data.num_folds, cfg.data.fold = self.num_folds, fold
         old, new = escape(str(self.folder)), escape(str(self.fold_folder(fold)))
         cfg.output_dir = new
+
+        def move(text: str) -> str:
+            return new + text.removeprefix(old) if text == old or text.startswith(f"{old}/") else text
+
         for group in ("callbacks", "logger"):
-            cfg[group] = _move(OmegaConf.to_container(cfg[group]), old, new)
+            cfg[group] = map_texts(OmegaConf.to_container(cfg[group]), move)
         return cfg
 
     def save_config(self) -> None:
@@ -164,16 +169,6 @@ def find_stopped_crossval(cfg: DictConfig, typed: list[str]) -> CrossvalFolder:
     changes.pop("data.fold", None)
     check_changes(changes, saved, crossval=True)
     return CrossvalFolder.of(cfg, folder)
-
-
-def _move(value: Any, old: str, new: str) -> Any:
-    """The same nest of dicts and lists with each path below one folder below a different one."""
-    if isinstance(value, dict):
-        return {key: _move(each, old, new) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_move(each, old, new) for each in value]
-    is_below = isinstance(value, str) and (value == old or value.startswith(f"{old}/"))
-    return new + value.removeprefix(old) if is_below else value
 
 
 def _find_folder(ckpt_path: str) -> Path:

@@ -79,12 +79,9 @@ def quote_verbatim(argument: str, *, is_sweep: bool = False) -> str:
 
 def put_options_first(arguments: list[str]) -> list[str]:
     """The arguments with the options, and their values, before the overrides: Hydra takes no other order."""
-    options: list[str] = []
-    overrides: list[str] = []
-    for before, argument in zip(["", *arguments], arguments, strict=False):
-        is_option = argument.startswith("-") or takes_value(before)
-        (options if is_option else overrides).append(argument)
-    return options + overrides
+    pairs = zip(["", *arguments], arguments, strict=False)
+    ordered = sorted(pairs, key=lambda pair: not (pair[1].startswith("-") or takes_value(pair[0])))
+    return [argument for _, argument in ordered]
 
 
 def warn_of_no_effect(keys: Collection[str], where: str) -> None:

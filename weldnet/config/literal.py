@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from weldnet.config.upgrade import upgrade
+from weldnet.config.upgrade import map_texts, upgrade
 from weldnet.errors import InputError
 
 _LIVE = re.compile(r"(?<!\\)(?:\\\\)*\$\{")
@@ -21,11 +21,7 @@ def escape(text: str) -> str:
 
 def make_literal(value: Any) -> Any:
     """The same nest of dicts and lists with every text escaped."""
-    if isinstance(value, dict):
-        return {key: make_literal(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [make_literal(each) for each in value]
-    return escape(value) if isinstance(value, str) else value
+    return map_texts(value, escape)
 
 
 def pin(cfg: DictConfig, folder: Path) -> DictConfig:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from weldnet.config.literal import parse_config
-from weldnet.config.runs import apply_overrides, make_absolute, show
+from weldnet.config.literal import make_literal, parse_config
+from weldnet.config.runs import make_absolute, show
 from weldnet.config.trusted import check_trusted
 from weldnet.config.upgrade import SOURCES
 from weldnet.errors import InputError
@@ -62,18 +62,22 @@ def set_up_data(cfg: DictConfig, checkpoint: "Checkpoint", why: str, *, own: boo
     others = any(override.startswith("data=") for override in typed)
     saved: Any = parse_config(checkpoint.record.config, show(checkpoint.path))
     make_absolute(cfg.data)
-    if not others:
-        keys: dict[str, Any] = OmegaConf.to_container(saved.data)  # type: ignore[assignment]
+    if others:
+        settings = cfg.data.copy()
+        # The others were not split into folds.
+        settings.num_folds = settings.fold = None
+    else:
+        settings = saved.data
+        keys: dict[str, Any] = OmegaConf.to_container(settings)  # type: ignore[assignment]
         check_trusted({"data": keys | {"augmentation": None}}, checkpoint.path, typed)
-    settings = apply_overrides(saved, cfg, typed).data
-    # Nothing is trained on them.
-    settings.augmentation = cfg.data.augmentation
+        for key in (override.partition("=")[0].lstrip("+~").removeprefix("data.") for override in typed):
+            value: Any = OmegaConf.select(cfg.data, key)
+            plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+            OmegaConf.update(settings, key, make_literal(plain), merge=False)
+        # Nothing is trained on them.
+        settings.augmentation = cfg.data.augmentation
     geometry = checkpoint.geometry
     settings.image_size.height, settings.image_size.width = geometry.height, geometry.width
-    if others:
-        # That the training's own splits leak says nothing of other images; nor were those split into folds.
-        settings.allow_leak = cfg.data.allow_leak
-        settings.num_folds = settings.fold = None
     settings.resize, settings.orient, settings.window = geometry.resize, geometry.orient, geometry.window
     whole = others and settings._target_ != SOURCES["synthetic"]
     unsplit = "test" if whole else "split"

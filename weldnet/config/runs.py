@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig
 
-from weldnet.config.literal import escape, make_literal
+from weldnet.config.literal import escape
 from weldnet.errors import InputError
 from weldnet.files import is_refusal, lock_folder, name_failures
 
@@ -159,22 +159,3 @@ def make_absolute(data: DictConfig) -> None:
     for key in ("root", "manifest", "cache_dir"):
         if data[key] is not None:
             data[key] = escape(os.path.abspath(os.path.expanduser(data[key])))
-
-
-def apply_overrides(saved: DictConfig, cfg: DictConfig, overrides: list[str]) -> DictConfig:
-    """A saved config with what was typed this time.
-
-    Args:
-        saved: the config of an earlier run.
-        cfg: the config composed this time, already checked.
-        overrides: what was typed, as Hydra lists it; `group=option` replaces the whole node.
-    """
-    merged = saved.copy()
-    with open_dict(merged):
-        for override in overrides:
-            key = override.split("=", 1)[0].lstrip("+~")
-            value: Any = OmegaConf.select(cfg, key)
-            if value is not None or OmegaConf.select(merged, key) is not None:
-                plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-                OmegaConf.update(merged, key, make_literal(plain), merge=False)
-    return merged

@@ -97,9 +97,8 @@ def instantiate(key: str, node: DictConfig, **further: Any) -> Any:
         return hydra.utils.instantiate(OmegaConf.create(own), **further, _convert_="object")
     except hydra.errors.InstantiationException as error:
         cause = error.__cause__
-        if isinstance(cause, (ValueError, TypeError, RuntimeError, ImportError)):
-            raise InputError(f"{key}: {cause}") from error
         # Lightning's MisconfigurationException derives from Exception alone.
-        if type(cause).__name__ == "MisconfigurationException":
+        is_lightnings = type(cause).__name__ == "MisconfigurationException"
+        if is_lightnings or isinstance(cause, (ValueError, TypeError, RuntimeError, ImportError)):
             raise InputError(f"{key}: {cause}") from error
         raise

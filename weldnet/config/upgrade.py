@@ -1,5 +1,6 @@
 """What an older weldnet called things in the configs it saved."""
 
+from collections.abc import Callable
 from typing import Any
 
 SOURCES = {
@@ -17,23 +18,19 @@ MOVED = {
 """Targets in the default config of checkpoint format 3 that have moved since."""
 
 
-def upgrade(config: dict[str, Any]) -> dict[str, Any]:
+def map_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """The same nest of dicts and lists with every text in it changed; keys stay."""
+    if isinstance(value, dict):
+        return {key: map_texts(each, change) for key, each in value.items()}
+    if isinstance(value, list):
+        return [map_texts(each, change) for each in value]
+    return change(value) if isinstance(value, str) else value
+
+
+def upgrade(config: dict[str, Any]) -> Any:
     """A saved config with today's names."""
     data = config.get("data")
     if isinstance(data, dict) and (target := SOURCES.get(str(data.get("source")))):
         rest = {key: value for key, value in data.items() if key != "source"}
         config = config | {"data": {"_target_": target, **rest}}
-    upgraded: dict[str, Any] = _rename(config)
-    return upgraded
-
-
-def _rename(config: Any) -> Any:
-    """The same nest of dicts and lists with the targets that have moved."""
-    if isinstance(config, list):
-        return [_rename(each) for each in config]
-    if not isinstance(config, dict):
-        return config
-    return {
-        key: MOVED.get(value, value) if key == "_target_" and isinstance(value, str) else _rename(value)
-        for key, value in config.items()
-    }
+    return map_texts(config, lambda text: MOVED.get(text, text))
