@@ -53,7 +53,7 @@ class MLflowLogger(Logger):
         InputError: MLflow is not installed, or the folder's name cannot stand in an SQLite address.
     """
 
-    def __init__(self, save_dir: str, experiment_name: str = "weldnet", tracking_uri: str | None = None) -> None:
+    def __init__(self, save_dir: str, experiment_name: str, tracking_uri: str | None = None) -> None:
         super().__init__()
         if not find_spec("mlflow"):
             raise InputError("MLflow is not installed: pip install 'weldnet[mlflow]'")
