@@ -159,7 +159,9 @@ def test_unfreezing(tmp_path: Path, at: int | None, learning: list[bool]) -> Non
 @quiet
 def test_schedule_runs_over_all_steps(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, max_epochs=3)
-    model = make_classifier(scheduler=partial(warmup_cosine, warmup_share=0.1, final_share=0.25), lr=0.01, layer_decay=0.5)
+    model = make_classifier(
+        scheduler=partial(warmup_cosine, warmup_share=0.1, final_share=0.25), lr=0.01, layer_decay=0.5
+    )
     trainer.fit(model, load_batches(BATCHES[0], BATCHES[1]), load_batches(BATCHES[2]))
     rates = {group["name"]: group["lr"] for group in trainer.optimizers[0].param_groups}
     assert rates["head"] == pytest.approx(0.0025)
