@@ -122,7 +122,7 @@ def _explain_value(key: str, reason: str, config_name: str) -> str:
 def _suggest(key: str, config_name: str) -> str:
     """The nearest key beside the first part of `key` that does not exist."""
     if key.startswith("hydra"):
-        return "; --hydra-help tells of Hydra's"
+        return "; --hydra-help lists Hydra's"
     node = _compose(config_name)
     place = ""
     for part in key.split("."):

@@ -230,7 +230,7 @@ class _Cache:
         pool = ThreadPoolExecutor(available_cores())
         try:
             with Progress() as progress, self.pixels_file.open("ab") as pixels:
-                task = progress.add_task("decoding images" if self.pixels else "looking at images", total=len(files))
+                task = progress.add_task("decoding images" if self.pixels else "checking images", total=len(files))
                 pixels.truncate(num_rows * row_bytes)
                 for chunk in files.iter_slices(max(1, CHUNK_BYTES // row_bytes)):
                     new = []

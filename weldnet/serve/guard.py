@@ -1,4 +1,4 @@
-"""What stands before every request: who may send it, what is logged of it, and what a browser is told."""
+"""What stands before every request: who may send it, what is logged of it, and the headers a browser gets."""
 
 import hmac
 import ipaddress

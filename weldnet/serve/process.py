@@ -82,7 +82,7 @@ def show_address(host: str, bound: socket.socket) -> str:
 
 
 def make_server(app: FastAPI, timeout_s: float) -> uvicorn.Server:
-    """A server of an application; its last requests may take `timeout_s` after it is told to stop."""
+    """A server of an application; its last requests may take `timeout_s` after a stop is requested."""
     config = uvicorn.Config(
         app,
         http="h11",
@@ -116,6 +116,6 @@ def take_signals(server: uvicorn.Server, service: Service) -> None:
 
 
 def run_server(server: uvicorn.Server, bound: socket.socket) -> None:
-    """Serves until the server is told to stop, in a thread of its own: in the main one uvicorn takes the signals."""
+    """Serves until a stop is requested, in a thread of its own: in the main one uvicorn takes the signals."""
     with ThreadPoolExecutor(1, "weldnet-serve") as pool:
         pool.submit(server.run, [bound]).result()
