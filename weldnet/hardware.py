@@ -71,6 +71,19 @@ def best_precision(accelerator: str) -> str:
     return "bf16-mixed" if fast else "32-true"
 
 
+FLOAT32_OPERATORS: Any = (torch.backends.cudnn.conv, torch.backends.cudnn.rnn, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
+"""RNNs, too: torch raises where only some of cuDNN's operators differ and `allow_tf32` is read."""
+
+
+def use_tf32() -> None:
+    """On a GPU, float32 convolutions multiply in TF32 (10 bits of mantissa) from now on, products of matrices do not.
+
+    It is what torch does unless told otherwise; a training's precision should not hang on that.
+    """
+    for operator, precision in zip(FLOAT32_OPERATORS, ("tf32", "tf32", "ieee"), strict=True):
+        operator.fp32_precision = precision
+
+
 class _ExactFloat32:
     """Who needs exact float32 now; the settings are those of the whole process, and threads overlap."""
 
@@ -78,24 +91,19 @@ class _ExactFloat32:
         self.lock, self.users = threading.Lock(), 0
         self.before: list[str] = []
 
-    @property
-    def operators(self) -> list[Any]:
-        # RNNs, too: torch raises where only some of cuDNN's operators differ and `allow_tf32` is read.
-        return [torch.backends.cudnn.conv, torch.backends.cudnn.rnn, torch.backends.cuda.matmul]  # type: ignore[attr-defined]
-
     def enter(self) -> None:
         with self.lock:
             self.users += 1
             if self.users == 1:
-                self.before = [each.fp32_precision for each in self.operators]
-                for each in self.operators:
+                self.before = [each.fp32_precision for each in FLOAT32_OPERATORS]
+                for each in FLOAT32_OPERATORS:
                     each.fp32_precision = "ieee"
 
     def leave(self) -> None:
         with self.lock:
             self.users -= 1
             if not self.users:
-                for each, precision in zip(self.operators, self.before, strict=True):
+                for each, precision in zip(FLOAT32_OPERATORS, self.before, strict=True):
                     each.fp32_precision = precision
 
 

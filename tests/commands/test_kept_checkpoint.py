@@ -127,6 +127,7 @@ def measure(run: Path, name: str) -> dict[str, Any]:
 
 FAST_AVERAGE = f"+callbacks.ema._target_={EMA} +callbacks.ema.decay=0.7"
 AT_EPOCH_END = "+callbacks.ema.update_every_n_steps=0 +callbacks.ema.update_starting_at_epoch=0"
+MOVING = FAST_AVERAGE.replace(EMA, "weldnet.training.averaging.MovingAverage")
 MEAN = "+callbacks.mean._target_=lightning.pytorch.callbacks.WeightAveraging"
 
 
@@ -140,6 +141,8 @@ MEAN = "+callbacks.mean._target_=lightning.pytorch.callbacks.WeightAveraging"
         FAST_AVERAGE,
         f"{FAST_AVERAGE} {AT_EPOCH_END}",
         f"{FAST_AVERAGE} trainer.val_check_interval=0.5 callbacks.best.save_weights_only=false",
+        f"{MOVING} trainer.val_check_interval=0.5",
+        f"{MOVING} {AT_EPOCH_END}",
         MEAN,
     ],
 )
@@ -171,9 +174,10 @@ def test_a_run_keeps_further_epochs_under_names_of_their_own(here: Path) -> None
 
 
 @pytest.mark.slow
-def test_a_resumed_average_equals_an_uninterrupted_one(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("typed", [FAST_AVERAGE, MOVING])
+def test_a_resumed_average_equals_an_uninterrupted_one(here: Path, typed: str) -> None:
     stop = "+callbacks.stop._target_=training_runs.StopAfterFirstEpoch"
-    average = [*FAST_AVERAGE.split(), "test=false"]
+    average = [*typed.split(), "data.mixup=0.2", "test=false"]
     call("train", *SMALL, *average, "output_dir=whole")
     with pytest.raises(ConnectionAbortedError):
         call("train", *SMALL, *average, "output_dir=stopped", stop)

@@ -67,13 +67,14 @@ def prepare_trainer(cfg: DictConfig, folder: Path) -> "Trainer":
     from lightning import seed_everything
 
     from weldnet.config.build import build_trainer, check_nodes
-    from weldnet.hardware import use_available_cores
+    from weldnet.hardware import use_available_cores, use_tf32
 
     # Its notes on hardware that is not there, and its tips.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     make_absolute(cfg.data)
     check_nodes(cfg)
     use_available_cores()
+    use_tf32()
     seed_everything(cfg.seed, verbose=False)
     return build_trainer(cfg, folder)
 
@@ -169,7 +170,9 @@ def _announce(folder: Path, trainer: "Trainer", skipped: str) -> None:
         if skipped:
             log.info(skipped)
             print(skipped)
-        print(f"training in {show(folder)}: {trainer.accelerator.name()}, {trainer.precision}")
+        tf32 = trainer.accelerator.name() == "cuda" and trainer.precision == "32-true"
+        precision = f"{trainer.precision}{', convolutions in TF32' if tf32 else ''}"
+        print(f"training in {show(folder)}: {trainer.accelerator.name()}, {precision}")
         if any("TensorBoard" in type(logger).__name__ for logger in trainer.loggers):
             print(f"watch it:   {show_command('tensorboard')} --logdir {show(folder.parent)}", flush=True)
 

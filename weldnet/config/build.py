@@ -212,6 +212,7 @@ def build_model(cfg: DictConfig, data: "WeldDataModule", weights: str | None = N
         class_weights=data.class_weights(),
         freeze_through=m.freeze_through,
         unfreeze_at_epoch=m.unfreeze_at_epoch,
+        cuda_graphs=m.cuda_graphs,
     )
 
 

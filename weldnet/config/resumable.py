@@ -11,7 +11,7 @@ GROUPS = ("data", "model", "optimizer", "scheduler", "trainer", "callbacks", "lo
 
 OF_MACHINE = (
     *("data.root", "data.manifest", "data.cache", "data.cache_dir", "data.num_workers"),
-    *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy"),
+    *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "model.cuda_graphs"),
     *("trainer.enable_progress_bar", "trainer.log_every_n_steps"),
     *("callbacks.dashboard", "callbacks.learning_rate", "callbacks.throughput", "callbacks.epoch_lines", "logger"),
 )

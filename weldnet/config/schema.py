@@ -45,6 +45,7 @@ class ModelConfig:
     unfreeze_at_epoch: int | None = None
     layer_decay: float = 1.0
     label_smoothing: float = 0.0
+    cuda_graphs: str = "auto"
 
 
 @dataclass

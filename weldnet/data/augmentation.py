@@ -123,7 +123,7 @@ class BatchAugmentation(nn.Module):
     def _reflect(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Adds lamps' light to some of the images, in place: one or two bright spots with soft halos in each."""
         height, width = images.shape[2:]
-        rows = _draw_rows(generator, self.strengths.reflection, len(images))
+        rows, chosen = _choose(generator, self.strengths.reflection, len(images))
         spots = (len(rows), 2, 1, 1, 1)
         # In shares of the sides, so that a spot is drawn out as the picture was when it was stretched to a strip.
         y = torch.linspace(0, 1, height, device=images.device).view(-1, 1) - _uniform(generator, 0, 1, *spots)
@@ -132,25 +132,28 @@ class BatchAugmentation(nn.Module):
         minor = _uniform(generator, 0.04, 0.12, *spots)
         major = minor * _uniform(generator, 1.5, 4, *spots)
         along, across = x * angle.cos() + y * angle.sin(), y * angle.cos() - x * angle.sin()
-        peak = _uniform(generator, 0.7, 2.5, *spots)
+        peak = _uniform(generator, 0.7, 2.5, *spots) * chosen.view(-1, 1, 1, 1, 1)
         peak[:, 1] *= _uniform(generator, 0, 1, len(rows), 1, 1, 1) < 0.5
         tint = _uniform(generator, 0.9, 1, len(rows), 2, 3, 1, 1)
         light = (tint * (peak / (1 + (along / major) ** 2 + (across / minor) ** 2) ** 2)).sum(1)
         lit = images[rows].clamp_(0, 255)
         # What is bright shines back, so ripples keep their shape and a pore stays dark.
         light = (light * lit.mean(1, keepdim=True) / 128).clamp_(max=1)
-        images[rows] = lit + light * (255 - lit)
-        return images
+        return images.index_copy_(0, rows, lit + light * (255 - lit))
 
     def _degrade(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Makes some of the images grey, blurs some and adds noise to all, in place."""
         s, n = self.strengths, len(images)
-        rows = _draw_rows(generator, s.grey, n)
-        images[rows] = images[rows].mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
-        rows = _draw_rows(generator, s.blur, n)
-        line = torch.tensor([0.25, 0.5, 0.25], device=images.device)
-        padded = functional.pad(images[rows], (1, 1, 1, 1), mode="replicate")
-        images[rows] = functional.conv2d(padded, torch.outer(line, line).expand(3, 1, 3, 3), groups=3)
+        rows, chosen = _choose(generator, s.grey, n)
+        plain = images[rows]
+        images.index_copy_(0, rows, torch.lerp(plain, plain.mean(dim=1, keepdim=True), chosen))
+        rows, chosen = _choose(generator, s.blur, n)
+        plain = images[rows]
+        # Two means of 2 x 2 are one binomial filter of 3 x 3.
+        blurred = functional.pad(plain, (1, 1, 1, 1), mode="replicate")
+        for _ in range(2):
+            blurred = functional.avg_pool2d(blurred, 2, stride=1)
+        images.index_copy_(0, rows, torch.lerp(plain, blurred, chosen))
         if s.noise:
             # One draw for the three channels: grey pictures stay grey, and the draw is what augmentation costs most.
             noise = torch.randn(n, 1, *images.shape[2:], generator=generator, device=images.device)
@@ -184,7 +187,9 @@ class EachImage(nn.Module):
         Raises:
             InputError: the transform gives another type or shape.
         """
-        seeds = torch.randint(2**63 - 1, (len(images),), generator=generator, device=generator.device).tolist()
+        # On the CPU, so that nothing waits for the device.
+        host = torch.Generator().manual_seed(generator.initial_seed())
+        seeds = torch.randint(2**63 - 1, (len(images),), generator=host).tolist()
         device = images.device
         with torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=device.type):
             return torch.stack([self._change(image, seed) for image, seed in zip(images, seeds, strict=True)])
@@ -214,6 +219,17 @@ def _uniform(generator: torch.Generator, low: float, high: float, *size: int) ->
     return torch.rand(size, generator=generator, device=generator.device) * (high - low) + low
 
 
-def _draw_rows(generator: torch.Generator, probability: float, num_rows: int) -> Tensor:
-    """int64 rows, each drawn with a probability: what few pictures need is computed for those alone."""
-    return (_uniform(generator, 0, 1, num_rows) < probability).nonzero().flatten()
+def _choose(generator: torch.Generator, probability: float, num_rows: int) -> tuple[Tensor, Tensor]:
+    """Rows, each drawn with a probability: what few pictures need is computed for those alone.
+
+    How many there are is known without waiting for the device: N times the probability, rounded up. Where that is no
+    whole number, the last of them is drawn by chance.
+
+    Returns:
+        int64 (R,) rows, and float32 (R, 1, 1, 1): 1 for those that are drawn, 0 for the others.
+    """
+    expected = probability * num_rows
+    rows = _uniform(generator, 0, 1, num_rows).argsort()[: math.ceil(expected)]
+    number = (_uniform(generator, 0, 1, 1) + expected).floor()
+    chosen = torch.arange(len(rows), device=generator.device) < number
+    return rows, chosen.float().view(-1, 1, 1, 1)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler, get_worker_info
 
-from weldnet.data.storage import Images, Rows
+from weldnet.data.storage import HeldImages, Images, Rows
 from weldnet.errors import InputError
 
 Batch = tuple[Tensor, Tensor]
@@ -47,6 +47,28 @@ class WeldImages(Dataset[Batch]):
         return pixels
 
 
+class ImagesOnDevice(Dataset[Batch]):
+    """Images and labels that are on a device, read by indices that are there: no step copies anything to it.
+
+    Args:
+        images: N images on the device.
+        rows: int64 (M,), those of this data set.
+        labels: int64 (M,), the class of each.
+    """
+
+    def __init__(self, images: HeldImages, rows: Rows, labels: Tensor) -> None:
+        self.device = images.images.device
+        self.images, self.rows = images, torch.from_numpy(rows).to(self.device)
+        self.labels = labels.to(self.device)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, indices: Tensor) -> Batch:
+        """A batch of them, int64 (B,) on the device."""
+        return self.images.read(self.rows[indices]), self.labels[indices]
+
+
 class BalancedSampler(DistributedSampler[Any]):
     """Draws every class equally often, with replacement; a new draw each epoch, the same for the same seed.
 
@@ -81,7 +103,7 @@ def order_images(
 
 
 class TrainingBatches(DistributedSampler[Any]):
-    """The batches of an order, as lists of indices; one image that would be left alone joins the batch before it.
+    """The batches of an order, as indices; one image that would be left alone joins the batch before it.
 
     Batch norm learns from no single value, as a network has where its last stage is one pixel in size; and mixup and
     CutMix take two.
@@ -89,12 +111,13 @@ class TrainingBatches(DistributedSampler[Any]):
     Args:
         order: of the images, each epoch anew.
         batch_size: images in a batch, from 2; the last batch has fewer, or one more.
+        device: where the indices of a whole epoch are sent at once; None for lists.
 
     Raises:
         InputError: there are too few images for one batch.
     """
 
-    def __init__(self, order: "DistributedSampler[Any]", batch_size: int) -> None:
+    def __init__(self, order: "DistributedSampler[Any]", batch_size: int, device: torch.device | None = None) -> None:
         # A DistributedSampler, so that Lightning neither shuffles nor shares it out, and says when an epoch begins.
         super().__init__(order.dataset, order.num_replicas, order.rank)
         if batch_size < 2:
@@ -105,7 +128,7 @@ class TrainingBatches(DistributedSampler[Any]):
                 f"{self.num_images} training image for each of {order.num_replicas} processes: batch norm needs 2 or "
                 "more; take more images, or fewer trainer.devices"
             )
-        self.order, self.batch_size = order, batch_size
+        self.order, self.batch_size, self.device = order, batch_size, device
 
     def set_epoch(self, epoch: int) -> None:
         self.order.set_epoch(epoch)
@@ -115,7 +138,9 @@ class TrainingBatches(DistributedSampler[Any]):
         return full + (rest > 1)
 
     def __iter__(self) -> Iterator[Any]:
-        indices = list(self.order)
+        indices: Any = list(self.order)
+        if self.device is not None:
+            indices = torch.tensor(indices).to(self.device)
         starts = [number * self.batch_size for number in range(len(self))]
         for start, end in zip(starts, [*starts[1:], len(indices)], strict=True):
             yield indices[start:end]
@@ -134,9 +159,9 @@ def weigh_classes(labels: Tensor, num_classes: int) -> Tensor:
 
 
 def make_batches(
-    dataset: WeldImages,
+    dataset: WeldImages | ImagesOnDevice,
     batch_size: int | None,
-    sampler: Sampler[Any] | None = None,
+    sampler: Sampler[Any] | Sequence[Any] | None = None,
     *,
     num_workers: int = 0,
     pin_memory: bool = False,

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from weldnet.data.augmentation import make_augmentation
 from weldnet.data.batches import (
     Batch,
+    ImagesOnDevice,
     TrainingBatches,
     WeldImages,
     make_batches,
@@ -196,12 +197,23 @@ class WeldDataModule(LightningDataModule):
     def batches(self, split: str, sampler: TrainingBatches | None = None) -> "DataLoader[Batch]":
         """Batches of one split, in the table's order or the sampler's."""
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        on_device = self.image_settings.cache == "device"
-        if on_device and isinstance(self.images, HeldImages):
-            self.images = self.images.to(device)
-        pin = device.type == "cuda" and not on_device
+        if self.image_settings.cache == "device":
+            return self._batches_on(device, split, sampler)
         size = None if sampler else self.batch_settings.batch_size
-        return make_batches(self.dataset(split), size, sampler, num_workers=self.count_workers(), pin_memory=pin)
+        num_workers = self.count_workers()
+        # With worker processes a thread would pin, and could break the capture of a CUDA graph.
+        pin = device.type == "cuda" and not num_workers
+        return make_batches(self.dataset(split), size, sampler, num_workers=num_workers, pin_memory=pin)
+
+    def _batches_on(self, device: torch.device, split: str, sampler: TrainingBatches | None) -> "DataLoader[Batch]":
+        assert isinstance(self.images, HeldImages)
+        self.images = self.images.to(device)
+        dataset = self.dataset(split)
+        held = ImagesOnDevice(self.images, dataset.rows, dataset.labels)
+        if sampler:
+            sampler.device = device
+            return make_batches(held, None, sampler)
+        return make_batches(held, None, torch.arange(len(held), device=device).split(self.batch_settings.batch_size))
 
     def count_workers(self) -> int:
         """The worker processes of each training process; without `num_workers` the cores are shared out.

@@ -4,7 +4,6 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from weldnet.data.settings import BatchSettings
 from weldnet.errors import InputError
@@ -52,14 +51,16 @@ class Mixing(nn.Module):
         Returns:
             Images, float32 (B, 3, H, W), and labels, float32 (B, C): the share of each class, of sum 1.
         """
-        images, targets = images.float(), functional.one_hot(labels, self.num_classes).float()
+        images = images.float()
+        # torch's `one_hot` and `where` with numbers wait for the device.
+        targets = (labels.unsqueeze(1) == torch.arange(self.num_classes, device=labels.device)).float()
         if not self.active:
             return images, targets
         n, height, width = len(images), images.shape[2], images.shape[3]
-        partners = torch.randperm(n, generator=generator, device=images.device)
+        partners = torch.rand(n, generator=generator, device=images.device).argsort()
         # The share of CutMix among the samples: 0, 1 or, with both on, a half.
         cuts = torch.rand(n, generator=generator, device=images.device) < (self.cutmix > 0) / (1 + (self.mixup > 0))
-        own = draw_symmetric_beta(torch.where(cuts, self.cutmix, self.mixup), generator)
+        own = draw_symmetric_beta(self.mixup + cuts * (self.cutmix - self.mixup), generator)
         kept = (~draw_boxes(1 - own, height, width, generator)).float()
         # The border may clip a box: its label goes by the pixels that are left.
         own = torch.where(cuts, kept.mean((1, 2)), own)

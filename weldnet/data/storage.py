@@ -34,8 +34,9 @@ class HeldImages:
     def __init__(self, images: Tensor) -> None:
         self.images = images
 
-    def read(self, rows: Rows) -> Tensor:
-        return self.images[torch.from_numpy(rows).to(self.images.device)]
+    def read(self, rows: Rows | Tensor) -> Tensor:
+        """By indices that may be on the device already."""
+        return self.images[torch.as_tensor(rows).to(self.images.device, non_blocking=True)]
 
     def to(self, device: torch.device) -> "HeldImages":
         """The same images on a device.

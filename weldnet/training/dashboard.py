@@ -1,8 +1,6 @@
 """Pictures and tables beside the curves, for every logger that takes them."""
 
-import heapq
 from collections.abc import Mapping
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -10,7 +8,6 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from scipy.special import softmax
 from sklearn.metrics import confusion_matrix
 from torch import Tensor
@@ -22,8 +19,6 @@ from weldnet.inference.evaluation_report import EvaluationReport
 from weldnet.model.classifier import WeldClassifier
 from weldnet.report.charts import draw_charts, draw_confusion, draw_gallery
 from weldnet.training.loggers import Curve, can_draw, log_extra, report_limits
-
-Mistake = tuple[float, int, NDArray[np.uint8], str]
 
 
 class Dashboard(Callback):
@@ -38,10 +33,9 @@ class Dashboard(Callback):
 
     def __init__(self, num_mistakes: int = 12, num_augmented: int = 24) -> None:
         self.num_mistakes, self.num_augmented = num_mistakes, num_augmented
-        self.worst: list[Mistake] = []
+        self.worst: list[Tensor] = []
         self.predicted: list[Tensor] = []
         self.labels: list[Tensor] = []
-        self.serial = count()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
@@ -89,30 +83,32 @@ class Dashboard(Callback):
         images, labels = batch
         logits = outputs["logits"]
         predicted = logits.argmax(1)
-        self.predicted.append(predicted.cpu())
-        self.labels.append(labels.cpu())
-        losses = functional.cross_entropy(logits, labels, reduction="none")
-        probabilities = logits.softmax(1)
-        _, model = _parts(trainer, pl_module)
-        for i in (predicted != labels).nonzero().flatten().tolist():
-            said, true = int(predicted[i]), int(labels[i])
-            caption = f"{model.classes[true]}\nsaid {model.classes[said]}\n{probabilities[i, said]:.0%}"
-            mistake = (float(losses[i]), next(self.serial), images[i].cpu().numpy(), caption)
-            # The smallest of the kept losses goes, so memory does not grow with the data.
-            (heapq.heappushpop if len(self.worst) >= self.num_mistakes else heapq.heappush)(self.worst, mistake)
+        self.predicted.append(predicted)
+        self.labels.append(labels)
+        losses = functional.cross_entropy(logits, labels, reduction="none").masked_fill(predicted == labels, -1)
+        found = [losses, predicted, labels, logits.softmax(1).amax(1), images]
+        if self.worst:
+            found = [torch.cat(both) for both in zip(self.worst, found, strict=True)]
+        # Those with the largest losses stay, on the device, so memory does not grow with the data.
+        kept = found[0].topk(min(self.num_mistakes, len(found[0]))).indices
+        self.worst = [each[kept] for each in found]
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or not can_draw(trainer):
             return
         _, model = _parts(trainer, pl_module)
-        predicted, labels = torch.cat(self.predicted).numpy(), torch.cat(self.labels).numpy()
+        predicted, labels = torch.cat(self.predicted).cpu().numpy(), torch.cat(self.labels).cpu().numpy()
         matrix = confusion_matrix(labels, predicted, labels=range(len(model.classes)))
         title = f"validation after epoch {trainer.current_epoch + 1}"
         log_extra(trainer, "val/confusion_matrix", draw_confusion(matrix, model.classes, title))
-        if self.worst:
-            worst = sorted(self.worst, reverse=True)
-            figure = draw_gallery(np.stack([m[2] for m in worst]), [m[3] for m in worst], f"worst mistakes, {title}")
-            log_extra(trainer, "val/worst_mistakes", figure)
+        _, predicted, labels, probabilities, images = (each.cpu().numpy() for each in self.worst)
+        wrong = predicted != labels
+        captions = [
+            f"{model.classes[actual]}\npredicted {model.classes[answer]}\n{probability:.0%}"
+            for actual, answer, probability in zip(labels[wrong], predicted[wrong], probabilities[wrong], strict=True)
+        ]
+        if captions:
+            log_extra(trainer, "val/worst_mistakes", draw_gallery(images[wrong], captions, f"worst mistakes, {title}"))
 
 
 def draw_test(trainer: Trainer, tested: EvaluationReport, report: Mapping[str, Any], gallery: Figure | None) -> None:
