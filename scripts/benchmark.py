@@ -2,6 +2,7 @@
 """What weldnet's speed is, beside the bare cost and a plain PyTorch way, in one run.
 
     scripts/benchmark.py train [manifest=FILE] [json=FILE] [repeats=5] [steps=12]
+    scripts/benchmark.py device [json=FILE] [steps=12]
     scripts/benchmark.py data  [manifest=FILE] [json=FILE] [repeats=5]
     scripts/benchmark.py scale [json=FILE]
     scripts/benchmark.py predict [manifest=FILE] [ckpt_path=RUN] [json=FILE] [repeats=5]
@@ -27,6 +28,7 @@ if importlib.util.find_spec("weldnet") is None:
 
 import benchmark_damage
 import benchmark_data
+import benchmark_device
 import benchmark_predict
 import benchmark_scale
 import benchmark_serve
@@ -38,6 +40,7 @@ from weldnet.hardware import use_available_cores
 
 BENCHMARKS = {
     "train": benchmark_train,
+    "device": benchmark_device,
     "data": benchmark_data,
     "scale": benchmark_scale,
     "predict": benchmark_predict,

@@ -33,11 +33,11 @@ FIRST_STEP = 2
 """Before it the average is copied, states are made and graphs are captured."""
 
 
-class Reads(TorchDispatchMode):
+class Reads(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes each operation that waits, with where it was called."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.found: Counter[str] = Counter()
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -68,7 +68,7 @@ class CountReads(Callback):
         def count(batch: Any, dataloader_idx: int) -> Any:
             if trainer.global_step >= FIRST_STEP:
                 self.reads = Reads()
-                self.reads.__enter__()
+                self.reads.__enter__()  # type: ignore[no-untyped-call]
             return augment(batch, dataloader_idx)
 
         data.on_after_batch_transfer = count  # type: ignore[method-assign]
@@ -81,7 +81,7 @@ class CountReads(Callback):
 
     def finish(self, stage: str) -> None:
         if self.reads is not None:
-            self.reads.__exit__(None, None, None)
+            self.reads.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             self.found.update(self.reads.found)
             self.num_steps[stage] += 1
             self.reads = None

@@ -56,7 +56,7 @@ def test_nothing_takes_pictures_on_a_device_for_arrays(here: Path, monkeypatch: 
         def to(self, device: torch.device) -> HeldImages:
             return self
 
-        def read(self, rows: Rows) -> Tensor:
+        def read(self, rows: Rows | Tensor) -> Tensor:
             return super().read(rows).as_subclass(OnDevice)
 
     monkeypatch.setattr(HeldImages, "to", lambda self, device: ImagesOnDevice(self.images))

@@ -213,7 +213,8 @@ class WeldDataModule(LightningDataModule):
         if sampler:
             sampler.device = device
             return make_batches(held, None, sampler)
-        return make_batches(held, None, torch.arange(len(held), device=device).split(self.batch_settings.batch_size))
+        indices = torch.arange(len(held), device=device)
+        return make_batches(held, None, torch.split(indices, self.batch_settings.batch_size))
 
     def count_workers(self) -> int:
         """The worker processes of each training process; without `num_workers` the cores are shared out.

@@ -1,5 +1,8 @@
 """A training step's forward and backward pass as one CUDA graph each, so that no kernel is launched by itself."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from lightning import Trainer
 from torch import Tensor, nn
@@ -48,7 +51,7 @@ class GraphedNetwork:
 
     def __init__(self, network: WeldNet) -> None:
         self.network = network
-        self.graphed: nn.Module | None = None
+        self.graphed: Callable[[Tensor], Any] | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
         """Logits (B, C) of images as `WeldNet` takes them, for a backward pass.

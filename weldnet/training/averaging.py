@@ -35,7 +35,7 @@ class MovingAverage(EMAWeightAveraging):
             update_starting_at_step=update_starting_at_step,
             update_starting_at_epoch=update_starting_at_epoch,
         )
-        self.average = get_ema_multi_avg_fn(decay)
+        self.average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # It was copied from the model before that was moved to its device.
