@@ -150,7 +150,8 @@ def test_the_best_checkpoint_holds_the_lowest_loss_that_was_measured(here: Path,
     call("train", *RUN, *typed.split(), "callbacks.best.monitor=val/loss", "optimizer.lr=2e-2", "test=false")
     logged = read_scalars(here / "run", "val/loss")
     assert len(set(logged)) >= 3
-    assert measure(here / "run", "best")["loss"] == pytest.approx(min(logged), rel=1e-4)
+    # What is logged is a mean in float32, whose steps near a probability of 1 are 1e-7.
+    assert measure(here / "run", "best")["loss"] == pytest.approx(min(logged), rel=1e-4, abs=1e-7)
 
 
 @pytest.mark.slow

@@ -59,8 +59,8 @@ def check_callbacks(cfg: DictConfig) -> None:
         kind = _find_class(node)
         if issubclass(kind, StochasticWeightAveraging):
             raise InputError(
-                f"{key}: StochasticWeightAveraging validates other weights than it keeps; take "
-                f"{key}._target_=lightning.pytorch.callbacks.WeightAveraging, or EMAWeightAveraging"
+                f"{key}: StochasticWeightAveraging validates other weights than it keeps; take callbacks=averaging, or "
+                f"{key}._target_=lightning.pytorch.callbacks.EMAWeightAveraging"
             )
         if issubclass(kind, WeightAveraging):
             averaging.append(key)
