@@ -19,7 +19,7 @@ from weldnet.explain import attribution as explanation
 from weldnet.explain.attribution import explain_network
 from weldnet.model.network import WeldNet
 from weldnet.synthetic.drawing import draw_weld
-from weldnet.synthetic.surface import HEIGHT, WIDTH, draw_seam
+from weldnet.synthetic.surface import HEIGHT, WIDTH, Seam
 
 CLASSES = ("no_defect", "surface_pore", "burn_through")
 """Learned in a minute, and their boxes are small; a spatter's box is 64 % of the image, nothing can be 3 times that."""
@@ -39,7 +39,7 @@ class Welds(NamedTuple):
 def draw_welds(seams: range, num_shots: int) -> Welds:
     images, labels, boxes = [], [], []
     for number in seams:
-        seam = draw_seam(np.random.default_rng([0, number]))
+        seam = Seam(np.random.default_rng([0, number]))
         for shot in range(num_shots):
             for label, name in enumerate(CLASSES):
                 weld = draw_weld(seam, name, [0, number, shot])

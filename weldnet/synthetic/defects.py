@@ -66,9 +66,9 @@ def draw_surface_pore(surface: Surface, severity: Severity, rng: np.random.Gener
 
 
 def _draw_pore(surface: Surface, y: float, x: float, radius: float, contrast: float, rng: np.random.Generator) -> None:
-    spot = _window(y, x, 2 * radius)
+    spot, dy, dx = _find_spot(y, x, 2 * radius)
     ratio = rng.uniform(0.85, 1.2)
-    q = np.sqrt(((YS[spot[0]] - y) / ratio) ** 2 + ((XS[:, spot[1]] - x) * ratio) ** 2) / radius
+    q = np.sqrt((dy / ratio) ** 2 + (dx * ratio) ** 2) / radius
     hole = np.clip((1 - q) * radius * 0.7 + 0.5, 0, 1)
     rim = np.clip(1 - np.abs(q - 1.25) / 0.3, 0, 1)
     surface.height[spot] += contrast * (1.2 * rim - 1.5 * hole)
@@ -112,8 +112,8 @@ def _draw_landing(center: float, half_width: float, rng: np.random.Generator) ->
 
 
 def _draw_ball(surface: Surface, y: float, x: float, radius: float, dark: float, contrast: float) -> None:
-    spot = _window(y, x, 1.6 * radius + 1)
-    q = np.sqrt((YS[spot[0]] - y) ** 2 + (XS[:, spot[1]] - x) ** 2) / radius
+    spot, dy, dx = _find_spot(y, x, 1.6 * radius + 1)
+    q = np.sqrt(dy**2 + dx**2) / radius
     inside = np.clip((1 - q) * radius + 0.5, 0, 1)
     foot = np.clip(1 - np.abs(q - 1.12) / 0.4, 0, 1)
     surface.height[spot] += 0.9 * contrast * radius * np.sqrt(np.clip(1 - q**2, 0, 1))
@@ -143,10 +143,10 @@ def draw_burn_through(surface: Surface, severity: Severity, rng: np.random.Gener
     surface.openness *= 1 - (0.4 + 0.6 * severity.contrast) * hole * np.clip(wall, 0, 0.98)
 
 
-def _window(y: float, x: float, reach: float) -> tuple[slice, slice]:
-    """Rows and columns within `reach` of a point: small things need not touch the whole strip."""
-    rows = slice(max(int(y - reach), 0), int(y + reach) + 2)
-    return rows, slice(max(int(x - reach), 0), int(x + reach) + 2)
+def _find_spot(y: float, x: float, reach: float) -> tuple[tuple[slice, slice], Field, Field]:
+    """The pixels within `reach` of a point and how far they lie below and right of it: small things need no more."""
+    rows, columns = (slice(max(int(at - reach), 0), int(at + reach) + 2) for at in (y, x))
+    return (rows, columns), YS[rows] - y, XS[:, columns] - x
 
 
 DEFECTS: dict[str, Callable[[Surface, Severity, np.random.Generator], None]] = {
@@ -180,9 +180,8 @@ def _draw_scratch(surface: Surface, rng: np.random.Generator) -> None:
 
 def _draw_speck(surface: Surface, rng: np.random.Generator) -> None:
     y, x, radius = rng.uniform(3, HEIGHT - 4), rng.uniform(3, WIDTH - 4), rng.uniform(0.8, 1.9)
-    spot = _window(y, x, radius + 1)
-    q = np.hypot(YS[spot[0]] - y, XS[:, spot[1]] - x)
-    surface.albedo[:, *spot] *= 1 - rng.uniform(0.2, 0.45) * np.clip(radius + 0.5 - q, 0, 1)
+    spot, dy, dx = _find_spot(y, x, radius + 1)
+    surface.albedo[:, *spot] *= 1 - rng.uniform(0.2, 0.45) * np.clip(radius + 0.5 - np.hypot(dy, dx), 0, 1)
 
 
 def _draw_chalk(surface: Surface, rng: np.random.Generator) -> None:

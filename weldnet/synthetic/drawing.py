@@ -1,11 +1,13 @@
 """One photograph of a weld: surface, defect, light and camera put together."""
 
 import math
+from copy import deepcopy
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
+from scipy.ndimage import correlate1d
 
 from weldnet.synthetic.defects import DEFECTS, draw_distractors, draw_severity
 from weldnet.synthetic.surface import HEIGHT, WIDTH, XS, YS, Field, Seam, Surface, draw_surface
@@ -15,6 +17,10 @@ BOX_MARGIN_PX = 3
 
 CURVE_STEPS = 8192
 """Steps of the response curve for each unit of light; 1 is what the sensor's range is meant for."""
+
+
+_VISIBLE = {"height": 0.01, "openness": 0.004, "gloss": 0.004, "albedo": 0.002}
+"""The differences from which on a defect shows in a field of `Surface`."""
 
 
 def _to_bytes(values: Field) -> npt.NDArray[np.uint8]:
@@ -50,13 +56,12 @@ class WeldImage(NamedTuple):
 def draw_weld(seam: Seam, label: str, entropy: list[int]) -> WeldImage:
     """Draws one photograph of `seam`, the same for the same arguments.
 
-    Surface, defect and camera each have their own random stream: with another label,
-    everything but the defect stays the same to the pixel.
+    Surface, defect and camera have random streams of their own: with a different label all but the defect stays the
+    same to the pixel.
 
     Args:
-        seam: The seam to photograph.
         label: `no_defect` or a key of `DEFECTS`.
-        entropy: Seed of this one photograph.
+        entropy: the seed of this one photograph.
     """
     surface_rng, defect_rng, camera_rng = np.random.default_rng(entropy).spawn(3)
     surface = draw_surface(seam, surface_rng)
@@ -68,28 +73,16 @@ def draw_weld(seam: Seam, label: str, entropy: list[int]) -> WeldImage:
 def _draw_defect(surface: Surface, label: str, rng: np.random.Generator) -> Box | None:
     if label == "no_defect":
         return None
-    sound = surface.copy()
+    sound, changed = deepcopy(surface), np.zeros((HEIGHT, WIDTH), np.bool_)
     DEFECTS[label](surface, draw_severity(rng), rng)
-    return _enclose(_changed(sound, surface))
-
-
-def _changed(before: Surface, after: Surface) -> npt.NDArray[np.bool_]:
-    """Pixels (H, W) whose shape or colour differs visibly."""
-    changed: npt.NDArray[np.bool_] = np.abs(after.height - before.height) > 0.01
-    changed |= np.abs(after.openness - before.openness) > 0.004
-    changed |= np.abs(after.gloss - before.gloss) > 0.004
-    changed |= np.abs(after.albedo - before.albedo).max(axis=0) > 0.002
-    return changed
-
-
-def _enclose(mask: npt.NDArray[np.bool_]) -> Box:
-    rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return Box(
-        left=max(int(cols[0]) - BOX_MARGIN_PX, 0),
-        top=max(int(rows[0]) - BOX_MARGIN_PX, 0),
-        right=min(int(cols[-1]) + 1 + BOX_MARGIN_PX, WIDTH),
-        bottom=min(int(rows[-1]) + 1 + BOX_MARGIN_PX, HEIGHT),
-    )
+    for name, tolerance in _VISIBLE.items():
+        differs = np.abs(getattr(surface, name) - getattr(sound, name)) > tolerance
+        changed |= differs.reshape(-1, HEIGHT, WIDTH).any(axis=0)
+    found = Image.fromarray(changed).getbbox()
+    assert found
+    left, top, right, bottom = found
+    least = max(left - BOX_MARGIN_PX, 0), max(top - BOX_MARGIN_PX, 0)
+    return Box(*least, min(right + BOX_MARGIN_PX, WIDTH), min(bottom + BOX_MARGIN_PX, HEIGHT))
 
 
 def _shade(surface: Surface, seam: Seam, rng: np.random.Generator) -> Field:
@@ -99,8 +92,7 @@ def _shade(surface: Surface, seam: Seam, rng: np.random.Generator) -> Field:
     """
     normal = _compute_normals(surface.height)
     azimuth = seam.azimuth + rng.normal(0, 0.12)
-    lamp = _point(azimuth, seam.elevation)
-    opposite = _point(azimuth + 2.4, 0.9)
+    lamp, opposite = _point(azimuth, seam.elevation), _point(azimuth + 2.4, 0.9)
     diffuse = 0.16 + _dot(normal, lamp) + seam.fill * _dot(normal, opposite)
     mirror = _dot(normal, _halfway(lamp)) ** seam.shininess + 0.5 * _dot(normal, _halfway(opposite)) ** 12
     light: Field = surface.albedo * diffuse + 1.1 * surface.gloss * mirror
@@ -110,9 +102,7 @@ def _shade(surface: Surface, seam: Seam, rng: np.random.Generator) -> Field:
 
 def _compute_normals(height: Field) -> Field:
     """Unit normals (3, H, W), in x, y, z order."""
-    padded = np.pad(height, 1, mode="edge")
-    slope_x = (padded[1:-1, 2:] - padded[1:-1, :-2]) / 2
-    slope_y = (padded[2:, 1:-1] - padded[:-2, 1:-1]) / 2
+    slope_y, slope_x = (correlate1d(height, (-0.5, 0, 0.5), axis, mode="nearest") for axis in (0, 1))
     length = np.sqrt(slope_x**2 + slope_y**2 + 1)
     return np.stack((-slope_x / length, -slope_y / length, 1 / length))
 

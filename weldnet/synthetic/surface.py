@@ -24,6 +24,11 @@ OXIDE: Color = (0.8, 0.3, -0.5)
 """How oxide on the bead shifts red, green and blue, from brown to blue."""
 
 
+def to_planes(color: Color) -> Field:
+    """A colour (3, 1, 1), to be multiplied with (H, W)."""
+    return np.array(color, dtype=np.float32)[:, None, None]
+
+
 class Material(NamedTuple):
     """What a metal looks like. Colours are linear RGB; `tint` multiplies them, from the toe outwards."""
 
@@ -73,87 +78,48 @@ MATERIALS = (
 )
 
 
-@dataclass(frozen=True)
 class Seam:
-    """What stays the same along one physical seam: metal, welder, lamp and camera. Lengths in pixels.
+    """What stays the same along one physical seam, drawn at random: metal, welder, lamp, camera. Lengths in pixels."""
 
-    Attributes:
-        texture, mottle: Strength of the plate's grain, and of its blotches.
-        brush_cell: Height and width of one grain: long and thin on brushed metal.
-        tint_reach: How far the heat tint reaches from the toe.
-        crown: Height of the bead.
-        pitch, chevron, sharpness: Length, bend and steepness of the ripples; `ripple` is their height.
-        scale_soot, toe_shade: How much darker the valleys between ripples, and the toes, are.
-        azimuth, elevation: Where the lamp stands, in radians; `fill` is the strength of a second one.
-        level: Brightness of the plate in the photograph, 0..1; `noise` is in grey levels.
-    """
-
-    material: Material
-    texture: float
-    brush_cell: tuple[int, int]
-    mottle: float
-    rust: float
-    tint: float
-    tint_reach: float
-    half_width: float
-    crown: float
-    pitch: float
-    chevron: float
-    ripple: float
-    sharpness: float
-    wander: float
-    scale_soot: float
-    bead_oxide: float
-    toe_shade: float
-    azimuth: float
-    elevation: float
-    fill: float
-    shininess: float
-    gloss: float
-    gradient: tuple[float, float]
-    vignette: float
-    level: float
-    white: Color
-    blur: float
-    noise: float
-
-
-def draw_seam(rng: np.random.Generator) -> Seam:
-    """Draws the properties of one seam at random."""
-    material = MATERIALS[rng.choice(3, p=(0.4, 0.35, 0.25))]
-    half_width = rng.uniform(17, 26)
-    warmth, green = rng.normal(0, 0.05), rng.normal(0, 0.02)
-    cells: list[tuple[int, int]] = [(60, 1), (1, 48), (2, 2), (24, 1)]
-    return Seam(
-        material=material,
-        texture=rng.uniform(0.04, 0.13),
-        brush_cell=cells[rng.integers(len(cells))],
-        mottle=rng.uniform(0.03, 0.14),
-        rust=material.rust * rng.uniform(0, 1),
-        tint=rng.uniform(0.5, 1.1),
-        tint_reach=rng.uniform(9, 26),
-        half_width=half_width,
-        crown=half_width * rng.uniform(0.25, 0.45),
-        pitch=rng.uniform(8, 15),
-        chevron=rng.uniform(0.5, 1.5),
-        ripple=rng.uniform(0.4, 1.0),
-        sharpness=rng.uniform(0.2, 0.9),
-        wander=rng.uniform(0.4, 1.8),
-        scale_soot=rng.uniform(0.08, 0.2),
-        bead_oxide=material.oxide * rng.uniform(0.02, 0.3),
-        toe_shade=rng.uniform(0.25, 0.5),
-        azimuth=rng.uniform(0, 2 * np.pi),
-        elevation=rng.uniform(0.6, 1.05),
-        fill=rng.uniform(0.25, 0.6),
-        shininess=rng.uniform(8, 40),
-        gloss=material.gloss * rng.uniform(0.6, 1.5),
-        gradient=(rng.normal(0, 0.12), rng.normal(0, 0.1)),
-        vignette=rng.uniform(0, 0.3),
-        level=rng.uniform(0.38, 0.6),
-        white=(1 + warmth, 1 + green, 1 - warmth),
-        blur=rng.uniform(0.3, 0.8),
-        noise=rng.uniform(1.5, 5.0),
-    )
+    def __init__(self, rng: np.random.Generator) -> None:
+        # Another order would draw other seams for a seed.
+        self.material = MATERIALS[rng.choice(3, p=(0.4, 0.35, 0.25))]
+        self.half_width = rng.uniform(17, 26)
+        warmth, green = rng.normal(0, 0.05), rng.normal(0, 0.02)
+        self.white: Color = (1 + warmth, 1 + green, 1 - warmth)
+        self.texture = rng.uniform(0.04, 0.13)
+        # Height and width of one grain of the plate: long and thin on brushed metal.
+        cells: list[tuple[int, int]] = [(60, 1), (1, 48), (2, 2), (24, 1)]
+        self.brush_cell = cells[rng.integers(len(cells))]
+        self.mottle = rng.uniform(0.03, 0.14)
+        self.rust = self.material.rust * rng.uniform(0, 1)
+        self.tint = rng.uniform(0.5, 1.1)
+        # How far the heat tint reaches from the toe.
+        self.tint_reach = rng.uniform(9, 26)
+        # Height of the bead.
+        self.crown = self.half_width * rng.uniform(0.25, 0.45)
+        # Length, bend, height and steepness of the ripples.
+        self.pitch = rng.uniform(8, 15)
+        self.chevron = rng.uniform(0.5, 1.5)
+        self.ripple = rng.uniform(0.4, 1.0)
+        self.sharpness = rng.uniform(0.2, 0.9)
+        self.wander = rng.uniform(0.4, 1.8)
+        # How much darker the valleys between ripples are, and the toes.
+        self.scale_soot = rng.uniform(0.08, 0.2)
+        self.bead_oxide = self.material.oxide * rng.uniform(0.02, 0.3)
+        self.toe_shade = rng.uniform(0.25, 0.5)
+        # Where the lamp stands, in radians, and the strength of a second one.
+        self.azimuth = rng.uniform(0, 2 * np.pi)
+        self.elevation = rng.uniform(0.6, 1.05)
+        self.fill = rng.uniform(0.25, 0.6)
+        self.shininess = rng.uniform(8, 40)
+        self.gloss = self.material.gloss * rng.uniform(0.6, 1.5)
+        self.gradient = (rng.normal(0, 0.12), rng.normal(0, 0.1))
+        self.vignette = rng.uniform(0, 0.3)
+        # Brightness of the plate in the photograph, 0..1; the noise is in grey levels.
+        self.level = rng.uniform(0.38, 0.6)
+        self.blur = rng.uniform(0.3, 0.8)
+        self.noise = rng.uniform(1.5, 5.0)
 
 
 @dataclass
@@ -176,18 +142,13 @@ class Surface:
     center: Field
     half_width: Field
 
-    def copy(self) -> "Surface":
-        return Surface(*(field.copy() for field in vars(self).values()))
-
     def paint(self, cover: Field, color: Color) -> None:
         """Lays paint of a linear `color` over the surface; `cover` is (H, W) in 0..1."""
-        for channel, value in zip(self.albedo, color, strict=True):
-            channel += cover * (value - channel)
+        self.albedo += cover * (to_planes(color) - self.albedo)
 
     def stain(self, cover: Field, color: Color) -> None:
         """Multiplies the colour of the surface by `color` where `cover`, (H, W), is 1."""
-        for channel, value in zip(self.albedo, color, strict=True):
-            channel *= 1 - cover * (1 - value)
+        self.albedo *= 1 - cover * (1 - to_planes(color))
 
 
 def draw_noise(rng: np.random.Generator, cell_height: int, cell_width: int, width: int = WIDTH) -> Field:
@@ -242,9 +203,8 @@ def _draw_albedo(seam: Seam, beyond: Field, on_bead: Field, rng: np.random.Gener
     reach = seam.tint_reach * (1 + 0.15 * draw_noise_along(rng, 40))[:, None]
     distance = (255 * np.clip(beyond / reach, 0, 1)).astype(np.uint8)
     oxide = seam.bead_oxide * np.clip(draw_noise(rng, 26, 9), -1, 1)
-    albedo = np.empty((3, HEIGHT, WIDTH), dtype=np.float32)
-    for index, tone in enumerate(seam.material.tint_table(seam.tint)):
-        plate = seam.material.plate[index] * tone[distance] * (1 - rust * (1 - RUST[index]))
-        bead = seam.material.bead[index] * (1 + OXIDE[index] * oxide)
-        albedo[index] = mottle * (plate + on_bead * (bead - plate))
+    tone = seam.material.tint_table(seam.tint)[:, distance]
+    plate = to_planes(seam.material.plate) * tone * (1 - rust * (1 - to_planes(RUST)))
+    bead = to_planes(seam.material.bead) * (1 + to_planes(OXIDE) * oxide)
+    albedo: Field = mottle * (plate + on_bead * (bead - plate))
     return albedo
