@@ -72,5 +72,5 @@ def test_a_shortage_is_explained() -> None:
     assert explain_shortage(299, 0.01) is None
     assert explain_shortage(298, 0.01) == (
         "298 images cannot show a rate below 0.01 with 95 % confidence, even without a mistake: that takes 299, each "
-        "of another weld"
+        "of a different weld"
     )

@@ -15,6 +15,7 @@ from weldnet.evaluation.decision import (
     NO_GOOD_CLASS,
     REJECT,
     VERDICTS,
+    Counts,
     mark_defects,
     referral_curve,
     summarise_verdicts,
@@ -38,50 +39,47 @@ def assess(
     judgement: Judgement | None,
     good_classes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The figures of N images, as plain types for JSON.
+    """The figures of N images, at least 1, as plain types for JSON.
 
     Args:
-        logits: (N, C), N at least 1.
-        labels: (N,) indices into `classes`.
-        classes: C names.
-        groups: (N,), the weld of each image, None where unknown.
+        groups: the weld of each image, None where unknown.
         judgement: of these images; None where the checkpoint has no judge.
         good_classes: those of sound welds, where there is no judgement to name them.
 
     Returns:
-        `proportions`: exact intervals by name (`recall/<class>`, ...), and `escapes` and `false_calls` of the class
-        with the highest logit, one-sided; `per_weld`: these two of whole welds; `by_group`: the same and `f1`, `auroc`,
+        `proportions`: exact intervals by name (`recall/<class>`, ...), and `escapes` and `false_calls` of the predicted
+        class, one-sided; `per_weld`: these two of whole welds; `by_group`: the same and `f1`, `auroc`,
         `average_precision`, `loss` with a bootstrap over whole groups; the keys of `summarise_confusion`;
         `calibration`; and the keys of `assess_verdicts`.
     """
-    good = list(good_classes if judgement is None else judgement.judge.good_classes)
+    good, temperature = list(good_classes), 1.0
+    if judgement is not None:
+        good, temperature = list(judgement.judge.good_classes), judgement.judge.temperature
     predicted = logits.argmax(axis=1)
-    probabilities = softmax(logits, axis=1) if judgement is None else judgement.probabilities
     confusion = confusion_matrix(labels, predicted, labels=range(len(classes)))
     proportions = measure_proportions(confusion, classes, good)
     losses = {"loss": cross_entropy(logits, labels)}
     if judgement is not None:
-        losses["loss_calibrated"] = cross_entropy(logits / judgement.judge.temperature, labels)
-    # Images of unknown welds are taken for welds of their own, which `num_without_group` tells.
+        losses["loss_calibrated"] = cross_entropy(logits / temperature, labels)
+    # Images of unknown welds are taken for welds of their own, which `num_without_group` counts.
     names, indices = index_groups([group or f"\0{row}" for row, group in enumerate(groups)])
     statistics = [
         resample_rates(predicted, labels, indices, classes, good),
-        resample_ranking(probabilities, labels, indices, classes),
+        resample_ranking(softmax(logits / temperature, axis=1), labels, indices, classes),
         resample_means(losses, indices),
     ]
-    by_group = bootstrap_groups(statistics, names, upper=ONE_SIDED)
     report = {
         **summarise_confusion(confusion, classes),
         **{name: float(values.mean()) for name, values in losses.items()},
         "num_groups": len(names),
         "num_without_group": sum(group is None for group in groups),
         "good_classes": good,
-        "escapes": proportions["escapes"] if good else None,
-        "false_calls": proportions["false_calls"] if good else None,
+        "escapes": proportions.get("escapes"),
+        "false_calls": proportions.get("false_calls"),
         "per_weld": _count_welds(predicted, labels, classes, groups, good) if good else None,
         "proportions": proportions,
-        "by_group": by_group,
-        "calibration": summarise_calibration(logits, labels, 1.0 if judgement is None else judgement.judge.temperature),
+        "by_group": bootstrap_groups(statistics, names, upper=ONE_SIDED),
+        "calibration": summarise_calibration(logits, labels, temperature),
     }
     return report | assess_verdicts(labels, classes, groups, judgement)
 
@@ -89,10 +87,10 @@ def assess(
 def _count_welds(
     predicted: Labels, labels: Labels, classes: Sequence[str], groups: Sequence[str | None], good: Sequence[str]
 ) -> dict[str, Any] | None:
-    """Escapes and false calls of whole welds by the highest logit; None where the weld of some image is unknown."""
-    said = np.where(mark_defects(predicted, classes, good), REJECT, ACCEPT)
-    welds = summarise_verdicts(said, mark_defects(labels, classes, good), groups)["welds"]
-    return None if welds is None else {name: _with_intervals(welds)[name] for name in ("escapes", "false_calls")}
+    """Escapes and false calls of whole welds by the predicted class; None where the weld of some image is unknown."""
+    verdicts = np.where(mark_defects(predicted, classes, good), REJECT, ACCEPT)
+    welds = _with_intervals(summarise_verdicts(verdicts, mark_defects(labels, classes, good), groups)["welds"])
+    return welds and {name: welds[name] for name in ("escapes", "false_calls")}
 
 
 def assess_verdicts(
@@ -103,8 +101,7 @@ def assess_verdicts(
     """
     if judgement is None:
         return {"operating_point": None, "verdicts": None, "referral_curve": None, "statements": [UNCERTIFIED]}
-    judge = judgement.judge
-    point = judge.point
+    judge, point = judgement.judge, judgement.judge.point
     if not judge.good_classes:
         statements = [NO_GOOD_CLASS]
         is_defect = np.zeros(len(labels), bool)
@@ -116,15 +113,15 @@ def assess_verdicts(
     curve = referral_curve(judgement.sound, is_defect, point, judgement.unlike_training)
     return {
         "operating_point": point.to_dict(),
-        "verdicts": {unit: None if rows is None else _with_intervals(rows) for unit, rows in counts.items()},
+        "verdicts": {unit: _with_intervals(rows) for unit, rows in counts.items()},
         "num_unlike_training": int(judgement.unlike_training.sum()),
         "referral_curve": {name: [make_plain(x) for x in row] for name, row in curve.items()},
         "statements": statements,
     }
 
 
-def _with_intervals(counts: dict[str, dict[str, int]]) -> dict[str, Any]:
-    return {
+def _with_intervals(counts: Counts | None) -> dict[str, Any] | None:
+    return counts and {
         name: proportion(row["count"], row["of"], side="two-sided" if name in VERDICTS else "upper")
         for name, row in counts.items()
     }

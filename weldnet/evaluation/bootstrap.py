@@ -31,11 +31,7 @@ def index_groups(groups: Sequence[str]) -> tuple[list[str], Labels]:
 
 
 def resample_means(values: dict[str, Floats], groups: Labels) -> Statistic:
-    """The means of values (N,) by name, such as the loss of each image.
-
-    Args:
-        groups: (N,) indices of `index_groups`.
-    """
+    """The means of values (N,) by name, such as the loss of each image; `groups` (N,) are of `index_groups`."""
     counts = np.bincount(groups).astype(np.float64)
     sums = {name: np.bincount(groups, column) for name, column in values.items()}
     return lambda weights: {name: (weights @ column) / (weights @ counts) for name, column in sums.items()}
@@ -52,11 +48,7 @@ def bootstrap_groups(
     """Percentile intervals from resamples of whole groups with replacement, the same resamples for every figure.
 
     Args:
-        statistics: each gives figures of its own names.
         names: (G,) of the groups, in the order of the statistics' weights.
-        num_resamples: R, at least 1.
-        confidence: above 0, below 1.
-        seed: the same seed gives the same intervals.
         upper: names of the figures, none below 0, that get a one-sided upper bound; their `low` is 0.
 
     Returns:
@@ -68,29 +60,23 @@ def bootstrap_groups(
     Source:
         Davison and Hinkley, Bootstrap Methods and their Application (1997), 3.8 (whole clusters) and 5.3 (percentiles).
     """
-    num_groups, rng = len(names), np.random.default_rng(seed)
-    values = {name: make_plain(row[0]) for name, row in _measure(statistics, np.ones((1, num_groups))).items()}
+    num_groups = len(names)
+    values = _measure(statistics, np.ones((1, num_groups)))
     few = num_groups < FEWEST_GROUPS
     if few:
         resamples = _measure(statistics, np.eye(num_groups))
     else:
-        sizes = [min(_CHUNK, num_resamples - start) for start in range(0, num_resamples, _CHUNK)]
-        chunks = [_measure(statistics, draw_weights(rng, size, num_groups)) for size in sizes]
-        resamples = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+        resamples = _resample(statistics, num_groups, num_resamples, seed)
     rows = {}
     for name, value in values.items():
         side: Side = "upper" if name in upper else "two-sided"
         usable = resamples[name][~np.isnan(resamples[name])]
-        if few:
-            reason: str | None = (
-                f"{num_groups} groups: an interval takes at least {FEWEST_GROUPS}; the figures of each group instead"
-            )
-        else:
-            reason = _find_fault(value, usable)
-        low, high = (None, None) if reason else _take_percentiles(usable, side, confidence)
+        reason = _find_fault(value, usable, num_groups)
+        tail = (1 - confidence) / (2 if side == "two-sided" else 1)
+        low, high = (None, None) if reason else np.quantile(usable, [tail, 1 - tail]).tolist()
         rows[name] = {
-            "value": value,
-            "low": low,
+            "value": make_plain(value[0]),
+            "low": 0.0 if side == "upper" and not reason else low,
             "high": high,
             "num_groups": num_groups,
             "num_resamples": 0 if few else num_resamples,
@@ -109,22 +95,25 @@ def draw_weights(rng: np.random.Generator, num_resamples: int, num_groups: int) 
     return counts.reshape(num_resamples, num_groups).astype(np.float64)
 
 
+def _resample(statistics: Sequence[Statistic], num_groups: int, num_resamples: int, seed: int) -> dict[str, Floats]:
+    rng = np.random.default_rng(seed)
+    sizes = [min(_CHUNK, num_resamples - start) for start in range(0, num_resamples, _CHUNK)]
+    chunks = [_measure(statistics, draw_weights(rng, size, num_groups)) for size in sizes]
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+
+
 def _measure(statistics: Sequence[Statistic], weights: Floats) -> dict[str, Floats]:
     return {name: column for statistic in statistics for name, column in statistic(weights).items()}
 
 
-def _find_fault(value: float | None, usable: Floats) -> str | None:
+def _find_fault(value: Floats, usable: Floats, num_groups: int) -> str | None:
     """Why these resamples make no interval; None where they do."""
-    if value is None:
+    if num_groups < FEWEST_GROUPS:
+        return f"{num_groups} groups: an interval takes at least {FEWEST_GROUPS}; the figures of each group instead"
+    if np.isnan(value[0]):
         return "not measured: no image to measure it on"
     if not len(usable):
         return "every resample lacks what it needs"
     # An interval of no width would read as certainty; it is only that no two groups differ.
     no_spread = "every resample gives the same value: the groups show no spread to measure"
     return no_spread if np.ptp(usable) < 1e-12 else None
-
-
-def _take_percentiles(usable: Floats, side: Side, confidence: float) -> tuple[float, float]:
-    tail = (1 - confidence) / (2 if side == "two-sided" else 1)
-    low = float(np.quantile(usable, tail)) if side == "two-sided" else 0.0
-    return low, float(np.quantile(usable, 1 - tail))

@@ -1,4 +1,4 @@
-"""Whether the probabilities mean what they say: the temperature that mends them, and how far they are off."""
+"""Whether the probabilities mean what they say: the temperature that corrects them, and how far they are off."""
 
 from typing import Any
 
@@ -15,24 +15,17 @@ BOUNDS = (0.05, 20.0)
 
 
 def is_separated(logits: Floats, labels: Labels) -> bool:
-    """Whether the true class has the highest logit, alone, in every image: then no temperature fits best."""
-    others = logits.copy()
-    others[np.arange(len(labels)), labels] = -np.inf
-    return bool((logits[np.arange(len(labels)), labels] > others.max(axis=1)).all())
+    """Whether the actual class has the highest logit, alone, in every image: then no temperature fits best."""
+    is_actual = np.arange(logits.shape[1]) == labels[:, None]
+    return bool((logits[is_actual] > np.where(is_actual, -np.inf, logits).max(axis=1)).all())
 
 
 def fit_temperature(logits: Floats, labels: Labels) -> float:
     """The temperature T within `BOUNDS` for which softmax(logits / T) has the least negative log-likelihood.
 
     It is convex in 1 / T, so there is one minimum. Where every image is right it falls for ever as T falls to 0: such
-    images show no mistake and cannot tell how certain to be, and T stays 1.
-
-    Args:
-        logits: (N, C), N at least 1, of images that were not trained on.
-        labels: (N,) indices.
-
-    Returns:
-        T, never worse than 1 on these images; above 1 it makes the probabilities less certain.
+    images show no mistake and cannot tell how certain to be, and T stays 1. T is never worse than 1 on these images (N,
+    at least 1), which must not be trained on.
 
     Source:
         Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 4.2.
@@ -43,28 +36,21 @@ def fit_temperature(logits: Floats, labels: Labels) -> float:
     def measure(log_temperature: float) -> float:
         return float(cross_entropy(logits / np.exp(log_temperature), labels).mean())
 
-    low, high = np.log(BOUNDS)
-    found = minimize_scalar(measure, bounds=(low, high), method="bounded", options={"xatol": 1e-6})
+    found = minimize_scalar(measure, bounds=np.log(BOUNDS), method="bounded", options={"xatol": 1e-6})
     return float(np.exp(found.x)) if found.fun < measure(0.0) else 1.0
 
 
 def reliability_bins(probabilities: Floats, labels: Labels, num_bins: int = 15) -> list[dict[str, Any]]:
-    """Images by the probability of the class they are called, in bins of equal width, those without images too.
-
-    Args:
-        probabilities: (N, C).
-        labels: (N,) indices.
-        num_bins: at least 1.
+    """Images by the probability of their predicted class, in bins of equal width, those without images too.
 
     Returns:
         Of each bin, as plain types for JSON: `low` and `high`, above and at most which the confidence lies;
         `mean_confidence`, None without images; `accuracy`, see `proportion`.
     """
     edges = np.linspace(0, 1, num_bins + 1)
-    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    places = np.searchsorted(edges[1:-1], confidence, side="left")
-    counts, hits = np.bincount(places, minlength=num_bins), np.bincount(places, right, num_bins)
-    sums = np.bincount(places, confidence, num_bins)
+    confidence, is_right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    bins = np.searchsorted(edges[1:-1], confidence, side="left")
+    counts, hits, sums = (np.bincount(bins, weights, num_bins) for weights in (None, is_right, confidence))
     return [
         {
             "low": low,
@@ -79,15 +65,7 @@ def reliability_bins(probabilities: Floats, labels: Labels, num_bins: int = 15) 
 def expected_calibration_error(probabilities: Floats, labels: Labels, num_bins: int = 15) -> float:
     """The mean over the images of |accuracy - mean confidence| of their bin, from 0 to 1.
 
-    With few images it is above 0 by chance alone, even of perfect probabilities.
-
-    Args:
-        probabilities: (N, C), N at least 1.
-        labels: (N,) indices.
-        num_bins: of equal width, for the probability of the called class.
-
-    Source:
-        Guo et al., On Calibration of Modern Neural Networks, ICML 2017, equation 3.
+    With few images it is above 0 by chance alone, even of perfect probabilities. Guo et al., equation 3.
     """
     bins = reliability_bins(probabilities, labels, num_bins)
     gaps = [abs(each["accuracy"]["k"] - each["accuracy"]["n"] * (each["mean_confidence"] or 0.0)) for each in bins]
@@ -95,28 +73,16 @@ def expected_calibration_error(probabilities: Floats, labels: Labels, num_bins: 
 
 
 def summarise_calibration(logits: Floats, labels: Labels, temperature: float) -> dict[str, Any]:
-    """The figures before and after logits are divided by the temperature, as plain types for JSON.
+    """`temperature`, and the figures `before` and `after` logits are divided by it, as plain types for JSON."""
 
-    Args:
-        logits: (N, C), N at least 1.
-        labels: (N,) indices.
+    def measure(scaled: Floats) -> dict[str, Any]:
+        probabilities = softmax(scaled, axis=1)
+        brier = brier_score_loss(labels, probabilities, labels=range(scaled.shape[1]), scale_by_half=False)
+        return {
+            "expected_calibration_error": expected_calibration_error(probabilities, labels),
+            "brier_score": brier,
+            "negative_log_likelihood": float(cross_entropy(scaled, labels).mean()),
+            "bins": reliability_bins(probabilities, labels),
+        }
 
-    Returns:
-        `temperature`; `before` and `after`: `expected_calibration_error`, `brier_score`, `negative_log_likelihood` and
-        `bins`, those of `reliability_bins`.
-    """
-    return {
-        "temperature": temperature,
-        "before": _summarise(logits, labels),
-        "after": _summarise(logits / temperature, labels),
-    }
-
-
-def _summarise(logits: Floats, labels: Labels) -> dict[str, Any]:
-    probabilities = softmax(logits, axis=1)
-    return {
-        "expected_calibration_error": expected_calibration_error(probabilities, labels),
-        "brier_score": brier_score_loss(labels, probabilities, labels=range(logits.shape[1]), scale_by_half=False),
-        "negative_log_likelihood": float(cross_entropy(logits, labels).mean()),
-        "bins": reliability_bins(probabilities, labels),
-    }
+    return {"temperature": temperature, "before": measure(logits), "after": measure(logits / temperature)}

@@ -20,18 +20,12 @@ def compare(
     classes: Sequence[str],
     good_classes: Collection[str] = (),
     num_resamples: int = 2000,
-    confidence: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Compares the predictions of two classifiers on the same images, as plain types for JSON.
+    """Compares the predictions (N,) of two classifiers on the same images, as plain types for JSON.
 
     Args:
-        first, second: (N,) predicted indices into `classes`, N at least 1.
-        labels: (N,) actual indices.
-        groups: (N,) names.
-        classes: C names.
-        good_classes: the classes that are no defect; without any, `ERRORS` are not compared.
-        num_resamples, confidence, seed: of `bootstrap_groups`.
+        good_classes: those of sound welds; without any, `ERRORS` are not compared.
 
     Returns:
         `differences`: of `METRICS` and `ERRORS`, the second's less the first's, with intervals of a paired bootstrap;
@@ -47,24 +41,20 @@ def compare(
 
     return {
         "difference_is": "second less first, on the same images and the same resamples of groups",
-        "differences": bootstrap_groups([subtract], names, num_resamples, confidence, seed),
+        "differences": bootstrap_groups([subtract], names, num_resamples, seed=seed),
         "mcnemar": run_mcnemar(first == labels, second == labels),
         "differing": np.flatnonzero(first != second).tolist(),
     }
 
 
 def run_mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> dict[str, Any]:
-    """The exact test that two classifiers are right equally often.
+    """The exact test that two classifiers are right equally often, from whether each is right (N,).
 
-    Args:
-        first, second: (N,) bool, whether each is right.
+    McNemar, Psychometrika 12 (1947); exact: the smaller count is binomial with p = 1/2.
 
     Returns:
         `num_first_only`, `num_second_only`: right by one alone; `p_value`: the chance of a division at least as uneven
         if each of these images fell to either alike; `test`: in words.
-
-    Source:
-        McNemar, Psychometrika 12 (1947); exact: the smaller count is binomial with p = 1/2.
     """
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     discordant = only_first + only_second

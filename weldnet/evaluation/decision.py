@@ -80,8 +80,6 @@ def sound_probability(probabilities: Floats, classes: Sequence[str], good_classe
 
     Args:
         probabilities: (N, C), calibrated; rows sum to 1.
-        classes: C names.
-        good_classes: some of them.
 
     Raises:
         InputError: a good class is not among the classes.
@@ -92,12 +90,18 @@ def sound_probability(probabilities: Floats, classes: Sequence[str], good_classe
 
 
 def mark_defects(labels: Labels, classes: Sequence[str], good_classes: Sequence[str]) -> Flags:
-    """Whether each label (N,) is one of a defect, (N,).
+    """Whether each label (N,) is one of a defect.
 
     Raises:
         InputError: a good class is not among the classes.
     """
     return ~_mark_good(classes, good_classes)[labels]
+
+
+def _mark_good(classes: Sequence[str], good_classes: Sequence[str]) -> Flags:
+    for name in good_classes:
+        check_choice("evaluation.good_classes", name, classes)
+    return np.array([name in good_classes for name in classes], np.bool_)
 
 
 def choose_operating_point(
@@ -128,17 +132,17 @@ def choose_operating_point(
     mirrored = certify_threshold(-sound, max_false_reject_rate, confidence)
     accept_above = None if above is None else max(above, 0.5)
     reject_below = None if mirrored is None else min(-mirrored, 0.5)
-    reasons = []
-    if accept_above is None:
-        need = f"max_escape_rate={max_escape_rate:g} needs {needed_images(max_escape_rate, confidence)}"
-        reasons.append(f"nothing is accepted: {len(defects)} calibration images show a defect, and {need} or more")
-    elif not (sound > accept_above).any():
-        reasons.append(f"no sound calibration image scores above {accept_above:.4g}, as an accepted one must")
-    if reject_below is None:
-        need = (
-            f"max_false_reject_rate={max_false_reject_rate:g} needs {needed_images(max_false_reject_rate, confidence)}"
+    reasons = [
+        f"nothing is {verdict}: {len(scores)} calibration images {what}, and {target}={rate:g} needs "
+        f"{needed_images(rate, confidence)} or more"
+        for threshold, verdict, scores, what, target, rate in (
+            (above, "accepted", defects, "show a defect", "max_escape_rate", max_escape_rate),
+            (mirrored, "rejected", sound, "are sound", "max_false_reject_rate", max_false_reject_rate),
         )
-        reasons.append(f"nothing is rejected: {len(sound)} calibration images are sound, and {need} or more")
+        if threshold is None
+    ]
+    if accept_above is not None and not (sound > accept_above).any():
+        reasons.insert(0, f"no sound calibration image scores above {accept_above:.4g}, as an accepted one must")
     return OperatingPoint(accept_above, reject_below, *targets, tuple(reasons))
 
 
@@ -154,7 +158,6 @@ def certify_threshold(scores: Floats, max_rate: float, confidence: float) -> flo
 
     Args:
         scores: (n,) of the images whose rate is bounded, drawn as the later ones will be.
-        max_rate, confidence: in (0, 1).
 
     Source: Angelopoulos, Bates, Candès, Jordan, Lei 2021, arXiv:2110.01052; the fixed sequence: Bauer 1991, Statistics
     in Medicine 10; the order statistic as a tolerance limit: Wilks 1941, Annals of Mathematical Statistics 12.
@@ -165,27 +168,17 @@ def certify_threshold(scores: Floats, max_rate: float, confidence: float) -> flo
 
 
 def decide(sound_probability: Floats, unlike_training: Flags, point: OperatingPoint) -> Verdicts:
-    """One of `VERDICTS` for each image, (N,); a score that is not a number is referred.
-
-    Args:
-        sound_probability: (N,) in [0, 1].
-        unlike_training: (N,), images that are referred whatever their score.
-        point: from `choose_operating_point`.
-    """
+    """One of `VERDICTS` for each image (N,); what is unlike training, or scores no number, is referred."""
     accepted = sound_probability > (math.inf if point.accept_above is None else point.accept_above)
     rejected = sound_probability < (-math.inf if point.reject_below is None else point.reject_below)
     return np.select([unlike_training, accepted, rejected], [REFER, ACCEPT, REJECT], REFER)
 
 
 def summarise_verdicts(verdicts: Verdicts, is_defect: Flags, groups: Sequence[str | None]) -> dict[str, Counts | None]:
-    """Counts of verdicts and errors, per photograph and per weld.
+    """Counts of verdicts and errors, per photograph and per weld, of N photographs.
 
     A weld is defective when any of its photographs shows a defect. It is accepted when all of them are (so a defective
     weld escapes only then), rejected when any is, and referred otherwise.
-
-    Args:
-        verdicts, is_defect: (N,), from `decide` and `mark_defects`.
-        groups: (N,), the weld of each photograph.
 
     Returns:
         `photographs` and `welds` (None where the weld of some photograph is unknown), each with `accept`, `reject`,
@@ -201,6 +194,15 @@ def summarise_verdicts(verdicts: Verdicts, is_defect: Flags, groups: Sequence[st
     return {"photographs": _count(verdicts, is_defect), "welds": _count(of_welds, any_defect)}
 
 
+def _count(verdicts: Verdicts, is_defect: Flags) -> Counts:
+    cases = {name: (verdicts == name, np.ones_like(is_defect)) for name in VERDICTS} | {
+        "escapes": (verdicts == ACCEPT, is_defect),
+        "false_calls": (verdicts != ACCEPT, ~is_defect),
+        "false_rejects": (verdicts == REJECT, ~is_defect),
+    }
+    return {name: {"count": int((hit & of).sum()), "of": int(of.sum())} for name, (hit, of) in cases.items()}
+
+
 def referral_curve(
     sound_probability: Floats,
     is_defect: Flags,
@@ -210,7 +212,6 @@ def referral_curve(
     """The escape rate against the share referred, as the accept threshold falls from the highest score.
 
     Args:
-        sound_probability: (N,) in [0, 1], N at least 1.
         is_defect: (N,); without a defect the escape rate is nan.
         point: its `reject_below` holds along the curve, and no threshold lies below that; None to reject nothing.
         unlike_training: (N,), images that are referred at every threshold; None for no image.
@@ -229,18 +230,3 @@ def referral_curve(
         "share_referred": 1 - (accepted.sum(axis=1) + rejected.sum()) / len(is_defect),
         "escape_rate": accepted[:, is_defect].mean(axis=1) if is_defect.any() else np.full(len(thresholds), np.nan),
     }
-
-
-def _count(verdicts: Verdicts, is_defect: Flags) -> Counts:
-    cases = {name: (verdicts == name, np.ones_like(is_defect)) for name in VERDICTS} | {
-        "escapes": (verdicts == ACCEPT, is_defect),
-        "false_calls": (verdicts != ACCEPT, ~is_defect),
-        "false_rejects": (verdicts == REJECT, ~is_defect),
-    }
-    return {name: {"count": int((hit & of).sum()), "of": int(of.sum())} for name, (hit, of) in cases.items()}
-
-
-def _mark_good(classes: Sequence[str], good_classes: Sequence[str]) -> Flags:
-    for name in good_classes:
-        check_choice("evaluation.good_classes", name, classes)
-    return np.array([name in good_classes for name in classes], np.bool_)

@@ -11,19 +11,15 @@ Side = Literal["two-sided", "upper", "lower"]
 def proportion(k: int, n: int, confidence: float = 0.95, side: Side = "two-sided") -> dict[str, Any]:
     """k of n with the exact interval of Clopper and Pearson, which covers the truth at least as often as it says.
 
-    It assumes n independent images: photographs of one weld are not.
+    It assumes n independent images: photographs of one weld are not. Clopper and Pearson, Biometrika 26 (1934): the
+    bounds are quantiles of beta distributions.
 
     Args:
-        k: from 0 to n.
-        n: 0 or more.
-        confidence: above 0, below 1, of both sides together or of the one.
+        confidence: of both sides together or of the one.
         side: `upper` bounds the truth from above only, and `low` is 0; `lower` from below only, and `high` is 1.
 
     Returns:
         `value` (k / n), `low`, `high`, all None for n = 0; `k`, `n`; and what `describe_bounds` says.
-
-    Source:
-        Clopper and Pearson, Biometrika 26 (1934): the bounds are quantiles of beta distributions.
     """
     assert 0 <= k <= n, (k, n)
     value, low, high = None, None, None
@@ -48,9 +44,6 @@ def needed_images(rate: float, confidence: float = 0.95) -> int:
     """The fewest images, all right, that show a rate of mistakes below `rate`: 29, 59, 299 for 0.10, 0.05, 0.01.
 
     With n of them the one-sided upper bound is `1 - (1 - confidence) ** (1 / n)`.
-
-    Args:
-        rate: above 0, below 1.
     """
     return math.ceil(math.log1p(-confidence) / math.log1p(-rate))
 
@@ -62,5 +55,5 @@ def explain_shortage(n: int, rate: float, confidence: float = 0.95) -> str | Non
         return None
     return (
         f"{n} images cannot show a rate below {rate:g} with {100 * confidence:g} % confidence, even without a mistake: "
-        f"that takes {needed}, each of another weld"
+        f"that takes {needed}, each of a different weld"
     )

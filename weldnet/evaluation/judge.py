@@ -25,12 +25,12 @@ from weldnet.spelling import tidy
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
-    """What a network says of N images, and what is true of them.
+    """The outputs of a network for N images, and what is true of them.
 
     Attributes:
-        logits: float64 (N, C).
-        features: float32 (N, F), pooled, before the last layer.
-        labels: int64 (N,).
+        logits: (N, C).
+        features: (N, F), pooled, before the last layer.
+        labels: (N,).
         groups: (N,), the weld of each, None where unknown.
     """
 
@@ -42,15 +42,12 @@ class Outputs:
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """What a judge says of N images.
+    """What a judge makes of N images.
 
     Attributes:
         probabilities: (N, C), calibrated.
         sound: (N,), the probability of being sound.
-        distances: (N,), from the features of training; above 1 an image is unlike anything in it.
-        unlike_training: (N,).
-        verdicts: (N,), `accept`, `reject` or `refer`.
-        judge: who said it.
+        distances: (N,), from the features of training; above 1 an image is `unlike_training`.
     """
 
     probabilities: Floats
@@ -72,7 +69,7 @@ class Judge:
         point: the thresholds.
         logits, labels, groups: of the M calibration images, which chose neither the epoch nor the temperature.
         by_group: whether no weld of theirs is among the images that did choose.
-        notes: what makes the calibration less worth, a sentence each.
+        notes: what makes the calibration worth less, a sentence each.
     """
 
     classes: tuple[str, ...]
@@ -116,35 +113,25 @@ class Judge:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types and arrays, for a checkpoint."""
-        return {
-            **{name: getattr(self, name) for name in ("temperature", "max_distance", "by_group", "logits", "labels")},
-            **{name: list(getattr(self, name)) for name in ("classes", "good_classes", "groups", "notes")},
-            "novelty": self.novelty.to_dict(),
-            "point": self.point.to_dict(),
-        }
+        values = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
+        return values | {"novelty": self.novelty.to_dict(), "point": self.point.to_dict()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Judge":
         """The inverse of `to_dict`."""
-        lists = {name: tuple(values[name]) for name in ("classes", "good_classes", "groups", "notes")}
-        built = {
-            "novelty": FeatureDistance.from_dict(values["novelty"]),
-            "point": OperatingPoint.from_dict(values["point"]),
-        }
-        return cls(**{**values, **lists, **built})
+        built = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        built["novelty"] = FeatureDistance.from_dict(values["novelty"])
+        return cls(**built | {"point": OperatingPoint.from_dict(values["point"])})
 
 
 def give_verdicts(
     probabilities: Floats, distances: Floats, classes: Sequence[str], point: OperatingPoint
 ) -> tuple[Floats, Flags, Verdicts]:
-    """What follows from the scores of B images, whatever computed them.
+    """From the scores of B images, whatever computed them, (B,) each: probability of being sound, unlike, verdict.
 
     Args:
         probabilities: (B, C), calibrated.
         distances: (B,), above 1 where an image is unlike training.
-
-    Returns:
-        (B,) each: the probability of being sound, whether it is unlike training, the verdict.
     """
     sound = sound_probability(probabilities, classes, point.good_classes)
     unlike = distances > 1
@@ -164,11 +151,9 @@ def fit_judge(
     """Calibrates a trained network.
 
     Args:
-        classes: C names.
-        good_classes: those of sound welds.
-        train: the training images: what is like training.
-        select: the validation images that chose the epoch: they fit the temperature and the largest distance.
-        calibrate: the other validation images: they choose the thresholds.
+        train: of the training images: what is like training.
+        select: of the validation images that chose the epoch: they fit the temperature and the largest distance.
+        calibrate: of the other validation images: they choose the thresholds.
         by_group: whether no weld is in both of the last two.
         targets: as `choose_operating_point` takes them.
 
@@ -180,21 +165,21 @@ def fit_judge(
         notes.append("the network is right on every image that fits the temperature, which therefore stays 1")
     if not by_group:
         notes.append(
-            "validation cannot be parted by whole welds: one weld may have chosen both the epoch and the thresholds"
+            "too few welds to keep the thresholds' data apart from the model selection: one weld may have chosen both "
+            "the epoch and the thresholds"
         )
     novelty = FeatureDistance.fit(train.features, train.labels)
-    max_distance = max(choose_threshold(novelty.distance(select.features)), 1e-9)
     judge = Judge(
-        tuple(classes),
-        (),
-        fit_temperature(select.logits, select.labels),
-        novelty,
-        max_distance,
-        choose_operating_point(np.zeros(0), np.zeros(0, bool), ()),
-        calibrate.logits,
-        calibrate.labels,
-        tuple(calibrate.groups),
-        by_group,
-        tuple(notes),
+        classes=tuple(classes),
+        good_classes=(),
+        temperature=fit_temperature(select.logits, select.labels),
+        novelty=novelty,
+        max_distance=max(choose_threshold(novelty.distance(select.features)), 1e-9),
+        point=choose_operating_point(np.zeros(0), np.zeros(0, bool), ()),
+        logits=calibrate.logits,
+        labels=calibrate.labels,
+        groups=tuple(calibrate.groups),
+        by_group=by_group,
+        notes=tuple(notes),
     )
     return judge.choose(good_classes, **targets)

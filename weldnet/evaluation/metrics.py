@@ -13,28 +13,22 @@ Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
 class Counts:
     """The counts of images that metrics are ratios of, from confusion matrices (..., C, C).
 
-    Attributes:
-        right, actual, predicted: (..., C), images of each class that are predicted as it, all of it, all predicted as
-            it.
-        others: (..., C), images of the other classes.
-        total: (...), all images.
-        defects, escapes: (...), images of defects, and those of them that are predicted as sound.
-        sound, false_calls: (...), images of sound welds, and those of them that are predicted as a defect.
+    Of each class, (..., C): `actual`, `predicted` and `right` images, and those of the `others`. Of all, (...): the
+    `total`; `defects`, with `escapes` among them; `sound` welds, with `false_calls` among them.
     """
 
-    right: Floats
-    actual: Floats
-    predicted: Floats
-    others: Floats
-    total: Floats
-    defects: Floats
-    escapes: Floats
-    sound: Floats
-    false_calls: Floats
+    def __init__(self, confusion: Floats | Labels, is_good: NDArray[np.bool_]) -> None:
+        self.actual, self.predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
+        self.right = np.diagonal(confusion, axis1=-2, axis2=-1)
+        self.total = self.actual.sum(axis=-1)
+        self.others = self.total[..., None] - self.actual
+        self.defects = self.actual[..., ~is_good].sum(axis=-1)
+        self.escapes = confusion[..., ~is_good, :][..., is_good].sum(axis=(-2, -1))
+        self.sound = self.actual[..., is_good].sum(axis=-1)
+        self.false_calls = confusion[..., is_good, :][..., ~is_good].sum(axis=(-2, -1))
 
 
 Ratio = Callable[[Counts], tuple[Floats, Floats]]
@@ -68,6 +62,11 @@ def _exceed_chance(c: Counts) -> tuple[Floats, Floats]:
     return c.total * c.right.sum(axis=-1) - chance, c.total**2 - chance
 
 
+def _count_right_others(c: Counts) -> tuple[Floats, Floats]:
+    """The images of the other classes that are predicted as one of them, and all of these."""
+    return c.others - c.predicted + c.right, c.others
+
+
 METRICS = (
     Metric("accuracy", "Accuracy", "proportion", lambda c: (c.right.sum(axis=-1), c.total)),
     Metric("balanced_accuracy", "Balanced accuracy (mean recall)", "share"),
@@ -80,11 +79,7 @@ METRICS = (
 ERRORS = (
     Metric("escapes", "Escapes: defects called sound", "proportion", lambda c: (c.escapes, c.defects), "min"),
     Metric(
-        "false_calls",
-        "False calls: sound called a defect",
-        "proportion",
-        lambda c: (c.false_calls, c.sound),
-        "min",
+        "false_calls", "False calls: sound called a defect", "proportion", lambda c: (c.false_calls, c.sound), "min"
     ),
 )
 """Of a set of images whose good classes are known; their upper bound alone is of interest."""
@@ -96,13 +91,7 @@ CLASS_METRICS = (
     Metric("precision", "precision", "proportion", lambda c: (c.right, c.predicted), mean="macro_precision"),
     Metric("recall", "recall", "proportion", lambda c: (c.right, c.actual), mean="balanced_accuracy"),
     Metric("f1", "F1", "share", lambda c: (2 * c.right, c.actual + c.predicted), mean="macro_f1"),
-    Metric(
-        "specificity",
-        "specificity",
-        "proportion",
-        lambda c: (c.others - c.predicted + c.right, c.others),
-        mean="macro_specificity",
-    ),
+    Metric("specificity", "specificity", "proportion", _count_right_others, mean="macro_specificity"),
     Metric("auroc", "AUROC", "share", mean="macro_auroc"),
     Metric("average_precision", "average precision", "share", mean="macro_average_precision"),
 )
@@ -110,7 +99,7 @@ CLASS_METRICS = (
 
 
 def cross_entropy(logits: Floats, labels: Labels) -> Floats:
-    """The loss (N,) of each sample, in nats, unweighted and without label smoothing."""
+    """The loss (N,) of each image, in nats, unweighted and without label smoothing."""
     loss: Floats = -log_softmax(logits, axis=1)[np.arange(len(labels)), labels]
     return loss
 
@@ -122,22 +111,9 @@ def count_ratios(
 
     Args:
         confusion: (..., C, C) counts; rows are the actual classes, columns the predicted ones.
-        classes: C names.
         good_classes: those of sound welds; without any there are none of `ERRORS`.
     """
-    good = np.array([name in good_classes for name in classes])
-    actual, total = confusion.sum(axis=-1), confusion.sum(axis=(-2, -1))
-    counts = Counts(
-        right=np.diagonal(confusion, axis1=-2, axis2=-1),
-        actual=actual,
-        predicted=confusion.sum(axis=-2),
-        others=total[..., None] - actual,
-        total=total,
-        defects=actual[..., ~good].sum(axis=-1),
-        escapes=confusion[..., ~good, :][..., good].sum(axis=(-2, -1)),
-        sound=actual[..., good].sum(axis=-1),
-        false_calls=confusion[..., good, :][..., ~good].sum(axis=(-2, -1)),
-    )
+    counts = Counts(confusion, np.array([name in good_classes for name in classes]))
     metrics = (*METRICS, *ERRORS) if good_classes else METRICS
     ratios = {metric.key: metric.ratio(counts) for metric in metrics if metric.ratio}
     for metric in CLASS_METRICS:
@@ -156,12 +132,14 @@ def measure_confusion(
     """Every metric (...) of confusion matrices, NaN where it is a share of nothing, and the means over the classes.
 
     Args:
-        confusion, classes, good_classes: as for `count_ratios`.
         measured: the classes of the means, those with images in the set of which the matrices are resamples. Whatever
             the classifier does, precision and F1 of a class without images are 0, so in a resample they are NaN. None
             for the classes that have images in the one matrix.
     """
-    figures = {name: _divide(k, n) for name, (k, n) in count_ratios(confusion, classes, good_classes).items()}
+    figures = {
+        name: np.divide(k, n, out=np.full(np.shape(n), np.nan), where=n > 0)
+        for name, (k, n) in count_ratios(confusion, classes, good_classes).items()
+    }
     actual = confusion.sum(axis=-1)
     if measured is None:
         measured = [name for i, name in enumerate(classes) if actual[i]]
@@ -176,16 +154,7 @@ def measure_confusion(
 
 
 def summarise(logits: Floats, labels: Labels, classes: Sequence[str]) -> dict[str, Any]:
-    """The figures of one set of images, as plain types for JSON.
-
-    Args:
-        logits: (N, C), N at least 1.
-        labels: (N,), indices into `classes`.
-        classes: C names.
-
-    Returns:
-        `loss` (mean cross entropy in nats, uncalibrated), and the keys of `summarise_confusion`.
-    """
+    """`loss` (mean cross entropy of N images, uncalibrated), and the keys of `summarise_confusion`."""
     confusion = confusion_matrix(labels, logits.argmax(axis=1), labels=range(len(classes)))
     return {"loss": float(cross_entropy(logits, labels).mean()), **summarise_confusion(confusion, classes)}
 
@@ -221,8 +190,3 @@ def make_plain(value: float | Floats) -> float | None:
 def show_figure(value: float | None) -> str:
     """A figure with four decimals, `-` where there is none."""
     return "-" if value is None else f"{value:.4f}"
-
-
-def _divide(k: Floats, n: Floats) -> Floats:
-    share: Floats = np.divide(k, n, out=np.full(np.shape(n), np.nan), where=n > 0)
-    return share

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import cholesky, solve_triangular
+from scipy.linalg import cholesky, inv
 from sklearn.covariance import ledoit_wolf
 from sklearn.utils.extmath import randomized_svd
 
@@ -24,8 +24,7 @@ class FeatureDistance:
 
     The distance of x is the root of min over c of |w - m_c|^2 / K + |r|^2 / v, with z = (x - mean) basis,
     w = z whitening and r = x - mean - z basis^T: the Mahalanobis distance to the nearest class mean within the
-    principal subspace, and the part outside of it. Each of the two terms is about 1 on the training images, so that
-    neither drowns the other.
+    principal subspace, and the part outside of it. Both terms are about 1 on the training images.
 
     Attributes:
         mean: (D,) of the training features.
@@ -46,12 +45,7 @@ class FeatureDistance:
 
     @classmethod
     def fit(cls, features: Features, labels: Labels) -> "FeatureDistance":
-        """Describes the training images.
-
-        Args:
-            features: (N, D), N at least 1, of images as they are tested: not augmented.
-            labels: (N,), any integers.
-        """
+        """Describes training images by their features (N, D), not augmented, and labels (N,), any integers."""
         wide = features.astype(np.float64)
         mean = wide.mean(axis=0)
         centred = wide - mean
@@ -64,8 +58,7 @@ class FeatureDistance:
         classes, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
         class_means = np.stack([inner[index == c].mean(axis=0) for c in range(len(classes))])
         scatter = _estimate_scatter((inner - class_means[index]) / scale, degrees=int((counts - 1).sum()))
-        identity = np.eye(len(scatter))
-        whitening = solve_triangular(cholesky(scatter, lower=True), identity, lower=True).T / scale[:, None]
+        whitening = inv(cholesky(scatter)) / scale[:, None]
         arrays = {"mean": mean, "basis": basis, "whitening": whitening, "class_means": class_means @ whitening}
         return cls.from_dict(arrays | {"residual_variance": residual + floor})
 
@@ -91,11 +84,9 @@ class FeatureDistance:
 
 
 def choose_threshold(distances: Floats, share: float = 0.99) -> float:
-    """The distance that `share` of these images keep to; an image farther out is unlike training.
+    """The distance that `share` of these validation images keep to; an image farther out is unlike training.
 
-    Args:
-        distances: (V,), V at least 1, of validation images: training images lie nearer than new ones ever do.
-        share: in (0, 1]; with fewer than 1 / (1 - share) images the threshold is the largest distance.
+    Training images lie nearer than new ones ever do. With fewer than 1 / (1 - share) images it is the largest distance.
     """
     return float(np.quantile(distances, share, method="higher"))
 
@@ -111,12 +102,10 @@ def _find_directions(centred: Floats) -> tuple[Floats, Floats]:
 
 
 def _estimate_scatter(deviations: Floats, degrees: int) -> Floats:
-    """The shrunk covariance (K, K) within classes.
+    """The shrunk covariance (K, K) of deviations (N, K) from the class means, in units of the scatter of all images.
 
-    Args:
-        deviations: (N, K) from the class means, in units of the scatter of all images.
-        degrees: of freedom, N less the classes. The whole scatter, here the identity, counts for one more: it is all
-            there is where every class has a single image.
+    Of the `degrees` of freedom, N less the classes, the whole scatter, here the identity, is one more: it is all there
+    is where every class has a single image.
     """
     identity = np.eye(deviations.shape[1])
     if not degrees:

@@ -8,23 +8,14 @@ from numpy.typing import NDArray
 from weldnet.evaluation.bootstrap import Statistic
 from weldnet.evaluation.metrics import Floats, Labels
 
-Measure = Callable[[Floats], tuple[Floats, Floats]]
 
-
-def rank(scores: Floats, positive: NDArray[np.bool_], groups: Labels) -> Measure:
-    """AUROC and average precision of weighted images, which are sorted once for all resamples.
+def rank(scores: Floats, positive: NDArray[np.bool_], groups: Labels) -> Callable[[Floats], tuple[Floats, Floats]]:
+    """AUROC and average precision (R,) by the groups' weights (R, G); the N images are sorted once for all resamples.
 
     AUROC is the share of the pairs of a positive and a negative that stand in the right order, ties counted half (Mann
     and Whitney). Average precision is the sum over the scores of the gain in recall times the precision, without
-    interpolation. Both as in scikit-learn, whose functions take 300 times as long for the resamples.
-
-    Args:
-        scores: (N,), higher is more likely of the class.
-        positive: (N,) bool, whether the image is of the class.
-        groups: (N,) indices of `bootstrap.index_groups`.
-
-    Returns:
-        A function of the groups' weights (R, G); both figures are (R,), NaN without a positive or a negative.
+    interpolation. Both as in scikit-learn, whose functions take 300 times as long for the resamples; NaN without a
+    positive or a negative.
     """
     order = np.argsort(-scores, kind="stable")
     scores, groups = scores[order], groups[order]
@@ -58,26 +49,19 @@ def rank(scores: Floats, positive: NDArray[np.bool_], groups: Labels) -> Measure
 
 
 def resample_ranking(probabilities: Floats, labels: Labels, groups: Labels, classes: Sequence[str]) -> Statistic:
-    """`auroc/<class>`, `average_precision/<class>`, and their means over the classes that have images.
+    """`auroc/<class>`, `average_precision/<class>`, and `macro_` means over the classes that have images.
 
-    Args:
-        probabilities: (N, C).
-        labels: (N,) indices into `classes`.
-        groups: (N,) indices of `bootstrap.index_groups`.
-        classes: C names.
-
-    Returns:
-        A statistic that also gives `macro_auroc` and `macro_average_precision`, NaN where that of one class is.
+    A mean is NaN where the figure of one class is. `groups` (N,) are indices of `bootstrap.index_groups`.
     """
-    rankings = {name: rank(probabilities[:, i], labels == i, groups) for i, name in enumerate(classes)}
-    measured = [name for i, name in enumerate(classes) if (labels == i).any()]
+    rankings = [rank(probabilities[:, i], labels == i, groups) for i in range(len(classes))]
+    measured = np.unique(labels)
 
     def measure(weights: Floats) -> dict[str, Floats]:
-        pairs = {name: ranking(weights) for name, ranking in rankings.items()}
         figures: dict[str, Floats] = {}
-        for key, which in (("auroc", 0), ("average_precision", 1)):
-            figures |= {f"{key}/{name}": pair[which] for name, pair in pairs.items()}
-            figures[f"macro_{key}"] = np.mean([pairs[name][which] for name in measured], axis=0)
+        columns = zip(*(ranking(weights) for ranking in rankings), strict=True)
+        for key, values in zip(("auroc", "average_precision"), columns, strict=True):
+            figures |= {f"{key}/{name}": value for name, value in zip(classes, values, strict=True)}
+            figures[f"macro_{key}"] = np.mean([values[i] for i in measured], axis=0)
         return figures
 
     return measure

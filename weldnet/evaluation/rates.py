@@ -16,14 +16,11 @@ PROPORTIONS = {metric.key for metric in (*METRICS, *ERRORS, *CLASS_METRICS) if m
 
 
 def measure_proportions(
-    confusion: Labels, classes: Sequence[str], good_classes: Collection[str] = (), confidence: float = 0.95
+    confusion: Labels, classes: Sequence[str], good_classes: Collection[str] = ()
 ) -> dict[str, dict[str, Any]]:
-    """The proportions of one matrix (C, C) by name, see `count_ratios`, with their exact intervals.
-
-    Those of `ONE_SIDED` have a one-sided upper bound.
-    """
+    """The proportions of one matrix (C, C) by name, see `count_ratios`, with their exact intervals of 95 %."""
     return {
-        name: proportion(int(k), int(n), confidence, "upper" if name in ONE_SIDED else "two-sided")
+        name: proportion(int(k), int(n), side="upper" if name in ONE_SIDED else "two-sided")
         for name, (k, n) in count_ratios(confusion, classes, good_classes).items()
         if name.partition("/")[0] in PROPORTIONS
     }
@@ -32,18 +29,15 @@ def measure_proportions(
 def resample_rates(
     predicted: Labels, labels: Labels, groups: Labels, classes: Sequence[str], good_classes: Collection[str] = ()
 ) -> Statistic:
-    """The figures of `measure_confusion` of resampled images; means are over the classes that have images at all.
+    """The figures of `measure_confusion` of N resampled images; means are over the classes that have images at all.
 
-    Args:
-        predicted, labels: (N,) indices into `classes`.
-        groups: (N,) indices of `bootstrap.index_groups`.
-        classes: C names.
-        good_classes: as for `count_ratios`.
+    `groups` (N,) are indices of `bootstrap.index_groups`.
     """
     size, num_groups = len(classes), int(groups.max()) + 1
-    cells = np.bincount((groups * size + labels) * size + predicted, minlength=num_groups * size * size)
-    counts = cells.reshape(num_groups, size * size).astype(np.float64)
-    measured = [name for i, name in enumerate(classes) if (labels == i).any()]
+    counts = np.zeros((num_groups, size, size))
+    np.add.at(counts, (groups, labels, predicted), 1)
+    counts = counts.reshape(num_groups, size * size)
+    measured = [classes[i] for i in np.unique(labels)]
 
     def measure(weights: Floats) -> dict[str, Floats]:
         return measure_confusion((weights @ counts).reshape(-1, size, size), classes, good_classes, measured)

@@ -11,7 +11,6 @@ from weldnet.spelling import tidy
 
 COLUMNS = ("label", "iso_6520_1", "name")
 
-
 Vocabulary = Mapping[str, str]
 """The number and name of a class in the standard, by its name without case, spaces, underscores and hyphens."""
 
@@ -70,11 +69,11 @@ def describe_classes(classes: Iterable[str], vocabulary: Vocabulary = BUILT_IN) 
 
 
 def read_vocabulary(file: str | Path) -> Vocabulary:
-    """Reads a CSV with the columns label, iso_6520_1 and name, and adds it to `BUILT_IN`; where both speak, the file.
+    """`BUILT_IN` with the rows of a CSV (label, iso_6520_1, name) added; where both name a class, the file counts.
 
     Raises:
         InputError: no such file, a column is missing, or a row (the header being row 1) has an empty field, a number
-            that is none, or a label of another row.
+            that is none, or a label of a different row.
     """
     file = Path(file)
     table = _read_columns(file)
