@@ -8,11 +8,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from weldnet.audit.classes import check_confounding, check_groups, check_small_classes
+from weldnet.audit.classes import check_confounding, check_groups, check_names, check_small_classes
 from weldnet.audit.copies import check_duplicates, find_near_contents
 from weldnet.audit.facts import read_facts
 from weldnet.audit.findings import SEVERITIES, Finding, Severity
-from weldnet.audit.odd_names import check_names
 from weldnet.audit.single_files import check_files
 from weldnet.audit.sizes import SizeScore, check_sizes, score_sizes
 from weldnet.data.decode.pictures import Window
@@ -66,14 +65,13 @@ def audit(
         misnamed: classes whose names training refuses.
         skipped: what the search for the images passed over.
     """
+    skipped = Skipped() if skipped is None else skipped
     facts, thumbnails = read_facts(samples["path"], window, within)
-    images = samples.hstack(facts)
     content = pl.when(pl.col("reason").is_null()).then(pl.col("digest")).rank("dense") - 1
-    images = images.with_columns(content=content.cast(pl.Int64))
+    images = samples.hstack(facts).with_columns(content=content.cast(pl.Int64))
     readable = images.filter(pl.col("reason").is_null())
     near_pairs = find_near_contents(images, thumbnails, window)
     size_score = score_sizes(readable)
-    skipped = Skipped() if skipped is None else skipped
     findings = [
         *check_names(samples, misnamed, skipped),
         *check_groups(samples),
@@ -90,13 +88,8 @@ def audit(
 def suggest_split(audit: Audit, shares: Mapping[str, float], seed: int) -> pl.DataFrame:
     """A split without leaks: groups that share a picture become one, then `split_by_group`.
 
-    Args:
-        audit: of images that all have a group.
-        shares, seed: see `split_by_group`.
-
-    Returns:
-        Table of `weldnet.data.sources.manifest.SCHEMA`, without the images that cannot be read or are damaged. A joined
-        group has the name of its first one.
+    All images of the audit have a group; those that cannot be read or are damaged are left out. A joined group has the
+    name of its first one.
 
     Raises:
         InputError: no image can be read, or see `split_by_group`.
@@ -105,13 +98,11 @@ def suggest_split(audit: Audit, shares: Mapping[str, float], seed: int) -> pl.Da
     if readable.is_empty():
         raise InputError("none of the images can be read, so there is nothing to split")
     names = readable["group"].unique().sort()
-    number = {name: index for index, name in enumerate(names)}
-    contents = readable["content"].to_numpy()
-    of_content = len(names) + contents
-    by_group = np.column_stack([readable["group"].replace_strict(number, return_dtype=pl.Int64).to_numpy(), of_content])
+    group = readable["group"].replace_strict(names, range(len(names)), return_dtype=pl.Int64).to_numpy()
     # Groups and contents are the nodes of one graph; a group touches its contents, a near pair two contents.
+    by_group = np.column_stack([group, len(names) + readable["content"].to_numpy()])
     edges = np.concatenate([by_group, len(names) + audit.near_pairs])
     component = connect(edges, int(edges.max()) + 1)
-    first = np.unique(component[: len(names)], return_index=True)
-    joined = names.gather(first[1])[np.searchsorted(first[0], component[by_group[:, 0]])]
+    _, first, which = np.unique(component[: len(names)], return_index=True, return_inverse=True)
+    joined = names.gather(first[which[group]])
     return split_by_group(readable.select("path", "label", group=joined, split="split"), shares, seed)

@@ -1,12 +1,17 @@
-"""Classes and groups: leaks between the splits, classes too small to learn or to test, classes that are one weld."""
+"""Classes and groups: names, leaks between the splits, classes that are too small, classes that are one weld."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
 
 from weldnet.audit.findings import Finding, Severity
+from weldnet.data.sources.class_names import Misnamed
+from weldnet.data.sources.discovery import UNREAD, Skipped
 from weldnet.data.sources.manifest import SPLITS
+from weldnet.errors import shorten
 from weldnet.evaluation.intervals import proportion
+from weldnet.spelling import find_alike
 
 FEWEST_IMAGES = 5
 """A class with fewer images is too small to say anything about."""
@@ -15,63 +20,77 @@ _PURE = 0.95
 _FEW_GROUPS = 2
 
 
+def check_names(samples: pl.DataFrame, misnamed: Sequence[Misnamed], skipped: Skipped) -> list[Finding]:
+    """`alike_names` and `split_names` where training refuses a class; `alike_names` of groups; `unread_format`."""
+    findings = [Finding(each.kind, "error", each.paths, f"{each.detail}: {shorten(each.where)}") for each in misnamed]
+    unread = [
+        Finding("unread_format", "warning", (path,), "a photograph that weldnet does not read")
+        for path in sorted(skipped.paths.get(UNREAD, ()))
+    ]
+    return findings + _find_alike_groups(samples) + unread
+
+
+def _find_alike_groups(samples: pl.DataFrame) -> list[Finding]:
+    sets = find_alike(samples["group"])
+    number = {name: index for index, alike in enumerate(sets) for name in alike}
+    rows = samples.filter(pl.col("group").is_in(list(number))).select(
+        "path", index=pl.col("group").replace_strict(number, return_dtype=pl.Int64)
+    )
+    paths = dict(rows.group_by("index").agg("path").iter_rows())
+    what = "groups that differ by case or blanks only count as different welds"
+    return [
+        Finding("alike_names", "warning", tuple(paths[index]), f"{what}: {shorten(list(map(repr, alike)))}")
+        for index, alike in enumerate(sets)
+    ]
+
+
 def check_groups(samples: pl.DataFrame) -> list[Finding]:
     """`group_leak` for each group in more than one split; `no_groups` where images have none.
 
     Args:
         samples: table of `weldnet.data.sources.manifest.SCHEMA`.
     """
-    lacking = samples["group"].null_count()
     findings = []
-    if lacking:
+    if lacking := samples["group"].null_count():
         who = "nothing says" if lacking == len(samples) else f"of {lacking} of {len(samples)} images nothing says"
-        findings.append(
-            Finding(
-                "no_groups",
-                # Without splits of the source's own, training refuses to split by guess.
-                "warning" if samples["split"].null_count() else "note",
-                (),
-                f"{who} which weld is shown, so leaks of welds between splits stay unseen",
-            )
-        )
+        # Without splits of the source's own, training refuses to split by guess.
+        severity: Severity = "warning" if samples["split"].null_count() else "note"
+        detail = f"{who} which weld is shown, so leaks of welds between splits stay unseen"
+        findings.append(Finding("no_groups", severity, (), detail))
     known = samples.drop_nulls(["group", "split"])
     leaking = known.filter(pl.col("split").n_unique().over("group") > 1)
     for (group,), rows in leaking.group_by("group", maintain_order=True):
         counts = {split: len(rows.filter(split=split)) for split in SPLITS}
         where = " and ".join(f"{split} ({count})" for split, count in counts.items() if count)
-        severity: Severity = "error" if counts["test"] else "warning"
+        severity = "error" if counts["test"] else "warning"
         what = "test does not measure unseen welds" if counts["test"] else "validation knows this weld"
         findings.append(Finding("group_leak", severity, tuple(rows["path"]), f"group {group} is in {where}: {what}"))
     return findings
 
 
 def check_small_classes(samples: pl.DataFrame) -> list[Finding]:
-    """`small_class` for each class with too few images or groups to learn or to test.
-
-    Args:
-        samples: table of `SCHEMA`, only the images that can be read.
-    """
+    """`small_class` for each class with too few images or groups to learn or to test, of images that can be read."""
     labels = sorted(samples["label"].unique())
-    has_splits = samples["split"].null_count() < len(samples)
     has_groups = not samples["group"].null_count() and samples["group"].n_unique() < len(samples)
     findings = []
     for label in labels:
         rows = samples.filter(label=label)
         splits = set(rows["split"])
         untrained = [split for split in ("val", "test") if split in splits and "train" not in splits]
-        faults = {
+        fatal = {
             "it is the only class, and a classifier needs two": len(labels) == 1,
             f"it is in {' and '.join(untrained)} but not in train, so it cannot be learned": bool(untrained),
-            f"it has only {len(rows)} image{'s' * (len(rows) > 1)}": len(rows) < FEWEST_IMAGES,
-            "all its images are of one group, so no weld is left to test it": has_groups
-            and rows["group"].n_unique() < 2,
-            "it has no image in test, so it is not measured": has_splits
-            and "test" in samples["split"]
-            and "test" not in splits,
         }
-        severity: Severity = "error" if len(labels) == 1 or untrained else "warning"
+        faults = fatal | {
+            f"it has only {len(rows)} image{'s' * (len(rows) > 1)}": len(rows) < FEWEST_IMAGES,
+            "all its images are of one group, so no weld is left to test it": (
+                has_groups and rows["group"].n_unique() < 2
+            ),
+            "it has no image in test, so it is not measured": "test" in samples["split"] and "test" not in splits,
+        }
         if any(faults.values()):
             what = "; ".join(fault for fault, holds in faults.items() if holds)
+            severity: Severity = "error" if any(fatal.values()) else "warning"
             findings.append(Finding("small_class", severity, tuple(rows["path"]), f"class {label}: {what}"))
     return findings
 
@@ -79,23 +98,20 @@ def check_small_classes(samples: pl.DataFrame) -> list[Finding]:
 def check_confounding(samples: pl.DataFrame) -> list[Finding]:
     """`class_group_confounded` for each class that nearly only one or two groups show, which show nearly nothing else.
 
-    A network can tell such a class by the weld instead of the defect. Looked for in train, or in all images where
-    there are no splits.
-
-    Args:
-        samples: table of `SCHEMA`, only the images that can be read.
+    A network can tell such a class by the weld instead of the defect. Looked for in train, or in all images, of those
+    that can be read, where there are no splits.
     """
     train = samples.filter(split="train") if "train" in samples["split"] else samples
     if train.is_empty() or train["group"].null_count() or train["label"].n_unique() < 2:
         return []
     counts = train.group_by("label", "group").len().with_columns(total=pl.col("len").sum().over("group"))
     pure = counts.filter(pl.col("len") >= _PURE * pl.col("total")).sort("len", descending=True)
+    where = "training images" if len(train) < len(samples) else "images"
     findings = []
     for label, size in train["label"].value_counts().sort("label").iter_rows():
         groups = pure.filter(label=label)
         share = groups["len"].sum() / size
         if size >= FEWEST_IMAGES and share >= _PURE and len(groups) <= _FEW_GROUPS:
-            where = "training images" if len(train) < len(samples) else "images"
             names = " and ".join(groups["group"].sort())
             whose = f"group {names}, which shows" if len(groups) == 1 else f"groups {names}, which show"
             detail = (

@@ -1,6 +1,7 @@
 """Copies: identical files and nearly identical pictures, and where they stand on two sides of a split or a label."""
 
 from collections.abc import Iterator
+from itertools import chain
 
 import numpy as np
 import polars as pl
@@ -12,6 +13,9 @@ from weldnet.data.decode.pictures import Window
 from weldnet.data.duplicates import Thumbnails, connect, find_duplicates
 
 Rows = NDArray[np.int64]
+
+
+_CROSSING = {"split": "in", "label": "under the labels"}
 
 
 def find_near_contents(images: pl.DataFrame, thumbnails: Thumbnails, window: Window) -> Rows:
@@ -36,24 +40,17 @@ def check_duplicates(files: pl.DataFrame, pairs: Rows) -> list[Finding]:
             distinct content.
         pairs: int64 (P, 2): contents that look nearly the same.
     """
-    return [
-        *_check_copies(files),
-        *_check_near(files, pairs),
-        *_check_crossing(files, pairs, "split"),
-        *_check_crossing(files, pairs, "label"),
-    ]
+    crossing = (_check_crossing(files, pairs, column) for column in _CROSSING)
+    return [*_check_copies(files), *_check_near(files, pairs), *chain.from_iterable(crossing)]
 
 
 def _check_copies(files: pl.DataFrame) -> Iterator[Finding]:
     copies = files.filter(pl.len().over("content") > 1)
-    for (_,), rows in copies.group_by("content", maintain_order=True):
+    for _, rows in copies.group_by("content", maintain_order=True):
         yield Finding("exact_duplicate", "warning", tuple(rows["path"]), f"{len(rows)} identical files")
-        if rows["split"].n_unique() > 1:
-            detail = f"identical files in {_tell(rows['split'])}"
-            yield Finding("cross_split_duplicate", "error", tuple(rows["path"]), detail)
-        if rows["label"].n_unique() > 1:
-            detail = f"identical files under the labels {_tell(rows['label'])}"
-            yield Finding("cross_label_duplicate", "error", tuple(rows["path"]), detail)
+        for column in _CROSSING:
+            if rows[column].n_unique() > 1:
+                yield _describe_crossing(rows, column, "error", "identical files")
 
 
 def _check_near(files: pl.DataFrame, pairs: Rows) -> Iterator[Finding]:
@@ -74,14 +71,14 @@ def _check_crossing(files: pl.DataFrame, pairs: Rows, column: str) -> Iterator[F
         sides = sides.join(nodes, left_on=side, right_on="content", suffix=f"_{side}")
     crossing = sides.filter(pl.col(column) != pl.col(f"{column}_right")).select("node", "node_right")
     for rows in _cluster(files.join(nodes, on=["content", column], maintain_order="left"), crossing.to_numpy()):
-        where = _tell(rows[column])
-        if column == "label":
-            detail = f"nearly identical pictures under the labels {where}"
-            yield Finding("cross_label_duplicate", "warning", tuple(rows["path"]), detail)
-        else:
-            severity: Severity = "error" if "test" in rows["split"] else "warning"
-            detail = f"nearly identical pictures in {where}"
-            yield Finding("cross_split_duplicate", severity, tuple(rows["path"]), detail)
+        severity: Severity = "error" if column == "split" and "test" in rows["split"] else "warning"
+        yield _describe_crossing(rows, column, severity, "nearly identical pictures")
+
+
+def _describe_crossing(rows: pl.DataFrame, column: str, severity: Severity, what: str) -> Finding:
+    counts = rows[column].value_counts().sort(column).iter_rows()
+    where = " and ".join(f"{value} ({number})" for value, number in counts)
+    return Finding(f"cross_{column}_duplicate", severity, tuple(rows["path"]), f"{what} {_CROSSING[column]} {where}")
 
 
 def _cluster(files: pl.DataFrame, pairs: Rows) -> Iterator[pl.DataFrame]:
@@ -93,9 +90,3 @@ def _cluster(files: pl.DataFrame, pairs: Rows) -> Iterator[pl.DataFrame]:
     linked = clustered.filter(pl.col("node").is_in(np.unique(pairs)))
     for _, rows in linked.group_by("cluster", maintain_order=True):
         yield rows
-
-
-def _tell(values: pl.Series) -> str:
-    """`test (1) and train (2)`."""
-    counts = values.value_counts().sort(values.name)
-    return " and ".join(f"{value} ({number})" for value, number in counts.iter_rows())

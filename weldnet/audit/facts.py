@@ -2,36 +2,25 @@
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 from PIL import ImageStat
-from rich.progress import Progress
 
+from weldnet.console import watch
 from weldnet.data.decode.formats import open_picture, read_content
 from weldnet.data.decode.pictures import UnreadableImage, Window
 from weldnet.data.duplicates import THUMBNAIL_SIZE, Thumbnails, make_thumbnail
 from weldnet.data.file_states import describe_files
 
 FACTS = {
-    "reason": pl.String,
+    **dict.fromkeys(("reason", "digest", "format", "mode"), pl.String),
     "damaged": pl.Boolean,
-    "digest": pl.String,
-    "format": pl.String,
-    "mode": pl.String,
-    "bits": pl.Int64,
-    "pages": pl.Int64,
-    "width": pl.Int64,
-    "height": pl.Int64,
-    "low": pl.Float64,
-    "high": pl.Float64,
-    "range": pl.Float64,
-    "mean": pl.Float64,
-    "deviation": pl.Float64,
-    "black": pl.Float64,
-    "white": pl.Float64,
+    **dict.fromkeys(("bits", "pages", "width", "height"), pl.Int64),
+    **dict.fromkeys(("low", "high", "range", "mean", "deviation", "black", "white"), pl.Float64),
 }
 """The columns of facts; `reason` says why an image cannot be used, and is null where it can; then the rest is not.
 `damaged` is set where the reason is damage, and part of the picture can still be seen.
@@ -50,7 +39,6 @@ def read_facts(paths: pl.Series, window: Window, within: Path | None = None) -> 
     """Reads N files, each once, with all cores.
 
     Args:
-        paths: N absolute paths.
         window: how stored values become a picture.
         within: files below this folder may not be symbolic links that leave it.
 
@@ -61,24 +49,19 @@ def read_facts(paths: pl.Series, window: Window, within: Path | None = None) -> 
     tables = [pl.DataFrame(schema=FACTS)]
     thumbnails = np.zeros((len(paths), THUMBNAIL_SIZE, THUMBNAIL_SIZE), np.uint8)
 
-    def look(row: int) -> dict[str, Any]:
-        if row in unreadable:
-            return {"reason": unreadable[row]}
-        return _look(paths[row], window, thumbnails[row])
+    def measure(row: int) -> dict[str, Any]:
+        return {"reason": unreadable[row]} if row in unreadable else _measure(paths[row], window, thumbnails[row])
 
     # Threads, not processes: Pillow decodes outside the interpreter's lock.
-    with ThreadPoolExecutor() as pool, Progress() as progress:
-        task = progress.add_task("reading images", total=len(paths))
-        for start in range(0, len(paths), _CHUNK):
-            rows = []
-            for facts in pool.map(look, range(start, min(start + _CHUNK, len(paths)))):
-                rows.append(facts)
-                progress.advance(task)
-            tables.append(pl.DataFrame(rows, schema=FACTS))
+    with ThreadPoolExecutor() as pool:
+        chunks = (range(start, min(start + _CHUNK, len(paths))) for start in range(0, len(paths), _CHUNK))
+        facts = watch((each for rows in chunks for each in pool.map(measure, rows)), len(paths), "reading images")
+        while chunk := list(islice(facts, _CHUNK)):
+            tables.append(pl.DataFrame(chunk, schema=FACTS))
     return pl.concat(tables), thumbnails
 
 
-def _look(path: str, window: Window, thumbnail: Thumbnails) -> dict[str, Any]:
+def _measure(path: str, window: Window, thumbnail: Thumbnails) -> dict[str, Any]:
     try:
         content = read_content(path)
         # The shares and the thumbnail need no more pixels than this.

@@ -1,6 +1,5 @@
 """What an audit finds."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +15,6 @@ class Finding:
 
     Attributes:
         kind: what it is, one of the keys of `weldnet.report.kinds.KINDS`.
-        severity: `error`, `warning` or `note`.
         paths: the images it is about; empty where it is about a class or about all of them.
         detail: one sentence: what was seen.
     """
@@ -25,8 +23,3 @@ class Finding:
     severity: Severity
     paths: tuple[str, ...]
     detail: str
-
-
-def worst(severities: Iterable[Severity]) -> Severity:
-    """The worst of some severities."""
-    return min(severities, key=SEVERITIES.index)

@@ -1,11 +1,10 @@
-"""Single files: what cannot be read, endings that lie, pictures that show nothing, values that a window would hide."""
+"""Single files: what cannot be read, wrong endings, pictures that show nothing, values that a window would hide."""
 
 import math
-import os
 
 import polars as pl
 
-from weldnet.audit.findings import Finding
+from weldnet.audit.findings import Finding, Severity
 from weldnet.data.decode.pictures import Window
 from weldnet.data.decode.signatures import FORMAT_ENDINGS
 
@@ -15,6 +14,10 @@ CLIPPED_SHARE = 0.5
 _FLAT = 1.0
 _DARK_SHARE = 1 / 8
 
+# As os.path.splitext has it, in small letters. One that names no format, or none at all, is not wrong.
+_ENDING = pl.col("path").str.to_lowercase().str.extract(r"[^/.][^/]*(\.[^/.]*)$")
+_FORMATS = {ending: kind for kind, endings in FORMAT_ENDINGS.items() for ending in endings}
+
 
 def check_files(facts: pl.DataFrame, window: Window) -> list[Finding]:
     """`unreadable`, `damaged`, `wrong_extension`, `constant`, `clipped`, `multi_page` and `bit_depth`.
@@ -23,30 +26,33 @@ def check_files(facts: pl.DataFrame, window: Window) -> list[Finding]:
         facts: table of `weldnet.audit.facts.read_facts`.
         window: the one that training would use.
     """
-    unreadable = [
-        Finding("damaged" if damaged else "unreadable", "error", (path,), reason)
-        for path, reason, damaged in facts.drop_nulls("reason").select("path", "reason", "damaged").iter_rows()
+    clipped = pl.col("black") + pl.col("white") > CLIPPED_SHARE
+    black, white = (pl.col(name).mul(100).round().cast(pl.Int64) for name in ("black", "white"))
+    grey = pl.col("mean").round().cast(pl.Int64)
+    checks: tuple[tuple[str, Severity, pl.Expr, pl.Expr], ...] = (
+        ("damaged", "error", pl.col("damaged"), pl.col("reason")),
+        ("unreadable", "error", pl.col("reason").is_not_null() & pl.col("damaged").is_null(), pl.col("reason")),
+        (
+            "wrong_extension",
+            "warning",
+            _ENDING.replace_strict(_FORMATS, default=None) != pl.col("format"),
+            pl.format("the name ends in {}, the content is {}", _ENDING, "format"),
+        ),
+        ("constant", "warning", _is_constant(), pl.format("every pixel is about {} of 255", grey)),
+        (
+            "clipped",
+            "warning",
+            clipped & ~_is_constant() & ~_is_dark(window),
+            pl.format("{}% of the pixels are 0 and {}% are 255", black, white),
+        ),
+        ("multi_page", "note", pl.col("pages") > 1, pl.format("{} pages; only the first is used", "pages")),
+    )
+    findings = [
+        Finding(kind, severity, (path,), what)
+        for kind, severity, is_found, detail in checks
+        for path, what in facts.filter(is_found).select("path", detail.alias("detail")).iter_rows()
     ]
-    readable = facts.filter(pl.col("reason").is_null())
-    return [
-        *unreadable,
-        *_check_endings(readable),
-        *_check_contrast(readable, window),
-        *_check_pages(readable),
-        *_check_depths(readable, window),
-    ]
-
-
-def _check_endings(readable: pl.DataFrame) -> list[Finding]:
-    kinds = {ending: kind for kind, endings in FORMAT_ENDINGS.items() for ending in endings}
-    findings = []
-    for path, kind in readable.select("path", "format").iter_rows():
-        ending = os.path.splitext(path)[1].lower()
-        # An ending that names no format, or none at all, does not lie.
-        if kinds.get(ending, kind) != kind:
-            detail = f"the name ends in {ending}, the content is {kind}"
-            findings.append(Finding("wrong_extension", "warning", (path,), detail))
-    return findings
+    return findings + _check_depths(facts.filter(pl.col("reason").is_null()), window)
 
 
 def shows_something(window: Window) -> pl.Expr:
@@ -66,27 +72,6 @@ def _is_dark(window: Window) -> pl.Expr:
 def _is_constant() -> pl.Expr:
     # Many grey levels can come out as one where the window hides them; the stored values tell.
     return (pl.col("deviation") < _FLAT) & ((pl.col("bits") <= 8) | (pl.col("low") == pl.col("high")))
-
-
-def _check_contrast(readable: pl.DataFrame, window: Window) -> list[Finding]:
-    constant = [
-        Finding("constant", "warning", (path,), f"every pixel is about {mean:.0f} of 255")
-        for path, mean in readable.filter(_is_constant()).select("path", "mean").iter_rows()
-    ]
-    clipped = readable.filter(
-        pl.col("black") + pl.col("white") > CLIPPED_SHARE, ~_is_constant(), ~_is_dark(window)
-    ).select("path", "black", "white")
-    return constant + [
-        Finding("clipped", "warning", (path,), f"{black:.0%} of the pixels are 0 and {white:.0%} are 255")
-        for path, black, white in clipped.iter_rows()
-    ]
-
-
-def _check_pages(readable: pl.DataFrame) -> list[Finding]:
-    return [
-        Finding("multi_page", "note", (path,), f"{pages} pages; only the first is used")
-        for path, pages in readable.filter(pl.col("pages") > 1).select("path", "pages").iter_rows()
-    ]
 
 
 def _check_depths(readable: pl.DataFrame, window: Window) -> list[Finding]:

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from sklearn.metrics import balanced_accuracy_score
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, cross_val_predict
 from sklearn.tree import DecisionTreeClassifier
 
 from weldnet.audit.classes import FEWEST_IMAGES
@@ -16,6 +16,7 @@ from weldnet.audit.findings import Finding
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
+Folds = list[tuple[Rows, Rows]]
 
 _MARGIN_OF_FEW = 0.35
 _MARGIN = 0.15
@@ -27,10 +28,9 @@ _PERMUTATIONS = 99
 
 @dataclass(frozen=True)
 class SizeScore:
-    """How well a small tree tells the classes by width, height and aspect.
+    """How well a small tree tells the classes by width, height and aspect, cross-validated.
 
     Attributes:
-        balanced_accuracy: mean recall over the classes, cross-validated.
         chance: what guessing gives, 1 / C.
         by_group: whether no group stood in the training and the held-out part of a fold.
         is_clear: whether the score is well over chance, and not by chance.
@@ -45,11 +45,10 @@ class SizeScore:
 def score_sizes(samples: pl.DataFrame) -> SizeScore | None:
     """Trains a tree of depth 3 on the sizes, cross-validated by group where every class has two groups or more.
 
+    None where there is nothing to tell: one size, or fewer than two classes that are not tiny.
+
     Args:
         samples: `label`, `group`, `width` and `height` (pixels, upright) of the images that can be read.
-
-    Returns:
-        The score, or None where there is nothing to tell: one size, or fewer than two classes that are not tiny.
     """
     if len(samples) > _MOST_IMAGES:
         samples = samples.sample(_MOST_IMAGES, seed=0)
@@ -74,9 +73,7 @@ def check_sizes(score: SizeScore | None) -> list[Finding]:
     """`size_predicts_class` where the score is clear."""
     if score is None or not score.is_clear:
         return []
-    how = (
-        "cross-validated by group" if score.by_group else "cross-validated by image, as not every class has two groups"
-    )
+    how = "cross-validated by " + ("group" if score.by_group else "image, as not every class has two groups")
     detail = (
         f"width, height and aspect alone tell the class with balanced accuracy {score.balanced_accuracy:.2f} "
         f"(chance {score.chance:.2f}; a tree of depth 3, {how}); a network could learn the crop instead of the defect"
@@ -84,13 +81,11 @@ def check_sizes(score: SizeScore | None) -> list[Finding]:
     return [Finding("size_predicts_class", "warning", (), detail)]
 
 
-def _make_folds(table: pl.DataFrame, labels: Rows) -> tuple[list[tuple[Rows, Rows]], list[Rows], bool]:
+def _make_folds(table: pl.DataFrame, labels: Rows) -> tuple[Folds, list[Rows], bool]:
     """Folds as (train, held out) rows, the blocks of rows that a permutation keeps together, whether by group."""
     per_class = table.group_by("label").agg(groups=pl.col("group").n_unique(), images=pl.len())
-    fewest = int(per_class["groups"].min())  # type: ignore[arg-type]
-    by_group = table["group"].null_count() == 0 and fewest >= 2
-    if not by_group:
-        images = int(per_class["images"].min())  # type: ignore[arg-type]
+    images, fewest = (int(per_class[name].min()) for name in ("images", "groups"))  # type: ignore[arg-type]
+    if table["group"].null_count() or fewest < 2:
         plain = StratifiedKFold(min(_MOST_FOLDS, images), shuffle=True, random_state=0)
         return list(plain.split(labels, labels)), [np.arange(len(table))], False
     groups = np.unique(table["group"].to_numpy(), return_inverse=True)[1]
@@ -102,22 +97,18 @@ def _make_folds(table: pl.DataFrame, labels: Rows) -> tuple[list[tuple[Rows, Row
     return list(grouped.split(labels, labels, groups)), blocks, True
 
 
-def _score(features: Floats, labels: Rows, folds: list[tuple[Rows, Rows]]) -> float:
+def _score(features: Floats, labels: Rows, folds: Folds) -> float:
     """Balanced accuracy of the held-out images of all folds together."""
     tree = DecisionTreeClassifier(max_depth=3, class_weight="balanced", random_state=0)
-    predicted = np.empty_like(labels)
-    for train, held_out in folds:
-        predicted[held_out] = tree.fit(features[train], labels[train]).predict(features[held_out])
-    return float(balanced_accuracy_score(labels, predicted))
+    return float(balanced_accuracy_score(labels, cross_val_predict(tree, features, labels, cv=folds)))
 
 
-def _is_significant(
-    features: Floats, labels: Rows, folds: list[tuple[Rows, Rows]], blocks: Sequence[Rows], score: float
-) -> bool:
+def _is_significant(features: Floats, labels: Rows, folds: Folds, blocks: Sequence[Rows], score: float) -> bool:
     """Whether sizes dealt out at random hardly ever reach the score.
 
-    Images of one weld often have one size, so that where there are enough groups the sizes of a whole group go to
-    another, and are shuffled within it. There are not so many ways to do that, so some may reach the score by chance.
+    Images of one weld often have one size, so that where there are enough groups the sizes of a whole group go to a
+    different one, and are shuffled within it. There are not so many ways to do that, so some may reach the score by
+    chance.
     """
     allowed = 4 if len(blocks) > 1 else 0
     rng, reached = np.random.default_rng(0), 0
