@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from weldnet.errors import InputError
 from weldnet.explain import attribution as explanation
-from weldnet.explain.attribution import METHODS, attribute, draw_overlay, explain, explain_network
+from weldnet.explain.attribution import METHODS, Explanation, attribute, draw_overlay, explain_network, scale_evidence
 from weldnet.model.network import WeldNet
 
 LAYER = 4
@@ -39,6 +39,12 @@ def draw_images(num_images: int = 5, height: int = 24, width: int = 12) -> tuple
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (num_images, 3, height, width), dtype=torch.uint8, generator=generator)
     return images, torch.arange(num_images) % 3
+
+
+def explain(
+    network: nn.Module, layer: nn.Module, images: Tensor, targets: Tensor, method: str = "grad_cam"
+) -> Explanation:
+    return scale_evidence(attribute(network, layer, images, targets, method), images.shape[2:])
 
 
 def count_hooks(network: nn.Module) -> int:

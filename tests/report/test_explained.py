@@ -18,7 +18,7 @@ from untrained import save_untrained
 from weldnet.data.decode.images import read_image
 from weldnet.errors import InputError
 from weldnet.explain import attribution as explanation
-from weldnet.explain.attribution import METHODS, draw_overlay, explain
+from weldnet.explain.attribution import METHODS, draw_overlay, explain_network
 from weldnet.explain.overlay import MARGIN_PX, draw_picture
 from weldnet.inference.checkpoint import load_checkpoint
 from weldnet.inference.engines import TorchEngine
@@ -65,8 +65,7 @@ def test_the_picture_shows_what_explain_finds(
         probabilities = engine.score(image[None]).probabilities[0]
         called = int(probabilities.argmax())
         wanted = torch.tensor([called if target is None else 2])
-        module = engine.network.trunk.get_submodule(layer)
-        maps, _ = explain(engine.network, module, torch.from_numpy(image[None]), wanted, method)
+        maps, _ = explain_network(engine.network, torch.from_numpy(image[None]), wanted, method, layer)
         picture = tmp_path / "x" / f"{Path(path).name}.png"
         assert find_overlay(picture, draw_overlay(image, maps[0]))
         with Image.open(picture) as opened:
@@ -168,7 +167,7 @@ def test_a_stopped_run_goes_on(engine: TorchEngine, tmp_path: Path, monkeypatch:
     page = (folder / "index.html").read_text()
     assert all(f"<bdi>{name}</bdi>" in page for name in names)
     for other in ({"method": "grad_cam"}, {"layer": "layer2"}, {"target": "good"}):
-        with pytest.raises(InputError, match="another model, method, layer, target or source"):
+        with pytest.raises(InputError, match="a different model, method, layer, target or source"):
             explain_files(engine, paths, names, folder, **other)
     with pytest.raises(InputError, match="name another folder"):
         explain_files(engine, save_photographs(tmp_path / "others", names), names, folder)

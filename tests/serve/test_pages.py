@@ -15,7 +15,7 @@ from serving import CONTENT_TYPE, Brightness, Client, listening, make_body, pain
 from trained import train_small
 
 from weldnet.data.decode.images import read_image
-from weldnet.explain.attribution import draw_overlay, explain
+from weldnet.explain.attribution import draw_overlay, explain_network
 from weldnet.inference.engines import TorchEngine
 from weldnet.inference.predictor import Prediction, Predictor, load_engine
 from weldnet.serve.app import create_app
@@ -215,8 +215,7 @@ def test_the_evidence_is_that_of_the_predicted_class(trained: Path, tmp_path: Pa
                 assert refused.json()["error"]
     image = read_image(photograph, height=32, width=16)
     target = torch.tensor([engine.facts.classes.index(str(prediction.predicted))])
-    layer3 = engine.network.trunk.get_submodule("layer3")
-    maps, _ = explain(engine.network, layer3, torch.from_numpy(image[None]), target, "hires_cam")
+    maps, _ = explain_network(engine.network, torch.from_numpy(image[None]), target, "hires_cam", "layer3")
     drawn = np.asarray(Image.open(io.BytesIO(answer.content))).astype(int)
     np.testing.assert_allclose(drawn, draw_overlay(image, maps[0]).astype(int), atol=1)
     assert not (tmp_path / "decisions").read_text(), "evidence is no decision"

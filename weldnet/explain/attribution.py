@@ -1,4 +1,4 @@
-"""Where a network looked: the evidence for a class as a map over the photograph."""
+"""Attribution: the evidence for a class as a map over the photograph."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from weldnet.errors import check_choice
+from weldnet.explain.settings import HeatmapSettings
 from weldnet.hardware import exact_float32
 from weldnet.model.backbone import keep
 from weldnet.model.network import WeldNet
@@ -21,8 +22,7 @@ Map = NDArray[np.float32]
 Image = NDArray[np.uint8]
 
 METHODS = ("grad_cam", "hires_cam", "integrated_gradients")
-METHOD = "hires_cam"
-"""The default: below the last stage plain Grad-CAM misses the defect in some networks."""
+"""The second is the default: below the last stage plain Grad-CAM misses the defect in some networks."""
 
 NUM_STEPS = 50
 """Points on the path of integrated gradients."""
@@ -42,9 +42,13 @@ class Explanation(NamedTuple):
 
 
 def explain_network(
-    network: WeldNet, images: Tensor, targets: Tensor, method: str = METHOD, layer: str | None = None
+    network: WeldNet,
+    images: Tensor,
+    targets: Tensor,
+    method: str = HeatmapSettings.method,
+    layer: str | None = HeatmapSettings.layer,
 ) -> Explanation:
-    """`explain` by the name of a layer.
+    """The positive evidence for a class at each pixel, as a share of the image's strongest; see `attribute`.
 
     Args:
         layer: one of `network.backbone.layers`; None for the backbone's own.
@@ -55,37 +59,16 @@ def explain_network(
     backbone, layer = network.backbone, layer or network.backbone.layer
     check_choice("layer", layer, list(backbone.layers))
     module = network.trunk.get_submodule(backbone.layers[layer])
-    return explain(network, module, images, targets, method, backbone.to_map)
+    return scale_evidence(attribute(network, module, images, targets, method, backbone.to_map), images.shape[2:])
 
 
-def explain(
-    network: nn.Module,
-    layer: nn.Module,
-    images: Tensor,
-    targets: Tensor,
-    method: str = "grad_cam",
-    to_map: Callable[[Tensor], Tensor] = keep,
-) -> Explanation:
-    """The positive evidence for a class at each pixel, as a share of the image's strongest.
+def scale_evidence(evidence: Tensor, size: torch.Size) -> Explanation:
+    """Evidence (B, h, w) as maps of size (H, W) whose maximum is 1; a map without positive evidence is zero.
 
-    Args:
-        network: images to logits (B, C), not compiled, with float32 weights; left as it was found.
-        layer: a module of it; integrated gradients go by the pixels and leave it aside.
-        images: (B, 3, H, W) from 0 to 255, uint8 or float; B at least 1, on any device.
-        targets: (B,) int64, the class of each map.
-        method: one of `METHODS`.
-        to_map: turns the layer's output into (B, K, h, w).
-
-    Returns:
-        Maps whose maximum is 1, bilinear between the points of `resolution` and right to about half their distance. A
-        map without positive evidence is zero.
-
-    Raises:
-        InputError: no such method.
+    They are bilinear between the points of `resolution` and right to about half their distance.
     """
-    evidence = attribute(network, layer, images, targets, method, to_map)
     height, width = evidence.shape[1:]
-    positive = functional.interpolate(evidence.relu()[:, None], size=tuple(images.shape[2:]), mode="bilinear")[:, 0]
+    positive = functional.interpolate(evidence.relu()[:, None], size=tuple(size), mode="bilinear")[:, 0]
     peak = positive.amax(dim=(1, 2), keepdim=True)
     return Explanation((positive / peak.where(peak > 0, 1)).numpy(), (height, width))
 
@@ -98,7 +81,7 @@ def attribute(
     method: str = "grad_cam",
     to_map: Callable[[Tensor], Tensor] = keep,
 ) -> Tensor:
-    """The evidence for and, below zero, against a class, in units of its logit; arguments as for `explain`.
+    """The evidence for and, below zero, against a class, in units of its logit; float32 on the CPU.
 
     - `grad_cam`: sum over k of A_k times the mean of d logit / d A_k, A the layer's output: (B, h, w). Selvaraju et
       al. 2017, arXiv:1610.02391, before the ReLU.
@@ -109,8 +92,12 @@ def attribute(
       their difference, summed over the colours: (B, H, W). It sums to the difference of the two logits. Sundararajan et
       al. 2017, arXiv:1703.01365.
 
-    Returns:
-        float32 on the CPU, without a graph.
+    Args:
+        network: images to logits (B, C), not compiled, with float32 weights; left as it was found.
+        layer: a module of it; integrated gradients go by the pixels and leave it aside.
+        images: (B, 3, H, W) from 0 to 255, uint8 or float; B at least 1, on any device.
+        targets: (B,) int64, the class of each map.
+        to_map: turns the layer's output into (B, K, h, w).
 
     Raises:
         InputError: no such method.
@@ -119,42 +106,36 @@ def attribute(
     device = next(network.parameters()).device
     # The steps of a path are a batch of their own.
     chunk = 1 if method == "integrated_gradients" else _chunk_size(images)
-    parts = []
+    chunks = []
     with _frozen(network, device):
         for start in range(0, len(images), chunk):
             # Copies: a tensor of the caller's inference mode cannot be part of a graph.
             pixels = images[start : start + chunk].to(device, torch.float32, copy=True)
             classes = targets[start : start + chunk].to(device, copy=True)
             if method == "integrated_gradients":
-                part = _integrate_gradients(network, pixels, classes)
+                evidence = _integrate_gradients(network, pixels, classes)
             else:
-                part = _weigh_activations(network, layer, pixels, classes, method, to_map)
-            parts.append(part.detach().cpu())
-    return torch.cat(parts)
+                activations, gradients = map(to_map, _differentiate(network, layer, pixels, classes))
+                if method == "grad_cam":
+                    gradients = gradients.mean(dim=(2, 3), keepdim=True)
+                evidence = (activations * gradients).sum(dim=1)
+            chunks.append(evidence.detach().cpu())
+    return torch.cat(chunks)
 
 
 def _chunk_size(images: Tensor) -> int:
     return max(1, CHUNK_PIXELS // (images.shape[2] * images.shape[3]))
 
 
-def _weigh_activations(
-    network: nn.Module,
-    layer: nn.Module,
-    images: Tensor,
-    targets: Tensor,
-    method: str,
-    to_map: Callable[[Tensor], Tensor],
-) -> Tensor:
+def _differentiate(network: nn.Module, layer: nn.Module, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The layer's output, and the gradient of each image's logit there."""
     # Not captum's: its layers are maps, and a transformer's are tokens.
     outputs: list[Tensor] = []
     # The weights are frozen, so the gradients start at the pixels.
     with layer.register_forward_hook(lambda _, __, output: outputs.append(output)):
         logits = network(images.requires_grad_())
     (gradients,) = torch.autograd.grad(logits.gather(1, targets[:, None]).sum(), outputs)
-    activations, gradients = to_map(outputs[0]), to_map(gradients)
-    if method == "grad_cam":
-        gradients = gradients.mean(dim=(2, 3), keepdim=True)
-    return (activations * gradients).sum(dim=1)
+    return outputs[0], gradients
 
 
 def _integrate_gradients(network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
@@ -197,18 +178,15 @@ def _fade_in() -> ListedColormap:
     return ListedColormap(colours)
 
 
+def find_stretch(height: int, width: int) -> int:
+    """How many times as wide as it is an image is drawn: upright strips twice."""
+    return 2 if height >= 4 * width else 1
+
+
 def draw_overlay(image: Image, evidence: Map) -> Image:
-    """The photograph beside itself under its map, enlarged by whole pixels.
-
-    Args:
-        image: (3, H, W).
-        evidence: (H, W) in 0..1.
-
-    Returns:
-        (H', W', 3); strips are drawn twice as wide as they are, as in `draw_gallery`.
-    """
+    """The photograph (3, H, W) beside itself under its map (H, W), enlarged by whole pixels: (H', W', 3)."""
     height, width = evidence.shape
-    stretch = 2 if height >= 4 * width else 1
+    stretch = find_stretch(height, width)
     scale = max(1, OVERLAY_PX // max(height, stretch * width))
     photograph = image.transpose(1, 2, 0).astype(np.float64)
     colours = _fade_in()(evidence)

@@ -20,10 +20,9 @@ _INK, _QUIET = "#1b1f24", "#59636e"
 
 
 def draw_picture(image: Pixels, evidence: Map, title: str, notes: Sequence[str]) -> Image.Image:
-    """The photograph beside its overlay, its lower left corner `MARGIN_PX` from the picture's.
+    """The photograph (3, H, W) beside its overlay, its lower left corner `MARGIN_PX` from the picture's.
 
     Args:
-        image: (3, H, W).
         evidence: (H, W) in 0..1.
         title: say class, probability and verdict; text wraps.
         notes: below it, smaller; say whose evidence, the method and the map's resolution.

@@ -1,4 +1,4 @@
-"""Where a network looked, a picture for each photograph, and a page of them all."""
+"""A heatmap for each photograph, and a page of them all."""
 
 import hashlib
 import json
@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from weldnet.console import watch
@@ -45,67 +43,67 @@ def explain_files(
     *,
     method: str = HeatmapSettings.method,
     layer: str | None = HeatmapSettings.layer,
-    target: str | None = None,
+    target: str | None = HeatmapSettings.target,
 ) -> dict[str, str]:
-    """Draws where the network looked: `folder/<name>.png` for each photograph, and `index.html`.
+    """Draws heatmaps: `folder/<name>.png` for each photograph, and `index.html`.
 
-    A picture that is there and whole stays, so that an interrupted call goes on.
+    A picture that is there and whole stays, so that an interrupted call can be resumed.
 
     Args:
-        paths: N files.
-        names: N, relative paths: the pictures' without their last ending.
+        names: relative paths: the pictures' without their last ending.
         folder: made if it is not there.
         method: one of `weldnet.explain.attribution.METHODS`.
         layer: one of the backbone's `layers`, None for its own; integrated gradients leave it aside.
-        target: the class to look for; None for the one that each photograph is called.
+        target: the class to look for; None for the predicted one of each photograph.
 
     Returns:
         Why a file could not be read, by its path.
 
     Raises:
-        InputError: there is no such method, layer or class; a name leaves the folder; the folder holds pictures of
-            another model, method, layer, class or place.
+        InputError: there is no such method, layer or class; a name leaves the folder; the folder holds pictures of a
+            different model, method, layer, class or source.
         OSError: a picture cannot be written; those before are kept.
     """
-    check_choice("method", method, METHODS)
-    backbone = engine.network.backbone
-    layer = layer or backbone.layer
-    check_choice("layer", layer, list(backbone.layers))
-    if target is not None:
-        target = tidy(target)
-        check_choice("target", target, engine.facts.classes)
+    heatmap = _check_settings(engine, HeatmapSettings(method, layer, target))
     if not paths:
         return {}
     pictures = {name: _name_picture(folder, name) for name in names}
     facts = {
         "checkpoint_digest": engine.facts.checkpoint_digest,
-        "method": method,
-        "layer": None if method == "integrated_gradients" else layer,
-        "target": target,
+        **vars(heatmap),
         "base": paths[0].removesuffix(names[0]),
     }
     _claim(folder, facts)
     captions = {name: _read_caption(picture) for name, picture in pictures.items()}
     left = [(path, name) for path, name in zip(paths, names, strict=True) if captions[name] is None]
-    unreadable, not_read = {}, []
+    unreadable = {}
     # One at a time: in a batch of other size float32 rounds otherwise, a ReLU at its corner opens or closes, and a map
     # changes by up to a tenth of its peak.
     for path, name in watch(left, len(left), "drawing heatmaps"):
         try:
-            image, decoded = to_geometry(read_content(path), engine.facts.geometry, even_damaged=True)
+            captions[name] = _explain_file(engine, path, heatmap, pictures[name])
         except UnreadableImage as error:
             unreadable[path] = str(error)
-            not_read.append((name, str(error)))
-            continue
-        picture, captions[name] = _explain_image(engine, image, method, layer, target, is_damaged=bool(decoded.damage))
-        _save(pictures[name], picture, captions[name] or "")
     shown = [
         {"name": name, "link": quote(os.fsencode(picture.relative_to(folder))), "caption": captions[name]}
         for name, picture in pictures.items()
         if captions[name] is not None
     ]
+    not_read = [(name, unreadable[path]) for path, name in left if path in unreadable]
     write_text(folder / "index.html", render("explained.html", **facts, pictures=shown, unreadable=not_read))
     return unreadable
+
+
+def _check_settings(engine: TorchEngine, heatmap: HeatmapSettings) -> HeatmapSettings:
+    """The settings with names that exist: the backbone's own layer where none is named, none where none matters."""
+    check_choice("method", heatmap.method, METHODS)
+    backbone = engine.network.backbone
+    layer = heatmap.layer or backbone.layer
+    check_choice("layer", layer, list(backbone.layers))
+    target = None if heatmap.target is None else tidy(heatmap.target)
+    if target is not None:
+        check_choice("target", target, engine.facts.classes)
+    return HeatmapSettings(heatmap.method, None if heatmap.method == "integrated_gradients" else layer, target)
 
 
 def _name_picture(folder: Path, name: str) -> Path:
@@ -126,44 +124,39 @@ def _claim(folder: Path, facts: dict[str, Any]) -> None:
         write_text(file, text)
     elif file.read_bytes() != text.encode():
         raise InputError(
-            f"{folder} holds pictures of another model, method, layer, target or source; name another folder"
+            f"{folder} holds pictures of a different model, method, layer, target or source; name another folder"
         )
 
 
-def _explain_image(
-    engine: TorchEngine, image: NDArray[np.uint8], method: str, layer: str, target: str | None, *, is_damaged: bool
-) -> tuple[Image.Image, str]:
-    """The picture of one image (3, H, W), and its caption."""
+def _explain_file(engine: TorchEngine, path: str, heatmap: HeatmapSettings, file: Path) -> str:
+    """Draws the picture of one photograph, all or nothing, and returns its caption."""
     facts = engine.facts
+    image, decoded = to_geometry(read_content(path), facts.geometry, even_damaged=True)
     probabilities, distances = engine.score(image[None])
     _, (unlike,), (verdict,) = give_verdicts(probabilities, distances, facts.classes, facts.point)
-    called = int(probabilities[0].argmax())
-    wanted = called if target is None else facts.classes.index(target)
+    predicted = int(probabilities[0].argmax())
+    wanted = predicted if heatmap.target is None else facts.classes.index(heatmap.target)
     maps, (rows, columns) = explain_network(
-        engine.network, torch.from_numpy(image[None]), torch.tensor([wanted]), method, layer
+        engine.network, torch.from_numpy(image[None]), torch.tensor([wanted]), heatmap.method, heatmap.layer
     )
     note = " (unlike anything in training)" if unlike else "" if facts.calibrated else " (not calibrated)"
-    if is_damaged:
+    if decoded.damage:
         verdict, note = REFER, " (the file is damaged)"
-    said = f"{facts.classes[called]}, {percent(probabilities[0, called])}: {verdict}{note}"
-    where = method if method == "integrated_gradients" else f"{method} of {layer}"
-    found = bool(maps.any())
-    sought = f"{facts.classes[wanted]} ({percent(probabilities[0, wanted])})"
+    title = make_visible(f"{facts.classes[predicted]}, {percent(probabilities[0, predicted])}: {verdict}{note}")
+    name = make_visible(facts.classes[wanted])
+    sought, found = f"{name} ({percent(probabilities[0, wanted])})", bool(maps.any())
     notes = (
         f"heatmap for {sought}: bright = strong" if found else f"no evidence for {sought}",
-        f"{where}, {rows} x {columns} points",
+        f"{heatmap.method}{f' of {heatmap.layer}' if heatmap.layer else ''}, {rows} x {columns} points",
     )
-    caption = make_visible(said if found else f"{said}; nothing speaks for {facts.classes[wanted]}")
-    return draw_picture(image, maps[0], make_visible(said), [make_visible(note) for note in notes]), caption
-
-
-def _save(file: Path, picture: Image.Image, caption: str) -> None:
-    """Writes a picture with its caption in it, all or nothing."""
+    caption = title if found else f"{title}; nothing speaks for {name}"
     words = PngImagePlugin.PngInfo()
     words.add_itxt(CAPTION, caption)
+    picture = draw_picture(image, maps[0], title, notes)
     file.parent.mkdir(parents=True, exist_ok=True)
     with replace_file(file) as temporary:
         picture.save(temporary, "PNG", pnginfo=words)
+    return caption
 
 
 def _read_caption(picture: Path) -> str | None:

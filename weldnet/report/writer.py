@@ -17,7 +17,8 @@ from weldnet.errors import InputError
 from weldnet.evaluation.comparison import compare
 from weldnet.evaluation.decision import ACCEPT
 from weldnet.evaluation.metrics import cross_entropy
-from weldnet.explain.attribution import METHOD, draw_overlay, explain_network
+from weldnet.explain.attribution import draw_overlay, explain_network
+from weldnet.explain.settings import HeatmapSettings
 from weldnet.files import write_csv, write_json
 from weldnet.hardware import choose_device
 from weldnet.inference.checkpoint import Checkpoint
@@ -75,19 +76,19 @@ def write_report(
     images = data.dataset(tested.facts["split"])
     network = checkpoint.network().to(choose_device(device))
     overlays, resolution = _look(network, images, shown, tested.logits.argmax(axis=1))
-    explanation = {"method": METHOD, "layer": network.backbone.layer, "resolution": list(resolution or ())}
+    explanation = {"method": HeatmapSettings.method, "layer": network.backbone.layer}
     report |= {
         "validation": None if validation is None else validation.assess(),
         "audit": _audit(data),
         "provenance": _provenance(checkpoint),
-        "explanation": explanation if resolution else None,
+        "explanation": explanation | {"resolution": list(resolution)} if resolution else None,
         "worst_mistakes": worst,
         "escaped": escaped,
     }
     report["summary"] = summarise(report)
     pictures = Pictures(lambda rows: images.pictures(rows.tolist()), overlays)
     save_report(report, tested.predictions(), pictures, folder)
-    title = f"worst mistakes, and where the network looked ({METHOD}, {network.backbone.layer})"
+    title = f"worst mistakes, and where the network looked ({HeatmapSettings.method}, {network.backbone.layer})"
     return report, _draw_mistakes(tested, worst[:NUM_DRAWN], overlays, title)
 
 
