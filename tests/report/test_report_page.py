@@ -13,8 +13,7 @@ from pages import check_page
 
 from weldnet.evaluation.judge import Judge, Outputs, fit_judge
 from weldnet.inference.evaluation_report import EvaluationReport
-from weldnet.report.album import Album, fit
-from weldnet.report.gallery import Gallery, Pictures
+from weldnet.report.album import Album, Gallery, Pictures, fit
 from weldnet.report.sections import save_report
 from weldnet.report.tables import tabulate_welds
 from weldnet.report.words import describe_range, percent, summarise

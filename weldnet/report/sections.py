@@ -10,8 +10,8 @@ from markupsafe import Markup
 
 from weldnet.evaluation.metrics import CLASS_METRICS
 from weldnet.files import write_json, write_text
+from weldnet.report.album import Gallery, Pictures
 from weldnet.report.charts import draw_charts, embed_chart, save_chart
-from weldnet.report.gallery import Gallery, Pictures
 from weldnet.report.kinds import KINDS
 from weldnet.report.page import render
 from weldnet.report.tables import (

@@ -25,8 +25,8 @@ from weldnet.inference.checkpoint import Checkpoint
 from weldnet.inference.evaluation_report import EvaluationReport
 from weldnet.inference.settings import DeviceSettings
 from weldnet.model.network import WeldNet
+from weldnet.report.album import Pictures
 from weldnet.report.charts import draw_confusion, draw_gallery, save_chart
-from weldnet.report.gallery import Pictures
 from weldnet.report.sections import save_report
 from weldnet.report.words import summarise
 
