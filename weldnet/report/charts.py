@@ -2,7 +2,8 @@
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
+from weldnet.explain.attribution import find_stretch
 from weldnet.files import replace_file
 from weldnet.spelling import make_visible
 
@@ -30,20 +32,20 @@ _MARKS = (
     ("P", "#56b4e9"),
     ("X", _GREY),
 )
+Floats = NDArray[np.float64]
+
 _INK = "#010203"
 """Black that no picture has by chance: in the page it becomes the colour of the text."""
 
 _DPI = 130
 MOST_DOTS = 2_000
 _NAME = 28
+_LEGEND_COLUMNS = 40
+"""Letters of a line in the legend: even the widest fit into the figure."""
 
 
 def draw_charts(report: Mapping[str, Any]) -> dict[str, Figure]:
-    """`reliability`, `per_class` and, where there is a curve to draw, `referral`.
-
-    Args:
-        report: the keys of `report.json`.
-    """
+    """`reliability`, `per_class` and, where there is a curve to draw, `referral`, from the keys of `report.json`."""
     with _colour_as_text():
         charts = {"reliability": draw_reliability(report["calibration"]), "per_class": draw_classes(report)}
         curve = report["referral_curve"]
@@ -57,19 +59,18 @@ def draw_reliability(calibration: Mapping[str, Any]) -> Figure:
     figure = Figure(figsize=(5.2, 5.2), layout="constrained")
     axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle="--", label="perfect calibration")
+    every = calibration["after"]["bins"]
     before, after = (
         [each for each in calibration[key]["bins"] if each["accuracy"]["n"]] for key in ("before", "after")
     )
     if calibration["temperature"] != 1:
         points = [(each["mean_confidence"], each["accuracy"]["value"]) for each in before]
         axes.plot(*zip(*points, strict=True), "o", mfc="none", color=_ORANGE, label="before the temperature")
-    x = np.array([each["mean_confidence"] for each in after])
-    y, low, high = (np.array([each["accuracy"][key] for each in after]) for key in ("value", "low", "high"))
-    bars = np.maximum([y - low, high - y], 0)
+    y, bars = _collect([each["accuracy"] for each in after])
+    x = [each["mean_confidence"] for each in after]
     axes.errorbar(x, y, bars, fmt="s", color=_BLUE, elinewidth=1, capsize=2, label="as in use, exact 95 %")
     axes.set(ylabel="share that is right", xlim=(0, 1), ylim=(-0.02, 1.02))
     figure.legend(loc="outside upper right", frameon=False, fontsize=8, ncols=3)
-    every = calibration["after"]["bins"]
     edges = [each["low"] for each in every] + [1.0]
     counts.stairs([each["accuracy"]["n"] for each in every], edges, fill=True, color=_BLUE, alpha=0.7)
     counts.set(xlabel="probability of the predicted class", ylabel="images")
@@ -86,8 +87,8 @@ def draw_referral(curve: Mapping[str, Any], point: Mapping[str, Any], rows: Mapp
     target = point["max_escape_rate"]
     axes.axhline(target, color=_GREY, linewidth=1, linestyle="--", label=f"target {100 * target:g} %")
     if point["accept_above"] is not None:
-        here = rows["refer"]["value"], rows["escapes"]["value"]
-        axes.plot(*here, "D", color=_ORANGE, label="the threshold in use")
+        in_use = rows["refer"]["value"], rows["escapes"]["value"]
+        axes.plot(*in_use, "D", color=_ORANGE, label="the threshold in use")
     axes.set(xlabel="photographs referred to an inspector", ylabel="defects accepted", xlim=(-0.01, 1.01))
     axes.set_ylim(0, max(1.08 * max(escaping), 2 * target))
     for axis in (axes.xaxis, axes.yaxis):
@@ -104,12 +105,11 @@ def draw_classes(report: Mapping[str, Any]) -> Figure:
     axes = figure.subplots()
     rows = ((-0.12, _BLUE, "o", "exact 95 %", "proportions"), (0.18, _ORANGE, "s", "over welds 95 %", "by_group"))
     for shift, colour, mark, label, key in rows:
-        found = [report[key][f"recall/{name}"] for name in names]
-        places = [i for i, each in enumerate(found) if each["low"] is not None]
-        if places:
-            value, low, high = (np.array([found[i][end] for i in places]) for end in ("value", "low", "high"))
-            bars, heights = np.maximum([value - low, high - value], 0), np.array(places) + shift
-            axes.errorbar(value, heights, xerr=bars, fmt=mark, markersize=4, color=colour, capsize=2, label=label)
+        found = {i + shift: report[key][f"recall/{name}"] for i, name in enumerate(names)}
+        known = {y: each for y, each in found.items() if each["low"] is not None}
+        if known:
+            value, bars = _collect(known.values())
+            axes.errorbar(value, list(known), xerr=bars, fmt=mark, markersize=4, color=colour, capsize=2, label=label)
     axes.set_yticks(range(len(names)), [_shorten(name) for name in names], parse_math=False)
     axes.set(xlabel="recall", xlim=(-0.02, 1.02), ylim=(len(names) - 0.5, -0.5))
     axes.xaxis.set_major_formatter(PercentFormatter(1))
@@ -118,35 +118,38 @@ def draw_classes(report: Mapping[str, Any]) -> Figure:
     return figure
 
 
+def _collect(rows: Iterable[Mapping[str, Any]]) -> tuple[Floats, Floats]:
+    """The values (N,) of figures with intervals, and the lengths of their error bars (2, N)."""
+    value, low, high = np.array([[row[key] for key in ("value", "low", "high")] for row in rows]).T
+    return value, np.maximum([value - low, high - value], 0)
+
+
 def draw_sizes(images: pl.DataFrame) -> Figure | None:
-    """Width against height, a colour and a shape a class; the smallest classes share the last one.
+    """Width against height, a colour and a shape a class, the smallest classes sharing the last; None for one size.
 
     Args:
         images: `label`, `width` and `height`; of more than `MOST_DOTS` that many are drawn, chosen at random.
-
-    Returns:
-        None where all images have one size.
     """
     if len(images.unique(["width", "height"])) < 2:
         return None
     labels = images["label"].value_counts().sort("count", "label", descending=[True, False])["label"].to_list()
     last = len(_MARKS) - 1
     names = labels if len(labels) <= len(_MARKS) else [*labels[:last], f"{len(labels) - last} other classes"]
-    number = {label: min(i, last) for i, label in enumerate(labels)}
+    wrapped = [textwrap.fill(make_visible(name), _LEGEND_COLUMNS) for name in names]
     shown = images.sample(min(len(images), MOST_DOTS), seed=0)
-    shown = shown.with_columns(number=pl.col("label").replace_strict(number, return_dtype=pl.Int64))
     with _colour_as_text():
-        figure = Figure(figsize=(5.2, 4.6), layout="constrained")
+        figure = Figure(figsize=(5.2, 3.8 + 0.14 * len("\n".join(wrapped).splitlines())), layout="constrained")
         axes = figure.subplots()
         for i, (mark, colour) in enumerate(_MARKS[: len(names)]):
-            dots = shown.filter(number=i)
+            dots = shown.filter(pl.col("label").is_in(labels[i:] if i == last else labels[i : i + 1]))
             axes.plot(dots["width"], dots["height"], mark, color=colour, alpha=0.8, markersize=4, markeredgewidth=0)
+        numbers = map(str, range(len(names)))
         legend = figure.legend(
-            axes.lines, map(str, range(len(names))), loc="outside upper left", frameon=False, ncols=2, markerscale=1.5
+            axes.lines, numbers, loc="outside upper left", frameon=False, fontsize=8, markerscale=1.5
         )
         # As labels, names that begin with _ would be left out.
-        for text, name in zip(legend.get_texts(), names, strict=True):
-            text.set(text=_shorten(name), parse_math=False)
+        for text, name in zip(legend.get_texts(), wrapped, strict=True):
+            text.set(text=name, parse_math=False)
         axes.set(xlabel="width in pixels", ylabel="height in pixels", xlim=(0, None), ylim=(0, None))
         _style(axes)
     return figure
@@ -176,11 +179,7 @@ def save_chart(figure: Figure, file: Path) -> None:
 
 
 def embed_chart(figure: Figure, name: str) -> Markup:
-    """The figure as an SVG element in the colour of the text around it.
-
-    Args:
-        name: goes before its ids, which are otherwise the same in every figure.
-    """
+    """The figure as an SVG element in the colour of the text around it; `name` keeps its ids apart from others'."""
     stream = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
@@ -195,7 +194,7 @@ def embed_chart(figure: Figure, name: str) -> Markup:
 
 
 def draw_confusion(matrix: NDArray[np.int64], classes: Sequence[str], title: str) -> Figure:
-    """A confusion matrix (C, C): counts as text, shares of each true class (row) as colour."""
+    """A confusion matrix (C, C): counts as text, shares of each actual class (row) as colour."""
     size = max(4.0, 1.8 + 0.62 * len(classes))
     figure = Figure(figsize=(size + 0.9, size), layout="constrained")
     axes = figure.subplots()
@@ -217,10 +216,9 @@ def draw_gallery(images: NDArray[np.uint8], captions: Sequence[str], title: str)
     columns = min(len(images), 12)
     rows = -(-len(images) // columns)
     height, width = images.shape[2:]
-    stretch = 2.0 if height >= 4 * width else 1.0
-    figure = Figure(
-        figsize=(1.35 * columns + 0.3, rows * max(1.9, 0.95 * height / width / stretch) + 0.6), layout="constrained"
-    )
+    stretch = find_stretch(height, width)
+    size = 1.35 * columns + 0.3, rows * max(1.9, 0.95 * height / width / stretch) + 0.6
+    figure = Figure(figsize=size, layout="constrained")
     figure.suptitle(title)
     for axes, image, caption in zip(figure.subplots(rows, columns, squeeze=False).flat, images, captions, strict=False):
         axes.imshow(image.transpose(1, 2, 0), aspect=1 / stretch)

@@ -1,9 +1,8 @@
 """The page of a tested set: to add a section, add a row to `SECTIONS` and a template of its key to `sections/`."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 from markupsafe import Markup
@@ -27,13 +26,11 @@ from weldnet.report.words import CAVEATS, common_folder, name_columns, summarise
 Values = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
     """A part of the page.
 
     Attributes:
         key: the name of its template, and where a link finds it.
-        title: its heading.
         show: from the keys of `report.json` and the tested photographs to what its template names beside `report`,
             `charts` and `shorten`, which leaves the common folder out of a path.
     """
@@ -55,18 +52,8 @@ def save_report(report: Values, predictions: pl.DataFrame, pictures: Pictures, f
     for name, figure in charts.items():
         save_chart(figure, folder / f"{name}.png")
     embedded = {name: embed_chart(figure, name) for name, figure in charts.items()}
-    write_text(folder / "report.html", render_page(report, Gallery(predictions, pictures), embedded))
-    write_json(folder / "report.json", report)
-
-
-def render_page(report: Values, gallery: Gallery, charts: Mapping[str, Markup]) -> str:
-    """The page as HTML.
-
-    Args:
-        charts: `charts.embed_chart` by name.
-    """
-    top = common_folder(gallery.predictions["path"])
-    common = {"report": report, "charts": charts, "shorten": lambda path: path.removeprefix(top)}
+    gallery, top = Gallery(predictions, pictures), common_folder(predictions["path"])
+    common = {"report": report, "charts": embedded, "shorten": lambda path: path.removeprefix(top)}
     # The mistakes before the other photographs, lest the album be full before them.
     in_order = sorted(SECTIONS, key=lambda section: section.key != "mistakes")
     bodies = {
@@ -74,7 +61,7 @@ def render_page(report: Values, gallery: Gallery, charts: Mapping[str, Markup]) 
     }
     origin = report.get("provenance") or {}
     checkpoint = Path(origin.get("checkpoint", ""))
-    return render(
+    page = render(
         "report.html",
         report=report,
         run=checkpoint.parents[1].name if checkpoint.parent.name == "checkpoints" else checkpoint.stem,
@@ -84,6 +71,8 @@ def render_page(report: Values, gallery: Gallery, charts: Mapping[str, Markup]) 
         top=top,
         sections=[(each, Markup(bodies[each.key])) for each in SECTIONS],
     )
+    write_text(folder / "report.html", page)
+    write_json(folder / "report.json", report)
 
 
 def show_figures(report: Values, gallery: Gallery) -> Values:

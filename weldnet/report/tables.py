@@ -27,13 +27,7 @@ _VERDICTS = {
 
 
 class Cell(NamedTuple):
-    """A figure as text.
-
-    Attributes:
-        value: the figure; `-` of nothing.
-        counts: of what it is a share.
-        exact, welds: its intervals, by image and by weld.
-    """
+    """A figure as text, `-` of nothing; of how many it is a share; its exact interval by image, and that by weld."""
 
     value: str
     counts: str | None = None
@@ -50,10 +44,11 @@ def tabulate_headlines(reports: Sequence[Figures]) -> list[tuple[str, list[Cell]
     ]
     errors = [report["calibration"]["after"]["expected_calibration_error"] for report in reports]
     rows.append(("Expected calibration error", [Cell(f"{error:.3f}") for error in errors]))
-    for name in VERDICTS:
-        cells = [show_proportion((report["verdicts"] or {}).get("photographs", {}).get(name)) for report in reports]
-        rows.append((f"Photographs {_VERDICTS[name]}", cells))
-    return rows if any(report["verdicts"] for report in reports) else rows[: -len(VERDICTS)]
+    if any(report["verdicts"] for report in reports):
+        for name in VERDICTS:
+            shares = [(report["verdicts"] or {}).get("photographs", {}).get(name) for report in reports]
+            rows.append((f"Photographs {_VERDICTS[name]}", [show_proportion(share) for share in shares]))
+    return rows
 
 
 def measure(report: Figures, name: str) -> Cell:
@@ -63,9 +58,8 @@ def measure(report: Figures, name: str) -> Cell:
         bounds = None if group["low"] is None else f"{show_figure(group['low'])} to {show_figure(group['high'])}"
         return Cell(show_figure(group["value"]), welds=bounds)
     cell = show_proportion(exact) if exact else Cell(percent(group["value"] if group else None))
-    if "/" in name:
-        cell = cell._replace(counts=None)
-    return cell._replace(welds=_show_bounds(group)) if group else cell
+    counts = None if "/" in name else cell.counts
+    return cell._replace(counts=counts, welds=_show_bounds(group) if group else None)
 
 
 def show_proportion(row: Figures | None) -> Cell:
@@ -107,11 +101,10 @@ def tabulate_verdicts(report: Figures) -> list[tuple[str, list[Cell]]]:
 
 
 def tabulate_confusion(report: Figures) -> list[tuple[str, list[tuple[int, float]]]]:
-    """Rows of the confusion matrix: the true class, and of each called class the count and its share of the row."""
-    matrix = report["confusion_matrix"]
+    """Rows of the confusion matrix: the actual class, and of each predicted one the count and its share of the row."""
     return [
         (name, [(count, count / (sum(counts) or 1)) for count in counts])
-        for name, counts in zip(report["classes"], matrix, strict=True)
+        for name, counts in zip(report["classes"], report["confusion_matrix"], strict=True)
     ]
 
 
@@ -142,27 +135,15 @@ def tabulate_welds(predictions: pl.DataFrame, good_classes: Sequence[str]) -> di
 
 
 def tabulate_groups(report: Figures) -> dict[str, Any] | None:
-    """The figures of each weld where they are too few for an interval; None otherwise.
-
-    Returns:
-        `reason`, `groups` and `rows`: a figure's name and its value in each group.
-    """
+    """Where welds are too few for an interval the `reason`, the `groups` and, as `rows`, their figures; else None."""
     found = report["by_group"]["accuracy"]
     if found["per_group"] is None:
         return None
-    names = [*_HEADLINES, *(f"recall/{name}" for name in report["classes"])]
-    rows = [
-        (
-            _HEADLINES.get(name, name.replace("recall/", "Recall of ", 1)),
-            show_figure if name in _NUMBERS else percent,
-            report["by_group"][name]["per_group"],
-        )
-        for name in names
-        if name in report["by_group"]
-    ]
-    groups = list(found["per_group"])
-    return {
-        "reason": found["reason"],
-        "groups": groups,
-        "rows": [(title, [show(values[group]) for group in groups]) for title, show, values in rows],
-    }
+    groups, rows = list(found["per_group"]), []
+    for name in (*_HEADLINES, *(f"recall/{name}" for name in report["classes"])):
+        if name in report["by_group"]:
+            values = report["by_group"][name]["per_group"]
+            show = show_figure if name in _NUMBERS else percent
+            title = _HEADLINES.get(name, name.replace("recall/", "Recall of ", 1))
+            rows.append((title, [show(values[group]) for group in groups]))
+    return {"reason": found["reason"], "groups": groups, "rows": rows}
