@@ -149,7 +149,8 @@ def test_fifty_nine_defects_are_needed_by_default() -> None:
     short = choose_operating_point(scores, is_defect, GOOD)
     assert (short.accept_above, short.num_defects) == (None, 58)
     assert short.reasons == (
-        "nothing is accepted: 58 calibration images show a defect, and max_escape_rate=0.05 needs 59 or more",
+        "no photograph can be accepted automatically yet: proving at most 5 % escapes takes 59 calibration photographs "
+        "with a defect, and there are 58; add about 2 to validation (half of them set the thresholds)",
     )
     assert ACCEPT not in decide(scores, none_unlike(scores), short)
     enough = choose_operating_point(*draw_set(0, num_defects=59), GOOD)
@@ -186,12 +187,13 @@ def test_calibration_images_of_one_kind() -> None:
     sound = choose_operating_point(scores[~is_defect], is_defect[~is_defect], GOOD)
     assert defects.reject_below is None
     assert (
-        "nothing is rejected: 0 calibration images are sound, and max_false_reject_rate=0.05 needs 59 or more"
-        in defects.reasons
-    )
+        "no photograph can be rejected automatically yet: proving at most 5 % false rejects takes 59 calibration "
+        "photographs of sound welds, and there are 0; add about 118 to validation (half of them set the thresholds)"
+    ) in defects.reasons
     assert sound.accept_above is None
     assert sound.reasons == (
-        "nothing is accepted: 0 calibration images show a defect, and max_escape_rate=0.05 needs 59 or more",
+        "no photograph can be accepted automatically yet: proving at most 5 % escapes takes 59 calibration photographs "
+        "with a defect, and there are 0; add about 118 to validation (half of them set the thresholds)",
     )
     nothing = choose_operating_point(scores[:0], is_defect[:0], GOOD)
     assert (nothing.accept_above, nothing.reject_below, len(nothing.reasons)) == (None, None, 2)

@@ -75,7 +75,7 @@ def test_thresholds_are_chosen_anew_from_what_it_carries(judge: Judge) -> None:
 def test_few_images_certify_nothing_and_say_so() -> None:
     judge = fit_judge(CLASSES, ["good"], draw(30, 0), draw(10, 1), draw(6, 2), by_group=False)
     assert (judge.point.accept_above, judge.point.reject_below) == (None, None)
-    assert "59 or more" in judge.point.reasons[0]
+    assert "takes 59" in judge.point.reasons[0]
     assert any("one weld" in note for note in judge.notes)
     nothing = fit_judge(CLASSES, ["good"], draw(30, 0), draw(10, 1), draw(0, 2), by_group=False)
     assert set(nothing.judge(draw(20, 7)).verdicts) == {REFER}

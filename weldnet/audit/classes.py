@@ -115,8 +115,8 @@ def check_confounding(samples: pl.DataFrame) -> list[Finding]:
             names = " and ".join(groups["group"].sort())
             whose = f"group {names}, which shows" if len(groups) == 1 else f"groups {names}, which show"
             detail = (
-                f"class {label}: {share:.0%} of its {where} are of {whose} hardly anything else; a network could learn "
-                "the weld instead of the defect"
+                f"class {label}: {'all' if share == 1 else f'{share:.0%} of'} its {where} show {whose} hardly anything "
+                "else; a network could learn the weld instead of the defect"
             )
             findings.append(Finding("class_group_confounded", "warning", (), detail))
     return findings

@@ -73,10 +73,9 @@ def check_sizes(score: SizeScore | None) -> list[Finding]:
     """`size_predicts_class` where the score is clear."""
     if score is None or not score.is_clear:
         return []
-    how = "cross-validated by " + ("group" if score.by_group else "image, as not every class has two groups")
     detail = (
         f"width, height and aspect alone tell the class with balanced accuracy {score.balanced_accuracy:.2f} "
-        f"(chance {score.chance:.2f}; a tree of depth 3, {how}); a network could learn the crop instead of the defect"
+        f"(chance {score.chance:.2f}); a network could learn the crop instead of the defect"
     )
     return [Finding("size_predicts_class", "warning", (), detail)]
 

@@ -109,7 +109,8 @@ def _measure(statistics: Sequence[Statistic], weights: Floats) -> dict[str, Floa
 def _find_fault(value: Floats, usable: Floats, num_groups: int) -> str | None:
     """Why these resamples make no interval; None where they do."""
     if num_groups < FEWEST_GROUPS:
-        return f"{num_groups} groups: an interval takes at least {FEWEST_GROUPS}; the figures of each group instead"
+        groups = "group" if num_groups == 1 else "groups"
+        return f"only {num_groups} {groups}: too few for an interval ({FEWEST_GROUPS} needed); see each group's figures"
     if np.isnan(value[0]):
         return "not measured: no image to measure it on"
     if not len(usable):

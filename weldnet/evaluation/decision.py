@@ -133,13 +133,14 @@ def choose_operating_point(
     accept_above = None if above is None else max(above, 0.5)
     reject_below = None if mirrored is None else min(-mirrored, 0.5)
     reasons = [
-        f"nothing is {verdict}: {len(scores)} calibration images {what}, and {target}={rate:g} needs "
-        f"{needed_images(rate, confidence)} or more"
-        for threshold, verdict, scores, what, target, rate in (
-            (above, "accepted", defects, "show a defect", "max_escape_rate", max_escape_rate),
-            (mirrored, "rejected", sound, "are sound", "max_false_reject_rate", max_false_reject_rate),
+        f"no photograph can be {verdict} automatically yet: proving at most {100 * rate:g} % {errors} takes {needed} "
+        f"calibration photographs {what}, and there are {found}; add about {2 * (needed - found)} to validation (half "
+        "of them set the thresholds)"
+        for verdict, errors, what, rate, found in (
+            ("accepted", "escapes", "with a defect", max_escape_rate, len(defects)),
+            ("rejected", "false rejects", "of sound welds", max_false_reject_rate, len(sound)),
         )
-        if threshold is None
+        if found < (needed := needed_images(rate, confidence))
     ]
     if accept_above is not None and not (sound > accept_above).any():
         reasons.insert(0, f"no sound calibration image scores above {accept_above:.4g}, as an accepted one must")

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from weldnet.evaluation.bootstrap import FEWEST_GROUPS
 from weldnet.evaluation.decision import VERDICTS
 from weldnet.evaluation.metrics import CLASS_METRICS, ERRORS, METRICS, RANKINGS, show_figure
 from weldnet.report.words import describe_range, percent
@@ -135,7 +136,7 @@ def tabulate_welds(predictions: pl.DataFrame, good_classes: Sequence[str]) -> di
 
 
 def tabulate_groups(report: Figures) -> dict[str, Any] | None:
-    """Where welds are too few for an interval the `reason`, the `groups` and, as `rows`, their figures; else None."""
+    """Where welds are too few for an interval, the `groups` and, as `rows`, their figures; otherwise None."""
     found = report["by_group"]["accuracy"]
     if found["per_group"] is None:
         return None
@@ -146,4 +147,4 @@ def tabulate_groups(report: Figures) -> dict[str, Any] | None:
             show = show_figure if name in _NUMBERS else percent
             title = _HEADLINES.get(name, name.replace("recall/", "Recall of ", 1))
             rows.append((title, [show(values[group]) for group in groups]))
-    return {"reason": found["reason"], "groups": groups, "rows": rows}
+    return {"groups": groups, "rows": rows, "needed": FEWEST_GROUPS}

@@ -14,6 +14,7 @@ _SAME = 0.01
 """Balanced accuracies that differ by less are called the same."""
 
 _NO_CAVEAT = "this holds for welds like these: many photographs of one weld prove less than as many welds"
+_AT_MOST = "with 95 % confidence at most"
 _IF_INDEPENDENT = "if every photograph showed a different weld"
 
 _WELDS = {"known": "welds known from training", "unseen": "unseen welds"}
@@ -47,19 +48,15 @@ def percent(value: float | None) -> str:
     """`91.2 %`; nothing but all is 100 % and nothing but none is 0 %."""
     if value is None:
         return "-"
+    if value in (0, 1):
+        return f"{100 * value:.0f}{_UNIT}"
     shown = f"{100 * value:.1f}"
-    if shown == "100.0" and value < 1:
-        shown = ">99.9"
-    if shown == "0.0" and value > 0:
-        shown = "<0.1"
-    return f"{f'{value:.0%}'[:-1] if value in (0, 1) else shown}{_UNIT}"
+    return {"100.0": ">99.9", "0.0": "<0.1"}.get(shown, shown) + _UNIT
 
 
 def describe_range(low: float | None, high: float | None) -> str | None:
     """`80.1 to 95.0 %`; None without an interval."""
-    if low is None or high is None:
-        return None
-    return f"{percent(low).removesuffix(_UNIT)} to {percent(high)}"
+    return None if low is None or high is None else f"{percent(low).removesuffix(_UNIT)} to {percent(high)}"
 
 
 def count(number: int, noun: str) -> str:
@@ -83,17 +80,10 @@ def name_columns(report: Figures, has_validation: bool) -> list[tuple[str, str |
 
 
 def summarise(report: Figures) -> list[str]:
-    """Two paragraphs: what the classifier does on these images, and what that is worth.
-
-    Args:
-        report: the keys of `report.json`.
-    """
+    """Two paragraphs, from the keys of `report.json`: what the classifier does, and what that is worth."""
     figures = [_describe_accuracy(report), _describe_escapes(report), _describe_verdicts(report)]
-    return [" ".join(map(_to_sentence, clauses)) for clauses in (figures, _weigh(report) or [_NO_CAVEAT])]
-
-
-def _to_sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+    paragraphs = (figures, _weigh(report) or [_NO_CAVEAT])
+    return [" ".join(f"{text[:1].upper()}{text[1:].rstrip('.')}." for text in clauses) for clauses in paragraphs]
 
 
 def _describe_accuracy(report: Figures) -> str:
@@ -102,11 +92,11 @@ def _describe_accuracy(report: Figures) -> str:
     images = f"{num_images:,} {NAMES[report['split']]}" if report["split"] in NAMES else count(num_images, "image")
     welds = f" of {count(num_welds, 'weld')}" if has_welds else ""
     figure = report["by_group"]["balanced_accuracy"]
-    interval, bounds = describe_range(figure["low"], figure["high"]), ""
-    if interval:
+    bounds = ""
+    if interval := describe_range(figure["low"], figure["high"]):
         bounds = f" (95 % interval over {'welds' if has_welds else 'images'}: {interval})"
     elif has_welds:
-        bounds = f" (no interval; {figure['reason'].partition(';')[0]})"
+        bounds = f" (no interval: {figure['reason'].partition(':')[0].replace('group', 'weld')})"
     num_measured = num_classes - len(report["not_measured"])
     over = f" over the {num_measured} of {num_classes} classes in it" if num_measured < num_classes else ""
     value = percent(report["balanced_accuracy"])
@@ -125,7 +115,7 @@ def _describe_escapes(report: Figures) -> str:
         bound, why = by_weld, "over welds"
     return (
         f"{found['k']:,} of {count(found['n'], 'defect')} would have been called good ({percent(found['value'])}; "
-        f"with 95 % confidence at most {percent(bound)}, {why})"
+        f"{_AT_MOST} {percent(bound)}, {why})"
     )
 
 
@@ -136,7 +126,7 @@ def _describe_verdicts(report: Figures) -> str:
     accepted, rejected, referred = (percent(rows[name]["value"]) for name in ("accept", "reject", "refer"))
     escapes, passed = rows["escapes"], ""
     if escapes["n"]:
-        bound = f"with 95 % confidence at most {percent(escapes['high'])}, {_IF_INDEPENDENT}"
+        bound = f"{_AT_MOST} {percent(escapes['high'])}, {_IF_INDEPENDENT}"
         passed = f"; {escapes['k']:,} of {count(escapes['n'], 'defect')} would have been accepted ({bound})"
     return (
         f"by its thresholds it accepts {accepted}, rejects {rejected} and refers {referred} of the photographs{passed}"
@@ -155,9 +145,10 @@ def _weigh(report: Figures) -> list[str]:
     if split in ("val", "all"):
         clauses.append("validation images chose the epoch, temperature and thresholds, so their figures are too good")
     groups, validation = str(report.get("validation_groups")), report.get("validation")
-    if validation and split != "val":
+    is_compared = validation and split != "val"
+    if is_compared:
         clauses += _compare_with_validation(report, validation["balanced_accuracy"], groups)
-    elif groups != "unseen":
+    if groups not in _WELDS or (groups == "known" and not is_compared):
         clauses.append(CAVEATS.get(groups, ""))
     clauses += [text for text in report["statements"] if text not in (CAVEAT, UNCERTIFIED)]
     return list(filter(None, clauses))
@@ -166,10 +157,10 @@ def _weigh(report: Figures) -> list[str]:
 def _compare_with_validation(report: Figures, value: float, groups: str) -> list[str]:
     gap = value - report["balanced_accuracy"]
     shows = f", which show {_WELDS[groups]}," if groups in _WELDS else ""
-    points = (
-        f", {100 * abs(gap):.1f} points {'higher' if gap > 0 else 'lower'}" if abs(gap) >= _SAME else ", about the same"
-    )
-    clauses = [f"on the validation images{shows} it is {percent(value)}{points}"]
+    points = f"{100 * abs(gap):.1f} points {'higher' if gap > 0 else 'lower'}"
+    clauses = [
+        f"on the validation images{shows} it is {percent(value)}, {points if abs(gap) >= _SAME else 'about the same'}"
+    ]
     if gap >= _SAME and groups == "known" and report["split"] == "test" and not report.get("leaks"):
         clauses.append("expect the lower figure on new welds")
-    return clauses if groups in _WELDS else [*clauses, CAVEATS.get(groups, "")]
+    return clauses

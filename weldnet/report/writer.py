@@ -1,4 +1,4 @@
-"""From a test to the page an inspector reads: what went wrong, where the network looked, what the figures rest on."""
+"""From a test to the page an inspector reads: mistakes, heatmaps, and what the figures rest on."""
 
 from datetime import datetime
 from pathlib import Path
@@ -8,7 +8,6 @@ import numpy as np
 import polars as pl
 import torch
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from rich.table import Table
 
 from weldnet.audit.classes import check_confounding, check_groups, check_small_classes
@@ -24,7 +23,6 @@ from weldnet.hardware import choose_device
 from weldnet.inference.checkpoint import Checkpoint
 from weldnet.inference.evaluation_report import EvaluationReport
 from weldnet.inference.settings import DeviceSettings
-from weldnet.model.network import WeldNet
 from weldnet.report.album import Pictures
 from weldnet.report.charts import draw_confusion, draw_gallery, save_chart
 from weldnet.report.sections import save_report
@@ -34,6 +32,8 @@ NUM_WORST = 24
 NUM_ESCAPES = 48
 NUM_DRAWN = 12
 """Photographs on the page; all of them are in predictions.csv."""
+
+_PAIR = ("first", "second")
 
 
 def save_evaluation(tested: EvaluationReport, folder: Path, metrics: dict[str, Any] | None = None) -> None:
@@ -62,34 +62,43 @@ def write_report(
     """Writes `report.json`, `report.html` and its figures into a folder.
 
     Args:
-        checkpoint: what was tested.
-        data: that it was tested on, set up.
+        data: that the checkpoint was tested on, set up.
         tested: the outcome.
         validation: the outcome on the training's validation images, if they are at hand.
 
     Returns:
-        The keys of `report.json`, and a figure of the worst mistakes and where the network looked, if there are any.
+        The keys of `report.json`, and a figure of the worst mistakes and their heatmaps, if there are any.
     """
     report = tested.assess()
+    predicted = tested.logits.argmax(axis=1)
     worst, escaped = find_mistakes(tested)
-    shown = np.array(sorted({*worst, *escaped}), np.int64)
-    images = data.dataset(tested.facts["split"])
-    network = checkpoint.network().to(choose_device(device))
-    overlays, resolution = _look(network, images, shown, tested.logits.argmax(axis=1))
-    explanation = {"method": HeatmapSettings.method, "layer": network.backbone.layer}
+    rows = sorted({*worst, *escaped})
+    images, overlays, explanation = data.dataset(tested.facts["split"]), {}, None
+    if rows:
+        network = checkpoint.network().to(choose_device(device))
+        shown = images.pictures(rows)
+        maps, resolution = explain_network(network, torch.from_numpy(shown), torch.from_numpy(predicted[rows]))
+        overlays = dict(zip(rows, map(draw_overlay, shown, maps), strict=True))
+        explanation = {"method": HeatmapSettings.method, "layer": network.backbone.layer, "resolution": [*resolution]}
     report |= {
         "validation": None if validation is None else validation.assess(),
         "audit": _audit(data),
         "provenance": _provenance(checkpoint),
-        "explanation": explanation | {"resolution": list(resolution)} if resolution else None,
+        "explanation": explanation,
         "worst_mistakes": worst,
         "escaped": escaped,
     }
     report["summary"] = summarise(report)
     pictures = Pictures(lambda rows: images.pictures(rows.tolist()), overlays)
     save_report(report, tested.predictions(), pictures, folder)
-    title = f"worst mistakes, and where the network looked ({HeatmapSettings.method}, {network.backbone.layer})"
-    return report, _draw_mistakes(tested, worst[:NUM_DRAWN], overlays, title)
+    if not (worst and explanation):
+        return report, None
+    captions = [
+        f"{tested.classes[tested.labels[row]]}\npredicted {tested.classes[predicted[row]]}" for row in worst[:NUM_DRAWN]
+    ]
+    drawn = np.stack([overlays[row].transpose(2, 0, 1) for row in worst[:NUM_DRAWN]])
+    title = f"worst mistakes and their heatmaps ({explanation['method']}, {explanation['layer']})"
+    return report, draw_gallery(drawn, captions, title)
 
 
 def find_mistakes(tested: EvaluationReport) -> tuple[list[int], list[int]]:
@@ -101,28 +110,6 @@ def find_mistakes(tested: EvaluationReport) -> tuple[list[int], list[int]]:
     passes = pl.col("predicted").is_in(good_classes) | (pl.col("verdict") == ACCEPT)
     escaped = table.filter(~pl.col("label").is_in(good_classes) & passes) if good_classes else table.clear()
     return wrong["row"].head(NUM_WORST).to_list(), escaped["row"].head(NUM_ESCAPES).to_list()
-
-
-def _look(
-    network: WeldNet, images: Any, rows: NDArray[np.int64], targets: NDArray[np.int64]
-) -> tuple[dict[int, NDArray[np.uint8]], tuple[int, int] | None]:
-    """Overlays of what spoke for the class that each image was called, by row, and the map's own resolution."""
-    if not len(rows):
-        return {}, None
-    shown = images.pictures(rows.tolist())
-    maps, resolution = explain_network(network, torch.from_numpy(shown), torch.from_numpy(targets[rows]))
-    return dict(zip(rows.tolist(), map(draw_overlay, shown, maps), strict=True)), resolution
-
-
-def _draw_mistakes(
-    tested: EvaluationReport, rows: list[int], overlays: dict[int, NDArray[np.uint8]], title: str
-) -> Figure | None:
-    if not rows:
-        return None
-    names, predicted = tested.classes, tested.logits.argmax(axis=1)
-    captions = [f"{names[tested.labels[row]]}\npredicted {names[predicted[row]]}" for row in rows]
-    pictures = np.stack([overlays[row].transpose(2, 0, 1) for row in rows])
-    return draw_gallery(pictures, captions, title)
 
 
 def _audit(data: WeldDataModule) -> list[dict[str, str]]:
@@ -147,45 +134,53 @@ def _provenance(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def compare_reports(first: EvaluationReport, second: EvaluationReport) -> dict[str, Any]:
-    """The keys of `comparison.json`: those of `Comparison.to_dict`, and the photographs on which the two differ.
+    """The keys of `comparison.json`: those of `compare`, and the photographs on which the two differ.
 
     Raises:
         InputError: they are not of the same images.
     """
-    columns = ["path", "label", "group", "digest"]
-    if not first.samples.select(columns).equals(second.samples.select(columns), null_equal=True):
+    facts = ["path", "label", "group", "digest"]
+    if not first.samples.select(facts).equals(second.samples.select(facts), null_equal=True):
         raise InputError(
-            "the two were tested on other images, labels or welds; name the data for both: data=folder data.root=DIR"
+            "the two were tested on different images, labels or welds; name the data for both: data=folder "
+            "data.root=DIR"
         )
     judges = [each.judgement.judge for each in (first, second) if each.judgement]
     good = judges[0].good_classes if judges and all(j.good_classes == judges[0].good_classes for j in judges) else ()
     groups = [group or path for group, path in first.samples.select("group", "path").iter_rows()]
-    predicted = [report.logits.argmax(axis=1) for report in (first, second)]
-    found = compare(predicted[0], predicted[1], first.labels, groups, first.classes, good)
+    predicted = [each.logits.argmax(axis=1) for each in (first, second)]
+    found = compare(*predicted, first.labels, groups, first.classes, good)
     names = np.array(first.classes)
-    differing = first.samples.select("path", "label").with_columns(
-        pl.Series("first", names[predicted[0]], pl.String), pl.Series("second", names[predicted[1]], pl.String)
-    )
-    facts = ("checkpoint_digest", "split", "num_trained_on", "leaks")
+    columns = [pl.Series(name, names[each], pl.String) for name, each in zip(_PAIR, predicted, strict=True)]
+    differing = first.samples.select("path", "label").with_columns(columns)
+    facts = ["checkpoint_digest", "split", "num_trained_on", "leaks"]
     return found | {
         "photographs": differing[found["differing"]].to_dicts(),
         "good_classes": list(good),
-        **{name: {key: report.facts[key] for key in facts} for name, report in (("first", first), ("second", second))},
+        **{name: {key: each.facts[key] for key in facts} for name, each in zip(_PAIR, (first, second), strict=True)},
     }
 
 
 def draw_differences(comparison: dict[str, Any]) -> Table:
-    """`comparison.json` as a table for the terminal."""
+    """`comparison.json` as a table for the terminal: A is the first, B the second."""
     test = comparison["mcnemar"]
-    leaks = [f"LEAK ({name}): {leak}" for name in ("first", "second") for leak in comparison[name]["leaks"]]
+    leaks = [
+        f"LEAK ({letter}): {leak}"
+        for letter, name in zip("AB", _PAIR, strict=True)
+        for leak in comparison[name]["leaks"]
+    ]
+    significance = "a significant difference" if test["p_value"] < 0.05 else "no significant difference"
+    sentences = (
+        f"{len(comparison['photographs'])} photographs are predicted differently.",
+        f"Only A right: {test['num_first_only']}, only B right: {test['num_second_only']}; {significance} "
+        f"(p = {test['p_value']:.3g}; {test['test']}).",
+        "" if comparison["good_classes"] else "Escapes are not compared: the two name different good classes, or none.",
+        *leaks,
+    )
     table = Table(
-        title="second less first" + (" (LEAK)" if leaks else ""),
+        title="B minus A" + (" (LEAK)" if leaks else ""),
         title_justify="left",
-        caption=f"{len(comparison['photographs'])} photographs are called differently. {test['test']}: right by "
-        f"the first alone {test['num_first_only']}, by the second {test['num_second_only']}, "
-        f"p = {test['p_value']:.3g}. "
-        + ("" if comparison["good_classes"] else "Escapes are not compared: the two name other good classes, or none. ")
-        + " ".join(leaks),
+        caption=" ".join(filter(None, sentences)),
         caption_justify="left",
     )
     for column in ("figure", "difference", "95 % interval, whole welds resampled"):
