@@ -119,9 +119,11 @@ class Judge:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Judge":
         """The inverse of `to_dict`."""
-        built = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-        built["novelty"] = FeatureDistance.from_dict(values["novelty"])
-        return cls(**built | {"point": OperatingPoint.from_dict(values["point"])})
+        built: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
+        novelty, point = FeatureDistance.from_dict(values["novelty"]), OperatingPoint.from_dict(values["point"])
+        return cls(**built | {"novelty": novelty, "point": point})
 
 
 def give_verdicts(

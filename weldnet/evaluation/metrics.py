@@ -22,7 +22,7 @@ class Counts:
 
     def __init__(self, confusion: Floats | Labels, is_good: NDArray[np.bool_]) -> None:
         self.actual, self.predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
-        self.right = np.diagonal(confusion, axis1=-2, axis2=-1)
+        self.right: Floats = np.diagonal(confusion, axis1=-2, axis2=-1)
         self.total = self.actual.sum(axis=-1)
         self.others = self.total[..., None] - self.actual
         self.defects = self.actual[..., ~is_good].sum(axis=-1)
@@ -77,9 +77,13 @@ METRICS = (
 """Of a set of images, in the order of every table; training logs them, too."""
 
 ERRORS = (
-    Metric("escapes", "Escapes: defects called sound", "proportion", lambda c: (c.escapes, c.defects), "min"),
+    Metric("escapes", "Escapes: defects predicted as sound", "proportion", lambda c: (c.escapes, c.defects), "min"),
     Metric(
-        "false_calls", "False calls: sound called a defect", "proportion", lambda c: (c.false_calls, c.sound), "min"
+        "false_calls",
+        "False calls: sound predicted as a defect",
+        "proportion",
+        lambda c: (c.false_calls, c.sound),
+        "min",
     ),
 )
 """Of a set of images whose good classes are known; their upper bound alone is of interest."""

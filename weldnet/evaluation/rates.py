@@ -34,9 +34,8 @@ def resample_rates(
     `groups` (N,) are indices of `bootstrap.index_groups`.
     """
     size, num_groups = len(classes), int(groups.max()) + 1
-    counts = np.zeros((num_groups, size, size))
-    np.add.at(counts, (groups, labels, predicted), 1)
-    counts = counts.reshape(num_groups, size * size)
+    counts = np.zeros((num_groups, size * size))
+    np.add.at(counts, (groups, labels * size + predicted), 1)
     measured = [classes[i] for i in np.unique(labels)]
 
     def measure(weights: Floats) -> dict[str, Floats]:

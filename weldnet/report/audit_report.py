@@ -1,6 +1,6 @@
 """An audit as `audit.json`, in the terminal, and as one page that a person can read, print and hand on."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from rich.text import Text
 
 from weldnet.audit.audit import Audit
 from weldnet.audit.classes import count_samples, tabulate_recall
-from weldnet.audit.findings import SEVERITIES, Finding
+from weldnet.audit.findings import SEVERITIES, Finding, Severity
 from weldnet.console import print_table
 from weldnet.data.decode.formats import open_picture, read_content
 from weldnet.data.decode.pictures import UnreadableImage, Window
@@ -44,7 +44,7 @@ _ROWS = 200
 _MOST_GROUPS = 24
 _SIDE, _SIDE_ON_SHEET = 160, 110
 
-_MEANINGS = (
+_MEANINGS: tuple[tuple[Severity, Set[str], str], ...] = (
     (
         "error",
         {"group_leak", "cross_split_duplicate"},
@@ -133,8 +133,8 @@ def print_audit(audit: Audit, console: Console) -> None:
             lines.append(f"... and {len(found) - _LINES:,} more")
         for line in lines:
             console.print(Text(f"    {make_visible(line)}"), soft_wrap=True)
-    found = ", ".join(count(len(audit.of(severity)), severity) for severity in SEVERITIES)
-    console.print(Text(f"{found} on {images}", "bold"))
+    total = ", ".join(count(len(audit.of(severity)), severity) for severity in SEVERITIES)
+    console.print(Text(f"{total} on {images}", "bold"))
 
 
 def render_page(audit: Audit, summary: Mapping[str, Any]) -> str:

@@ -130,7 +130,7 @@ KINDS = {
         "Give a group column in a manifest, data.group_pattern='REGEX', or data.groups=per_image.",
     ),
 }
-"""Every kind, in the order in which it is told."""
+"""Every kind, in the order of the page."""
 
 
 def group_findings(findings: Iterable[Finding]) -> list[tuple[Severity, str, list[Finding]]]:

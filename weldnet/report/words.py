@@ -144,11 +144,10 @@ def _weigh(report: Figures) -> list[str]:
         clauses.append(f"the network was trained on {whole} of these images, so the figures measure memory")
     if split in ("val", "all"):
         clauses.append("validation images chose the epoch, temperature and thresholds, so their figures are too good")
-    groups, validation = str(report.get("validation_groups")), report.get("validation")
-    is_compared = validation and split != "val"
-    if is_compared:
+    groups, validation = str(report.get("validation_groups")), None if split == "val" else report.get("validation")
+    if validation:
         clauses += _compare_with_validation(report, validation["balanced_accuracy"], groups)
-    if groups not in _WELDS or (groups == "known" and not is_compared):
+    if groups not in _WELDS or (groups == "known" and not validation):
         clauses.append(CAVEATS.get(groups, ""))
     clauses += [text for text in report["statements"] if text not in (CAVEAT, UNCERTIFIED)]
     return list(filter(None, clauses))

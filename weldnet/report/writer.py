@@ -102,7 +102,7 @@ def write_report(
 
 
 def find_mistakes(tested: EvaluationReport) -> tuple[list[int], list[int]]:
-    """The rows of the wrong images with the highest loss, and of the defects called sound or accepted, worst first."""
+    """Rows of the wrong images with the highest loss, and of defects predicted as sound or accepted; worst first."""
     losses = pl.Series(cross_entropy(tested.logits, tested.labels))
     table = tested.predictions().with_row_index("row").sort(losses, descending=True, maintain_order=True)
     good_classes = list(tested.good_classes)
@@ -148,7 +148,7 @@ def compare_reports(first: EvaluationReport, second: EvaluationReport) -> dict[s
     judges = [each.judgement.judge for each in (first, second) if each.judgement]
     good = judges[0].good_classes if judges and all(j.good_classes == judges[0].good_classes for j in judges) else ()
     groups = [group or path for group, path in first.samples.select("group", "path").iter_rows()]
-    predicted = [each.logits.argmax(axis=1) for each in (first, second)]
+    predicted = first.logits.argmax(axis=1), second.logits.argmax(axis=1)
     found = compare(*predicted, first.labels, groups, first.classes, good)
     names = np.array(first.classes)
     columns = [pl.Series(name, names[each], pl.String) for name, each in zip(_PAIR, predicted, strict=True)]
