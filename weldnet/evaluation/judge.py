@@ -113,17 +113,22 @@ class Judge:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types and arrays, for a checkpoint."""
-        values = {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
-        return values | {"novelty": self.novelty.to_dict(), "point": self.point.to_dict()}
+        return {
+            **{name: getattr(self, name) for name in ("temperature", "max_distance", "by_group", "logits", "labels")},
+            **{name: list(getattr(self, name)) for name in ("classes", "good_classes", "groups", "notes")},
+            "novelty": self.novelty.to_dict(),
+            "point": self.point.to_dict(),
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Judge":
         """The inverse of `to_dict`."""
-        built: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        lists = {name: tuple(values[name]) for name in ("classes", "good_classes", "groups", "notes")}
+        built = {
+            "novelty": FeatureDistance.from_dict(values["novelty"]),
+            "point": OperatingPoint.from_dict(values["point"]),
         }
-        novelty, point = FeatureDistance.from_dict(values["novelty"]), OperatingPoint.from_dict(values["point"])
-        return cls(**built | {"novelty": novelty, "point": point})
+        return cls(**{**values, **lists, **built})
 
 
 def give_verdicts(
