@@ -13,7 +13,7 @@ from pages import check_page
 
 from weldnet.evaluation.judge import Judge, Outputs, fit_judge
 from weldnet.inference.evaluation_report import EvaluationReport
-from weldnet.report.album import Album, Gallery, Pictures, fit
+from weldnet.report.album import Album, Gallery, fit
 from weldnet.report.sections import save_report
 from weldnet.report.tables import tabulate_welds
 from weldnet.report.words import describe_range, percent, summarise
@@ -76,7 +76,7 @@ def make_report(
 
 def save(report: dict[str, Any], predictions: pl.DataFrame, folder: Path, size: tuple[int, int] = (40, 8)) -> str:
     overlays = {row: np.zeros((50, 40, 3), np.uint8) for row in report["escaped"][:3]}
-    save_report(report, predictions, Pictures(lambda rows: draw(rows, *size), overlays), folder)
+    save_report(report, Gallery(predictions, lambda rows: draw(rows, *size), overlays), folder)
     assert not list(folder.glob(".*"))
     assert json.loads((folder / "report.json").read_text())["classes"] == report["classes"]
     page = (folder / "report.html").read_text(encoding="utf-8")
@@ -157,7 +157,7 @@ def test_ten_thousand_images_stay_a_page(size: tuple[int, int], tmp_path: Path) 
 
 def test_without_room_the_words_stay() -> None:
     _, predictions = make_report()
-    gallery = Gallery(predictions, Pictures(draw, {}), Album(bytes_left=1))
+    gallery = Gallery(predictions, draw, {}, Album(bytes_left=1))
     first, second = gallery.show_mistakes([0, 1])
     assert first["picture"]
     assert second["picture"] is None

@@ -32,8 +32,7 @@ class Audit:
             `weldnet.audit.facts.FACTS`, and `content`: a number for each distinct content, null where unreadable.
         findings: worst first.
         near_pairs: int64 (P, 2): contents that look nearly the same.
-        size_score: how well the size alone tells the class; None where all have one size.
-        window: how stored values were shown.
+        size_score: None where all have one size.
         skipped: what the search for images passed over.
     """
 
@@ -56,14 +55,12 @@ def audit(
     misnamed: Sequence[Misnamed] = (),
     skipped: Skipped | None = None,
 ) -> Audit:
-    """Reads every image once and looks for what would make training fail or a score wrong.
+    """Reads every image once and finds what would make training fail or a score wrong.
 
     Args:
         samples: table of `weldnet.data.sources.manifest.SCHEMA`, absolute paths, at least one row.
         window: the one that training would use.
         within: files below this folder may not be symbolic links that leave it.
-        misnamed: classes whose names training refuses.
-        skipped: what the search for the images passed over.
     """
     skipped = Skipped() if skipped is None else skipped
     facts, thumbnails = read_facts(samples["path"], window, within)

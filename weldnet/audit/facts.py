@@ -39,7 +39,6 @@ def read_facts(paths: pl.Series, window: Window, within: Path | None = None) -> 
     """Reads N files, each once, with all cores.
 
     Args:
-        window: how stored values become a picture.
         within: files below this folder may not be symbolic links that leave it.
 
     Returns:

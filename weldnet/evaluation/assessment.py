@@ -42,26 +42,21 @@ def assess(
     """The figures of N images, at least 1, as plain types for JSON.
 
     Args:
-        groups: the weld of each image, None where unknown.
-        judgement: of these images; None where the checkpoint has no judge.
+        groups: the weld of each image, None where unknown: then it counts as a weld of its own.
         good_classes: those of sound welds, where there is no judgement to name them.
 
     Returns:
-        `proportions`: exact intervals by name (`recall/<class>`, ...), and `escapes` and `false_calls` of the predicted
-        class, one-sided; `per_weld`: these two of whole welds; `by_group`: the same and `f1`, `auroc`,
-        `average_precision`, `loss` with a bootstrap over whole groups; the keys of `summarise_confusion`;
-        `calibration`; and the keys of `assess_verdicts`.
+        The keys of `summarise_confusion` and `assess_verdicts`; `calibration`; `proportions`: exact intervals by name
+        (`recall/<class>`, ...); `escapes` and `false_calls` of the predicted class, one-sided, and `per_weld`;
+        `by_group`: the same and `f1`, `auroc`, `average_precision`, `loss` with a bootstrap over whole groups.
     """
-    good, temperature = list(good_classes), 1.0
+    good, temperature, losses = list(good_classes), 1.0, {"loss": cross_entropy(logits, labels)}
     if judgement is not None:
         good, temperature = list(judgement.judge.good_classes), judgement.judge.temperature
+        losses["loss_calibrated"] = cross_entropy(logits / temperature, labels)
     predicted = logits.argmax(axis=1)
     confusion = confusion_matrix(labels, predicted, labels=range(len(classes)))
     proportions = measure_proportions(confusion, classes, good)
-    losses = {"loss": cross_entropy(logits, labels)}
-    if judgement is not None:
-        losses["loss_calibrated"] = cross_entropy(logits / temperature, labels)
-    # Images of unknown welds are taken for welds of their own, which `num_without_group` counts.
     names, indices = index_groups([group or f"\0{row}" for row, group in enumerate(groups)])
     statistics = [
         resample_rates(predicted, labels, indices, classes, good),

@@ -1,6 +1,7 @@
 """A bootstrap that resamples whole groups (welds), because photographs of one weld are not independent.
 
-Knows neither classes nor images: a figure is whatever a `Statistic` makes of how often each group is drawn.
+Knows neither classes nor images: a figure is whatever a `Statistic` makes of how often each group is drawn. Source:
+Davison and Hinkley, Bootstrap Methods and their Application (1997), 3.8 (whole clusters) and 5.3 (percentiles).
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -56,15 +57,11 @@ def bootstrap_groups(
         and the `reason`; `num_groups`; `num_resamples`; `num_lacking`, the resamples that lacked what the figure needs
         (a class that m groups hold is lacking in a share of about exp(-m)); and what `describe_bounds` says. With fewer
         than `FEWEST_GROUPS` groups there are no resamples, but the figure of each group under `per_group`.
-
-    Source:
-        Davison and Hinkley, Bootstrap Methods and their Application (1997), 3.8 (whole clusters) and 5.3 (percentiles).
     """
     num_groups = len(names)
     values = _measure(statistics, np.ones((1, num_groups)))
-    few = num_groups < FEWEST_GROUPS
-    if few:
-        resamples = _measure(statistics, np.eye(num_groups))
+    if num_groups < FEWEST_GROUPS:
+        num_resamples, resamples = 0, _measure(statistics, np.eye(num_groups))
     else:
         resamples = _resample(statistics, num_groups, num_resamples, seed)
     rows = {}
@@ -79,10 +76,10 @@ def bootstrap_groups(
             "low": 0.0 if side == "upper" and not reason else low,
             "high": high,
             "num_groups": num_groups,
-            "num_resamples": 0 if few else num_resamples,
-            "num_lacking": 0 if few else num_resamples - len(usable),
+            "num_resamples": num_resamples,
+            "num_lacking": max(0, num_resamples - len(usable)),
             "reason": reason,
-            "per_group": dict(zip(names, map(make_plain, resamples[name]), strict=True)) if few else None,
+            "per_group": None if num_resamples else dict(zip(names, map(make_plain, resamples[name]), strict=True)),
             **describe_bounds(side, confidence, "percentile bootstrap of whole groups"),
         }
     return rows

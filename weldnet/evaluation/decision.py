@@ -42,7 +42,6 @@ class OperatingPoint:
     Attributes:
         accept_above: accepted are images whose sound probability is greater; in [0.5, 1], or None to accept nothing.
         reject_below: rejected are images whose sound probability is smaller; in [0, 0.5], or None to reject nothing.
-        good_classes: the classes of sound welds.
         max_escape_rate: the target for defects accepted / all defects, in (0, 1).
         max_false_reject_rate: the target for sound images rejected / all sound images, in (0, 1).
         confidence: of each target by itself, in (0, 1); both hold together with at least 2 * confidence - 1.
@@ -76,10 +75,9 @@ def find_good_classes(classes: Sequence[str]) -> list[str]:
 
 
 def sound_probability(probabilities: Floats, classes: Sequence[str], good_classes: Sequence[str]) -> Floats:
-    """The probability (N,) in [0, 1] that an image shows no defect; zeros where no good class is known.
+    """The probability (N,) in [0, 1] that an image shows no defect, from calibrated probabilities (N, C).
 
-    Args:
-        probabilities: (N, C), calibrated; rows sum to 1.
+    Zeros where no good class is known.
 
     Raises:
         InputError: a good class is not among the classes.
@@ -122,7 +120,6 @@ def choose_operating_point(
         sound_probability: (N,) in [0, 1], of images that chose neither the weights nor the temperature.
         is_defect: (N,), see `mark_defects`.
         good_classes: the classes behind the scores; with none, every image is referred.
-        max_escape_rate, max_false_reject_rate, confidence: see `OperatingPoint`.
     """
     defects, sound = sound_probability[is_defect], sound_probability[~is_defect]
     targets = (tuple(good_classes), max_escape_rate, max_false_reject_rate, confidence, len(defects), len(sound))

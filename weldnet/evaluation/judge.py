@@ -30,7 +30,6 @@ class Outputs:
     Attributes:
         logits: (N, C).
         features: (N, F), pooled, before the last layer.
-        labels: (N,).
         groups: (N,), the weld of each, None where unknown.
     """
 
@@ -96,11 +95,7 @@ class Judge:
         return softmax(logits / self.temperature, axis=1), distances
 
     def choose(self, good_classes: Sequence[str], **targets: float) -> "Judge":
-        """The same judge with thresholds chosen anew on its own calibration images.
-
-        Args:
-            good_classes: the classes of sound welds.
-            targets: as `choose_operating_point` takes them.
+        """The same judge with thresholds chosen anew on its own calibration images; see `choose_operating_point`.
 
         Raises:
             InputError: a good class is not among the classes.

@@ -98,9 +98,6 @@ def attribute(
         images: (B, 3, H, W) from 0 to 255, uint8 or float; B at least 1, on any device.
         targets: (B,) int64, the class of each map.
         to_map: turns the layer's output into (B, K, h, w).
-
-    Raises:
-        InputError: no such method.
     """
     check_choice("method", method, METHODS)
     device = next(network.parameters()).device

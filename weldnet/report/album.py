@@ -70,29 +70,22 @@ def fit(width: int, height: int, side: int, *, widen: bool) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """The tested images, by their row in `predictions`.
+class Gallery:
+    """Photographs of a tested set, a row of `predictions` each, with the words on each.
 
     Attributes:
         thumbnails: from rows (B,) to uint8 (B, 3, H, W), as the network sees them.
         overlays: by row, uint8 (h, w, 3): the photograph beside itself under its map, as `draw_overlay` makes it.
     """
 
+    predictions: pl.DataFrame
     thumbnails: Callable[[NDArray[np.int64]], Pixels]
     overlays: dict[int, Pixels]
-
-
-@dataclass(frozen=True)
-class Gallery:
-    """Photographs of a tested set, a row of `predictions` each, with the words on each."""
-
-    predictions: pl.DataFrame
-    pictures: Pictures
     album: Album = field(default_factory=Album)
 
     def show_mistakes(self, rows: Sequence[int]) -> list[dict[str, Any]]:
         """Photographs beside their overlays, where there are any."""
-        return self._show(rows, self.pictures.overlays, 400 * 400, _MISTAKE_PX)
+        return self._show(rows, self.overlays, 400 * 400, _MISTAKE_PX)
 
     def fill_cells(self, classes: Sequence[str]) -> dict[tuple[int, int], list[dict[str, Any]]]:
         """Photographs of each cell (actual, predicted) of the confusion matrix that has any.
@@ -118,7 +111,7 @@ class Gallery:
         images = dict(overlays)
         plain = [row for row in rows if row not in overlays]
         if plain and not self.album.is_full:
-            images |= zip(plain, self.pictures.thumbnails(np.array(plain)).transpose(0, 2, 3, 1), strict=True)
+            images |= zip(plain, self.thumbnails(np.array(plain)).transpose(0, 2, 3, 1), strict=True)
         shown = []
         for row in rows:
             values = self.predictions.row(row, named=True)

@@ -1,6 +1,7 @@
 """An audit as `audit.json`, in the terminal, and as one page that a person can read, print and hand on."""
 
 from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +85,7 @@ def summarise(audit: Audit) -> dict[str, Any]:
         "skipped": audit.skipped.to_list(),
         "classes": sorted(images["label"].unique()),
         "splits": {split: len(images.filter(split=split)) for split in SPLITS if split in images["split"]},
-        "findings": [
-            {"kind": found.kind, "severity": found.severity, "paths": list(found.paths), "detail": found.detail}
-            for found in audit.findings
-        ],
+        "findings": [asdict(found) for found in audit.findings],
         "formats": _tally(readable["format"]),
         "modes": _tally(readable["mode"]),
         "bit_depths": _tally(readable["bits"]),

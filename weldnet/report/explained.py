@@ -47,22 +47,18 @@ def explain_files(
 ) -> dict[str, str]:
     """Draws heatmaps: `folder/<name>.png` for each photograph, and `index.html`.
 
-    A picture that is there and whole stays, so that an interrupted call can be resumed.
+    A picture that is there and whole stays, so that an interrupted call can be resumed. Returns why a file could not be
+    read, by its path.
 
     Args:
         names: relative paths: the pictures' without their last ending.
-        folder: made if it is not there.
-        method: one of `weldnet.explain.attribution.METHODS`.
+        method: one of `METHODS`.
         layer: one of the backbone's `layers`, None for its own; integrated gradients leave it aside.
         target: the class to look for; None for the predicted one of each photograph.
-
-    Returns:
-        Why a file could not be read, by its path.
 
     Raises:
         InputError: there is no such method, layer or class; a name leaves the folder; the folder holds pictures of a
             different model, method, layer, class or source.
-        OSError: a picture cannot be written; those before are kept.
     """
     heatmap = _check_settings(engine, HeatmapSettings(method, layer, target))
     if not paths:
@@ -84,14 +80,25 @@ def explain_files(
             captions[name] = _explain_file(engine, path, heatmap, pictures[name])
         except UnreadableImage as error:
             unreadable[path] = str(error)
+    _write_page(
+        folder, facts, pictures, captions, [(name, unreadable[path]) for path, name in left if path in unreadable]
+    )
+    return unreadable
+
+
+def _write_page(
+    folder: Path,
+    facts: dict[str, Any],
+    pictures: dict[str, Path],
+    captions: dict[str, str | None],
+    unreadable: list[tuple[str, str]],
+) -> None:
     shown = [
         {"name": name, "link": quote(os.fsencode(picture.relative_to(folder))), "caption": captions[name]}
         for name, picture in pictures.items()
         if captions[name] is not None
     ]
-    not_read = [(name, unreadable[path]) for path, name in left if path in unreadable]
-    write_text(folder / "index.html", render("explained.html", **facts, pictures=shown, unreadable=not_read))
-    return unreadable
+    write_text(folder / "index.html", render("explained.html", **facts, pictures=shown, unreadable=unreadable))
 
 
 def _check_settings(engine: TorchEngine, heatmap: HeatmapSettings) -> HeatmapSettings:

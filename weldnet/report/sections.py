@@ -4,12 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import polars as pl
 from markupsafe import Markup
 
 from weldnet.evaluation.metrics import CLASS_METRICS
 from weldnet.files import write_json, write_text
-from weldnet.report.album import Gallery, Pictures
+from weldnet.report.album import Gallery
 from weldnet.report.charts import draw_charts, embed_chart, save_chart
 from weldnet.report.kinds import KINDS
 from weldnet.report.page import render
@@ -40,19 +39,13 @@ class Section(NamedTuple):
     show: Callable[[Values, Gallery], Values] = lambda report, gallery: {}
 
 
-def save_report(report: Values, predictions: pl.DataFrame, pictures: Pictures, folder: Path) -> None:
-    """Writes `report.json`, `report.html` and the figures into an existing folder, each all or nothing.
-
-    Args:
-        report: the keys of `report.json`.
-        predictions: `EvaluationReport.predictions()`.
-        pictures: of the same images.
-    """
+def save_report(report: Values, gallery: Gallery, folder: Path) -> None:
+    """Writes `report.json` (the report), `report.html` and the figures into an existing folder, each all or nothing."""
     charts = draw_charts(report)
     for name, figure in charts.items():
         save_chart(figure, folder / f"{name}.png")
     embedded = {name: embed_chart(figure, name) for name, figure in charts.items()}
-    gallery, top = Gallery(predictions, pictures), common_folder(predictions["path"])
+    top = common_folder(gallery.predictions["path"])
     common = {"report": report, "charts": embedded, "shorten": lambda path: path.removeprefix(top)}
     # The mistakes before the other photographs, lest the album be full before them.
     in_order = sorted(SECTIONS, key=lambda section: section.key != "mistakes")

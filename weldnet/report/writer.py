@@ -23,7 +23,7 @@ from weldnet.hardware import choose_device
 from weldnet.inference.checkpoint import Checkpoint
 from weldnet.inference.evaluation_report import EvaluationReport
 from weldnet.inference.settings import DeviceSettings
-from weldnet.report.album import Pictures
+from weldnet.report.album import Gallery, Pixels
 from weldnet.report.charts import draw_confusion, draw_gallery, save_chart
 from weldnet.report.sections import save_report
 from weldnet.report.words import summarise
@@ -74,8 +74,8 @@ def write_report(
     worst, escaped = find_mistakes(tested)
     rows = sorted({*worst, *escaped})
     images, overlays, explanation = data.dataset(tested.facts["split"]), {}, None
+    network = checkpoint.network().to(choose_device(device))
     if rows:
-        network = checkpoint.network().to(choose_device(device))
         shown = images.pictures(rows)
         maps, resolution = explain_network(network, torch.from_numpy(shown), torch.from_numpy(predicted[rows]))
         overlays = dict(zip(rows, map(draw_overlay, shown, maps), strict=True))
@@ -89,16 +89,18 @@ def write_report(
         "escaped": escaped,
     }
     report["summary"] = summarise(report)
-    pictures = Pictures(lambda rows: images.pictures(rows.tolist()), overlays)
-    save_report(report, tested.predictions(), pictures, folder)
-    if not (worst and explanation):
+    gallery = Gallery(tested.predictions(), lambda rows: images.pictures(rows.tolist()), overlays)
+    save_report(report, gallery, folder)
+    if not worst:
         return report, None
-    captions = [
-        f"{tested.classes[tested.labels[row]]}\npredicted {tested.classes[predicted[row]]}" for row in worst[:NUM_DRAWN]
-    ]
-    drawn = np.stack([overlays[row].transpose(2, 0, 1) for row in worst[:NUM_DRAWN]])
-    title = f"worst mistakes and their heatmaps ({explanation['method']}, {explanation['layer']})"
-    return report, draw_gallery(drawn, captions, title)
+    title = f"worst mistakes and their heatmaps ({HeatmapSettings.method}, {network.backbone.layer})"
+    return report, _draw_mistakes(tested, worst[:NUM_DRAWN], overlays, title)
+
+
+def _draw_mistakes(tested: EvaluationReport, rows: list[int], overlays: dict[int, Pixels], title: str) -> Figure:
+    names, predicted = tested.classes, tested.logits.argmax(axis=1)
+    captions = [f"{names[tested.labels[row]]}\npredicted {names[predicted[row]]}" for row in rows]
+    return draw_gallery(np.stack([overlays[row].transpose(2, 0, 1) for row in rows]), captions, title)
 
 
 def find_mistakes(tested: EvaluationReport) -> tuple[list[int], list[int]]:
