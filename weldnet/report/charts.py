@@ -39,9 +39,8 @@ _INK = "#010203"
 
 _DPI = 130
 MOST_DOTS = 2_000
-_NAME = 28
-_LEGEND_COLUMNS = 40
-"""Letters of a line in the legend: even the widest fit into the figure."""
+_TICK_COLUMNS, _LEGEND_COLUMNS = 28, 40
+"""Letters of a line beside an axis, and in a legend, where even the widest fit into the figure."""
 
 
 def draw_charts(report: Mapping[str, Any]) -> dict[str, Figure]:
@@ -101,7 +100,10 @@ def draw_referral(curve: Mapping[str, Any], point: Mapping[str, Any], rows: Mapp
 def draw_classes(report: Mapping[str, Any]) -> Figure:
     """The recall of each class that has images, with its exact interval and, where there is one, that over welds."""
     names = [name for name in report["classes"] if name not in report["not_measured"]]
-    figure = Figure(figsize=(6.4, 1.1 + (0.32 if len(names) <= 20 else 0.22) * len(names)), layout="constrained")
+    labels = [textwrap.fill(make_visible(name), _TICK_COLUMNS) for name in names]
+    most_lines = max(label.count("\n") + 1 for label in labels)
+    row = max(0.32 if len(names) <= 20 else 0.22, 0.18 * most_lines)
+    figure = Figure(figsize=(6.4, 1.1 + row * len(names)), layout="constrained")
     axes = figure.subplots()
     rows = ((-0.12, _BLUE, "o", "exact 95 %", "proportions"), (0.18, _ORANGE, "s", "over welds 95 %", "by_group"))
     for shift, colour, mark, label, key in rows:
@@ -110,7 +112,7 @@ def draw_classes(report: Mapping[str, Any]) -> Figure:
         if known:
             value, bars = _collect(known.values())
             axes.errorbar(value, list(known), xerr=bars, fmt=mark, markersize=4, color=colour, capsize=2, label=label)
-    axes.set_yticks(range(len(names)), [_shorten(name) for name in names], parse_math=False)
+    axes.set_yticks(range(len(names)), labels, parse_math=False)
     axes.set(xlabel="recall", xlim=(-0.02, 1.02), ylim=(len(names) - 0.5, -0.5))
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     figure.legend(loc="outside upper right", frameon=False, fontsize=8, ncols=2)
@@ -165,11 +167,6 @@ def _style(*all_axes: Axes) -> None:
         axes.spines[["left", "bottom"]].set_color(_GREY)
         axes.grid(color=_GREY, alpha=0.25, linewidth=0.6)
         axes.set_axisbelow(True)
-
-
-def _shorten(name: str) -> str:
-    shown = make_visible(name)
-    return shown if len(shown) <= _NAME else f"{shown[: _NAME - 1]}…"
 
 
 def save_chart(figure: Figure, file: Path) -> None:
