@@ -96,10 +96,10 @@ def check_small_classes(samples: pl.DataFrame) -> list[Finding]:
 
 
 def check_confounding(samples: pl.DataFrame) -> list[Finding]:
-    """`class_group_confounded` for each class that nearly only one or two groups show, which show nearly nothing else.
+    """`class_group_confounded` for each class that is seen on one or two groups, which show hardly anything else.
 
-    A network can tell such a class by the weld instead of the defect. Looked for in train, or in all images, of those
-    that can be read, where there are no splits.
+    A network can recognise such a class by the weld instead of the defect. Counts the training images that can be read,
+    or all images where there are no splits.
     """
     train = samples.filter(split="train") if "train" in samples["split"] else samples
     if train.is_empty() or train["group"].null_count() or train["label"].n_unique() < 2:

@@ -22,7 +22,7 @@ FACTS = {
     **dict.fromkeys(("bits", "pages", "width", "height"), pl.Int64),
     **dict.fromkeys(("low", "high", "range", "mean", "deviation", "black", "white"), pl.Float64),
 }
-"""The columns of facts; `reason` says why an image cannot be used, and is null where it can; then the rest is not.
+"""The columns of facts; `reason` says why an image cannot be used. It is null where all other facts are known.
 `damaged` is set where the reason is damage, and part of the picture can still be seen.
 
 `digest` is the file's SHA-256; `width` and `height` are of the upright picture; `low` and `high` are stored values,

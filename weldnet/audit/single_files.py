@@ -14,7 +14,7 @@ CLIPPED_SHARE = 0.5
 _FLAT = 1.0
 _DARK_SHARE = 1 / 8
 
-# As os.path.splitext has it, in small letters. One that names no format, or none at all, is not wrong.
+# As os.path.splitext gives it, in lower case. An ending that names no format is not wrong.
 _ENDING = pl.col("path").str.to_lowercase().str.extract(r"[^/.][^/]*(\.[^/.]*)$")
 _FORMATS = {ending: kind for kind, endings in FORMAT_ENDINGS.items() for ending in endings}
 
@@ -70,13 +70,13 @@ def _is_dark(window: Window) -> pl.Expr:
 
 
 def _is_constant() -> pl.Expr:
-    # Many grey levels can come out as one where the window hides them; the stored values tell.
+    # A window can turn many stored levels into one grey, so the stored values decide.
     return (pl.col("deviation") < _FLAT) & ((pl.col("bits") <= 8) | (pl.col("low") == pl.col("high")))
 
 
 def _check_depths(readable: pl.DataFrame, window: Window) -> list[Finding]:
     findings = []
-    # One bit or a palette comes out as 8 bits in the same way.
+    # One bit or a palette becomes 8 bits like the rest.
     depths = readable.select("path", bits=pl.col("bits").clip(lower_bound=8))
     counts = depths["bits"].value_counts(sort=True)
     if len(counts) > 1:

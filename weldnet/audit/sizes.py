@@ -1,4 +1,4 @@
-"""Whether the size of an image alone tells its class: then a network need not look at the weld."""
+"""Whether image size alone predicts the class: a network could then ignore the weld."""
 
 import math
 from collections.abc import Sequence
@@ -32,8 +32,8 @@ class SizeScore:
 
     Attributes:
         chance: what guessing gives, 1 / C.
-        by_group: whether no group stood in the training and the held-out part of a fold.
-        is_clear: whether the score is well over chance, and not by chance.
+        by_group: whether each fold holds out whole groups.
+        is_clear: whether the score is well and significantly above chance.
     """
 
     balanced_accuracy: float
@@ -89,7 +89,7 @@ def _make_folds(table: pl.DataFrame, labels: Rows) -> tuple[Folds, list[Rows], b
         return list(plain.split(labels, labels)), [np.arange(len(table))], False
     groups = np.unique(table["group"].to_numpy(), return_inverse=True)[1]
     grouped = StratifiedGroupKFold(min(_MOST_FOLDS, fewest), shuffle=True, random_state=0)
-    # So few groups have too few permutations to say anything; their images must do.
+    # Few groups have too few permutations for a test; then single images are permuted.
     keep_groups = fewest >= _FEWEST_BLOCKS and groups.max() + 1 < len(groups)
     order = np.argsort(groups, kind="stable")
     blocks = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1) if keep_groups else [order]
@@ -105,9 +105,8 @@ def _score(features: Floats, labels: Rows, folds: Folds) -> float:
 def _is_significant(features: Floats, labels: Rows, folds: Folds, blocks: Sequence[Rows], score: float) -> bool:
     """Whether sizes dealt out at random hardly ever reach the score.
 
-    Images of one weld often have one size, so that where there are enough groups the sizes of a whole group go to a
-    different one, and are shuffled within it. There are not so many ways to do that, so some may reach the score by
-    chance.
+    Images of one weld often have one size. So where there are enough groups, whole groups exchange their sizes,
+    shuffled within each. There are few such permutations, so some may reach the score by chance.
     """
     allowed = 4 if len(blocks) > 1 else 0
     rng, reached = np.random.default_rng(0), 0
@@ -119,7 +118,7 @@ def _is_significant(features: Floats, labels: Rows, folds: Folds, blocks: Sequen
 
 
 def _deal(features: Floats, blocks: Sequence[Rows], rng: np.random.Generator) -> Floats:
-    """The rows of each block of features given, in random order, to a random block, over again where it is larger."""
+    """Gives the rows of each block, shuffled, to a random block, and repeats them where that is larger."""
     dealt = np.empty_like(features)
     for block, source in zip(blocks, rng.permutation(len(blocks)), strict=True):
         dealt[block] = features[np.resize(rng.permutation(blocks[source]), len(block))]

@@ -1,1 +1,1 @@
-"""What a classifier's answers are worth: pure functions on arrays."""
+"""How good a classifier's predictions are: pure functions on arrays."""

@@ -25,7 +25,7 @@ from weldnet.spelling import tidy
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
-    """The outputs of a network for N images, and what is true of them.
+    """The outputs of a network for N images, and their actual classes.
 
     Attributes:
         logits: (N, C).
@@ -68,7 +68,7 @@ class Judge:
         point: the thresholds.
         logits, labels, groups: of the M calibration images, which chose neither the epoch nor the temperature.
         by_group: whether no weld of theirs is among the images that did choose.
-        notes: what makes the calibration worth less, a sentence each.
+        notes: reasons to trust the calibration less, a sentence each.
     """
 
     classes: tuple[str, ...]

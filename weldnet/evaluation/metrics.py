@@ -57,7 +57,7 @@ class Metric:
 
 
 def _exceed_chance(c: Counts) -> tuple[Floats, Floats]:
-    """By how many images more than by chance are right, and could be, times the images."""
+    """How many images beyond chance are right, and how many could be; both times the number of images."""
     chance = (c.actual * c.predicted).sum(axis=-1)
     return c.total * c.right.sum(axis=-1) - chance, c.total**2 - chance
 

@@ -52,7 +52,7 @@ class FeatureDistance:
         basis, variances = _find_directions(centred)
         inner = centred @ basis
         residual = np.square(centred - inner @ basis.T).sum(axis=1).mean()
-        # Far below any real scatter: keeps features without scatter, and single images, from dividing by zero.
+        # Far below any real scatter; without it, features without scatter and single images would divide by zero.
         floor = 1e-3 * variances.mean() + 1e-12 * (np.square(wide).mean() or 1.0)
         scale = np.sqrt(variances + floor)
         classes, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
@@ -94,7 +94,7 @@ def choose_threshold(distances: Floats, share: float = 0.99) -> float:
 def _find_directions(centred: Floats) -> tuple[Floats, Floats]:
     """The principal directions (D, K) of (N, D) and the variance (K,) along each."""
     num_images, size = centred.shape
-    # With as many directions as images the residual of the training images would be zero, and of others without scale.
+    # With as many directions as images the training images would have no residual to scale others by.
     num_directions = max(1, min(MAX_DIRECTIONS, num_images // 2, size))
     # Near enough: what a direction misses, the residual holds. An exact one takes seconds for 2048 features.
     _, lengths, directions = randomized_svd(centred, num_directions, random_state=0)
@@ -104,8 +104,8 @@ def _find_directions(centred: Floats) -> tuple[Floats, Floats]:
 def _estimate_scatter(deviations: Floats, degrees: int) -> Floats:
     """The shrunk covariance (K, K) of deviations (N, K) from the class means, in units of the scatter of all images.
 
-    Of the `degrees` of freedom, N less the classes, the whole scatter, here the identity, is one more: it is all there
-    is where every class has a single image.
+    It has N - C `degrees` of freedom. The whole scatter, here the identity, counts as one more: where every class has a
+    single image, there is nothing else.
     """
     identity = np.eye(deviations.shape[1])
     if not degrees:

@@ -94,7 +94,7 @@ def attribute(
 
     Args:
         network: images to logits (B, C), not compiled, with float32 weights; left as it was found.
-        layer: a module of it; integrated gradients go by the pixels and leave it aside.
+        layer: a module of it; integrated gradients ignore it.
         images: (B, 3, H, W) from 0 to 255, uint8 or float; B at least 1, on any device.
         targets: (B,) int64, the class of each map.
         to_map: turns the layer's output into (B, K, h, w).
@@ -176,7 +176,7 @@ def _fade_in() -> ListedColormap:
 
 
 def find_stretch(height: int, width: int) -> int:
-    """How many times as wide as it is an image is drawn: upright strips twice."""
+    """By how much the width of an image is stretched where it is drawn: upright strips twice."""
     return 2 if height >= 4 * width else 1
 
 

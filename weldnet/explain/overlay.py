@@ -49,7 +49,7 @@ def draw_picture(image: Pixels, evidence: Map, title: str, notes: Sequence[str])
 
 def _wrap(text: str, size: int, room: int) -> list[str]:
     """The text in lines of at most `room` pixels."""
-    # A letter takes a pixel or more; from all of a long text down it would take minutes.
+    # A letter is at least a pixel wide; starting with the whole of a long text would take minutes.
     lines, columns = [text], min(len(text), room)
     while any(_font(size).getlength(line) > room for line in lines):
         columns -= 1
@@ -77,5 +77,5 @@ def _draw_scale(height: int) -> Image.Image:
 
 @cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    # Pillow's own knows few letters beyond those of western Europe.
+    # Pillow's built-in font has few letters beyond those of western Europe.
     return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)

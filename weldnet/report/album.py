@@ -46,7 +46,7 @@ class Album:
         return self.bytes_left <= 0
 
     def embed(self, image: Image.Image, num_pixels: int, side: int, *, widen: bool = True) -> Picture | None:
-        """A photograph of at most so many pixels, shown at `fit(..., side, widen)`; None once the album is full."""
+        """A photograph of at most `num_pixels`, shown at `fit(..., side, widen)`; None once the album is full."""
         if self.is_full:
             return None
         shrink = min(1.0, (num_pixels / (image.width * image.height)) ** 0.5)
@@ -97,7 +97,7 @@ class Gallery:
         table = self.predictions.with_row_index("row").sort(pl.when(is_right).then(certain).otherwise(-certain), "row")
         cells = table.partition_by("label", "predicted", as_dict=True)
         number = min(_PER_CELL, max(2, _IN_CELLS // len(cells)))
-        # Mistakes first, lest the album be full before them.
+        # Mistakes first: the album may be full after them.
         return {
             (classes.index(label), classes.index(predicted)): self._show(
                 rows["row"].head(number), {}, 160 * 160, _IN_CELL_PX

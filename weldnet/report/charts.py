@@ -184,7 +184,7 @@ def embed_chart(figure: Figure, name: str) -> Markup:
     text = stream.getvalue()
     text = re.sub(r"<style.*?</style>|<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     text = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{name}-", text)
-    # In HTML they are known.
+    # HTML needs no namespaces.
     text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text).replace("xlink:href", "href")
     # matplotlib escapes the names of classes: what it writes is safe.
     return Markup(text.replace(_INK, "currentColor"))

@@ -53,7 +53,7 @@ def explain_files(
     Args:
         names: relative paths: the pictures' without their last ending.
         method: one of `METHODS`.
-        layer: one of the backbone's `layers`, None for its own; integrated gradients leave it aside.
+        layer: one of the backbone's `layers`, None for its own; integrated gradients ignore it.
         target: the class to look for; None for the predicted one of each photograph.
 
     Raises:
@@ -73,8 +73,8 @@ def explain_files(
     captions = {name: _read_caption(picture) for name, picture in pictures.items()}
     left = [(path, name) for path, name in zip(paths, names, strict=True) if captions[name] is None]
     unreadable = {}
-    # One at a time: in a batch of other size float32 rounds otherwise, a ReLU at its corner opens or closes, and a map
-    # changes by up to a tenth of its peak.
+    # One at a time: in a batch of a different size float32 rounds differently, a ReLU near zero may open or close, and
+    # a map changes by up to a tenth of its peak.
     for path, name in watch(left, len(left), "drawing heatmaps"):
         try:
             captions[name] = _explain_file(engine, path, heatmap, pictures[name])
@@ -102,7 +102,7 @@ def _write_page(
 
 
 def _check_settings(engine: TorchEngine, heatmap: HeatmapSettings) -> HeatmapSettings:
-    """The settings with names that exist: the backbone's own layer where none is named, none where none matters."""
+    """The settings with their names checked and the backbone's own layer filled in; integrated gradients have none."""
     check_choice("method", heatmap.method, METHODS)
     backbone = engine.network.backbone
     layer = heatmap.layer or backbone.layer
@@ -124,7 +124,7 @@ def _name_picture(folder: Path, name: str) -> Path:
 
 
 def _claim(folder: Path, facts: dict[str, Any]) -> None:
-    """Notes in the folder what draws its pictures, or finds that note there."""
+    """Records in the folder what draws its pictures; refuses a folder with a different record."""
     file, text = folder / EXPLAINED_BY, json.dumps(facts, indent=2) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
     if not file.exists():
@@ -172,6 +172,6 @@ def _read_caption(picture: Path) -> str | None:
         with Image.open(picture, formats=["PNG"]) as opened:
             opened.verify()
             return str(opened.info.get(CAPTION, ""))
-    # Pillow raises nearly anything at a damaged file.
+    # Pillow raises almost any exception for a damaged file.
     except Exception:
         return None

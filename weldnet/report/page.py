@@ -1,4 +1,4 @@
-"""What all pages share: no script, nothing loaded from elsewhere, no name that hides or obeys anything."""
+"""What all pages share: no script, nothing loaded from elsewhere, every name escaped and visible."""
 
 from functools import cache
 from typing import Any

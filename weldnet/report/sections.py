@@ -47,7 +47,7 @@ def save_report(report: Values, gallery: Gallery, folder: Path) -> None:
     embedded = {name: embed_chart(figure, name) for name, figure in charts.items()}
     top = common_folder(gallery.predictions["path"])
     common = {"report": report, "charts": embedded, "shorten": lambda path: path.removeprefix(top)}
-    # The mistakes before the other photographs, lest the album be full before them.
+    # Mistakes first: the album may be full after them.
     in_order = sorted(SECTIONS, key=lambda section: section.key != "mistakes")
     bodies = {
         each.key: render(f"sections/{each.key}.html", **common, **each.show(report, gallery)) for each in in_order
@@ -69,7 +69,7 @@ def save_report(report: Values, gallery: Gallery, folder: Path) -> None:
 
 
 def show_figures(report: Values, gallery: Gallery) -> Values:
-    """The figures of these images, beside those of the validation images where these are others."""
+    """The figures of these images, beside those of the validation images where they differ."""
     validation = report.get("validation") if report["split"] != "val" else None
     return {
         "columns": name_columns(report, validation is not None),

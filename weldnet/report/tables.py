@@ -28,7 +28,7 @@ _VERDICTS = {
 
 
 class Cell(NamedTuple):
-    """A figure as text, `-` of nothing; of how many it is a share; its exact interval by image, and that by weld."""
+    """A figure as text, `-` for none; the counts it is a share of; its exact interval by image, and the one by weld."""
 
     value: str
     counts: str | None = None
@@ -96,7 +96,7 @@ def tabulate_classes(report: Figures) -> list[dict[str, Any]]:
 def tabulate_verdicts(report: Figures) -> list[tuple[str, list[Cell]]]:
     """Counts and bounds of verdicts and errors, by photograph and, where welds are known, by weld."""
     units = [rows for rows in (report["verdicts"] or {}).values() if rows]
-    # Without a good class nothing says what an error is.
+    # Without a good class, errors are undefined.
     names = _VERDICTS if report["good_classes"] else VERDICTS
     return [(_VERDICTS[name], [show_proportion(rows[name]) for rows in units]) for name in names]
 

@@ -11,7 +11,7 @@ Figures = Mapping[str, Any]
 
 _UNIT = " %"
 _SAME = 0.01
-"""Balanced accuracies that differ by less are called the same."""
+"""Balanced accuracies that differ by less count as the same."""
 
 _NO_CAVEAT = "this holds for welds like these: many photographs of one weld prove less than as many welds"
 _AT_MOST = "with 95 % confidence at most"
@@ -70,9 +70,9 @@ def common_folder(paths: Iterable[str]) -> str:
 
 
 def name_columns(report: Figures, has_validation: bool) -> list[tuple[str, str | None]]:
-    """What the images of the report, and of its validation, are, and which welds they show; None where unsure."""
+    """Names of the report's images and of its validation images, each with the welds they show; None where unsure."""
     groups, split = str(report.get("validation_groups")), str(report["split"])
-    # Of other data than the training's nobody has compared the welds.
+    # The welds of other data were never compared with those of training.
     is_compared = has_validation and split == "test" and groups in _WELDS
     is_sure = is_compared and not report["num_without_group"] and not report.get("leaks")
     columns = [(NAMES.get(split, split), _WELDS["unseen"] if is_sure else None)]

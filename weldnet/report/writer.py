@@ -115,7 +115,7 @@ def find_mistakes(tested: EvaluationReport) -> tuple[list[int], list[int]]:
 
 
 def _audit(data: WeldDataModule) -> list[dict[str, str]]:
-    """What the splits and classes alone tell; `weldnet-audit` also looks at the pictures."""
+    """Findings from the splits and classes alone; `weldnet-audit` also reads the pictures."""
     samples = data.samples("all")
     findings = [*check_groups(samples), *check_small_classes(samples), *check_confounding(samples)]
     return [{"kind": each.kind, "severity": each.severity, "detail": each.detail} for each in findings]

@@ -1,7 +1,7 @@
 """A data set of weld photographs with known defects, for the demo and the tests.
 
-Every seam has its own metal, welder, lamp and camera, and shows every class: a test on seams that were not trained on
-asks what a test on new welds asks.
+Every seam has its own metal, welder, lamp and camera, and shows every class, so a test on seams unseen in training
+resembles a test on new welds.
 """
 
 import shutil
@@ -68,7 +68,7 @@ def write_synthetic(root: Path, *, num_images: int, num_seams: int, seed: int, n
             _write_images(draft, num_images, num_seams, seed, num_workers)
             move_into_place(draft, root)
     except OSError:
-        # Another run was faster.
+        # A run at the same time finished first.
         if not manifest.exists():
             raise
     finally:
@@ -99,7 +99,7 @@ def _write_images(folder: Path, num_images: int, num_seams: int, seed: int, num_
     for label in CLASSES:
         (folder / "images" / label).mkdir(parents=True)
     seams = [Seam(np.random.default_rng([seed, index])) for index in range(num_seams)]
-    # Of each photograph the seam, and its number there.
+    # The seam of each photograph, and its number within the seam.
     numbers = [range(num_images // num_seams + (index < num_images % num_seams)) for index in range(num_seams)]
     shots = [(index, number) for index in range(num_seams) for number in numbers[index]]
 

@@ -82,7 +82,7 @@ class Seam:
     """What stays the same along one physical seam, drawn at random: metal, welder, lamp, camera. Lengths in pixels."""
 
     def __init__(self, rng: np.random.Generator) -> None:
-        # Another order would draw other seams for a seed.
+        # The order of the draws decides which seam a seed gives.
         self.material = MATERIALS[rng.choice(3, p=(0.4, 0.35, 0.25))]
         self.half_width = rng.uniform(17, 26)
         warmth, green = rng.normal(0, 0.05), rng.normal(0, 0.02)
