@@ -33,11 +33,7 @@ class Picture(NamedTuple):
 
 @dataclass
 class Album:
-    """Embeds photographs in a page as long as their bytes last.
-
-    Attributes:
-        bytes_left: characters that further photographs may take.
-    """
+    """Embeds photographs in a page until their bytes are used up."""
 
     bytes_left: int = 15_000_000
 

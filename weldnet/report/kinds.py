@@ -8,14 +8,7 @@ from weldnet.audit.findings import SEVERITIES, Finding, Severity
 
 
 class Kind(NamedTuple):
-    """The words for one kind.
-
-    Attributes:
-        title: its heading.
-        meaning: what it means for training and for the test score.
-        remedy: what to do.
-        pictured: whether its images are worth looking at.
-    """
+    """The words for one kind: its meaning for training and for the test score; whether its images are shown."""
 
     title: str
     meaning: str

@@ -26,12 +26,10 @@ Values = dict[str, Any]
 
 
 class Section(NamedTuple):
-    """A part of the page.
+    """A section of the page; its key names its template and is the target of links.
 
-    Attributes:
-        key: the name of its template, and where a link finds it.
-        show: from the keys of `report.json` and the tested photographs to what its template names beside `report`,
-            `charts` and `shorten`, which leaves the common folder out of a path.
+    `show` takes the keys of `report.json` and the tested photographs, and returns what the template names beside
+    `report`, `charts` and `shorten`, which leaves the common folder out of a path.
     """
 
     key: str
