@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import imagecodecs
 import numpy as np
 from PIL import Image
 
@@ -16,7 +17,7 @@ MIN_ZEROS = 64
 # What libraries raise for a damaged file; the second row is for fields of the wrong type or size.
 READER_ERRORS = (
     *(OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError),
-    *(LookupError, TypeError, AttributeError, ArithmeticError, struct.error),
+    *(LookupError, TypeError, AttributeError, ArithmeticError, struct.error, imagecodecs.TiffError),
 )
 
 # Those that change the picture, and those that are kept only where they are whole: the turn, the number of pictures.

@@ -2,12 +2,10 @@
 
 import re
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from weldnet.data.decode.pictures import UnreadableImage
 
-_MAX_PAGES = 10_000
-_MAX_TAGS = 4096
 _MAX_SCANS = 100
 _MAX_SEGMENTS = 10_000
 
@@ -18,30 +16,6 @@ _ALONE = (0x01, 0xD8, _END)
 _FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 # In a scan's data, no marker: a zero after it, a restart, or filling.
 _MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
-
-
-def count_pages(content: bytes) -> int:
-    """Directories in a TIFF's chain, which may be broken, endless or a circle.
-
-    Raises:
-        UnreadableImage: the first has more tags than any image needs; Pillow would read them all.
-    """
-    order: Literal["little", "big"] = "little" if content.startswith(b"II") else "big"
-    # A BigTIFF has wider offsets, counts and tags.
-    start, offset, count, tag = (8, 8, 8, 20) if content[2:4] in (b"+\0", b"\0+") else (4, 4, 2, 12)
-    seen: set[int] = set()
-
-    def read(place: int, width: int) -> int:
-        return int.from_bytes(content[place : place + width], order)
-
-    page = read(start, offset)
-    while page and page not in seen and len(seen) < _MAX_PAGES:
-        tags = read(page, count)
-        if not seen and tags > _MAX_TAGS:
-            raise UnreadableImage(f"a TIFF with {tags:,} tags; at most {_MAX_TAGS:,} are read")
-        seen.add(page)
-        page = read(page + count + tags * tag, offset)
-    return max(1, len(seen))
 
 
 class Segment(NamedTuple):

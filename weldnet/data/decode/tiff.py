@@ -1,6 +1,6 @@
 """TIFF: the first page's samples become a picture.
 
-Read with NumPy and imagecodecs. Pillow takes some layouts for others, and its libtiff writes to stderr.
+Read by imagecodecs's libtiff. Pillow takes some layouts for others, and its libtiff writes to stderr.
 """
 
 from typing import Any
@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from weldnet.data.decode.pictures import Picture, Stored, UnreadableImage, Window, turn_upright
-from weldnet.data.decode.structure import count_pages
 from weldnet.data.decode.tiff_layout import (
     BLACK_IS_ZERO,
     CMYK,
@@ -22,7 +21,8 @@ from weldnet.data.decode.tiff_layout import (
     Layout,
     read_layout,
 )
-from weldnet.data.decode.tiff_segments import read_samples
+from weldnet.data.decode.tiff_samples import read_samples
+from weldnet.data.decode.tiff_tags import Tag, Tags, find_number, read_tags
 
 _STRAIGHT_ALPHA = 2
 _BLOCK = 2**18
@@ -42,9 +42,9 @@ def open_tiff(content: bytes, window: Window, max_pixels: int) -> Picture:
     Raises:
         UnreadableImage: the file is truncated, damaged or too large, or stored in a way that is not read.
     """
-    pages = count_pages(content)
-    layout = read_layout(content, max_pixels)
-    stored = _read_colours(read_samples(content, layout), layout)
+    tags, pages = read_tags(content)
+    layout = read_layout(tags, max_pixels)
+    stored = _read_colours(read_samples(content, tags, layout), tags, layout)
     plain = stored.values.dtype == np.uint8 and window == "full"
     shown = (~stored.values if stored.inverted else stored.values) if plain else stored.show(window)
     shown = np.ascontiguousarray(shown)
@@ -52,9 +52,9 @@ def open_tiff(content: bytes, window: Window, max_pixels: int) -> Picture:
     # Before Pillow takes its copy: a large picture's channels are hundreds of megabytes.
     del stored
     return Picture(
-        image=turn_upright(Image.fromarray(shown), layout.orientation),
+        image=turn_upright(Image.fromarray(shown), find_number(tags, Tag.ORIENTATION, 1)),
         format="TIFF",
-        mode=_name_mode(layout),
+        mode=_name_mode(layout, "I;16" if content.startswith(b"II") else "I;16B"),
         bits=layout.bits,
         size=(layout.width, layout.height),
         pages=pages,
@@ -62,11 +62,11 @@ def open_tiff(content: bytes, window: Window, max_pixels: int) -> Picture:
     )
 
 
-def _read_colours(samples: NDArray[Any], layout: Layout) -> Stored:
+def _read_colours(samples: NDArray[Any], tags: Tags, layout: Layout) -> Stored:
     """The values that the window is given in: grey (H, W) or RGB (H, W, 3)."""
     most = 2**layout.bits - 1
     if layout.photometric == PALETTE:
-        return Stored(_look_up(samples[..., 0], layout), (0, 255))
+        return Stored(_look_up(samples[..., 0], tags[Tag.COLOUR_MAP].numbers[: 3 * 2**layout.bits]), (0, 255))
     if layout.photometric == CMYK:
         values = most - samples[..., :3]
         _weigh(values, most - samples[..., 3], most)
@@ -87,8 +87,8 @@ def _read_colours(samples: NDArray[Any], layout: Layout) -> Stored:
     return Stored(values, (-(2 ** (layout.bits - 1)), most >> 1) if layout.kind == "i" else (0, most), inverted)
 
 
-def _look_up(indices: NDArray[Any], layout: Layout) -> NDArray[np.uint8]:
-    colours = layout.colour_map[: 3 * 2**layout.bits].reshape(3, -1).T
+def _look_up(indices: NDArray[Any], colour_map: NDArray[Any]) -> NDArray[np.uint8]:
+    colours = colour_map.reshape(3, -1).T
     # Some writers fill the low byte only.
     shades: NDArray[np.uint8] = (colours >> 8 if colours.max() > 255 else colours).astype(np.uint8)
     return shades.take(indices, axis=0)
@@ -103,14 +103,13 @@ def _weigh(values: NDArray[Any], weight: NDArray[Any], most: int) -> None:
         values[row : row + step] = (part * (share[..., None] if part.ndim == 3 else share) + most // 2) // most
 
 
-def _name_mode(layout: Layout) -> str:
+def _name_mode(layout: Layout, sixteen_bits: str) -> str:
     """Pillow's name for pixels like these."""
     if layout.photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO):
         if layout.kind == "f":
             return "F"
         if layout.bits > 8:
-            deep = {"<": "I;16", ">": "I;16B"}[layout.order]
-            return "I" if layout.bits > 16 else deep
+            return "I" if layout.bits > 16 else sixteen_bits
         return "1" if layout.bits == 1 else "LA" if layout.extra else "L"
     name = {RGB: "RGB", PALETTE: "P", CMYK: "CMYK", YCBCR: "YCbCr"}[layout.photometric]
     return f"{name}A" if layout.extra and name in ("RGB", "P") else name
