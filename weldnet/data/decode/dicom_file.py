@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 import imagecodecs
 from numpy.typing import NDArray
 
-from weldnet.data.decode.jpeg import refuse_damaged
+from weldnet.data.decode.jpeg import decode_inner, read_frame, read_segments
 from weldnet.data.decode.pictures import UnreadableImage
-from weldnet.data.decode.structure import read_frame, read_segments
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -104,7 +103,8 @@ def decode_frame(content: bytes, header: "Dataset", syntax: str) -> NDArray[Any]
     if not known:
         raise UnreadableImage(f"{told}; {_READ}")
     if syntax == _JPEG_BASELINE:
-        refuse_damaged(_read_frame(content, header))
+        # Pillow passes over damage; to look for it, as few pixels as can be are enough.
+        decode_inner(_read_frame(content, header), "GRAY", least=1)
     # pydicom clears the bits above the stored ones, wherever the header says that those are.
     at_top = header.get("HighBit") == header.BitsAllocated - 1 > header.BitsStored - 1
     return pixel_array(io.BytesIO(content), index=0, correct_unused_bits=not at_top)

@@ -14,7 +14,6 @@ from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugi
 
 from weldnet.data.decode.damage import READER_ERRORS, blame_file, check_png, check_webp
 from weldnet.data.decode.dicom import open_dicom
-from weldnet.data.decode.dicom_file import is_dicom
 from weldnet.data.decode.jpeg import choose_scale, decode_jpeg, open_jpeg
 from weldnet.data.decode.pictures import (
     MAX_PIXELS,
@@ -28,29 +27,19 @@ from weldnet.data.decode.pictures import (
     check_window,
     turn_upright,
 )
-from weldnet.data.decode.signatures import is_raw
+from weldnet.data.decode.signatures import HEAD, find_format, is_raw
 from weldnet.data.decode.tiff import open_tiff
 from weldnet.data.settings import Framing
 
 __all__ = ["WINDOWS", "Picture", "UnreadableImage", "Window", "check_window", "open_picture", "read_content"]
 
 _MAX_BYTES = 2**30
-_READERS: tuple[tuple[bytes, str, type[ImageFile.ImageFile]], ...] = (
-    (b"\xff\xd8\xff", "JPEG", JpegImagePlugin.JpegImageFile),
-    (b"\x89PNG\r\n\x1a\n", "PNG", PngImagePlugin.PngImageFile),
-    (b"BM", "BMP", BmpImagePlugin.BmpImageFile),
-    (b"RIFF", "WEBP", WebPImagePlugin.WebPImageFile),
-)
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-# Pictures of other kinds, by their first bytes, that people take for one of these.
-_FOREIGN = (
-    (re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "), "a JPEG XL file"),
-    (re.compile(rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  "), "a JPEG 2000 file"),
-    (re.compile(rb".{4}ftyp(?:avi|mif|msf|hei|hev)", re.DOTALL), "an HEIC or AVIF file"),
-    (re.compile(rb"GIF8"), "a GIF"),
-    (re.compile(rb"8BPS"), "a Photoshop file"),
-    (re.compile(rb"%PDF"), "a PDF"),
-)
+_READERS: dict[str, type[ImageFile.ImageFile]] = {
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "PNG": PngImagePlugin.PngImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "WEBP": WebPImagePlugin.WebPImageFile,
+}
 _DEEP = {"I;16", "I;16B", "I;16L", "I", "F"}
 _ALPHA = {"LA", "La", "PA", "RGBA", "RGBa"}
 _EIGHT_BIT = {"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr"} | _ALPHA
@@ -70,8 +59,8 @@ def read_content(path: str | Path) -> bytes:
     if is_raw(str(path)):
         raise UnreadableImage("a camera's raw photograph; develop it to TIFF or PNG")
     try:
-        status = _look_at(path)
         # Before it is opened: a named pipe would wait for its writer for ever.
+        status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             raise UnreadableImage("a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file")
         if status.st_size > _MAX_BYTES:
@@ -81,11 +70,8 @@ def read_content(path: str | Path) -> bytes:
         raise UnreadableImage("no such file") from None
     except OSError as error:
         raise UnreadableImage((error.strerror or str(error)).lower()) from None
-
-
-def _look_at(path: str | Path) -> os.stat_result:
-    try:
-        return os.stat(path)
+    except UnreadableImage:
+        raise
     except ValueError:
         raise UnreadableImage("a name that no file can have") from None
 
@@ -123,27 +109,22 @@ def open_picture(
     # once: catch_warnings, which would take it back, is not safe in threads.
     if _QUIET not in warnings.filters:
         warnings.filterwarnings("ignore", category=UserWarning, module=_QUIET[3].pattern)
-    if is_dicom(content):
+    name = find_format(content[:HEAD])
+    if name == "DICOM":
         return open_dicom(content, window, max_pixels)
-    if content.startswith(_TIFF):
+    if name == "TIFF":
         return open_tiff(content, window, max_pixels)
-    return _open_raster(content, window, least, max_pixels)
-
-
-def _find_reader(content: bytes) -> tuple[str, type[ImageFile.ImageFile]]:
-    for magic, name, reader in _READERS:
-        if content.startswith(magic):
-            return name, reader
-    kind = next((f"{kind}, " for pattern, kind in _FOREIGN if pattern.match(content)), "")
+    if name in _READERS:
+        return _open_raster(name, content, window, least, max_pixels)
+    kind = f"{name}, " if name else ""
     remedy = "; convert it to PNG or TIFF, such as by ImageMagick: magick FILE NEW.png" if kind else ""
     raise UnreadableImage(f"{kind}not a JPEG, PNG, BMP, TIFF, WebP or DICOM image{remedy}")
 
 
 def _open_raster(
-    content: bytes, window: Window, least: Size | Callable[[Size], Size] | None, max_pixels: int
+    name: str, content: bytes, window: Window, least: Size | Callable[[Size], Size] | None, max_pixels: int
 ) -> Picture:
-    name, reader = _find_reader(content)
-    image, content, damage = _open_image(content, name, reader)
+    image, content, damage = _open_image(name, content)
     check_pixels(image.size, max_pixels)
     size, mode, bits = image.size, image.mode, 1 if image.mode == "1" else 8
     if isinstance(image, PngImagePlugin.PngImageFile):
@@ -160,16 +141,14 @@ def _open_raster(
     return Picture(shown, name, mode, bits, size, int(getattr(image, "n_frames", 1)), stored, damage or met)
 
 
-def _open_image(
-    content: bytes, name: str, reader: type[ImageFile.ImageFile]
-) -> tuple[ImageFile.ImageFile, bytes, str | None]:
+def _open_image(name: str, content: bytes) -> tuple[ImageFile.ImageFile, bytes, str | None]:
     """The image, not yet decoded, the bytes it is read from, and what already tells that they were damaged."""
     if name == "JPEG":
         return open_jpeg(content)
     content, damage = check_png(content) if name == "PNG" else (content, None)
     # The format's own reader: Image.open warns of a large image before anyone can look at its size.
     with blame_file(name):
-        return reader(io.BytesIO(content)), content, damage
+        return _READERS[name](io.BytesIO(content)), content, damage
 
 
 def _find_turn(image: ImageFile.ImageFile) -> int:

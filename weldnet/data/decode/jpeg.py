@@ -5,16 +5,16 @@ raises where libjpeg warns.
 """
 
 import io
+import re
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
-import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin
 
 from weldnet.data.decode.damage import MIN_ZEROS, blame_file
 from weldnet.data.decode.pictures import Size, UnreadableImage
-from weldnet.data.decode.structure import SCAN, Segment, read_segments
 
 # Decoded pixels for each pixel asked for, along either side and in all. The mean difference from the whole decode, in
 # levels of 255 on the worst of 270 weld photographs: 2.8 where 1.5 are left along both sides, 1.0 where 2.5 are, 0.7
@@ -22,35 +22,76 @@ from weldnet.data.decode.structure import SCAN, Segment, read_segments
 _DRAFT_SIDE = 1.5
 _DRAFT_AREA = 12
 
-_TABLES = 0xC4
+_MAX_SCANS = 100
+_MAX_SEGMENTS = 10_000
+SCAN = 0xDA
+_END, _TABLES, _EXIF, _ADOBE = 0xD9, 0xC4, 0xE1, 0xEE
+_ADOBE_BYTES = 12
+_ALONE = (0x01, 0xD8, _END)
+_EXTRAS = {*range(0xE0, 0xF0), 0xFE} - {_EXIF}
 _SEQUENTIAL = (0xC0, 0xC1)
-_READ = (*_SEQUENTIAL, 0xC2, 0xC9, 0xCA)
-_NOT_READ = {
+_FRAMES = {
+    **dict.fromkeys((*_SEQUENTIAL, 0xC2, 0xC9, 0xCA), ""),
     **dict.fromkeys((0xC3, 0xCB), "a lossless JPEG"),
     **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF), "a hierarchical JPEG"),
     0xF7: "a JPEG-LS image",
 }
+"""Markers of frame headers, with the name of a kind that libjpeg does not decode."""
+# In a scan's data, no marker: a zero after it, a restart, or filling.
+_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
 _LOST = "it has lost bytes: its compressed data hold zeros instead"
 _ERRORS = "the decoder met errors in its compressed data"
-_EXIF, _ADOBE = 0xE1, 0xEE
-_EXTRAS = {*range(0xE0, 0xF0), 0xFE} - {_EXIF}
-_ADOBE_BYTES = 12
 
 
-def _check_frame(content: bytes, segments: list[Segment]) -> None:
-    """Raises:
-    UnreadableImage: libjpeg does not decode this kind of JPEG.
+class Segment(NamedTuple):
+    """A marker, where it starts, and where its own bytes start and end; a scan's data follow its end."""
+
+    marker: int
+    start: int
+    body: int
+    end: int
+
+
+class Frame(NamedTuple):
+    """What a frame header says of the pixels."""
+
+    marker: int
+    bits: int
+    height: int
+    width: int
+    channels: int
+
+
+def read_segments(content: bytes) -> list[Segment]:
+    """The segments up to the one that ends the picture: behind it, a telephone puts a film.
+
+    Raises:
+        UnreadableImage: they are more than any picture needs; libjpeg would pass over all pixels for each of many
+            scans.
     """
-    frame = next((one for one in segments if one.marker in _READ or one.marker in _NOT_READ), None)
-    if frame is None:
-        return
-    bits = int.from_bytes(content[frame.body + 2 : frame.body + 3], "big")
-    what = _NOT_READ.get(frame.marker) or ("" if bits == 8 else f"a JPEG of {bits} bits a channel")
-    if what:
-        raise UnreadableImage(
-            f"{what}; JPEGs of 8 bits, baseline or progressive, are read: convert it to PNG or TIFF, which keep "
-            "16 bits without loss"
-        )
+    segments: list[Segment] = []
+    offset, marker = 0, 0
+    while marker != _END and (found := _MARKER.search(content, offset)):
+        marker, offset = found[1][0], found.end()
+        length = 0 if marker in _ALONE else int.from_bytes(content[offset : offset + 2], "big")
+        segments.append(Segment(marker, found.start(), offset, offset + length))
+        offset += length
+        if len(segments) > _MAX_SEGMENTS:
+            raise UnreadableImage(f"a JPEG with more than {_MAX_SEGMENTS:,} segments")
+    scans = sum(segment.marker == SCAN for segment in segments)
+    if scans > _MAX_SCANS:
+        raise UnreadableImage(f"a JPEG with {scans:,} scans; at most {_MAX_SCANS} are read")
+    return segments
+
+
+def read_frame(content: bytes, segments: list[Segment]) -> Frame | None:
+    """A JPEG's or JPEG-LS's frame header, or None where there is none."""
+    for marker, _, body, _ in segments:
+        if marker in _FRAMES:
+            header = content[body + 2 : body + 8].ljust(6, b"\0")
+            height, width = (int.from_bytes(header[start : start + 2], "big") for start in (1, 3))
+            return Frame(marker, header[0], height, width, header[5])
+    return None
 
 
 def open_jpeg(content: bytes) -> tuple[JpegImagePlugin.JpegImageFile, bytes, str | None]:
@@ -63,7 +104,13 @@ def open_jpeg(content: bytes) -> tuple[JpegImagePlugin.JpegImageFile, bytes, str
         UnreadableImage: the head is damaged, or the JPEG is of a kind that is not read.
     """
     segments = read_segments(content)
-    _check_frame(content, segments)
+    if frame := read_frame(content, segments):
+        kind = _FRAMES[frame.marker] or ("" if frame.bits == 8 else f"a JPEG of {frame.bits} bits a channel")
+        if kind:
+            raise UnreadableImage(
+                f"{kind}; JPEGs of 8 bits, baseline or progressive, are read: convert it to PNG or TIFF, which keep "
+                "16 bits without loss"
+            )
     damage = _LOST if _has_lost_bytes(content, segments) else None
     try:
         with blame_file("JPEG"):
@@ -105,11 +152,7 @@ def choose_scale(size: Size, turned: bool, least: Size | Callable[[Size], Size])
 
 
 def decode_jpeg(image: JpegImagePlugin.JpegImageFile, content: bytes, scale: int) -> tuple[Image.Image, str | None]:
-    """Decodes a JPEG, as far as it goes.
-
-    Args:
-        image: of `open_jpeg`, and the bytes it is read from.
-        scale: of `choose_scale`; 1 for other modes than L and RGB.
+    """Decodes a JPEG of `open_jpeg`, as far as it goes, at 1 / `scale` of its size.
 
     Returns:
         The picture, and what tells that it was damaged.
@@ -118,18 +161,16 @@ def decode_jpeg(image: JpegImagePlugin.JpegImageFile, content: bytes, scale: int
         UnreadableImage: it cannot be decoded at all.
     """
     width, height = image.width // scale, image.height // scale
-    colours = {"L": "GRAY", "RGB": "RGB"}.get(image.mode)
     damage = None
     try:
-        if colours is None:
-            # Only to have it checked, and as small as can be.
-            simplejpeg.decode_jpeg(content, "CMYK", min_height=1, min_width=1)
-        else:
+        if image.mode in ("L", "RGB"):
+            colours = "GRAY" if image.mode == "L" else "RGB"
             pixels = simplejpeg.decode_jpeg(content, colours, min_height=height, min_width=width)
             return Image.fromarray(pixels[..., 0] if image.mode == "L" else pixels), None
+        # Only to have it checked, and as small as can be.
+        simplejpeg.decode_jpeg(content, "CMYK", min_height=1, min_width=1)
     except ValueError as error:
-        # TurboJPEG's own refusals, such as of sampling factors that only libjpeg knows, name its function.
-        if not str(error).startswith("tj"):
+        if not _is_unsupported(error):
             damage = _ERRORS
     with blame_file("JPEG"):
         if scale > 1:
@@ -138,51 +179,36 @@ def decode_jpeg(image: JpegImagePlugin.JpegImageFile, content: bytes, scale: int
     return image, damage
 
 
-def refuse_damaged(content: bytes) -> None:
-    """Checks a JPEG of 8 bits inside a different file, whose decoder passes over damage without a word.
-
-    Raises:
-        ValueError: libjpeg warns of it, or it has lost bytes.
-    """
-    refuse_lost_bytes(content, read_segments(content))
-    # As small as can be, which costs a fraction of the decode.
-    decode_undamaged(content, "GRAY", least=1)
-
-
-def refuse_lost_bytes(content: bytes, segments: list[Segment]) -> None:
-    """Raises:
-    ValueError: a JPEG inside a different file has lost bytes.
-    """
-    if _has_lost_bytes(content, segments):
-        raise ValueError(f"the JPEG inside it is damaged: {_LOST}")
-
-
-def decode_undamaged(
-    content: bytes, colours: str, *, least: int = 0, into: NDArray[np.uint8] | None = None
-) -> NDArray[np.uint8] | None:
+def decode_inner(content: bytes, colours: str | None, *, least: int = 0) -> NDArray[Any] | None:
     """Decodes a JPEG of 8 bits inside a different file.
 
     Args:
         content: the JPEG, with its tables.
-        colours: `GRAY`, `RGB` or `CMYK`.
+        colours: `GRAY`, `RGB` or `CMYK`; None only looks for lost bytes.
         least: the pixels along either side that are enough; 0 for all.
-        into: where the pixels go; new memory if None.
 
     Returns:
-        (H, W, channels); None for a kind, or colours, that TurboJPEG does not read.
+        uint8 (H, W, channels); None for a kind, or colours, that TurboJPEG does not read.
 
     Raises:
-        ValueError: libjpeg warns of it.
+        ValueError: it has lost bytes, or libjpeg warns of it.
     """
+    if _has_lost_bytes(content, read_segments(content)):
+        raise ValueError(f"the JPEG inside it is damaged: {_LOST}")
+    if colours is None:
+        return None
     try:
-        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
-            content, colours, min_height=least, min_width=least, buffer=into
-        )
+        pixels: NDArray[Any] = simplejpeg.decode_jpeg(content, colours, min_height=least, min_width=least)
     except ValueError as error:
-        if str(error).startswith("tj"):
+        if _is_unsupported(error):
             return None
         raise ValueError(f"the JPEG inside it is damaged: {_ERRORS}") from error
     return pixels
+
+
+def _is_unsupported(error: ValueError) -> bool:
+    """Whether TurboJPEG names a function of its own, as of sampling factors that only libjpeg knows."""
+    return str(error).startswith("tj")
 
 
 def _has_lost_bytes(content: bytes, segments: list[Segment]) -> bool:

@@ -1,8 +1,8 @@
-"""Is this file a photograph? By its ending where that is usual, else by its first bytes."""
+"""Is this file a photograph, and of which format? By its ending where that is usual, else by its first bytes."""
 
 import os
+import re
 import stat
-import struct
 from typing import Literal
 
 from weldnet.data.decode.dicom_file import is_dicom
@@ -30,20 +30,33 @@ _UNREAD = (
     *(".avif", ".exr", ".gif", ".heic", ".heif", ".hif", ".j2c", ".j2k", ".jp2", ".jpf", ".jpx", ".jxl", ".jxr"),
     *(".pbm", ".pgm", ".pnm", ".ppm", ".psd", ".raw", ".tga", ".wdp"),
 )
+_STARTS = {
+    # Canon's raw photographs are TIFFs, too.
+    "a camera's raw photograph": rb"FUJIFILMCCD-RAW|IIRO|IIRS|MMOR|IIU\0|FOVb|\0MRM|.{8}CR\x02|.{4}ftypcrx ",
+    "JPEG": rb"\xff\xd8\xff",
+    "PNG": rb"\x89PNG\r\n\x1a\n",
+    "BMP": rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0",
+    "TIFF": rb"II[*+]\0|MM\0[*+]",
+    "WEBP": rb"RIFF.{4}WEBP",
+    "a JPEG XL file": rb"\xff\x0a|\0\0\0\x0cJXL \r\n",
+    "a JPEG 2000 file": rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n",
+    "a JPEG XR file": rb"II\xbc\x01",
+    "an HEIC or AVIF file": rb".{4}ftyp(?:avi[fs]|mif1|msf1|hei[cxms]|hev[cx])",
+    "an OpenEXR file": rb"v/1\x01",
+    "a GIF": rb"GIF8[79]a",
+    "a Photoshop file": rb"8BPS",
+    "a PDF": rb"%PDF",
+}
+_PATTERNS = {name: re.compile(pattern, re.DOTALL) for name, pattern in _STARTS.items()}
+HEAD = 132
+"""Bytes that tell the format."""
 
-_READ_STARTS = (
-    *(b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"),
-    *(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
-)
-_UNREAD_STARTS = (
-    *(b"GIF87a", b"GIF89a", b"8BPS", b"v/1\x01", b"II\xbc\x01"),
-    *(b"\0\0\0\x0cjP  \r\n", b"\xff\x4f\xff\x51", b"\0\0\0\x0cJXL \r\n"),
-    # Of cameras.
-    *(b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FOVb", b"\0MRM"),
-)
-_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif", b"avis", b"crx ")
-_BMP_HEADERS = {12, 16, 40, 52, 56, 64, 108, 124}
-_HEAD = 132
+
+def find_format(head: bytes) -> str:
+    """A key of `FORMAT_ENDINGS`, or the name of a format that is not read, or an empty string."""
+    if is_dicom(head):
+        return "DICOM"
+    return next((name for name, pattern in _PATTERNS.items() if pattern.match(head)), "")
 
 
 def sort_file(path: str) -> Kind:
@@ -61,24 +74,15 @@ def sort_file(path: str) -> Kind:
         if is_raw(path):
             return "unread"
         with open(path, "rb") as file:
-            head = file.read(_HEAD)
+            found = find_format(file.read(HEAD))
     except FileNotFoundError:
         return "other"
     except OSError:
         return "image"
-    found = sort_content(head)
-    return "unread" if found == "other" and name.endswith(_UNREAD) else found
-
-
-def sort_content(head: bytes) -> Kind:
-    """What kind of file begins like this; 132 bytes are enough."""
-    # Canon's raw photographs are TIFFs, too.
-    if head.startswith(_UNREAD_STARTS) or head[8:11] == b"CR\x02" or (head[4:8] == b"ftyp" and head[8:12] in _BRANDS):
-        return "unread"
-    is_bmp = head.startswith(b"BM") and len(head) >= 18 and struct.unpack_from("<I", head, 14)[0] in _BMP_HEADERS
-    is_webp = head.startswith(b"RIFF") and head[8:12] == b"WEBP"
-    is_image = head.startswith(_READ_STARTS) or is_bmp or is_webp or is_dicom(head)
-    return "image" if is_image else "other"
+    if found in FORMAT_ENDINGS:
+        return "image"
+    # A document is no photograph that somebody would miss.
+    return "unread" if found not in ("", "a PDF") or name.endswith(_UNREAD) else "other"
 
 
 def is_raw(path: str) -> bool:

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weldnet.data.decode.damage import blame_file
-from weldnet.data.decode.jpeg import decode_undamaged, refuse_lost_bytes
+from weldnet.data.decode.jpeg import SCAN, decode_inner, read_frame, read_segments
 from weldnet.data.decode.pictures import UnreadableImage
-from weldnet.data.decode.structure import SCAN, read_frame, read_segments
 from weldnet.data.decode.tiff_layout import BLACK_IS_ZERO, CMYK, DEFLATE, JPEG, RGB, YCBCR, Layout
 from weldnet.data.decode.tiff_tags import Tag, Tags, change_tags, find_number
 
@@ -138,8 +137,5 @@ def _decode_jpeg(data: bytes, layout: Layout, shape: tuple[int, int, int]) -> ND
         scan = next((one.start for one in segments if one.marker == SCAN), len(data))
         data = data[:scan] + _IS_RGB + data[scan:]
     colours, code = _COLOURS.get(channels, (None, None))
-    if frame.bits == 8:
-        refuse_lost_bytes(data, read_segments(data))
-        if colours and (pixels := decode_undamaged(data, colours)) is not None:
-            return pixels
-    return imagecodecs.jpeg8_decode(data, outcolorspace=code).reshape(height, width, -1)
+    pixels = decode_inner(data, colours) if frame.bits == 8 else None
+    return imagecodecs.jpeg8_decode(data, outcolorspace=code).reshape(height, width, -1) if pixels is None else pixels
