@@ -25,7 +25,7 @@ def check_names(samples: pl.DataFrame, misnamed: Sequence[Misnamed], skipped: Sk
     findings = [Finding(each.kind, "error", each.paths, f"{each.detail}: {shorten(each.where)}") for each in misnamed]
     unread = [
         Finding("unread_format", "warning", (path,), "a photograph that weldnet does not read")
-        for path in sorted(skipped.paths.get(UNREAD, ()))
+        for path in sorted(skipped.get(UNREAD, ()))
     ]
     return findings + _find_alike_groups(samples) + unread
 

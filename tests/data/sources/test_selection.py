@@ -75,7 +75,7 @@ def test_a_closed_folder_is_not_passed_over(as_nobody: Path, source: str) -> Non
     for name in ("open", "closed"):
         save_image(as_nobody / name / "x.jpg", draw_noise(4, 4))
     (as_nobody / "closed").chmod(0o000)
-    with pytest.raises(InputError, match="closed cannot be looked into: permission denied"):
+    with pytest.raises(InputError, match="closed cannot be read: permission denied"):
         find_images(f"{as_nobody}/{source}")
     assert find_images(f"{as_nobody}/open/*.jpg") == [f"{as_nobody}/open/x.jpg"]
 

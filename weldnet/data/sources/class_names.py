@@ -1,4 +1,4 @@
-"""Class names that can hardly be meant: two spellings of one, and splits that are taken for classes."""
+"""Class names that are probably mistakes: two spellings of one name, and names of splits."""
 
 import os
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class Misnamed:
 
 
 def find_misnamed(found: Found) -> list[Misnamed]:
-    """What is wrong with the names of the classes that a source found; nothing with those of drawn images."""
+    """The probable mistakes in the names of the classes that a source found; none in those of drawn images."""
     if found.origin is None:
         return []
     samples = found.table
@@ -48,20 +48,18 @@ def find_misnamed(found: Found) -> list[Misnamed]:
         misnamed.append(Misnamed(kind, detail, where, paths))
 
     for alike in find_alike(samples["label"]):
-        add("alike_names", "classes whose names differ by case or blanks only; give them one spelling", alike)
+        add("alike_names", "classes whose names differ only in case or blanks; give them one spelling", alike)
     if suspects := _find_split_labels(sorted(first)):
         detail = (
-            "classes that are called like splits. The folders of splits are called train, val and test, and those of "
-            "classes lie below them; in a manifest the split has a column of its own: path,label,split. Rename them"
+            "classes with the names of splits. The folders of splits are named train, val and test, and those of "
+            "classes are below them; in a manifest the split has a column of its own: path,label,split. Rename them"
         )
         add("split_names", detail, suspects)
     return misnamed + (_find_splits_below(samples, found.origin) if found.origin == found.within else [])
 
 
 def refuse_misnamed(misnamed: Sequence[Misnamed]) -> None:
-    """Raises:
-    InputError: there are such names.
-    """
+    """Refuses classes with such names."""
     if misnamed:
         raise InputError("\n".join(f"{each.detail}:\n{list_some(each.where)}" for each in misnamed))
 
@@ -77,7 +75,7 @@ def _find_split_labels(labels: Sequence[str]) -> list[str]:
 
 
 def _find_splits_below(samples: pl.DataFrame, root: Path) -> list[Misnamed]:
-    """Folders of splits below those of the classes, whose images would be one heap."""
+    """Folders of splits below those of the classes, whose images would all be in one split."""
     depth = 2 if samples["split"].null_count() < len(samples) else 1
     folders = samples.select(folder=pl.col("path").str.replace(r"/[^/]*$", "")).unique(maintain_order=True)
     below: dict[str, set[str]] = {}
@@ -96,7 +94,7 @@ def _find_splits_below(samples: pl.DataFrame, root: Path) -> list[Misnamed]:
         return []
     hint = f", or type data.root={next(iter(below))}" if samples["label"].n_unique() == 1 else ""
     detail = (
-        "folders of splits below those of classes, whose images would all be of one split. Splits stand above "
-        f"classes, {root}/train/<class>/*: move the folders, or write a manifest, path,label,split{hint}"
+        "folders of splits below those of classes, whose images would all be in one split. Splits are above classes, "
+        f"{root}/train/<class>/*: move the folders, or write a manifest, path,label,split{hint}"
     )
     return [Misnamed("split_names", detail, tuple(where), tuple(samples.filter(inside)["path"]))]

@@ -1,4 +1,4 @@
-"""The photographs below a folder, and what is passed over on the way, counted by its reason."""
+"""The photographs below a folder, and the files that are skipped on the way, counted by reason."""
 
 import os
 from collections.abc import Iterable
@@ -29,48 +29,30 @@ _FOLDERS = {
     "temporary items": "macOS's own",
     "__pycache__": "Python's own",
 }
-_FILES = ("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "picasa.ini")
+_NAMES = ("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "picasa.ini")
 _MOST = 10_000
-"""Files counted below a folder that is passed over: a NAS may keep millions of copies."""
+"""Files counted below a skipped folder: a NAS may keep millions of copies."""
 
 
-class Skipped:
-    """What a search passed over; false while that is nothing.
-
-    Attributes:
-        paths: by reason.
-    """
-
-    def __init__(self) -> None:
-        self.paths: dict[str, list[str]] = {}
-
-    def __bool__(self) -> bool:
-        return bool(self.paths)
+class Skipped(dict[str, list[str]]):
+    """The files that a search skipped, by reason."""
 
     def add(self, reason: str, paths: Iterable[str]) -> None:
-        for path in paths:
-            self.paths.setdefault(reason, []).append(path)
-
-    def add_below(self, folder: str, reason: str) -> None:
-        """Counts the files of a folder that is passed over as a whole."""
-        files = (os.path.join(where, name) for where, _, names in os.walk(folder) for name in names)
-        self.add(reason, islice(files, _MOST))
+        if added := list(paths):
+            self.setdefault(reason, []).extend(added)
 
     def describe(self, top: str | Path) -> str:
-        """One line: how many files were skipped, and why; those that may have been meant by name.
-
-        Args:
-            top: the folder below which files are named.
-        """
-        named = [reason for reason in (UNREAD, STRAY, OTHER) if reason in self.paths]
-        rest = sorted(set(self.paths) - set(named), key=lambda reason: -len(self.paths[reason]))
+        """One line: how many files were skipped, and why; those that may have been meant are named, below `top`."""
+        named = [reason for reason in (UNREAD, STRAY, OTHER) if reason in self]
+        rest = sorted(self.keys() - set(named), key=lambda reason: -len(self[reason]))
         words = []
         for reason in [*named, *rest]:
-            paths = self.paths[reason]
+            paths = self[reason]
             names = [os.path.relpath(path, top) for path in sorted(paths)] if reason in named else []
             shown = reason.replace("photographs", "photograph") if len(paths) == 1 else reason
-            words.append(f"{_count(paths)} {shown}{f' ({shorten(names)})' if names else ''}")
-        total = sum(map(len, self.paths.values()))
+            many = " or more" if len(paths) >= _MOST else ""
+            words.append(f"{len(paths):,}{many} {shown}{f' ({shorten(names)})' if names else ''}")
+        total = sum(map(len, self.values()))
         # Names that are not UTF-8 cannot be printed as they are.
         return make_visible(f"skipped {total:,} {'file' if total == 1 else 'files'}: {', '.join(words)}")
 
@@ -78,12 +60,8 @@ class Skipped:
         """Reason, number and the first paths of each, of plain types."""
         return [
             {"reason": reason, "number": len(paths), "paths": sorted(paths)[:20]}
-            for reason, paths in sorted(self.paths.items())
+            for reason, paths in sorted(self.items())
         ]
-
-
-def _count(paths: list[str]) -> str:
-    return f"{len(paths):,}{' or more' if len(paths) >= _MOST else ''}"
 
 
 def find_photographs(folder: Path, root: Path, skipped: Skipped, *, unread: bool = False) -> list[str]:
@@ -92,11 +70,11 @@ def find_photographs(folder: Path, root: Path, skipped: Skipped, *, unread: bool
     Args:
         folder: within `root`.
         root: no link to a folder may leave it.
-        skipped: gets what is passed over.
+        skipped: gets the files that are skipped.
         unread: whether photographs in a format that the decoder does not read are wanted, too.
 
     Raises:
-        InputError: a folder cannot be looked into, or is a link that leaves `root`.
+        InputError: a folder cannot be read, or is a link that leaves `root`.
     """
     found: list[str] = []
     for where, folders, names in os.walk(folder, onerror=refuse_folder):
@@ -124,15 +102,17 @@ def take_photographs(paths: Iterable[str], skipped: Skipped, *, unread: bool = F
 
 
 def skip_folder(where: str | Path, name: str, skipped: Skipped) -> bool:
-    """Whether a folder is one that no photographs are looked for in; its files are counted then."""
+    """Whether a folder is skipped; its files are counted then."""
     reason = explain_folder(name)
     if reason:
-        skipped.add_below(os.path.join(where, name), reason)
+        below = os.walk(os.path.join(where, name))
+        files = (os.path.join(parent, file) for parent, _, names in below for file in names)
+        skipped.add(reason, islice(files, _MOST))
     return bool(reason)
 
 
 def explain_folder(name: str) -> str:
-    """Why no photographs are looked for in a folder of this name; empty where they are."""
+    """Why a folder of this name is skipped; empty where it is not."""
     if name.startswith("."):
         return f"below {name} (hidden)"
     whose = _FOLDERS.get(name.lower())
@@ -144,23 +124,17 @@ def _explain_name(name: str) -> str:
         return "whose name begins with ._ (macOS's notes on other files)"
     if name.startswith("."):
         return "hidden"
-    return f"named {name}" if name.lower() in _FILES else ""
+    return f"named {name}" if name.lower() in _NAMES else ""
 
 
 def refuse_link(path: Path, root: Path) -> None:
-    """Raises:
-    InputError: a folder is a symbolic link that leaves the root.
-    """
+    """Refuses a folder that is a symbolic link out of the root."""
     if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
         raise InputError(f"{path} is a symbolic link that leaves {root}; copy the folder there, or remove the link")
 
 
 def list_folder(folder: str | Path) -> list[Path]:
-    """What lies in a folder, sorted.
-
-    Raises:
-        InputError: it cannot be looked into.
-    """
+    """The entries of a folder, sorted; one that cannot be read is refused."""
     try:
         return sorted(Path(folder).iterdir())
     except OSError as error:
@@ -168,8 +142,5 @@ def list_folder(folder: str | Path) -> list[Path]:
 
 
 def refuse_folder(error: OSError) -> NoReturn:
-    """Raises:
-    InputError: a folder cannot be looked into.
-    """
-    # os.walk would pass over it, and its images would be missing without a word.
-    raise InputError(f"{error.filename} cannot be looked into: {(error.strerror or str(error)).lower()}") from error
+    """Refuses a folder that cannot be read: `os.walk` would skip it, and its images would be missing without a word."""
+    raise InputError(f"{error.filename} cannot be read: {(error.strerror or str(error)).lower()}") from error

@@ -1,6 +1,7 @@
-"""What images there are, by the folders they stand in."""
+"""The images of a folder, labelled by the folders that they are in."""
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -25,11 +26,7 @@ def scan_folder(root: str | Path, skipped: Skipped | None = None) -> pl.DataFram
     """Finds the images of `root/<class>/**` or, when `root/train` exists, of `root/{train,val,test}/<class>/**`.
 
     Splits may have any of the names in `weldnet.data.sources.split_names`. Hidden files, the folders of a NAS's
-    thumbnails and the like, and files that are no photographs are passed over.
-
-    Args:
-        root: the folder.
-        skipped: gets what is passed over.
+    thumbnails and the like, and files that are no photographs are skipped: `skipped` gets them.
 
     Returns:
         Table of `SCHEMA`, absolute paths, sorted; `group` is null.
@@ -59,23 +56,21 @@ def scan_folder(root: str | Path, skipped: Skipped | None = None) -> pl.DataFram
 def _find_splits(root: Path, folders: dict[str, Path]) -> dict[Path, str | None]:
     """The folders of the splits, or the root alone where it holds classes."""
     known = name_splits(folders, root)
-    if not ("train" in known.values() or (folders and set(folders) == set(known))):
+    if not ("train" in known.values() or (folders and folders.keys() == known.keys())):
         return {root: None}
-    strangers = sorted(set(folders) - set(known))
-    if strangers:
+    if strangers := sorted(folders.keys() - known.keys()):
         raise InputError(
             f"{root} holds the splits {', '.join(sorted(known))} and beside them {', '.join(strangers)}; "
             "the folder holds either splits or classes"
         )
     for split in known.values():
-        twice = sorted(name for name in known if known[name] == split)
-        if len(twice) > 1:
+        if len(twice := sorted(name for name in known if known[name] == split)) > 1:
             raise InputError(f"{root}: the folders {' and '.join(twice)} are all {split}; make one of them")
     return {folders[name]: split for name, split in known.items()}
 
 
 def _list_folders(folder: Path, root: Path, skipped: Skipped) -> dict[str, Path]:
-    """The folders within one that holds splits or classes; files beside them have no class."""
+    """The folders in one that holds splits or classes; files beside them have no class."""
     entries = list_folder(folder)
     folders = [path for path in entries if path.is_dir() and not skip_folder(folder, path.name, skipped)]
     for path in folders:
@@ -87,29 +82,18 @@ def _list_folders(folder: Path, root: Path, skipped: Skipped) -> dict[str, Path]
 
 
 def check_names(names: Iterable[str]) -> None:
-    """Raises:
-    InputError: a file's name is not UTF-8, so that no table could hold it.
-    """
-    strange = [repr(os.fsencode(name)) for name in names if not _is_utf8(name)]
+    """Refuses names that are not UTF-8, which no table could hold."""
+    # Python keeps each byte that is not UTF-8 as a surrogate.
+    strange = [repr(os.fsencode(name)) for name in names if re.search("[\ud800-\udfff]", name)]
     if strange:
         raise InputError(f"names that are not UTF-8; rename them (convmv -t utf8 does many):\n{list_some(strange)}")
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _check_classes(root: Path, table: pl.DataFrame, skipped: Skipped) -> None:
     note = f"; {skipped.describe(root)}" if skipped else ""
     if table.is_empty():
         raise InputError(f"{root} holds no class folders; expected {root}/<class>/* or {root}/train/<class>/*{note}")
-    counts = table.group_by("label").agg(pl.col("path").count()).sort("label")
-    empty = counts.filter(pl.col("path") == 0)["label"].to_list()
-    if empty:
+    if empty := sorted(set(table["label"]) - set(table.drop_nulls("path")["label"])):
         raise InputError(
             f"no image in any split for {', '.join(map(repr, empty))} below {root}; put images there or remove the "
             f"folder{note}"

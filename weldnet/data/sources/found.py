@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
 from weldnet.data.sources.discovery import Skipped
@@ -20,7 +19,7 @@ class Found:
         origin: the folder or file that was read; None for drawn images, whose names are ours.
         within: the folder that files may not leave by symbolic links; `origin` itself where classes are folders.
         rows: the row of each sample in the file, if it is a manifest.
-        skipped: what was passed over.
+        skipped: the files that were skipped.
     """
 
     table: pl.DataFrame
@@ -30,11 +29,11 @@ class Found:
     skipped: Skipped = field(default_factory=Skipped)
 
     def describe_skipped(self) -> str:
-        """One line on what was passed over; empty where that is nothing."""
+        """One line on the skipped files; empty where there are none."""
         return self.skipped.describe(self.within) if self.skipped and self.within else ""
 
     def locate(self, paths: Iterable[str]) -> dict[str, str]:
-        """How a message names each of these paths: after its row in the manifest, if there is one."""
+        """How a message names each of these paths: with its row, if there is a manifest."""
         named = {path: path for path in paths}
         if self.rows is not None:
             listed = self.table.select("path", row=self.rows).filter(pl.col("path").is_in(list(named)))
@@ -63,11 +62,10 @@ class Found:
             raise InputError(f"none of the images can be read:\n{shown}")
         if policy == "stop":
             raise InputError(
-                f"{len(reasons):,} of {len(table):,} images cannot be read; mend or remove them, or leave them out by "
+                f"{len(reasons):,} of {len(table):,} images cannot be read; repair or remove them, or skip them with "
                 f"data.on_unreadable=skip. weldnet-audit with the same data keys lists them all:\n{shown}"
             )
-        keep = np.ones(len(table), bool)
-        keep[list(unreadable)] = False
-        return table.filter(keep), [
+        readable = ~pl.int_range(pl.len()).is_in(list(unreadable))
+        return table.filter(readable), [
             f"{len(reasons)} images cannot be read and are skipped (unreadable.csv has them all):\n{shown}"
         ]

@@ -1,4 +1,4 @@
-"""What images there are: a table of path, label, group and split, read from a manifest."""
+"""The table of images: path, label, group and split, read from a manifest."""
 
 import os
 import re
@@ -15,14 +15,14 @@ from weldnet.spelling import tidy, tidy_all
 
 SPLITS = ("train", "val", "test")
 SCHEMA = {"path": pl.String, "label": pl.String, "group": pl.String, "split": pl.String}
-"""The columns of every table of samples. `group` and `split` are null where nothing is known of them."""
+"""The columns of every table of samples. `group` and `split` are null where they are unknown."""
 
 
 def read_manifest(file: str | Path) -> pl.DataFrame:
-    """Reads `path,label[,group][,split]`; further columns are left alone.
+    """Reads `path,label[,group][,split]`; further columns are ignored.
 
-    Relative paths are taken from the manifest's folder and may not leave it; an absolute path is taken as it is. That
-    the files exist is seen when they are read.
+    Relative paths start at the manifest's folder and may not leave it; absolute paths may name any file. Whether the
+    files exist is checked when they are read.
 
     Returns:
         Table of `SCHEMA`, absolute paths, in the file's order.
@@ -35,21 +35,15 @@ def read_manifest(file: str | Path) -> pl.DataFrame:
 
 
 def read_paths(file: str | Path) -> list[str]:
-    """The absolute paths of a manifest of which only the column `path` counts.
-
-    Raises:
-        InputError: as `read_manifest`, for `path` alone.
-    """
+    """The absolute paths of a manifest of which only the column `path` is read; refuses as `read_manifest` does."""
     file = Path(os.path.abspath(file))
     table = _read_table(file, needed=("path",))
     _refuse_rows(file, table, pl.col("path").is_null(), "path is empty")
-    table = table.with_columns(path=_resolve_paths(file, table))
-    _refuse_rows(file, table, pl.col("path").is_duplicated(), "one file in more than one row; keep one of them")
-    return table["path"].to_list()
+    return _resolve_paths(file, table)["path"].to_list()
 
 
 def read_rows(file: str | Path) -> pl.DataFrame:
-    """The same with the column `row`."""
+    """The table of `read_manifest` with the column `row`."""
     file = Path(os.path.abspath(file))
     if not file.is_file():
         hint = "that is a folder: data=folder data.root=DIR" if file.is_dir() else "data.manifest=FILE.csv"
@@ -57,13 +51,10 @@ def read_rows(file: str | Path) -> pl.DataFrame:
     table = _read_table(file, needed=("path", "label"))
     _refuse_rows(file, table, pl.any_horizontal(pl.col("path", "label").is_null()), "path or label is empty")
     _refuse_rows(file, table, ~pl.col("split").is_in(SPLITS), f"split is none of {', '.join(SPLITS)}")
-    if 0 < table["split"].null_count() < len(table):
-        _refuse_rows(file, table, pl.col("split").is_null(), "split is empty, while other rows have one")
-    if 0 < table["group"].null_count() < len(table):
-        _refuse_rows(file, table, pl.col("group").is_null(), "group is empty, while other rows have one")
-    table = table.with_columns(path=_resolve_paths(file, table))
-    _refuse_rows(file, table, pl.col("path").is_duplicated(), "one file in more than one row; keep one of them")
-    return table
+    for name in ("split", "group"):
+        if table[name].null_count() < len(table):
+            _refuse_rows(file, table, pl.col(name).is_null(), f"{name} is empty, while other rows have one")
+    return _resolve_paths(file, table)
 
 
 def _read_table(file: Path, needed: Sequence[str]) -> pl.DataFrame:
@@ -91,17 +82,13 @@ def _read_columns(file: Path, needed: Sequence[str]) -> pl.DataFrame:
             f"{file} cannot be read as CSV: {str(error).splitlines()[0]}; save it as UTF-8, separated by commas, names "
             "with commas in double quotes"
         ) from error
-    doubled = [name for name in header if re.fullmatch(rf"({'|'.join(SCHEMA)})_duplicated_\d+", name.strip().lower())]
-    if doubled:
-        raise InputError(
-            f"{file} has the column {doubled[0].split('_duplicated_')[0]} more than once; keep one of them"
-        )
-    twice = sorted(name for name in known if list(known.values()).count(known[name]) > 1)
+    # Polars renames a column of the same name: path_duplicated_0.
+    names = [re.sub(r"_duplicated_\d+$", "", name.strip().lower()) for name in header]
+    twice = [name for name, column in zip(header, names, strict=True) if column in SCHEMA and names.count(column) > 1]
     if twice:
-        raise InputError(f"{file} has one column more than once: {', '.join(twice)}; keep one of them")
+        raise InputError(f"{file} has one column more than once: {', '.join(sorted(twice))}; keep one of them")
     table = table.rename(known)
-    missing = [name for name in needed if name not in table.columns]
-    if missing:
+    if missing := [name for name in needed if name not in table.columns]:
         also = " and, where known, group,split" if "label" in needed else ""
         raise InputError(
             f"{file} has no column {' and no column '.join(missing)}; its columns are {shorten(header)}; "
@@ -114,7 +101,7 @@ def _read_columns(file: Path, needed: Sequence[str]) -> pl.DataFrame:
 
 
 def _trim_paths(file: Path, paths: pl.Series) -> pl.Series:
-    """The paths as the files are spelled: with blanks at their ends or without, composed or decomposed."""
+    """The paths as the files are spelled: with or without blanks at their ends, composed or decomposed."""
     trimmed = paths.str.strip_chars().replace("", None)
     changed = ((paths != trimmed) | (paths.str.contains(r"[^\x00-\x7F]") & trimmed.is_not_null())).fill_null(False)
     real = [_find_spelling(file.parent, path) for path in paths.filter(changed)]
@@ -128,34 +115,29 @@ def _find_spelling(folder: Path, path: str) -> str:
 
 
 def _refuse_rows(file: Path, table: pl.DataFrame, fault: pl.Expr, what: str) -> None:
-    rows = table.filter(fault)
+    rows = table.filter(fault).select("row", "path", "label", "split")
     if not rows.is_empty():
-        shown = [
-            f"row {row['row']}: path={row['path']} label={row['label']} split={row['split']}" for row in rows.to_dicts()
-        ]
+        shown = [f"row {row}: path={path} label={label} split={split}" for row, path, label, split in rows.iter_rows()]
         raise InputError(f"{file}: {what}:\n{list_some(shown)}")
 
 
-def _resolve_paths(file: Path, table: pl.DataFrame) -> pl.Series:
+def _resolve_paths(file: Path, table: pl.DataFrame) -> pl.DataFrame:
+    """The table with absolute paths, each once."""
     folder = os.path.join(file.parent, "")
-    # Only what is absolute or has dots needs a closer look; a million rows do not wait for it.
+    # Only absolute paths and those with dots need Python; a million rows do not wait for it.
     odd = table["path"].str.contains(r"(^|/)\.{0,2}(/|$)")
-    plain = folder + table["path"]
-    if not odd.any():
-        return plain.rename("path")
-    closer = table.select("row", "path").filter(odd)
-    resolved = [os.path.normpath(os.path.join(folder, path)) for path in closer["path"]]
-    leaving = [
-        f"row {row}: {path}"
-        for (row, path), full in zip(closer.iter_rows(), resolved, strict=True)
-        if not os.path.isabs(path) and not full.startswith(folder)
-    ]
-    if leaving:
+    full = [os.path.normpath(os.path.join(folder, path)) for path in table["path"].filter(odd)]
+    paths = (folder + table["path"]).scatter(odd.arg_true(), pl.Series(full, dtype=pl.String))
+    leaving = table.filter(~pl.col("path").str.starts_with("/") & ~paths.str.starts_with(folder))
+    if not leaving.is_empty():
+        shown = [f"row {row}: {path}" for row, path in leaving.select("row", "path").iter_rows()]
         raise InputError(
             f"{file}: a relative path may not leave the manifest's folder; move the manifest up, or write the "
-            f"path in full:\n{list_some(leaving)}"
+            f"path in full:\n{list_some(shown)}"
         )
-    return plain.scatter(odd.arg_true(), pl.Series(resolved, dtype=pl.String)).rename("path")
+    table = table.with_columns(paths.alias("path"))
+    _refuse_rows(file, table, pl.col("path").is_duplicated(), "one file in more than one row; keep one of them")
+    return table
 
 
 def add_groups(table: pl.DataFrame, *, pattern: str | None = None, per_image: bool = False) -> pl.DataFrame:
@@ -163,9 +145,9 @@ def add_groups(table: pl.DataFrame, *, pattern: str | None = None, per_image: bo
 
     Args:
         table: table of `SCHEMA`.
-        pattern: a regular expression searched in each file's name; its first parenthesis, or all of the match, is
-            the group.
-        per_image: every image is its own group, called after its path.
+        pattern: a regular expression searched in each file's name; its first group, or the whole match, names the
+            weld.
+        per_image: every image is its own group, named after its path.
 
     Raises:
         InputError: the pattern is no regular expression, or some file names do not match it.
@@ -178,7 +160,7 @@ def add_groups(table: pl.DataFrame, *, pattern: str | None = None, per_image: bo
         expression = re.compile(unicodedata.normalize("NFC", pattern))
     except re.error as error:
         raise InputError(f"data.group_pattern={pattern} is not a regular expression: {error}") from error
-    # A name may come decomposed from macOS, and would not match what is typed.
+    # macOS decomposes names, which then would not match what is typed.
     names = [unicodedata.normalize("NFC", os.path.basename(path)) for path in table["path"]]
     matches = [expression.search(name) for name in names]
     groups = [match and tidy(match.group(1 if expression.groups else 0) or "") for match in matches]
@@ -193,7 +175,7 @@ def add_groups(table: pl.DataFrame, *, pattern: str | None = None, per_image: bo
 
 
 def write_unreadable(reasons: Mapping[str, str], folder: Path) -> None:
-    """Writes `unreadable.csv` with each file that was left out and the reason, where there are any."""
+    """Writes `unreadable.csv` with each skipped file and the reason, where there are any."""
     if reasons:
         write_csv(folder / "unreadable.csv", pl.DataFrame({"path": list(reasons), "reason": list(reasons.values())}))
 

@@ -1,4 +1,4 @@
-"""Which images a person means by `source=`: a folder, a file, a glob or a manifest."""
+"""The images that `source=` names: those of a folder, a glob or a manifest, or one file."""
 
 import functools
 import glob
@@ -21,34 +21,33 @@ from weldnet.errors import InputError, shorten
 
 
 def find_images(source: str, skipped: Skipped | None = None) -> list[str]:
-    """The absolute paths that `source` means, sorted, or in a manifest's order.
+    """The absolute paths that `source` names, sorted, or in a manifest's order.
 
     - A folder: every photograph in it and below; hidden files and the folders of a NAS's thumbnails and the like are
-      passed over. One in a format that the decoder does not read is found, too: it has no verdict, and somebody must
-      hear of it.
+      skipped. One in a format that the decoder does not read is found, too, so that it is reported.
     - A manifest, FILE.csv: its column `path`.
-    - Another file: itself, whatever it is.
+    - Any other file: itself, whatever it is.
     - A glob, `**` for any depth: the photographs that match.
 
     Args:
         source: see above.
-        skipped: gets what is passed over.
+        skipped: gets the files that are skipped.
 
     Raises:
-        InputError: there is no such file, folder or match; a folder on the way cannot be looked into; a link leaves the
+        InputError: there is no such file, folder or match; a folder on the way cannot be read; a link leaves the
             folder; a name is not UTF-8.
     """
-    place = os.path.abspath(os.path.expanduser(source))
+    path = os.path.abspath(os.path.expanduser(source))
     skipped = Skipped() if skipped is None else skipped
-    if os.path.isdir(place):
-        paths = _find_below(Path(place), skipped)
-    elif os.path.isfile(place):
-        paths = read_paths(place) if place.lower().endswith(".csv") else [place]
+    if os.path.isdir(path):
+        paths = _find_below(Path(path), skipped)
+    elif os.path.isfile(path):
+        paths = read_paths(path) if path.lower().endswith(".csv") else [path]
     elif glob.has_magic(source):
         if source.endswith("/"):
             raise InputError(f"source={source}: a glob names images, not folders; type {source}*")
-        _look_into(place)
-        paths = sorted(_find_matches(place, skipped))
+        _check_folders(path)
+        paths = sorted(_find_matches(path, skipped))
     else:
         raise InputError(f"source={source}: no such file or folder; source takes a folder, an image, a glob or a .csv")
     if not paths:
@@ -62,26 +61,24 @@ def find_images(source: str, skipped: Skipped | None = None) -> list[str]:
 def find_base(source: str, paths: Sequence[str]) -> str:
     """The folder below which images are named; it stays when `source` gets more of them.
 
-    The folder that `source` is, or a glob's before its first sign; a file's, or a manifest's own if it holds them all,
-    else the deepest that does.
+    The folder that `source` is, or a glob's before its first wildcard; a file's, or a manifest's own if it holds them
+    all, else the deepest that does.
     """
-    place = _find_fixed(source)
-    if os.path.isdir(place):
-        return place
-    folder = os.path.dirname(place)
+    fixed = _find_fixed(source)
+    if os.path.isdir(fixed):
+        return fixed
+    folder = os.path.dirname(fixed)
     inside = all(path.startswith(os.path.join(folder, "")) for path in paths)
     return folder if inside else os.path.commonpath([os.path.dirname(path) for path in paths])
 
 
 def refuse_inside(key: str, folder: Path, source: str) -> None:
-    """Raises:
-    InputError: a folder to write into lies where `source` looks, so that its files would be found next time.
-    """
-    place = Path(_find_fixed(source))
-    if place.is_dir() and folder.resolve().is_relative_to(place.resolve()):
+    """Refuses a folder to write into that lies in the source, where its files would be found next time."""
+    fixed = Path(_find_fixed(source))
+    if fixed.is_dir() and folder.resolve().is_relative_to(fixed.resolve()):
         raise InputError(
             f"{key}={folder} lies in the source, where its files would be taken for photographs next time; type "
-            f"{key}=DIR, outside of {place}"
+            f"{key}=DIR, outside of {fixed}"
         )
 
 
@@ -92,57 +89,50 @@ def _find_matches(pattern: str, skipped: Skipped) -> list[str]:
     explain = functools.cache(functools.partial(_explain_folder, pattern))
     for path in glob.iglob(pattern, recursive=True):
         folder, name = os.path.split(path)
+        if os.path.isdir(path):
+            continue
         if reason := explain(folder):
-            if not os.path.isdir(path):
-                skipped.add(reason, [path])
-        elif not os.path.isdir(path):
-            place = (resolve(folder), name)
-            found[place] = min(path, found.get(place, path), key=lambda path: (len(path), path))
+            skipped.add(reason, [path])
+            continue
+        file = (resolve(folder), name)
+        found[file] = min(path, found.get(file, path), key=lambda path: (len(path), path))
     return take_photographs(found.values(), skipped, unread=True)
 
 
 def _explain_folder(pattern: str, folder: str) -> str:
-    """Why a glob's matches in a folder are passed over: a folder above is, and the pattern does not name it."""
+    """Why a glob's matches in a folder are skipped: a folder above is, and the pattern does not name it."""
     named = pattern.split(os.sep)
     return next((why for part in folder.split(os.sep) if part not in named and (why := explain_folder(part))), "")
 
 
-def _look_into(pattern: str) -> None:
-    """Looks into each folder in which a glob does; `glob` itself passes over a closed one without a word."""
-    for place in (Path(pattern), *Path(pattern).parents):
-        searched = place if place.name == "**" else place.parent
+def _check_folders(pattern: str) -> None:
+    """Refuses a folder that a glob would search and cannot read; `glob` itself skips it without a word."""
+    for part in (Path(pattern), *Path(pattern).parents):
+        searched = part if part.name == "**" else part.parent
         for folder in glob.iglob(os.path.join(searched, ""), recursive=True):
-            if glob.has_magic(place.name):
+            if glob.has_magic(part.name):
                 list_folder(folder)
-            else:
-                look_up(folder, place.name)
+                continue
+            try:
+                os.lstat(os.path.join(folder, part.name))
+            except (FileNotFoundError, NotADirectoryError):
+                pass
+            except OSError as error:
+                refuse_folder(OSError(error.errno, error.strerror, folder.rstrip("/") or folder))
 
 
 def _find_fixed(source: str) -> str:
-    """`source` in full, or for a glob the folder before its first sign."""
-    place = os.path.abspath(os.path.expanduser(source))
-    while glob.has_magic(place) and not os.path.exists(place):
-        place = os.path.dirname(place)
-    return place
-
-
-def look_up(folder: str, name: str) -> None:
-    """Raises:
-    InputError: whether the folder has such a name cannot be told.
-    """
-    try:
-        os.lstat(os.path.join(folder, name))
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except OSError as error:
-        refuse_folder(OSError(error.errno, error.strerror, folder.rstrip("/") or folder))
+    """`source` in full, or for a glob the folder before its first wildcard."""
+    path = os.path.abspath(os.path.expanduser(source))
+    while glob.has_magic(path) and not os.path.exists(path):
+        path = os.path.dirname(path)
+    return path
 
 
 def _find_below(folder: Path, skipped: Skipped) -> list[str]:
     paths = sorted(find_photographs(folder, folder, skipped, unread=True))
     leaves = find_leaving(folder)
-    leaving = [path for path in paths if leaves(path)]
-    if leaving:
+    if leaving := [path for path in paths if leaves(path)]:
         raise InputError(
             f"source={folder}: {len(leaving)} symbolic links leave it; copy the files there, or name them by a glob or "
             f"a manifest: {shorten(leaving)}"

@@ -1,4 +1,4 @@
-"""What people call train, val and test, as the name of a folder or in a manifest."""
+"""The names that people give to train, val and test, as folders or in a manifest."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ SPLIT_NAMES = {
     "val": ("val", "valid", "validation", "validate", "validierung", "validierungs", "eval", "evaluation", "dev"),
     "test": ("test", "testing", "tests", "tst", "holdout", "heldout", "prüf", "prüfung"),
 }
-"""What each split may be called, in any case, with digits, separators and the words of `_FILLING` around it."""
+"""The names of each split, in any case, with digits, separators and the words of `_FILLING` around them."""
 
 _SPLIT_OF = {word: split for split, words in SPLIT_NAMES.items() for word in words}
 _FILLING = r"(?:data|dataset|set|split|images?|imgs?|pics|pictures?|photos?|samples?|bilder|daten|satz)"
@@ -38,21 +38,13 @@ def find_hints(name: str) -> set[str]:
 
 
 def name_splits(names: Iterable[str], source: Path) -> Mapping[str, str]:
-    """The split of each name that is one's.
-
-    Args:
-        names: of folders, or in a column.
-        source: named in the message.
-
-    Raises:
-        InputError: two names mean one split by words that may mean different ones, as `val` and `eval` do.
-    """
+    """The split of each name that is one of a split; refuses `val` beside `eval`, of which one may be a test."""
     splits = {name: split for name in names if (split := find_split(name))}
     for split in SPLIT_NAMES:
-        mine = sorted(name for name in splits if splits[name] == split)
-        # val, valid and validation are one word; eval or dev beside it may be somebody's test.
-        if len({find_word(name)[0] for name in mine}) > 1:
+        same = sorted(name for name in splits if splits[name] == split)
+        # val, valid and validation are one word.
+        if len({find_word(name)[0] for name in same}) > 1:
             raise InputError(
-                f"{source}: {' and '.join(mine)} would all be taken for {split}; call the splits train, val and test"
+                f"{source}: {' and '.join(same)} would all be taken for {split}; name the splits train, val and test"
             )
     return splits
