@@ -44,9 +44,9 @@ INDEX = FILE_SCHEMA | {"digest": pl.String, "row": pl.Int64, "pages": pl.Int64, 
 
 
 def cache_folder(folder: str | Path | None = None) -> Path:
-    """Where decoded and drawn images are kept: `folder`, else $WELDNET_CACHE, else the user's cache folder.
+    """The folder of decoded and drawn images: `folder`, else $WELDNET_CACHE, else the user's cache folder.
 
-    Everything below it can be deleted at any time.
+    Everything in it can be deleted at any time.
     """
     default = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "weldnet")
     return Path(folder or os.environ.get("WELDNET_CACHE") or default)
@@ -77,8 +77,8 @@ class DecodedImages:
 
     def mention_pages(self, paths: pl.Series) -> list[str]:
         """A sentence if some of these N files have more than one page."""
-        several = np.flatnonzero(self.pages > 1)
-        first = [str(paths[int(row)]) for row in several[:1]]
+        several = paths.filter(pl.Series(self.pages > 1))
+        first = several.head(1).to_list()
         return [f"{count(several, 'file')} with more than one page; the first is used: {path}" for path in first]
 
     def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -89,9 +89,9 @@ class DecodedImages:
 def decode_images(
     paths: pl.Series, geometry: Geometry, folder: Path, *, within: Path | None = None, pixels: bool = True
 ) -> DecodedImages:
-    """Decodes files with all cores, or finds what an earlier run decoded, whatever the files were called then.
+    """Decodes files with all cores, or finds what an earlier run decoded, whatever the files' names were then.
 
-    Runs that want the same images wait for one another; files that cannot be read are tried again each time.
+    Runs that need the same images wait for each other; files that cannot be read are tried again each time.
 
     Args:
         paths: N absolute paths.
@@ -110,7 +110,7 @@ def decode_images(
     try:
         if len(_missing(found, unreadable)):
             with cache.lock():
-                # Another run may have decoded them by now.
+                # Another run may have decoded them in the meantime.
                 found = cache.find(files)
                 for damage in cache.damage:
                     log.warning("a damaged part of the cache is decoded again: %s", damage)
@@ -118,7 +118,7 @@ def decode_images(
             found = cache.find(files)
     except OSError as error:
         found = cache.find(files)
-        # A cache that may only be read can have all that can be read.
+        # A read-only cache may hold every image that can be read.
         for index, path in _missing(found, unreadable).select("index", "path").iter_rows():
             if not isinstance(reason := cache.decode(path), UnreadableImage):
                 raise InputError(

@@ -36,8 +36,8 @@ from weldnet.data.splits.rules import (
     check_classes,
     check_splits,
     complete_splits,
-    part_validation,
     split_digest,
+    split_validation,
     validation_groups,
 )
 from weldnet.data.storage import CACHES, HeldImages, Images, store
@@ -54,9 +54,12 @@ class WeldDataModule(LightningDataModule):
     once into the cache; from then on a batch is a copy of rows. A batch is `(images, labels)`: uint8 (B, 3, H, W), or
     float32 from 0 to 255 where augmented, and int64 (B,), or float32 (B, C) where images are mixed.
 
-    Afterwards `table` has a row an image with its split and the SHA-256 of its file; `found` is what the source found;
-    `warnings` one sentence for each reason to trust the figures less; `leaks` one for each leak that was allowed;
-    `unreadable` the reason for each file that was left out, by its path.
+    Attributes:
+        table: a row for each image with its split and the SHA-256 of its file.
+        found: the outcome of the source.
+        warnings: each reason to trust the metrics less, one sentence each.
+        leaks: each leak that was allowed, one sentence each.
+        unreadable: the reason for each skipped file, by its path.
 
     Args:
         source: of the images, such as `Folder`.
@@ -66,10 +69,7 @@ class WeldDataModule(LightningDataModule):
         image_settings: where decoded images are kept.
         seed: of the synthetic set, the splits, the order and the augmentation.
         classes: the classes and their order; None: those of the data, sorted. A checkpoint's, when testing.
-        unsplit: what a source without splits means: `split` it, or all of it is `test`.
-
-    Raises:
-        InputError: a value outside of what is allowed.
+        unsplit: what to do with a source without splits: `split` it, or use all of it as `test`.
 
     Example:
         >>> data = WeldDataModule(Folder(root="photos", group_pattern=r"(weld\\d+)_"), seed=0)
@@ -137,21 +137,17 @@ class WeldDataModule(LightningDataModule):
         self.warnings += decoded.mention_pages(table["path"])
         self.images: Images = store(cache, table, decoded, self.geometry)
         table = table.with_columns(row=pl.int_range(pl.len()))
-        self.table, self.parted_by_group = part_validation(table, self.seed)
+        self.table, self.split_by_group = split_validation(table, self.seed)
         self.split_digest = split_digest(table)
         self.validation_groups = validation_groups(table)
 
     def find(self) -> Found:
-        """What the source finds; see `Source.find`."""
+        """Asks the source for its images; see `Source.find`."""
         self.found = self.source.find(self.seed, self.cache_folder)
         return self.found
 
     def split(self) -> pl.DataFrame:
-        """The samples with their splits, checked; no file is opened.
-
-        Raises:
-            InputError: see `setup`.
-        """
+        """The samples with their splits, checked as in `setup`; no file is opened."""
         found = self.find()
         refuse_misnamed(find_misnamed(found))
         table = self._split(found)
@@ -170,19 +166,19 @@ class WeldDataModule(LightningDataModule):
         return table
 
     def _check(self, table: pl.DataFrame) -> list[str]:
-        """Refuses what cannot be trained or tested honestly; returns warnings."""
+        """Refuses splits that cannot be trained or tested honestly; returns warnings."""
         self.leaks = find_leaks(table)
         if not self.rule.allow_leak:
             refuse_leaks(self.leaks)
         check_classes(table, self.wanted_classes)
         if self.rule.fold is not None and "test" not in table["split"]:
             raise InputError(
-                f"data.fold={self.rule.fold} has no image left to test; mend its files, or take fewer folds"
+                f"data.fold={self.rule.fold} has no image left to test; repair its files, or use fewer folds"
             )
         return check_splits(table) + find_contradictions(table)
 
     def samples(self, split: str) -> pl.DataFrame:
-        """The table of a split, a part of val (`select`, `calibrate`) or `all`, in the order of `batches(split)`."""
+        """The table of a split, of `select` or `calibrate` in val, or of `all`, in the order of `batches(split)`."""
         if split in ("select", "calibrate"):
             return self.table.filter(part=split)
         return self.table if split == "all" else self.table.filter(split=split)
@@ -190,8 +186,7 @@ class WeldDataModule(LightningDataModule):
     def dataset(self, split: str) -> WeldImages:
         """The images of one split, or of `all`."""
         table = self.samples(split)
-        number = {label: index for index, label in enumerate(self.classes)}
-        labels = np.array([number[label] for label in table["label"]], np.int64)
+        labels = table["label"].cast(pl.Enum(self.classes)).to_physical().to_numpy().astype(np.int64)
         return WeldImages(self.images, table["row"].to_numpy().astype(np.int64), labels)
 
     def batches(self, split: str, sampler: TrainingBatches | None = None) -> "DataLoader[Batch]":
@@ -217,11 +212,7 @@ class WeldDataModule(LightningDataModule):
         return make_batches(held, None, torch.split(indices, self.batch_settings.batch_size))
 
     def count_workers(self) -> int:
-        """The worker processes of each training process; without `num_workers` the cores are shared out.
-
-        Raises:
-            InputError: all of them together are too many for this machine.
-        """
+        """The worker processes of each training process; without `num_workers` the cores are shared out."""
         if self.image_settings.cache != "none":
             # Decoded images are rows of memory, not worth a process.
             return 0
@@ -231,11 +222,7 @@ class WeldDataModule(LightningDataModule):
         return workers
 
     def training_batches(self, replicas: int = 1, rank: int = 0) -> TrainingBatches:
-        """What one of some processes trains on in an epoch.
-
-        Raises:
-            InputError: see `TrainingBatches`.
-        """
+        """The batches of one of several processes in an epoch."""
         labels = self.dataset("train").labels
         order = order_images(labels, self.seed, replicas, rank, balanced=self.batch_settings.balance == "sampler")
         return TrainingBatches(order, self.batch_settings.batch_size)
@@ -261,7 +248,7 @@ class WeldDataModule(LightningDataModule):
 
         Args:
             batch: on any device.
-            step: whole numbers that tell this batch from every other: epoch, index in the epoch, rank.
+            step: whole numbers that identify this batch: epoch, index in the epoch, rank.
         """
         generator = make_generator(batch[0].device, self.seed, *step)
         images, labels = self.augment(batch[0], generator), batch[1]

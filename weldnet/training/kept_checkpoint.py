@@ -24,7 +24,7 @@ def calibrate(checkpoint: Checkpoint, data: WeldDataModule, device: str, **targe
     train, select, thresholds = (predict(network, data, part, place) for part in ("train", "select", "calibrate"))
     record = checkpoint.record
     judge = fit_judge(
-        record.classes, record.good_classes, train, select, thresholds, by_group=data.parted_by_group, **targets
+        record.classes, record.good_classes, train, select, thresholds, by_group=data.split_by_group, **targets
     )
     change_record(checkpoint.path, judge=convert(judge.to_dict(), np.ndarray, torch.as_tensor))
     return load_checkpoint(checkpoint.path)

@@ -14,9 +14,9 @@ from weldnet.data.splits.rules import (
     check_classes,
     check_splits,
     count_by_split,
-    part_validation,
     split_by_group,
     split_digest,
+    split_validation,
     validation_groups,
 )
 from weldnet.errors import InputError
@@ -211,7 +211,7 @@ def test_validation_is_parted_by_whole_groups_where_they_allow(groups_a_class: i
         for group in range(groups_a_class)
         for shot in range(4)
     ]
-    table, by_group = part_validation(make_table(rows), seed=0)
+    table, by_group = split_validation(make_table(rows), seed=0)
     assert by_group == (groups_a_class > 1)
     assert table.drop("part").equals(make_table(rows))
     assert table.filter(pl.col("split") != "val")["part"].null_count() == len(table) - len(table.filter(split="val"))
@@ -221,6 +221,6 @@ def test_validation_is_parted_by_whole_groups_where_they_allow(groups_a_class: i
         assert set(part["label"]) == {"crack", "pore"}
     if by_group:
         assert not set(parts["select"]["group"]) & set(parts["calibrate"]["group"])
-    assert part_validation(make_table(rows), seed=0)[0].equals(table)
-    nothing, _ = part_validation(make_table(rows).filter(split="test"), seed=0)
+    assert split_validation(make_table(rows), seed=0)[0].equals(table)
+    nothing, _ = split_validation(make_table(rows).filter(split="test"), seed=0)
     assert nothing["part"].null_count() == len(nothing)

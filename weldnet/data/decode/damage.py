@@ -1,4 +1,4 @@
-"""What tells that a PNG or a WebP was damaged, and the words for a file that no decoder reads."""
+"""Signs that a PNG or a WebP was damaged, and the words for a file that no decoder reads."""
 
 import struct
 import zlib
@@ -28,11 +28,7 @@ _PNG_START = 8
 
 @contextmanager
 def blame_file(name: str) -> Iterator[None]:
-    """Puts what a library says of a file of this format in our words. Within it, nothing but the library is called.
-
-    Raises:
-        UnreadableImage: the library could not read it.
-    """
+    """Raises a library's refusal of a file in our words. Within it, nothing but the library may be called."""
     try:
         yield
     except UnreadableImage:
@@ -45,13 +41,10 @@ def blame_file(name: str) -> Iterator[None]:
 
 
 def check_png(content: bytes) -> tuple[bytes, str | None]:
-    """Compares the check sum of every chunk.
+    """Compares the check sum of every chunk: the PNG to decode, and the sign that it was damaged.
 
     A chunk that does not change the picture is left out: text, colour profiles and the like can be damaged, or be far
-    larger than they look. The sums of the others are put right, so that what is left of the picture is decoded.
-
-    Returns:
-        The PNG to decode, and what tells that it was damaged.
+    larger than they look. The sums of the others are corrected, so that what is left of the picture is decoded.
     """
     kept: list[bytes | memoryview] = [content[:_PNG_START]]
     damaged: list[str] = []
@@ -81,14 +74,7 @@ def check_webp(content: bytes, image: Image.Image) -> str | None:
     """Looks for lost bytes in the first picture's compressed data, which have no check sum.
 
     Some zeros can be sound: an even area costs next to no bits. They are damage where there are more of them than the
-    picture has even area for (measured: `docs/guide.md`, Damaged files).
-
-    Args:
-        content: the whole file.
-        image: what it decodes to.
-
-    Returns:
-        What tells that it was damaged.
+    picture, `image`, has even area for (measured: `docs/guide.md`, Damaged files).
     """
     kind, data = _find_webp_data(content)
     longest = find_zeros(data)

@@ -20,20 +20,11 @@ _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 
 
 def open_dicom(content: bytes, window: Window, max_pixels: int) -> Picture:
-    """Decodes the first frame of a DICOM file to 8 bits.
+    """Decodes the first frame of a DICOM file to 8 bits, as `weldnet.data.decode.formats.open_picture` does.
 
     Values go through the first frame's modality LUT or rescale slope, then the window; MONOCHROME1 is inverted after
     that, so that low values are bright, as on a screen. The file's own window, which differs from file to file, is not
     used.
-
-    Args:
-        content: the whole file, for which `is_dicom` holds.
-        window: as `weldnet.data.decode.formats.open_picture` takes it, in values after the modality LUT.
-        max_pixels: that the header may claim.
-
-    Raises:
-        UnreadableImage: pydicom is not installed, or the file is damaged, too large, has no picture, or is stored in a
-            way that is not read.
 
     Source: DICOM PS3.3, C.7.6.3, C.7.6.16.2.9 and C.11.1.
     """
@@ -44,8 +35,8 @@ def open_dicom(content: bytes, window: Window, max_pixels: int) -> Picture:
     # It logs what it then raises, with a traceback.
     logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
     content = complete_file(content)
-    syntax = find_syntax(content)
     try:
+        syntax = find_syntax(content)
         header = pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True)
         _check_header(header)
         check_pixels((header.Columns, header.Rows), max_pixels)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _PREAMBLE = bytes(128) + b"DICM"
 _START = len(_PREAMBLE)
 _IMPLICIT, _EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
-_DEFLATED, _RLE = "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.5"
+_DEFLATED = "1.2.840.10008.1.2.1.99"
 _JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
 # JPEG of 12 bits, JPEG Lossless, JPEG-LS and HTJ2K, which Pillow does not read.
 _JPEG = ("1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
@@ -26,9 +26,8 @@ _READ = (
     "read are uncompressed, RLE, JPEG, JPEG Lossless, JPEG-LS, JPEG 2000 and HTJ2K: save it uncompressed, as dcmconv "
     "and gdcmconv do"
 )
-# Value representations of the first elements of a file, and those with a length of 4 bytes.
+# Value representations of the first elements of a file.
 _FIRST = {b"UL", b"OB", b"UI", b"SH", b"AE", b"CS", b"DA", b"TM", b"LO", b"DT", b"SQ"}
-_LONG = {b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"SQ", b"UC", b"UN", b"UR", b"UT", b"SV", b"UV"}
 
 
 def is_dicom(content: bytes) -> bool:
@@ -58,50 +57,39 @@ def _find_missing(content: bytes) -> bytes | None:
 
 
 def find_syntax(content: bytes) -> str:
-    """The transfer syntax, read before pydicom reads the file: it would inflate a deflated one, however large.
+    """The transfer syntax, read before pydicom reads the whole file: it would inflate a deflated one, however large."""
+    from pydicom.filereader import read_dataset
 
-    Raises:
-        UnreadableImage: there is none, or it is the deflated one.
-    """
-    place = _START
-    while content[place : place + 2] == b"\x02\0":
-        element, kind, length = struct.unpack("<H2sH", content[place + 2 : place + 8].ljust(6, b"\0"))
-        place += 8
-        if kind in _LONG:
-            length = int.from_bytes(content[place : place + 4], "little")
-            place += 4
-        if element == 0x0010:
-            syntax = content[place : place + length].rstrip(b"\0 ").decode("ascii", "replace")
-            if syntax == _DEFLATED:
-                raise UnreadableImage(f"DICOM with transfer syntax Deflated Explicit VR Little Endian; {_READ}")
-            return syntax
-        place += length
-    raise UnreadableImage("damaged DICOM: no transfer syntax")
+    file = io.BytesIO(content)
+    file.seek(_START)
+    meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag.group != 2)
+    syntax = str(meta.get("TransferSyntaxUID") or "")
+    if not syntax:
+        raise UnreadableImage("damaged DICOM: no transfer syntax")
+    if syntax == _DEFLATED:
+        raise UnreadableImage(f"DICOM with transfer syntax Deflated Explicit VR Little Endian; {_READ}")
+    return syntax
 
 
 def decode_frame(content: bytes, header: "Dataset", syntax: str) -> NDArray[Any]:
-    """The first frame's stored values, (H, W) or (H, W, 3).
-
-    Raises:
-        UnreadableImage: they are encoded in a way that is not read. Whatever else is raised means damage.
-    """
+    """The first frame's stored values, (H, W) or (H, W, 3); any exception but `UnreadableImage` means damage."""
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.pixels.utils import pixel_array
     from pydicom.uid import UID
 
-    told = f"DICOM with transfer syntax {UID(syntax).name[:60]!r}"
+    kind = f"DICOM with transfer syntax {UID(syntax).name[:60]!r}"
     if syntax in (*_JPEG, *_JPEG_LS, *_HTJ2K):
         if header.get("SamplesPerPixel") != 1:
-            raise UnreadableImage(f"{told} in colour; {_READ}")
+            raise UnreadableImage(f"{kind} in colour; {_READ}")
         return _decode_here(content, header, syntax)
     if header.BitsAllocated == 1 and UID(syntax).is_encapsulated:
-        raise UnreadableImage(f"{told} of 1 bit a pixel; {_READ}")
+        raise UnreadableImage(f"{kind} of 1 bit a pixel; {_READ}")
     try:
         known = get_decoder(UID(syntax)).is_available
     except NotImplementedError:
         known = False
     if not known:
-        raise UnreadableImage(f"{told}; {_READ}")
+        raise UnreadableImage(f"{kind}; {_READ}")
     if syntax == _JPEG_BASELINE:
         # Pillow passes over damage; to look for it, as few pixels as can be are enough.
         decode_inner(_read_frame(content, header), "GRAY", least=1)

@@ -34,11 +34,7 @@ ORIENTS = ("as_is", "long_side_vertical")
 
 @dataclass
 class Geometry(Framing, ImageSize):
-    """How a file becomes the network's input, as `read_image` takes it: size in pixels, resize, orientation, window.
-
-    Raises:
-        InputError: one of them is outside of what is allowed.
-    """
+    """How a file becomes the network's input, as `read_image` takes it: size in pixels, resize, orientation, window."""
 
     def __post_init__(self) -> None:
         for name, size in (("height", self.height), ("width", self.width)):

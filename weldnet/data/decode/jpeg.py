@@ -98,10 +98,7 @@ def open_jpeg(content: bytes) -> tuple[JpegImagePlugin.JpegImageFile, bytes, str
     """Reads the head of a JPEG, with its metadata where they can be read.
 
     Returns:
-        The image, not yet decoded, the bytes it is read from, and what already tells that they were damaged.
-
-    Raises:
-        UnreadableImage: the head is damaged, or the JPEG is of a kind that is not read.
+        The image, not yet decoded, the bytes it is read from, and any sign that they were damaged.
     """
     segments = read_segments(content)
     if frame := read_frame(content, segments):
@@ -152,14 +149,7 @@ def choose_scale(size: Size, turned: bool, least: Size | Callable[[Size], Size])
 
 
 def decode_jpeg(image: JpegImagePlugin.JpegImageFile, content: bytes, scale: int) -> tuple[Image.Image, str | None]:
-    """Decodes a JPEG of `open_jpeg`, as far as it goes, at 1 / `scale` of its size.
-
-    Returns:
-        The picture, and what tells that it was damaged.
-
-    Raises:
-        UnreadableImage: it cannot be decoded at all.
-    """
+    """Decodes a JPEG of `open_jpeg`, as far as it goes, at 1 / `scale` of its size; and any sign of damage."""
     width, height = image.width // scale, image.height // scale
     damage = None
     try:

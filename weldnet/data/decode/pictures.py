@@ -39,11 +39,7 @@ class UnreadableImage(InputError):
 
 
 def check_window(window: Any) -> Window:
-    """A window as `read_image` takes it, from what a person or a file gave.
-
-    Raises:
-        InputError: it is none of `full`, `percentile` or two numbers, the first below the second.
-    """
+    """A window as `read_image` takes it: `full`, `percentile` or two numbers, the first below the second."""
     if window in WINDOWS:
         return str(window)
     try:
@@ -58,9 +54,7 @@ def check_window(window: Any) -> Window:
 
 
 def check_pixels(size: Size, limit: int) -> None:
-    """Raises:
-    UnreadableImage: the width and height that a header claims give no pixels, or more than the limit.
-    """
+    """Refuses a header that claims no pixels, or more than the limit."""
     width, height = size
     if width < 1 or height < 1 or width * height > limit:
         raise UnreadableImage(f"{width} x {height} pixels; allowed are 1 to {limit:,} in all")
@@ -88,11 +82,7 @@ class Stored:
 
     @cached_property
     def extremes(self) -> tuple[float, float]:
-        """Smallest and largest finite value.
-
-        Raises:
-            UnreadableImage: no value is finite.
-        """
+        """Smallest and largest finite value; a picture without any is refused."""
         finite = self._finite()
         if not finite.size:
             raise UnreadableImage("no pixel has a finite value")
@@ -106,7 +96,7 @@ class Stored:
             uint8 array of the shape of `values`; 0 throughout (255 if inverted) where the window has no width.
 
         Raises:
-            UnreadableImage: the window is `full`, and the stored type has no range that is worth showing.
+            UnreadableImage: the window is `full`, and the stored type has no range to show.
         """
         low, high = self._limits(window)
         shown = np.empty(self.values.shape, np.uint8)

@@ -29,18 +29,10 @@ _BLOCK = 2**18
 
 
 def open_tiff(content: bytes, window: Window, max_pixels: int) -> Picture:
-    """Decodes the first page of a TIFF to 8 bits.
+    """Decodes the first page of a TIFF to 8 bits, as `weldnet.data.decode.formats.open_picture` does.
 
     Grey of fewer than 8 bits and palettes are spread to 8 bits before the window. Pixels with alpha are laid over black
-    before it. What a channel beyond the colours means is ignored where the file does not say.
-
-    Args:
-        content: the whole file, little- or big-endian, BigTIFF included.
-        window: as `weldnet.data.decode.formats.open_picture` takes it.
-        max_pixels: that the tags may claim.
-
-    Raises:
-        UnreadableImage: the file is truncated, damaged or too large, or stored in a way that is not read.
+    before it. A channel beyond the colours is ignored where the file does not say what it means.
     """
     tags, pages = read_tags(content)
     layout = read_layout(tags, max_pixels)

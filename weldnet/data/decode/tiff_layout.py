@@ -59,17 +59,13 @@ class Layout:
     """How the first page's samples are stored.
 
     Attributes:
-        width, height: of the page, in pixels.
         samples: channels of a pixel, with those beyond the colours.
-        bits: of one sample.
-        kind: "u", "i" or "f": unsigned or signed whole numbers, floats.
+        bits, kind: of a sample; "u", "i" or "f": unsigned or signed whole numbers, floats.
         separate: each channel is a plane of its own.
-        photometric: how the colours are to be read.
         extra: what the channels beyond the colours mean: 0 unknown, 1 premultiplied alpha, 2 alpha.
-        compression: its code.
         tiled: tiles, which are always whole, not strips, the last of which may be lower.
         rows, columns: of a strip or tile, in pixels.
-        offsets, counts: of each strip or tile in the file; no counts where the file gives none.
+        offsets, counts: of each strip or tile in the file, in bytes; no counts where the file gives none.
         subsampling: luma columns and rows for each chroma sample; (1, 1) within JPEG.
     """
 
@@ -103,11 +99,7 @@ class Layout:
 
 
 def read_layout(tags: Tags, max_pixels: int) -> Layout:
-    """Reads the first page's tags and checks them.
-
-    Raises:
-        UnreadableImage: a tag is missing or damaged, the page is too large, or it is stored in a way that is not read.
-    """
+    """The layout from the first page's tags; one that is damaged, too large or not read is refused."""
     if find_number(tags, Tag.SUBFILE, 0) & _REDUCED:
         raise UnreadableImage(
             "a TIFF whose first page is a small copy, as in a camera's raw photograph; develop it to TIFF or PNG"

@@ -27,9 +27,6 @@ def read_samples(content: bytes, tags: Tags, layout: Layout) -> NDArray[Any]:
     Returns:
         (H, W, channels), in the machine's byte order: uint8, uint16, uint32, int8, int16, int32, float16, float32 or
         float64.
-
-    Raises:
-        UnreadableImage: they are truncated or damaged, or stored in a way that is not read.
     """
     # libtiff would take the file's header for pixels.
     if (layout.offsets[: layout.num_segments] < 8).any():

@@ -63,9 +63,6 @@ def read_tags(content: bytes) -> tuple[Tags, int]:
     """The numbers of each `Tag` of the first page, which stay where they are in the file; and the number of pages.
 
     Pages are counted along a chain that may be broken, endless or a circle.
-
-    Raises:
-        UnreadableImage: the tags, or the values of one, lie beyond the end of the file; or there are too many tags.
     """
     order: Literal["little", "big"] = "little" if content.startswith(b"II") else "big"
     first, count_bytes, offset_bytes = (8, 8, 8) if content[2:4] in (b"+\0", b"\0+") else (4, 2, 4)

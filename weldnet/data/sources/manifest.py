@@ -96,8 +96,8 @@ def _read_columns(file: Path, needed: Sequence[str]) -> pl.DataFrame:
         )
     absent = [pl.lit(None, pl.String).alias(name) for name in SCHEMA if name not in table.columns]
     table = table.with_columns(absent).select(pl.col(list(SCHEMA)))
-    names = [tidy_all(table[name]) for name in ("label", "group", "split")]
-    return table.with_columns(_trim_paths(file, table["path"]), *names)
+    tidied = [tidy_all(table[name]) for name in ("label", "group", "split")]
+    return table.with_columns(_trim_paths(file, table["path"]), *tidied)
 
 
 def _trim_paths(file: Path, paths: pl.Series) -> pl.Series:

@@ -1,4 +1,4 @@
-"""Whole groups dealt to train, val and test: on counts of images alone, without a table."""
+"""Whole groups assigned to train, val and test, from counts of images alone."""
 
 import numpy as np
 import polars as pl
@@ -12,11 +12,7 @@ _SMALL = 2_000
 
 
 def count_groups(table: pl.DataFrame) -> tuple[Counts, NDArray[np.int64]]:
-    """Images by group and class, both sorted by name: int64 (G, C); and the group of each image as index: int64 (N,).
-
-    Args:
-        table: table of samples without nulls in `group`.
-    """
+    """Images by group and class, both sorted by name: int64 (G, C); and the index of each image's group: int64 (N,)."""
     groups, group_of = np.unique(table["group"].to_numpy(), return_inverse=True)
     classes, class_of = np.unique(table["label"].to_numpy(), return_inverse=True)
     counts = np.zeros((len(groups), len(classes)), np.int64)

@@ -18,9 +18,7 @@ _TRIES = 200
 
 
 def check_fold(num_folds: int | None, fold: int | None) -> None:
-    """Raises:
-    InputError: only one of the two is given, or they are outside of what is allowed.
-    """
+    """Refuses one of the two without the other, and values that are not allowed."""
     if (num_folds is None) != (fold is None):
         raise InputError(
             f"data.num_folds={num_folds} data.fold={fold}: give both, or neither; weldnet-crossval trains every fold"
@@ -41,17 +39,16 @@ def split_fold(
     class stays in train.
 
     Args:
-        table: table of samples; splits it has are not looked at.
+        table: table of samples; its own splits are ignored.
         num_folds, fold: how many folds, and the one that is held out, from 0.
-        shares: see `split_by_group`; the share of test is not looked at.
+        shares: see `split_by_group`; that of test is ignored.
         seed: the same seed gives the same folds.
 
     Returns:
         The table with splits, and warnings, one sentence each.
 
     Raises:
-        InputError: not every image has a group, or there are too few groups for every one of the folds; the shares
-            are none.
+        InputError: not every image has a group, there are too few groups for the folds, or the shares are not allowed.
     """
     check_shares(shares)
     require_groups(table, "data.num_folds holds out whole groups")
@@ -69,15 +66,14 @@ def split_fold(
 
 
 def _check_groups(table: pl.DataFrame, counts: Counts, num_folds: int) -> None:
-    lonely = np.flatnonzero((counts > 0).sum(axis=0) < 2)
-    if len(lonely):
-        names = sorted(table["label"].unique())
+    names = np.unique(table["label"].to_numpy())
+    if lonely := names[(counts > 0).sum(axis=0) < 2].tolist():
         raise InputError(
-            f"{shorten([names[i] for i in lonely])}: all images in one group, so it cannot be both learned and held "
-            "out; cross-validation needs two groups of every class"
+            f"{shorten(lonely)}: all images in one group, so it cannot be both learned and held out; cross-validation "
+            "needs two groups of every class"
         )
     groups = len(counts)
-    # Beside the fold that is held out, one group to learn from and one to validate with.
+    # Besides the fold that is held out, one group to learn from and one to validate with.
     allowed = [k for k in range(2, min(groups, counts.sum(axis=0).max()) + 1) if groups - -(-groups // k) >= 2]
     if num_folds not in allowed:
         can = f"allowed are {allowed[0]} to {allowed[-1]}" if allowed else "cross-validation needs three or more"
@@ -95,7 +91,7 @@ def assign_folds(counts: Counts, num_folds: int, seed: int) -> NDArray[np.int64]
     """
     folds = _stratify(counts, num_folds, seed)
     rng = np.random.default_rng(seed)
-    # Scikit-learn looks at the shares only; where few groups hold several classes, an even deal can do what it cannot.
+    # Scikit-learn balances the shares only; where few groups hold several classes, an even deal may succeed instead.
     for _ in range(_TRIES):
         if all(_leaves_enough(counts, folds == fold) for fold in range(num_folds)):
             return folds
@@ -111,12 +107,12 @@ def _stratify(counts: Counts, num_folds: int, seed: int) -> NDArray[np.int64]:
     groups, labels = images.T
     each_its_own = len(images) == len(counts)
     kind = StratifiedKFold if each_its_own else StratifiedGroupKFold
-    dealer = kind(num_folds, shuffle=True, random_state=seed)
+    splitter = kind(num_folds, shuffle=True, random_state=seed)
     folds = np.empty(len(counts), np.int64)
     with catch_warnings():
         # A class with fewer images than folds is absent from some; the pooled figures hold all of it.
         filterwarnings("ignore", message="The least populated class in y", category=UserWarning)
-        for fold, (_, held_out) in enumerate(dealer.split(labels, labels, None if each_its_own else groups)):
+        for fold, (_, held_out) in enumerate(splitter.split(labels, labels, None if each_its_own else groups)):
             folds[groups[held_out]] = fold
     return folds
 
@@ -134,7 +130,7 @@ def _spare(holds: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _take_one_for_val(table: pl.DataFrame) -> pl.DataFrame:
-    """The smallest group that train can spare becomes val."""
+    """Moves the smallest group that train can spare to val."""
     counts, group_of = count_groups(table)
     sizes = np.where(_spare(counts > 0), counts.sum(axis=1), np.iinfo(np.int64).max)
     is_val = pl.Series(group_of == sizes.argmin())

@@ -1,4 +1,4 @@
-"""The leak guard: who stands on both sides of a split, by group and by content, and what a network has seen."""
+"""The leak guard: groups and contents in more than one split, and what a network has seen."""
 
 import hashlib
 from collections.abc import Sequence, Sized
@@ -15,14 +15,13 @@ Fingerprints = NDArray[np.int64]
 
 
 def find_leaks(table: pl.DataFrame) -> list[str]:
-    """Says what makes a test or validation score measure memory, one sentence each.
+    """The reasons why a test score would measure memory, one sentence each.
 
     Args:
         table: table of samples with their splits; with `digest`, the SHA-256 of each file, contents are compared, too.
 
     Returns:
-        Sentences on groups in test that are also in train or val, and on identical files in more than one split;
-        empty when clean.
+        Sentences on groups in test that are also in train or val, and on identical files in more than one split.
     """
     leaks = [
         f"{count(groups, 'group')} in test also in {other}: {shorten(groups)}"
@@ -42,30 +41,26 @@ def find_leaks(table: pl.DataFrame) -> list[str]:
 
 
 def find_contradictions(table: pl.DataFrame) -> list[str]:
-    """Says what can hardly be meant, one sentence each: one content under two labels, groups that differ by case or
-    blanks.
-    """
-    said = []
+    """Probable mistakes, one sentence each: one content under two labels, groups that differ only in case or blanks."""
+    sentences = []
     if "digest" in table.columns:
         of_content = table.drop_nulls("digest").group_by("digest").agg("path", "label")
         twice = of_content.filter(pl.col("label").list.n_unique() > 1)["path"].list.join(" = ").sort().to_list()
         if twice:
-            said.append(f"{count(twice, 'file')} with more than one label, so one is wrong: {shorten(twice)}")
+            sentences.append(f"{count(twice, 'file')} with more than one label, so one is wrong: {shorten(twice)}")
     if alike := find_alike(table["group"]):
         shown = [" and ".join(names) for names in alike]
-        said.append(f"groups that differ by case or blanks only count as different welds: {shorten(shown)}")
-    return said
+        sentences.append(f"groups that differ by case or blanks only count as different welds: {shorten(shown)}")
+    return sentences
 
 
 def refuse_leaks(leaks: Sequence[str]) -> None:
-    """Raises:
-    InputError: there are leaks.
-    """
+    """Refuses leaks."""
     if leaks:
         raise InputError(
             f"these data leak, so a score would not measure unseen welds:\n{list_some(leaks)}\nMove each group and "
             "each copy to one side: weldnet-audit with the same data keys and audit.suggest_split=FILE.csv writes such "
-            "a split. To go on all the same, type data.allow_leak=true; every report will say so"
+            "a split. To continue all the same, type data.allow_leak=true; every report will say so"
         )
 
 
@@ -88,7 +83,7 @@ def fingerprint(content: bytes) -> int:
 
 
 def fingerprint_names(names: pl.Series) -> Fingerprints:
-    """The fingerprints of the distinct names among some, sorted; null counts for none."""
+    """The fingerprints of the distinct names, sorted, without null."""
     distinct = names.drop_nulls().unique()
     return np.array(sorted(fingerprint(name.encode()) for name in distinct), np.int64)
 

@@ -15,7 +15,7 @@ from weldnet.spelling import tidy, tidy_all
 
 
 def split_by_group(table: pl.DataFrame, shares: Mapping[str, float], seed: int) -> pl.DataFrame:
-    """Fills `split` so that no group stands in two splits and each class has about its share in each.
+    """Fills `split` so that no group is in two splits and each class has about its share in each.
 
     A class with one group goes to train, with two to train and test, with more to all three, as far as the groups
     that classes have in common allow; every class is in train. Each remaining group goes where the classes' counts
@@ -31,17 +31,13 @@ def split_by_group(table: pl.DataFrame, shares: Mapping[str, float], seed: int) 
         InputError: the shares are not three numbers from 0 to 1 with the sum 1, or train has none.
     """
     check_shares(shares)
-    share = np.array([shares[name] for name in SPLITS])
     counts, group_of = count_groups(table)
-    splits = assign_splits(counts, share, seed)
-    names = pl.Series("split", np.array(SPLITS)[splits][group_of], pl.String)
-    return table.with_columns(names)
+    splits = assign_splits(counts, np.array([shares[name] for name in SPLITS]), seed)
+    return table.with_columns(split=pl.Series(np.array(SPLITS)[splits][group_of], dtype=pl.String))
 
 
 def check_shares(shares: Mapping[str, float]) -> None:
-    """Raises:
-    InputError: the shares are not three numbers from 0 to 1 with the sum 1, or train has none.
-    """
+    """Refuses shares that are not three numbers from 0 to 1 with the sum 1, or give train none."""
     share = np.array([shares[name] for name in SPLITS])
     if not (share >= 0).all() or abs(share.sum() - 1) > 1e-6 or share[0] <= 0:
         raise InputError(
@@ -63,11 +59,11 @@ def complete_splits(
         The table with splits, and warnings, one sentence each.
 
     Raises:
-        InputError: a split is lacking, and nothing says which images show the same weld.
+        InputError: a split is missing, and nothing says which images show the same weld.
     """
     ready_made = table["split"].null_count() < len(table)
     if ready_made and ("val" in table["split"] or "train" not in table["split"]):
-        # Without train there is nothing to take val from; `check_classes` says so.
+        # Without train there is nothing to take val from; `check_classes` refuses that.
         return table, []
     require_groups(table, f"{source} has no {'val split' if ready_made else 'splits'}")
     if not ready_made:
@@ -84,32 +80,28 @@ def take_val(table: pl.DataFrame, shares: Mapping[str, float], seed: int) -> pl.
 
 
 def require_groups(table: pl.DataFrame, why: str) -> None:
-    """Raises:
-    InputError: some image has no group.
-    """
+    """Refuses images without a group."""
     if table["group"].null_count():
         raise InputError(
             f"{why}, and nothing says which images show the same weld; split at random, photographs of one weld would "
-            "stand in train and test, and the test would measure memory. Give one of: a group column in a manifest; "
-            "data.group_pattern='REGEX', found in the file names; data.groups=per_image, if every image shows another "
-            "weld"
+            "be in train and test, and the test would measure memory. Give one of: a group column in a manifest; "
+            "data.group_pattern='REGEX', found in the file names; data.groups=per_image, if every image shows a "
+            "different weld"
         )
 
 
 def check_splits(table: pl.DataFrame) -> list[str]:
-    """What the groups say against the splits short of a leak, one sentence each; see `find_leaks` for the rest."""
+    """Reasons to doubt the splits other than leaks (see `find_leaks`), one sentence each."""
     if table["split"].n_unique() == 1:
         return []
     if table["group"].null_count() == len(table):
         return [
-            "the splits come without groups, so nobody can tell whether a weld stands on both sides; "
-            "give a group column or data.group_pattern"
+            "the splits come without groups, so a weld may be on both sides; give a group column or data.group_pattern"
         ]
     warnings = []
-    if lacking := table["group"].null_count():
-        warnings.append(f"{lacking} of {len(table)} images have no group, so nobody can tell whose welds they show")
-    known = shared_groups(table, "train", "val")
-    if known:
+    if missing := table["group"].null_count():
+        warnings.append(f"{missing} of {len(table)} images have no group, so their welds are unknown")
+    if known := shared_groups(table, "train", "val"):
         warnings.append(
             f"validation holds welds that training knows ({len(known)} groups: {shorten(known)}), so its figures are "
             "too high for unseen welds"
@@ -118,22 +110,18 @@ def check_splits(table: pl.DataFrame) -> list[str]:
 
 
 def shared_groups(table: pl.DataFrame, *splits: str) -> list[str]:
-    """The groups that stand in all of these splits, sorted."""
+    """The groups that are in all of these splits, sorted."""
     where = table.drop_nulls("group").filter(pl.col("split").is_in(splits))
     counts = where.group_by("group").agg(pl.col("split").n_unique())
     return sorted(counts.filter(pl.col("split") == len(splits))["group"])
 
 
 def check_classes(table: pl.DataFrame, known: Sequence[str] | None = None) -> None:
-    """Checks that there is something to learn and to measure.
+    """Refuses classes that a checkpoint does not know, or splits from which nothing can be learned or measured.
 
     Args:
         table: table of samples with their splits.
-        known: the classes of a checkpoint that is to be tested; None before a training.
-
-    Raises:
-        InputError: a test has classes that the checkpoint does not know; or, before a training, there is only one
-            class, val or test holds one that train does not, or train or val has no image.
+        known: the classes of a checkpoint that is to be tested; None before training.
     """
     classes = sorted(table["label"].unique())
     if known is not None:
@@ -153,16 +141,22 @@ def check_classes(table: pl.DataFrame, known: Sequence[str] | None = None) -> No
             "splits out, and weldnet makes them"
         )
     for split in ("test", "val"):
-        strangers = sorted(set(table.filter(split=split)["label"]) - trained)
-        if strangers:
+        if strangers := sorted(set(table.filter(split=split)["label"]) - trained):
             raise InputError(
                 f"{', '.join(strangers)}: in {split} but not in train, so it cannot be learned; train has "
                 f"{', '.join(sorted(trained))}"
             )
     if "val" not in table["split"]:
+        groups = dict(table.group_by("label").agg(pl.col("group").drop_nulls().unique().sort()).iter_rows())
+        rarest = min(classes, key=lambda label: len(groups[label]))
+        few = (
+            f". Each class needs at least 3 welds for train, val and test; {rarest} has {len(groups[rarest])} "
+            f"({shorten(groups[rarest])}). Photograph a further weld; do not make data.group_pattern finer than one "
+            "weld: the test would measure memory"
+        )
         raise InputError(
-            "no image in val; training needs train and val (data.shares, or the source's own splits). "
-            "A class with one group goes to train, with two to train and test: is data.group_pattern too coarse?"
+            "no image in val; training needs train and val (data.shares, or the source's own splits)"
+            f"{few if len(groups[rarest]) < 3 else ''}"
         )
 
 
@@ -184,10 +178,7 @@ def count_by_split(table: pl.DataFrame) -> dict[str, dict[str, int]]:
 
 
 def split_digest(table: pl.DataFrame) -> str:
-    """SHA-256, as 64 hex digits, of who is where: sorted (path below the common folder, label, group, split).
-
-    Where the table has `digest`, the SHA-256 of each file, it counts as well.
-    """
+    """SHA-256, as 64 hex digits, of the sorted rows: path below the common folder, label, group, split, any digest."""
     # The common folder of all is that of the first and the last in order.
     ends = [str(table["path"].min()), str(table["path"].max())]
     top = os.path.commonpath(ends) if len(table) > 1 else os.path.dirname(ends[0])
@@ -197,17 +188,14 @@ def split_digest(table: pl.DataFrame) -> str:
     return hashlib.sha256("\n".join(lines.to_series().sort()).encode()).hexdigest()
 
 
-def part_validation(table: pl.DataFrame, seed: int) -> tuple[pl.DataFrame, bool]:
-    """Parts the validation images in two: those that choose the epoch, and those that choose the thresholds.
+def split_validation(table: pl.DataFrame, seed: int) -> tuple[pl.DataFrame, bool]:
+    """Splits the validation images in two: those that choose the epoch, and those that choose the thresholds.
 
-    By whole groups where both parts can then hold every class of val; else image by image within each class.
-
-    Args:
-        table: table of samples with their splits.
-        seed: the same seed, table and splits give the same parts.
+    By whole groups where both halves can then hold every class of val; else image by image within each class. The same
+    seed, table and splits give the same halves.
 
     Returns:
-        The table with `part`: `select` or `calibrate` in val, null elsewhere; and whether whole groups were parted.
+        The table with `part`: `select` or `calibrate` in val, null elsewhere; and whether it was split by groups.
     """
     val = table.with_row_index("order").filter(split="val")
     num_groups = val.group_by("label").agg(pl.col("group").drop_nulls().n_unique())["group"]
@@ -218,8 +206,8 @@ def part_validation(table: pl.DataFrame, seed: int) -> tuple[pl.DataFrame, bool]
         sides = [val["label"].filter(side).n_unique() for side in (calibrates, ~calibrates)]
         by_group = min(sides) == val["label"].n_unique()
     if not by_group:
-        shuffled = val.with_columns(pl.int_range(pl.len()).shuffle(seed).over("label").alias("place"))
-        calibrates = (shuffled["place"] % 2 == 1).to_numpy()
+        shuffled = val.select(position=pl.int_range(pl.len()).shuffle(seed).over("label"))
+        calibrates = (shuffled["position"] % 2 == 1).to_numpy()
     parts = pl.Series(np.where(calibrates, "calibrate", "select"), dtype=pl.String)
     empty = pl.repeat(None, len(table), dtype=pl.String, eager=True)
     return table.with_columns(part=empty.scatter(val["order"], parts)), by_group
