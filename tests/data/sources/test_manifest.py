@@ -11,7 +11,8 @@ import pytest
 from drawing import SEAM, draw_noise, make_table, save_image, write_welds
 
 from weldnet.data.sources.folders import scan_folder
-from weldnet.data.sources.manifest import SCHEMA, add_groups, read_manifest, write_manifest
+from weldnet.data.sources.manifest import SCHEMA, read_manifest, write_manifest
+from weldnet.data.sources.source import Grouping
 from weldnet.errors import InputError
 
 
@@ -238,13 +239,13 @@ NAMES = ("/x/crack/Plate-07_003.jpg", "/seam9/pore/Plate-12_001.jpg")
 )
 def test_group_pattern(pattern: str, groups: list[str]) -> None:
     table = make_table((path, "crack", None, None) for path in NAMES)
-    assert add_groups(table, pattern=pattern)["group"].to_list() == groups
+    assert Grouping(pattern).add_groups(table, Path())["group"].to_list() == groups
 
 
 def test_group_per_image_and_untouched() -> None:
-    table = make_table((path, "crack", "g", None) for path in NAMES)
-    assert add_groups(table, per_image=True)["group"].to_list() == list(NAMES)
-    assert add_groups(table).equals(table)
+    table = make_table((path, "crack", None, None) for path in NAMES)
+    assert Grouping(groups="per_image").add_groups(table, Path())["group"].to_list() == list(NAMES)
+    assert Grouping().add_groups(table, Path()).equals(table)
 
 
 @pytest.mark.parametrize(
@@ -261,11 +262,11 @@ def test_group_per_image_and_untouched() -> None:
 def test_group_pattern_mistakes(pattern: str, message: str) -> None:
     table = make_table((path, "crack", None, None) for path in NAMES)
     with pytest.raises(InputError, match=message):
-        add_groups(table, pattern=pattern)
+        Grouping(pattern).add_groups(table, Path())
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    table = add_groups(scan_folder(write_welds(tmp_path / 'a "b", c')), pattern=SEAM)
+    table = Grouping(SEAM).add_groups(scan_folder(write_welds(tmp_path / 'a "b", c')), tmp_path)
     table = table.with_columns(split=pl.lit("train"))
     write_manifest(table, tmp_path / "split.csv")
     assert read_manifest(tmp_path / "split.csv").equals(table)

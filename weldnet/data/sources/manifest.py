@@ -11,7 +11,7 @@ import polars as pl
 from weldnet.data.sources.split_names import name_splits
 from weldnet.errors import InputError, list_some, shorten
 from weldnet.files import write_csv
-from weldnet.spelling import tidy, tidy_all
+from weldnet.spelling import tidy_all
 
 SPLITS = ("train", "val", "test")
 SCHEMA = {"path": pl.String, "label": pl.String, "group": pl.String, "split": pl.String}
@@ -138,40 +138,6 @@ def _resolve_paths(file: Path, table: pl.DataFrame) -> pl.DataFrame:
     table = table.with_columns(paths.alias("path"))
     _refuse_rows(file, table, pl.col("path").is_duplicated(), "one file in more than one row; keep one of them")
     return table
-
-
-def add_groups(table: pl.DataFrame, *, pattern: str | None = None, per_image: bool = False) -> pl.DataFrame:
-    """Fills the `group` column from file names or with one group an image.
-
-    Args:
-        table: table of `SCHEMA`.
-        pattern: a regular expression searched in each file's name; its first group, or the whole match, names the
-            weld.
-        per_image: every image is its own group, named after its path.
-
-    Raises:
-        InputError: the pattern is no regular expression, or some file names do not match it.
-    """
-    if per_image:
-        return table.with_columns(group=tidy_all(table["path"]))
-    if pattern is None:
-        return table
-    try:
-        expression = re.compile(unicodedata.normalize("NFC", pattern))
-    except re.error as error:
-        raise InputError(f"data.group_pattern={pattern} is not a regular expression: {error}") from error
-    # macOS decomposes names, which then would not match what is typed.
-    names = [unicodedata.normalize("NFC", os.path.basename(path)) for path in table["path"]]
-    matches = [expression.search(name) for name in names]
-    groups = [match and tidy(match.group(1 if expression.groups else 0) or "") for match in matches]
-    # An empty group would make one weld of all its files.
-    unmatched = [path for path, group in zip(table["path"], groups, strict=True) if not group]
-    if unmatched:
-        raise InputError(
-            f"data.group_pattern={pattern} is not found in {len(unmatched)} of {len(table)} file names:\n"
-            f"{list_some(unmatched)}"
-        )
-    return table.with_columns(group=pl.Series(groups, dtype=pl.String))
 
 
 def write_unreadable(reasons: Mapping[str, str], folder: Path) -> None:

@@ -1,11 +1,13 @@
-"""Where weld images come from: a folder, a manifest, drawn; importing it costs nothing."""
+"""The sources of weld images: a folder, a manifest, drawn; importing them costs nothing."""
 
 import os
+import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from weldnet.errors import InputError, check_choice
+from weldnet.errors import InputError, check_choice, list_some
 
 if TYPE_CHECKING:
     import polars as pl
@@ -31,14 +33,12 @@ class Source(Protocol):
 
 @dataclass
 class Grouping:
-    """How a source tells which weld a photograph shows.
+    """How a source finds the weld that a photograph shows.
 
     Attributes:
-        group_pattern: regular expression that finds the group in a file's name.
+        group_pattern: regular expression that is searched in each file's name; its first group, or the whole match,
+            names the weld.
         groups: `per_image`: every image shows a different weld; None leaves it to the source or the pattern.
-
-    Raises:
-        InputError: the two exclude each other.
     """
 
     group_pattern: str | None = None
@@ -51,31 +51,44 @@ class Grouping:
             raise InputError("data.groups=per_image and data.group_pattern exclude each other; give one of them")
 
     def add_groups(self, table: "pl.DataFrame", origin: Path) -> "pl.DataFrame":
-        """Fills the groups of a table of samples.
-
-        Args:
-            table: of `SCHEMA`.
-            origin: the folder or file that it was read from, for the message.
+        """Fills the column `group` of a table of samples that `origin`, a folder or file, gave.
 
         Raises:
-            InputError: the table has groups already; see `manifest.add_groups`.
+            InputError: it has groups already; the pattern is no regular expression, or not in every file's name.
         """
-        from weldnet.data.sources.manifest import add_groups
+        import polars as pl
 
-        if (self.groups or self.group_pattern) and table["group"].null_count() < len(table):
+        from weldnet.spelling import tidy, tidy_all
+
+        pattern = self.group_pattern
+        if not (pattern or self.groups):
+            return table
+        if table["group"].null_count() < len(table):
             raise InputError(
                 f"{origin} has a group column already; leave the column out, or data.groups and data.group_pattern"
             )
-        return add_groups(table, pattern=self.group_pattern, per_image=self.groups is not None)
+        if not pattern:
+            return table.with_columns(group=tidy_all(table["path"]))
+        try:
+            expression = re.compile(unicodedata.normalize("NFC", pattern))
+        except re.error as error:
+            raise InputError(f"data.group_pattern={pattern} is not a regular expression: {error}") from error
+        # macOS decomposes names, which then would not match what is typed.
+        names = [unicodedata.normalize("NFC", os.path.basename(path)) for path in table["path"]]
+        matches = [expression.search(name) for name in names]
+        groups = [match and tidy(match.group(1 if expression.groups else 0) or "") for match in matches]
+        # An empty group would make one weld of all its files.
+        if unmatched := [path for path, group in zip(table["path"], groups, strict=True) if not group]:
+            raise InputError(
+                f"data.group_pattern={pattern} is not found in {len(unmatched)} of {len(table)} file names:\n"
+                f"{list_some(unmatched)}"
+            )
+        return table.with_columns(group=pl.Series(groups, dtype=pl.String))
 
 
 @dataclass
 class Folder(Grouping):
-    """A folder of classes, or of splits of classes.
-
-    Attributes:
-        root: the folder.
-    """
+    """The folder `root` of classes, or of splits of classes."""
 
     root: str | None = None
 
@@ -88,17 +101,12 @@ class Folder(Grouping):
         if self.root is None:
             raise InputError("data=folder needs data.root=DIR")
         root, skipped = Path(os.path.abspath(self.root)), Skipped()
-        table = scan_folder(root, skipped)
-        return Found(self.add_groups(table, root), root, root, skipped=skipped)
+        return Found(self.add_groups(scan_folder(root, skipped), root), root, root, skipped=skipped)
 
 
 @dataclass
 class Manifest(Grouping):
-    """A table of photographs.
-
-    Attributes:
-        manifest: the CSV file.
-    """
+    """The photographs of a table, the CSV file `manifest`."""
 
     manifest: str | None = None
 
@@ -127,7 +135,7 @@ class Synthetic:
     num_seams: int = 50
 
     def find(self, seed: int, cache: Path) -> "Found":
-        """Draws the set, unless it is there; see `weldnet.synthetic.drawn_set.write_synthetic`."""
+        """Draws the set unless it exists; see `weldnet.synthetic.drawn_set.write_synthetic`."""
         from weldnet.data.sources.found import Found
         from weldnet.data.sources.manifest import read_manifest
         from weldnet.synthetic.drawn_set import DRAWING_VERSION, write_synthetic
