@@ -66,7 +66,7 @@ def measure_near_pairs(size: int, folder: Path) -> dict[str, float]:
         "seconds": time.perf_counter() - started,
         "peak_mib": peak_memory(),
         "before_mib": before,
-        "pairs_found": len(found.pairs),
+        "pairs_found": len(found),
         "pairs_planted": size // 100,
     }
 

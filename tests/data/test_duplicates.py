@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter
 
 from weldnet.data import duplicates
-from weldnet.data.duplicates import compare, connect, find_duplicates, find_near_pairs, make_thumbnail
+from weldnet.data.duplicates import compare, connect, find_duplicates, iterate_near_pairs, make_thumbnail
 from weldnet.synthetic.drawn_set import write_synthetic
 
 Picture = Image.Image
@@ -66,7 +66,7 @@ def welds(tmp_path_factory: pytest.TempPathFactory) -> list[Picture]:
 
 
 def find(images: list[Picture]) -> list[tuple[int, int]]:
-    pairs = find_duplicates(np.stack([make_thumbnail(image) for image in images])).pairs
+    pairs = find_duplicates(np.stack([make_thumbnail(image) for image in images]))
     return [(first, second) for first, second in pairs.tolist()]
 
 
@@ -91,17 +91,16 @@ def test_welds_that_share_lamp_and_bead_are_not_duplicates() -> None:
     thumbnails = (60 + profile + texture).astype(np.uint8)
     flat = thumbnails.reshape(50, -1).astype(float)
     assert np.corrcoef(flat).min() > 0.95  # the pictures alone would be merged
-    assert len(find_duplicates(thumbnails).pairs) == 0
+    assert len(find_duplicates(thumbnails)) == 0
 
 
-def test_similarity_is_that_of_the_pair(welds: list[Picture]) -> None:
+def test_similarity_of_a_pair(welds: list[Picture], monkeypatch: pytest.MonkeyPatch) -> None:
     thumbnails = np.stack([make_thumbnail(image) for image in (welds[0], welds[1], save_again(welds[0], 50))])
-    found = find_duplicates(thumbnails)
-    assert found.pairs.tolist() == [[0, 2]]
-    assert found.similarity.tolist() == compare(thumbnails[:1], thumbnails[2:]).tolist()
-    assert 0.95 < found.similarity[0] < 1
+    assert find_duplicates(thumbnails).tolist() == [[0, 2]]
+    assert 0.95 < compare(thumbnails[:1], thumbnails[2:])[0] < 1
     assert compare(thumbnails[:1], thumbnails[:1])[0] == pytest.approx(1)
-    assert len(find_duplicates(thumbnails, min_similarity=0.9999).pairs) == 0
+    monkeypatch.setattr(duplicates, "MIN_SIMILARITY", 0.9999)
+    assert len(find_duplicates(thumbnails)) == 0
 
 
 def test_plain_pictures_are_never_duplicates() -> None:
@@ -109,15 +108,13 @@ def test_plain_pictures_are_never_duplicates() -> None:
     gradient = np.tile(np.arange(100, 124, dtype=np.uint8), (24, 1))
     rounding = (constant + np.random.default_rng(0).integers(0, 2, (24, 24))).astype(np.uint8)
     thumbnails = np.stack([picture for picture in (constant, gradient, rounding) for _ in range(3)])
-    assert len(find_duplicates(thumbnails).pairs) == 0
+    assert len(find_duplicates(thumbnails)) == 0
     assert compare(thumbnails, thumbnails).tolist() == [0] * 9
 
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_too_few_for_a_pair(count: int) -> None:
-    found = find_duplicates(np.zeros((count, 24, 24), np.uint8))
-    assert found.pairs.shape == (0, 2)
-    assert found.similarity.shape == (0,)
+    assert find_duplicates(np.zeros((count, 24, 24), np.uint8)).shape == (0, 2)
 
 
 def plant(seed: int, count: int, bits: int) -> Hashes:
@@ -141,10 +138,10 @@ def search_all(hashes: Hashes, max_distance: int) -> set[tuple[int, int]]:
 @given(st.integers(0, 2**31), st.integers(0, 30), st.integers(0, 8), st.integers(0, 7), st.sampled_from([1, 4, 256]))
 def test_search_equals_brute_force(seed: int, count: int, bits: int, max_distance: int, bucket: int) -> None:
     hashes = plant(seed, count, bits)
+    crowds = np.arange(len(hashes))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(duplicates, "_MAX_BUCKET", bucket)
-        pairs, crowds = find_near_pairs(hashes, max_distance)
-    found = [(i, j) for i, j in pairs.tolist()]
+        found = [(i, j) for pairs in iterate_near_pairs(hashes, crowds, max_distance) for i, j in pairs.tolist()]
     together = {(i, j) for i, j in combinations(range(len(hashes)), 2) if crowds[i] == crowds[j]}
     expected = search_all(hashes, max_distance)
     assert len(found) == len(set(found))
@@ -159,29 +156,31 @@ def test_crowds_of_hashes_make_few_pairs() -> None:
     hashes[:4000] = hashes[0]
     flips = np.uint64(1) << rng.integers(0, 64, (2, 4000)).astype(np.uint64)
     hashes[4000:8000] = hashes[4000] ^ flips[0] ^ flips[1]
-    pairs, crowds = find_near_pairs(hashes)
+    crowds = np.arange(len(hashes))
+    num_pairs = sum(map(len, iterate_near_pairs(hashes, crowds)))
     assert len(set(crowds[:4000])) == len(set(crowds[4000:8000])) == 1
     assert crowds[0] != crowds[4000]
-    assert len(pairs) < 20 * len(hashes)  # of 16 million
+    assert num_pairs < 20 * len(hashes)  # of 16 million
 
 
-def test_copies_in_a_crowd_are_found() -> None:
+def test_copies_in_a_crowd_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """A burnt-in pattern gives 600 different pictures one crowd; each has a copy in it."""
     rng = np.random.default_rng(0)
     coarse = rng.integers(40, 200, (3, 3), np.uint8)
     pattern = np.asarray(Image.fromarray(coarse).resize((24, 24), Image.Resampling.BICUBIC), np.float64)
     originals = pattern + rng.normal(0, 10, (600, 24, 24))
     copies = originals + rng.normal(0, 1, originals.shape)
-    found = find_duplicates(np.concatenate([originals, copies]).clip(0, 255).astype(np.uint8), min_similarity=0.97)
-    assert {(row, row + 600) for row in range(600)} <= {(i, j) for i, j in found.pairs.tolist()}
-    assert len(found.pairs) < 8 * 1200
+    monkeypatch.setattr(duplicates, "MIN_SIMILARITY", 0.97)
+    found = find_duplicates(np.concatenate([originals, copies]).clip(0, 255).astype(np.uint8))
+    assert {(row, row + 600) for row in range(600)} <= {(i, j) for i, j in found.tolist()}
+    assert len(found) < 8 * 1200
 
 
 def test_many_equal_pictures_make_one_component(welds: list[Picture]) -> None:
     thumbnail = make_thumbnail(welds[0])
     found = find_duplicates(np.stack([thumbnail] * 1000))
-    assert len(found.pairs) == 999
-    assert set(connect(found.pairs, 1000)) == {0}
+    assert len(found) == 999
+    assert set(connect(found, 1000)) == {0}
 
 
 def test_connect() -> None:

@@ -27,7 +27,7 @@ def find_near_contents(images: pl.DataFrame, thumbnails: Thumbnails, window: Win
         window: the one under which the pictures were seen: what it hides looks all the same.
     """
     shown = images.with_row_index("row").filter(shows_something(window)).unique("content", keep="first").sort("row")
-    pairs = find_duplicates(thumbnails[shown["row"].to_numpy()]).pairs
+    pairs = find_duplicates(thumbnails[shown["row"].to_numpy()])
     near: Rows = shown["content"].to_numpy()[pairs]
     return near
 

@@ -7,7 +7,6 @@ the bead's profile and the lamp's gradient, which those means hold.
 
 from collections.abc import Iterator
 from itertools import combinations, pairwise
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,13 +39,6 @@ Thumbnails = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
 
-class NearDuplicates(NamedTuple):
-    """Pairs of row numbers i < j, int64 (P, 2), sorted, each once; their similarity by `compare`, float32 (P,)."""
-
-    pairs: Pairs
-    similarity: Floats
-
-
 def make_thumbnail(image: Image.Image) -> Thumbnails:
     """uint8 (24, 24): `image` in grey, stretched to a square.
 
@@ -59,76 +51,48 @@ def make_thumbnail(image: Image.Image) -> Thumbnails:
 
 
 def compare(first: Thumbnails, second: Thumbnails) -> Floats:
-    """How similar two thumbnails are, whatever their brightness and contrast.
-
-    The smaller of two correlations: of the pictures, and of their detail.
-
-    Args:
-        first, second: uint8 (P, H, W).
+    """How similar thumbnails (P, H, W) are in pairs, whatever their brightness and contrast.
 
     Returns:
-        float32 (P,), -1 to 1; 0 where either picture is plain.
+        float32 (P,), -1 to 1: the smaller of two correlations, of the pictures and of their detail; 0 where either
+        picture is plain.
     """
     (whole_a, detail_a), (whole_b, detail_b) = _center(first), _center(second)
     similarity = np.minimum(_correlate(whole_a, whole_b), _correlate(detail_a, detail_b))
     return np.where(_is_plain(detail_a) | _is_plain(detail_b), np.float32(0), similarity)
 
 
-def find_duplicates(thumbnails: Thumbnails, min_similarity: float = MIN_SIMILARITY) -> NearDuplicates:
+def find_duplicates(thumbnails: Thumbnails) -> Pairs:
     """Pairs of near-duplicates; a million thumbnails take about a minute.
 
-    Sure to be found: equal thumbnails (the first with each of the others), and every similar pair whose outlines agree
-    and whose hashes differ in at most 6 bits, unless both are in one crowd (see `find_near_pairs`). There each picture
+    Always found: equal thumbnails (the first with each of the others), and every similar pair whose outlines agree
+    and whose hashes differ in at most 6 bits, unless both are in one crowd (`iterate_near_pairs`). There each picture
     is compared with its 8 nearest, so that of many copies not every pair is listed, and not all may be connected; a
     crowd of over 40,000 is searched in overlapping slices along its main direction. Not found: copies that were
     mirrored, turned, covered in part or cropped by more than about 1 % of a side, and copies of plain pictures.
 
     Args:
         thumbnails: uint8 (N, 24, 24) of `make_thumbnail`; may be memory-mapped.
-        min_similarity: pairs below are left out; much below 0.95 more and more pairs are missed.
+
+    Returns:
+        int64 (P, 2): rows i < j, sorted, each pair once.
     """
     rows, copies = _split_copies(thumbnails)
     coarse = _describe(thumbnails, rows)
     crowds = np.arange(len(rows))
-    found = [_keep_similar(pairs, coarse) for pairs in _iterate_pairs(_hash(coarse), MAX_DISTANCE, crowds)]
+    found = [_keep_similar(pairs, coarse) for pairs in iterate_near_pairs(_hash(coarse), crowds)]
     for number in np.flatnonzero(np.bincount(crowds) > 1):
         crowd = np.flatnonzero(crowds == number)
         found += [_keep_similar(pairs, coarse) for pairs in _iterate_neighbours(coarse, crowd)]
     pairs = np.unique(np.concatenate([copies, *(rows[pairs] for pairs in found)]), axis=0)
-    similarity = np.empty(len(pairs), np.float32)
+    similar = np.empty(len(pairs), bool)
     for block in _iterate_blocks(len(pairs), _BLOCK):
-        similarity[block] = compare(thumbnails[pairs[block, 0]], thumbnails[pairs[block, 1]])
-    similar = similarity >= min_similarity
-    return NearDuplicates(pairs[similar], similarity[similar])
-
-
-def find_near_pairs(hashes: NDArray[np.uint64], max_distance: int = MAX_DISTANCE) -> tuple[Pairs, NDArray[np.int64]]:
-    """Pairs of hashes that differ in few bits, in about N log N time.
-
-    The bits are cut into max_distance + 3 chunks. Two hashes within the distance agree in at least three of them, so
-    one sort for every choice of three chunks brings them side by side (multi-index hashing: Norouzi, Punjani and Fleet,
-    CVPR 2012). Hashes that share such a key with more than 255 others are a crowd, whose pairs are not listed.
-
-    Args:
-        hashes: uint64 (N,).
-        max_distance: bits, 0 to 8; the number of sorts grows with its third power.
-
-    Returns:
-        int64 (P, 2) of i < j, each pair once, all within the distance; int64 (N,), the crowd of every hash.
-        Every pair within the distance is listed or shares a crowd; a hash outside all crowds has one of its own.
-    """
-    crowds = np.arange(len(hashes))
-    pairs = [np.zeros((0, 2), np.int64), *_iterate_pairs(hashes, max_distance, crowds)]
-    return np.concatenate(pairs), crowds
+        similar[block] = compare(thumbnails[pairs[block, 0]], thumbnails[pairs[block, 1]]) >= MIN_SIMILARITY
+    return pairs[similar]
 
 
 def connect(pairs: Pairs, num_nodes: int) -> NDArray[np.int64]:
-    """int64 (num_nodes,): the number of the connected component of every node, from 0.
-
-    Args:
-        pairs: int64 (P, 2), the edges.
-        num_nodes: at least 1 + the largest number in `pairs`.
-    """
+    """int64 (num_nodes,): the number of the connected component of every node, from 0; `pairs` are the edges."""
     edges = coo_array((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(num_nodes, num_nodes))
     labels: NDArray[np.int64] = connected_components(edges, directed=False)[1].astype(np.int64)
     return labels
@@ -199,8 +163,23 @@ def _make_keys(max_distance: int) -> Iterator[tuple[np.uint64, list[np.uint64]]]
         yield np.uint64(sum(chunks[number] for number in chosen)), [np.uint64(chunks[number]) for number in passed]
 
 
-def _iterate_pairs(hashes: NDArray[np.uint64], max_distance: int, crowds: NDArray[np.int64]) -> Iterator[Pairs]:
-    """Blocks of the pairs of `find_near_pairs`; merges the numbers of a crowd's members in `crowds`."""
+def iterate_near_pairs(
+    hashes: NDArray[np.uint64], crowds: NDArray[np.int64], max_distance: int = MAX_DISTANCE
+) -> Iterator[Pairs]:
+    """Pairs of hashes that differ in few bits, in about N log N time.
+
+    The bits are cut into max_distance + 3 chunks. Two hashes within the distance agree in at least three of them, so
+    one sort for every choice of three chunks brings them side by side (multi-index hashing: Norouzi, Punjani and Fleet,
+    CVPR 2012). Hashes that share such a key with more than 255 others are a crowd, whose pairs are not listed.
+
+    Args:
+        hashes: uint64 (N,).
+        crowds: int64 (N,), a number for each hash; those of a crowd become equal.
+        max_distance: bits, 0 to 8; the number of sorts grows with its third power.
+
+    Yields:
+        int64 (P, 2) of i < j. Every pair within the distance is listed once or shares a crowd.
+    """
     for mask, passed in _make_keys(max_distance):
         order = np.argsort(hashes & mask, kind="stable")
         keys = hashes[order] & mask
