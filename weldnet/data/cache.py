@@ -113,7 +113,7 @@ def decode_images(
                 # Another run may have decoded them in the meantime.
                 found = cache.find(files)
                 for damage in cache.damage:
-                    log.warning("a damaged part of the cache is decoded again: %s", damage)
+                    log.warning("the cache is damaged; decoding these images again: %s", damage)
                 unreadable |= cache.add(_missing(found, unreadable))
             found = cache.find(files)
     except OSError as error:
@@ -207,8 +207,8 @@ class _Cache:
         """The rows whose pixels are not those that were written; 0.4 s a GB on one core."""
         used = found.select("row", "checksum").drop_nulls("row").unique().sort("row")
 
-        def verify(part: pl.DataFrame) -> list[int]:
-            return [row for row, checksum in part.iter_rows() if zlib.crc32(self.images[row]) != checksum]
+        def verify(rows: pl.DataFrame) -> list[int]:
+            return [row for row, checksum in rows.iter_rows() if zlib.crc32(self.images[row]) != checksum]
 
         with ThreadPoolExecutor(available_cores()) as pool:
             return [row for rows in pool.map(verify, used.iter_slices(1000)) for row in rows]

@@ -118,7 +118,7 @@ class WeldDataModule(LightningDataModule):
 
         Raises:
             InputError: see `Source.find`, `split_by_group`, `check_classes`; or files are unreadable, the splits leak,
-                or there is no way to tell which images show the same weld.
+                or nothing says which images show the same weld.
         """
         if self.classes:
             return

@@ -155,7 +155,7 @@ def _hash(coarse: Floats) -> NDArray[np.uint64]:
 
 
 def _make_keys(max_distance: int) -> Iterator[tuple[np.uint64, list[np.uint64]]]:
-    """For every choice of three chunks the bits to agree in, and the chunks before the third that were passed over."""
+    """For every choice of three chunks, the bits that must agree, and the chunks before the third that were skipped."""
     bounds = np.linspace(0, 64, max_distance + 4).astype(int).tolist()
     chunks = [(1 << end) - (1 << start) for start, end in pairwise(bounds)]
     for chosen in combinations(range(len(chunks)), 3):
@@ -213,10 +213,10 @@ def _iterate_neighbours(coarse: Floats, crowd: NDArray[np.int64]) -> Iterator[Pa
     direction = np.linalg.svd(np.cov(sample.T))[0][:, 0]
     crowd = crowd[np.argsort(coarse[crowd] @ direction, kind="stable")]
     for start in range(0, max(1, len(crowd) - _WINDOW // 2), _WINDOW // 2):
-        part = crowd[start : start + _WINDOW]
-        search = NearestNeighbors(n_neighbors=min(_NEIGHBOURS, len(part) - 1), algorithm="brute")
-        nearest = search.fit(coarse[part]).kneighbors(return_distance=False)
-        yield np.sort(np.stack([np.repeat(part, nearest.shape[1]), part[nearest.ravel()]], 1), axis=1)
+        window = crowd[start : start + _WINDOW]
+        search = NearestNeighbors(n_neighbors=min(_NEIGHBOURS, len(window) - 1), algorithm="brute")
+        nearest = search.fit(coarse[window]).kneighbors(return_distance=False)
+        yield np.sort(np.stack([np.repeat(window, nearest.shape[1]), window[nearest.ravel()]], 1), axis=1)
 
 
 def _keep_similar(pairs: Pairs, coarse: Floats) -> Pairs:

@@ -1,4 +1,4 @@
-"""Files as the file system sees them: how to tell that one has changed, and that one does not leave its folder."""
+"""The state of files, from which a change is seen, and whether a symbolic link leaves a folder."""
 
 import os
 import stat
@@ -42,7 +42,7 @@ def describe_files(paths: pl.Series, within: Path | None) -> tuple[pl.DataFrame,
 
 
 def find_leaving(within: Path | None) -> Callable[[str], str]:
-    """A function that tells whether a path leaves the folder by a symbolic link, in words, or an empty string."""
+    """A function that says in words that a path leaves the folder by a symbolic link, or returns an empty string."""
     if within is None:
         return lambda path: ""
     inside, real = os.path.join(within, ""), os.path.join(os.path.realpath(within), "")

@@ -36,7 +36,7 @@ class SplitRule:
 
     Attributes:
         shares: where the source has no splits.
-        num_folds: split the images anew into this many folds of whole groups.
+        num_folds: split the images into this many folds of whole groups, whatever their own splits.
         fold: the one, from 0, that is the test.
         allow_leak: accept splits that leak.
     """

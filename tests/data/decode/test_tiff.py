@@ -253,7 +253,7 @@ REFUSED = {
     ),
     "strips that part their chroma": (
         build_tiff([bytes(40)] * 24, describe(COLOUR, t262=6, t530=[2, 2], t278=1)),
-        "strips of 1 rows, which part its chroma; save it as TIFF",
+        "strips of 1 rows, which split its chroma; save it as TIFF",
     ),
     "many strips": (build_tiff([b""] * 2, describe(COLOUR, t257=2**20, t278=1)), "2 strips or tiles where 1048576"),
     "no byte counts": (drop(build_tiff([bytes(9)] * 2, describe(GREY, t259=5, t278=12)), 279), "no byte counts"),

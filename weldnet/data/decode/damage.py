@@ -43,7 +43,7 @@ def blame_file(name: str) -> Iterator[None]:
 def check_png(content: bytes) -> tuple[bytes, str | None]:
     """Compares the check sum of every chunk: the PNG to decode, and the sign that it was damaged.
 
-    A chunk that does not change the picture is left out: text, colour profiles and the like can be damaged, or be far
+    A chunk that does not change the picture is removed: text, colour profiles and the like can be damaged, or be far
     larger than they look. The sums of the others are corrected, so that what is left of the picture is decoded.
     """
     kept: list[bytes | memoryview] = [content[:_PNG_START]]
@@ -104,7 +104,7 @@ def _find_webp_data(content: bytes) -> tuple[bytes, bytes]:
         kind, size = content[start : start + 4], int.from_bytes(content[start + 4 : start + 8], "little")
         if kind in (b"VP8 ", b"VP8L"):
             return kind, content[start + 8 : start + 8 + size]
-        # A frame has a head, and then chunks of its own.
+        # A frame has a header, and then chunks.
         start += 8 + (16 if kind == b"ANMF" else size + size % 2)
     return b"", b""
 

@@ -42,7 +42,7 @@ def complete_file(content: bytes) -> bytes:
 
 
 def _find_missing(content: bytes) -> bytes | None:
-    """What stands before a file's first elements elsewhere; None where these are not the first elements of one."""
+    """The bytes that are missing before a file's first elements; None where it does not begin with such elements."""
     if len(content) < _START:
         return None
     group, element, length = struct.unpack("<HHI", content[:8])
@@ -91,7 +91,7 @@ def decode_frame(content: bytes, header: "Dataset", syntax: str) -> NDArray[Any]
     if not known:
         raise UnreadableImage(f"{kind}; {_READ}")
     if syntax == _JPEG_BASELINE:
-        # Pillow passes over damage; to look for it, as few pixels as can be are enough.
+        # Pillow ignores damage; a decode to the fewest pixels finds it.
         decode_inner(_read_frame(content, header), "GRAY", least=1)
     # pydicom clears the bits above the stored ones, wherever the header says that those are.
     at_top = header.get("HighBit") == header.BitsAllocated - 1 > header.BitsStored - 1

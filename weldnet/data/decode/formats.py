@@ -35,7 +35,6 @@ __all__ = ["WINDOWS", "Picture", "UnreadableImage", "Window", "check_window", "o
 
 _MAX_BYTES = 2**30
 _READERS: dict[str, type[ImageFile.ImageFile]] = {
-    "JPEG": JpegImagePlugin.JpegImageFile,
     "PNG": PngImagePlugin.PngImageFile,
     "BMP": BmpImagePlugin.BmpImageFile,
     "WEBP": WebPImagePlugin.WebPImageFile,
@@ -91,7 +90,7 @@ def open_picture(
     is black. `(low, high)`: these values, and in between linear. DICOM's values are those after the modality LUT.
 
     Args:
-        content: the whole file: JPEG, PNG, BMP, TIFF, WebP or DICOM, told by its first bytes.
+        content: the whole file: JPEG, PNG, BMP, TIFF, WebP or DICOM, recognised by its first bytes.
         window: see above.
         least: width and height, after the EXIF turn, to which the caller will shrink, or a function that gives them
             for the upright picture's size. Under the window `full` a JPEG is then decoded at an eighth, a quarter or
@@ -114,7 +113,7 @@ def open_picture(
         return open_dicom(content, window, max_pixels)
     if name == "TIFF":
         return open_tiff(content, window, max_pixels)
-    if name in _READERS:
+    if name == "JPEG" or name in _READERS:
         return _open_raster(name, content, window, least, max_pixels)
     kind = f"{name}, " if name else ""
     remedy = "; convert it to PNG or TIFF, such as by ImageMagick: magick FILE NEW.png" if kind else ""
@@ -124,7 +123,14 @@ def open_picture(
 def _open_raster(
     name: str, content: bytes, window: Window, least: Size | Callable[[Size], Size] | None, max_pixels: int
 ) -> Picture:
-    image, content, damage = _open_image(name, content)
+    image: ImageFile.ImageFile
+    if name == "JPEG":
+        image, content, damage = open_jpeg(content)
+    else:
+        content, damage = check_png(content) if name == "PNG" else (content, None)
+        # The format's own reader: Image.open warns of a large image before its size can be checked.
+        with blame_file(name):
+            image = _READERS[name](io.BytesIO(content))
     check_pixels(image.size, max_pixels)
     size, mode, bits = image.size, image.mode, 1 if image.mode == "1" else 8
     if isinstance(image, PngImagePlugin.PngImageFile):
@@ -141,16 +147,6 @@ def _open_raster(
     return Picture(shown, name, mode, bits, size, int(getattr(image, "n_frames", 1)), stored, damage or met)
 
 
-def _open_image(name: str, content: bytes) -> tuple[ImageFile.ImageFile, bytes, str | None]:
-    """The image, not yet decoded, the bytes it is read from, and what already tells that they were damaged."""
-    if name == "JPEG":
-        return open_jpeg(content)
-    content, damage = check_png(content) if name == "PNG" else (content, None)
-    # The format's own reader: Image.open warns of a large image before anyone can look at its size.
-    with blame_file(name):
-        return _READERS[name](io.BytesIO(content)), content, damage
-
-
 def _find_turn(image: ImageFile.ImageFile) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
@@ -162,7 +158,7 @@ def _find_turn(image: ImageFile.ImageFile) -> int:
 def _decode(
     image: ImageFile.ImageFile, content: bytes, least: Size | Callable[[Size], Size] | None
 ) -> tuple[Image.Image, str | None]:
-    """The pixels, and what in them tells that the file was damaged."""
+    """The pixels, and any sign in them that the file was damaged."""
     if isinstance(image, JpegImagePlugin.JpegImageFile):
         scale = (
             1

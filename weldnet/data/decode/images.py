@@ -87,7 +87,7 @@ def to_geometry(
     Args:
         content: the whole file.
         geometry: the network's input.
-        even_damaged: decode what is left of a damaged file, too; the picture's `damage` tells.
+        even_damaged: decode as much of a damaged file as possible; the picture's `damage` says so.
         max_pixels: that the file's header may claim.
 
     Returns:

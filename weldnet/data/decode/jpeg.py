@@ -53,7 +53,7 @@ class Segment(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """What a frame header says of the pixels."""
+    """A frame header: its marker and the pixels' format."""
 
     marker: int
     bits: int
@@ -63,11 +63,9 @@ class Frame(NamedTuple):
 
 
 def read_segments(content: bytes) -> list[Segment]:
-    """The segments up to the one that ends the picture: behind it, a telephone puts a film.
+    """The segments up to the one that ends the picture, after which telephones append a film.
 
-    Raises:
-        UnreadableImage: they are more than any picture needs; libjpeg would pass over all pixels for each of many
-            scans.
+    More than any picture needs are refused: libjpeg would process all pixels for each of many scans.
     """
     segments: list[Segment] = []
     offset, marker = 0, 0
@@ -119,7 +117,7 @@ def open_jpeg(content: bytes) -> tuple[JpegImagePlugin.JpegImageFile, bytes, str
 
 
 def _remove_extras(content: bytes, segments: list[Segment]) -> bytes:
-    """The JPEG without the segments that say nothing of the pixels; Adobe's says which colours they are."""
+    """The JPEG without the segments that do not concern the pixels; Adobe's says which colours they are."""
     kept, start = [], 0
     for one in segments:
         if one.marker in _EXTRAS and not (one.marker == _ADOBE and one.end - one.body - 2 >= _ADOBE_BYTES):
@@ -205,7 +203,7 @@ def _has_lost_bytes(content: bytes, segments: list[Segment]) -> bool:
     """Whether a scan's data hold a run of zero bytes that no encoder wrote.
 
     Where zero bits mean an even block in every table of the scan, an even area is a run of zeros, which proves nothing.
-    The same goes for progressive and arithmetic JPEGs. A scan of another length libjpeg reports.
+    The same goes for progressive and arithmetic JPEGs. libjpeg reports a scan of a different length.
     """
     if bytes(MIN_ZEROS) not in content or not any(one.marker in _SEQUENTIAL for one in segments):
         return False

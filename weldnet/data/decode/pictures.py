@@ -138,7 +138,7 @@ class Stored:
 
 @dataclass(frozen=True)
 class Picture:
-    """The first page of a file, ready to look at, and what the file says of itself.
+    """The first page of a file as an 8-bit image, with the file's properties.
 
     Attributes:
         image: 8 bits, mode "L" or "RGB": windowed, EXIF orientation applied, transparent pixels over black.
@@ -148,7 +148,7 @@ class Picture:
         size: width and height in pixels as stored, before the EXIF turn.
         pages: pages or frames in the file, counted up to 10,000; the first one is used.
         stored: the decoded pixels before the window; None where `image` has the same values.
-        damage: what tells that the file was damaged, so that part of the picture can be wrong; None where nothing does.
+        damage: the sign that the file was damaged, so that some of the picture can be wrong; None without one.
     """
 
     image: Image.Image
@@ -165,7 +165,7 @@ class Picture:
         """Smallest and largest value of the decoded picture before the window.
 
         DICOM: after the modality LUT. Colour of 16 bits a channel in a PNG: of its high bytes. Palettes and the like:
-        of the 8-bit picture that they stand for.
+        of the 8-bit picture that they represent.
         """
         stored = self.stored or Stored(np.asarray(self.image), (0, 255))
         return stored.extremes

@@ -49,7 +49,7 @@ _STARTS = {
 }
 _PATTERNS = {name: re.compile(pattern, re.DOTALL) for name, pattern in _STARTS.items()}
 HEAD = 132
-"""Bytes that tell the format."""
+"""Bytes from which the format is recognised."""
 
 
 def find_format(head: bytes) -> str:
@@ -62,7 +62,7 @@ def find_format(head: bytes) -> str:
 def sort_file(path: str) -> Kind:
     """What kind of file it is; one with an image's usual ending is not opened.
 
-    A file that may not be opened counts as an image, so that somebody hears of it.
+    A file that may not be opened counts as an image, so that it is reported.
     """
     name = path.lower()
     if name.endswith(ENDINGS):
@@ -81,7 +81,7 @@ def sort_file(path: str) -> Kind:
         return "image"
     if found in FORMAT_ENDINGS:
         return "image"
-    # A document is no photograph that somebody would miss.
+    # A document is not a photograph that would be missed.
     return "unread" if found not in ("", "a PDF") or name.endswith(_UNREAD) else "other"
 
 

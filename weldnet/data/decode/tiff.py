@@ -91,8 +91,8 @@ def _weigh(values: NDArray[Any], weight: NDArray[Any], most: int) -> None:
     wide: np.dtype[Any] = np.dtype(np.uint32 if most < 2**16 else np.uint64)
     step = max(1, _BLOCK // values[0].size)
     for row in range(0, len(values), step):
-        part, share = values[row : row + step].astype(wide), weight[row : row + step].astype(wide)
-        values[row : row + step] = (part * (share[..., None] if part.ndim == 3 else share) + most // 2) // most
+        band, share = values[row : row + step].astype(wide), weight[row : row + step].astype(wide)
+        values[row : row + step] = (band * (share[..., None] if band.ndim == 3 else share) + most // 2) // most
 
 
 def _name_mode(layout: Layout, sixteen_bits: str) -> str:

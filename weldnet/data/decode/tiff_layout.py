@@ -61,7 +61,7 @@ class Layout:
     Attributes:
         samples: channels of a pixel, with those beyond the colours.
         bits, kind: of a sample; "u", "i" or "f": unsigned or signed whole numbers, floats.
-        separate: each channel is a plane of its own.
+        separate: each channel is a separate plane.
         extra: what the channels beyond the colours mean: 0 unknown, 1 premultiplied alpha, 2 alpha.
         tiled: tiles, which are always whole, not strips, the last of which may be lower.
         rows, columns: of a strip or tile, in pixels.
@@ -183,7 +183,7 @@ def _read_subsampling(tags: Tags, photometric: int, compression: int) -> tuple[i
     if across not in (1, 2, 4) or down not in (1, 2, 4):
         raise UnreadableImage("a damaged TIFF: its chroma subsampling is not 1, 2 or 4")
     if Tag.REFERENCE in tags and tags[Tag.REFERENCE].numbers.tolist() != _USUAL_REFERENCE:
-        raise UnreadableImage("a YCbCr TIFF with its own black and white; save it as RGB")
+        raise UnreadableImage("a YCbCr TIFF with an unusual black and white; save it as RGB")
     return across, down
 
 
@@ -202,11 +202,11 @@ def _check_layout(layout: Layout) -> None:
         raise UnreadableImage(f"a damaged TIFF: {len(layout.offsets)} strips or tiles where {needed} are needed")
     if needed > _MAX_SEGMENTS or (needed > 1 and not len(layout.counts) and layout.compression != NONE):
         raise UnreadableImage(f"a TIFF with {needed:,} strips or tiles, which are too many, or have no byte counts")
-    # Strips may lie over one another: a small file could have gigabytes to read.
+    # Strips may overlap: a small file could have gigabytes to read.
     if layout.counts[:needed].sum(dtype=np.float64) > _MAX_BYTES:
         raise UnreadableImage(f"a TIFF with over {_MAX_BYTES:,} bytes of strips or tiles")
     if layout.rows % layout.subsampling[1] and needed > 1:
-        raise UnreadableImage(f"a YCbCr TIFF with strips of {rows} rows, which part its chroma; {SAVE_ANEW} in RGB")
+        raise UnreadableImage(f"a YCbCr TIFF with strips of {rows} rows, which split its chroma; {SAVE_ANEW} in RGB")
     if layout.subsampling != (1, 1) and (layout.separate or layout.extra):
         raise UnreadableImage(f"a YCbCr TIFF with reduced chroma in planes, or with alpha; {SAVE_ANEW} in RGB")
     if layout.compression == JPEG and (layout.kind != "u" or layout.bits not in (8, 12)):

@@ -42,7 +42,7 @@ def read_samples(content: bytes, tags: Tags, layout: Layout) -> NDArray[Any]:
         parts = flat.reshape(*shape[:2], 3, -1).swapaxes(2, 3) if layout.separate else flat.reshape(*shape, 3)
         low, middle, high = np.moveaxis(parts, -1, 0)[:: 1 if content.startswith(b"II") else -1].astype(np.uint32)
         return np.asarray(low | middle << 8 | high << 16)
-    # libtiff would make RGB of these, and pass over damage.
+    # libtiff would convert these to RGB, and ignore damage.
     raw = {Tag.PHOTOMETRIC: RGB} if layout.photometric in (CMYK, YCBCR) else {}
     return _decode(content, tags, layout, shape, raw)
 

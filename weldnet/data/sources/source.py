@@ -27,7 +27,7 @@ class Source(Protocol):
             cache: the folder in which drawn images are kept.
 
         Raises:
-            InputError: there are none, or it cannot be told which.
+            InputError: there are none, or they are ambiguous.
         """
 
 

@@ -32,7 +32,7 @@ def check_fold(num_folds: int | None, fold: int | None) -> None:
 def split_fold(
     table: pl.DataFrame, num_folds: int, fold: int, shares: Mapping[str, float], seed: int
 ) -> tuple[pl.DataFrame, list[str]]:
-    """Fills `split` anew: one fold of whole groups is the test, the others are train and val.
+    """Fills or replaces `split`: one fold of whole groups is the test, the others are train and val.
 
     The folds hold about equally many images of each class, as far as the groups allow (scikit-learn's
     `StratifiedGroupKFold`). Val is taken from the other folds in whole groups, by the shares of train and val; every
@@ -61,7 +61,7 @@ def split_fold(
     split = np.full(len(table), "test", object)
     split[~is_test] = rest["split"].to_numpy()
     ready_made = table["split"].null_count() < len(table)
-    warnings = ["the source's own splits are ignored: data.num_folds splits anew"] if ready_made else []
+    warnings = ["the source's own splits are ignored: data.num_folds makes new ones"] if ready_made else []
     return table.with_columns(split=pl.Series(split, dtype=pl.String)), warnings
 
 
