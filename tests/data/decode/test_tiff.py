@@ -107,6 +107,10 @@ SHOWN: dict[str, tuple[bytes, NDArray[Any]]] = {
     "white is zero, 16 bits": (strip(DEEP[..., 0], t262=0), 255 - HIGH[..., 0]),
     "1 bit": (packed(1), GREY % 2 * 255),
     "1 bit, lowest first": (build_tiff([reverse(pack(GREY % 2, 1))], describe(GREY, t258=1, t266=2)), GREY % 2 * 255),
+    "Deflate, lowest first": (
+        build_tiff([reverse(zlib.compress(COLOUR.tobytes()))], describe(COLOUR, t259=8, t266=2)),
+        COLOUR,
+    ),
     **{f"{bits} bits": (packed(bits), (GREY % 2**bits) * (255 / (2**bits - 1))) for bits in (2, 4, 6, 7)},
     **{f"{bits} bits": (packed(bits), GREY * (255 / (2**bits - 1))) for bits in (10, 12, 14)},
     "premultiplied grey": (strip(ALPHA, t338=1), GREY),
@@ -261,6 +265,10 @@ REFUSED = {
     "short strips": (build_tiff([bytes(10)] * HEIGHT, describe(GREY, t278=1)), "this TIFF cannot be decoded"),
     "inflated strip": (build_tiff([zlib.compress(bytes(9))], describe(COLOUR, t259=8)), "has 9 of 1,440 bytes"),
     "broken deflate": (build_tiff([b"abcdefgh"], describe(COLOUR, t259=8)), "damaged TIFF: a strip or tile: "),
+    "an unknown predictor": (
+        build_tiff([zlib.compress(COLOUR.tobytes())], describe(COLOUR, t259=8, t317=4)),
+        "this TIFF cannot be decoded",
+    ),
     "broken LZW": (build_tiff([b"\x7f" * 99], describe(COLOUR, t259=5)), "this TIFF cannot be decoded"),
     "damaged JPEG": (
         build_tiff([zero(encode(Image.fromarray(COLOUR), "JPEG"), length=70)], describe(COLOUR, t259=7, t262=6)),

@@ -33,8 +33,10 @@ def read_samples(content: bytes, tags: Tags, layout: Layout) -> NDArray[Any]:
         raise UnreadableImage("a truncated or damaged TIFF: a strip or tile without an offset")
     if layout.subsampling != (1, 1):
         return _read_subsampled(content, tags, layout)
-    if layout.compression == JPEG or (layout.compression in DEFLATE and layout.bits in (8, 16, 32, 64)):
-        return _read_checked(content, tags, layout)
+    predictor, fill_order = (find_number(tags, tag, 1) for tag in (Tag.PREDICTOR, Tag.FILL_ORDER))
+    simple = layout.bits in (8, 16, 32, 64) and predictor in (1, 2) and fill_order != 2
+    if layout.compression == JPEG or (layout.compression in DEFLATE and simple):
+        return _read_checked(content, tags, layout, predictor)
     shape = (layout.height, layout.width, layout.samples)
     if layout.bits == 24:
         thirds = {Tag.WIDTH: 3 * layout.width, Tag.TILE_WIDTH: 3 * layout.columns, Tag.BITS: 8}
@@ -76,13 +78,12 @@ def _read_subsampled(content: bytes, tags: Tags, layout: Layout) -> NDArray[np.u
     return np.dstack([luma.reshape(chroma.shape[:2]), chroma])[: layout.height, : layout.width]
 
 
-def _read_checked(content: bytes, tags: Tags, layout: Layout) -> NDArray[Any]:
-    """The same where each strip or tile is a JPEG, or has a check sum."""
+def _read_checked(content: bytes, tags: Tags, layout: Layout, predictor: int) -> NDArray[Any]:
+    """The samples of strips or tiles that are JPEGs, or have a check sum."""
     across, down = math.ceil(layout.width / layout.columns), math.ceil(layout.height / layout.rows)
     channels = 1 if layout.separate else layout.samples
     samples = np.empty((layout.height, layout.width, layout.samples), layout.dtype)
     tables = tags[Tag.TABLES].numbers.tobytes()[:-2] if Tag.TABLES in tags else b""
-    predictor = find_number(tags, Tag.PREDICTOR, 1)
     stored = layout.dtype.newbyteorder("<" if content.startswith(b"II") else ">")
     counts = layout.counts.tolist() or [len(content)]
     for index, offset in enumerate(layout.offsets[: layout.num_segments].tolist()):
@@ -117,11 +118,7 @@ def _inflate(data: bytes, dtype: np.dtype[Any], predictor: int, shape: tuple[int
     if len(raw) < size:
         raise ValueError(f"it has {len(raw):,} of {size:,} bytes")
     pixels = np.frombuffer(raw, dtype).reshape(shape)
-    if predictor == 3:
-        return imagecodecs.floatpred_decode(pixels, axis=-2)
-    if predictor == 2:
-        return imagecodecs.delta_decode(pixels.astype(dtype.newbyteorder("=")), axis=-2)
-    return pixels
+    return imagecodecs.delta_decode(pixels.astype(dtype.newbyteorder("=")), axis=-2) if predictor == 2 else pixels
 
 
 def _decode_jpeg(data: bytes, layout: Layout, shape: tuple[int, int, int]) -> NDArray[Any]:

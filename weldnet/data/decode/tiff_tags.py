@@ -25,6 +25,7 @@ class Tag(IntEnum):
     BITS = 258
     COMPRESSION = 259
     PHOTOMETRIC = 262
+    FILL_ORDER = 266
     STRIPS = 273
     ORIENTATION = 274
     SAMPLES = 277
