@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from decoding import read_image
 from drawing import draw_noise, save_image
 
 from weldnet.data import cache
 from weldnet.data.cache import DecodedImages, cache_folder, decode_images
-from weldnet.data.decode.images import Geometry, Picture, read_image, to_geometry
+from weldnet.data.decode.images import Geometry, Picture, to_geometry
 from weldnet.errors import InputError
 
 SMALL = Geometry(height=12, width=6)

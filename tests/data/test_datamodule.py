@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
+from decoding import read_image
 from drawing import SEAM, draw_blobs, write_welds
 from lightning import Callback, LightningModule, Trainer
 from PIL import Image
@@ -17,7 +18,7 @@ from torch.utils.data import DistributedSampler
 from training_runs import Batch, make_trainer, quiet
 
 from weldnet.data.datamodule import WeldDataModule
-from weldnet.data.decode.images import Geometry, read_image
+from weldnet.data.decode.images import Geometry
 from weldnet.data.settings import BatchSettings, ImageSettings, SplitRule
 from weldnet.data.sources.folders import scan_folder
 from weldnet.data.sources.manifest import write_manifest

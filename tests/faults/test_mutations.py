@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from decoding import read_image
 from odd_images import make_odd_images
 
-from weldnet.data.decode.images import read_image
 from weldnet.errors import InputError
 
 pytestmark = pytest.mark.slow

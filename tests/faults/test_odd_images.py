@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from decoding import read_image
 from encoding import make_chunk
 from fork_server import Done, ForkServer
 from odd_image import GREY, OddImage
 from odd_images import make_odd_images
 from untrained import save_untrained
 
-from weldnet.data.decode.images import read_image
 from weldnet.errors import InputError
 
 pytestmark = pytest.mark.slow

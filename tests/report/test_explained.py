@@ -10,12 +10,12 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 import torch
+from decoding import read_image
 from drawing import draw_blobs, draw_noise, save_image
 from PIL import Image
 from torch import nn
 from untrained import save_untrained
 
-from weldnet.data.decode.images import read_image
 from weldnet.errors import InputError
 from weldnet.explain import attribution as explanation
 from weldnet.explain.attribution import METHODS, draw_overlay, explain_network

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from decoding import read_image
 from drawing import draw_noise, save_image
 from PIL import Image
 from serving import CONTENT_TYPE, Brightness, Client, listening, make_body, paint
 from trained import train_small
 
-from weldnet.data.decode.images import read_image
 from weldnet.explain.attribution import draw_overlay, explain_network
 from weldnet.inference.engines import TorchEngine
 from weldnet.inference.predictor import Prediction, Predictor, load_engine

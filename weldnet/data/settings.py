@@ -14,7 +14,13 @@ class ImageSize:
 
 @dataclass
 class Framing:
-    """How a picture fills the image, and which stored values become black and white; see `read_image`."""
+    """How a picture fills the image.
+
+    Attributes:
+        resize: `stretch` to the size, or `letterbox`: keep the aspect and fill the rest with black.
+        orient: `as_is`, or `long_side_vertical`: turn an image that is wider than high by 90 degrees.
+        window: the stored values that become black and white; see `weldnet.data.decode.formats.open_picture`.
+    """
 
     resize: str = "stretch"
     orient: str = "as_is"

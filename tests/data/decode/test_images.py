@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from decoding import read_image
 from drawing import Pixels, draw_blobs, draw_noise, save_image
 from numpy.typing import NDArray
 from PIL import Image
 from torchvision.transforms import Resize
 
-from weldnet.data.decode.images import ENDINGS, UnreadableImage, Window, read_image
+from weldnet.data.decode.images import ENDINGS, UnreadableImage, Window
 from weldnet.errors import InputError
 
 MODES = {

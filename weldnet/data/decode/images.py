@@ -1,13 +1,12 @@
 """The only decoder: a file becomes an array here and nowhere else."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from weldnet.data.decode.formats import Picture, UnreadableImage, Window, check_window, open_picture, read_content
+from weldnet.data.decode.formats import Picture, UnreadableImage, Window, check_window, open_picture
 from weldnet.data.decode.pictures import MAX_PIXELS
 from weldnet.data.decode.signatures import ENDINGS
 from weldnet.data.settings import Framing, ImageSize
@@ -21,7 +20,6 @@ __all__ = [
     "UnreadableImage",
     "Window",
     "check_window",
-    "read_image",
     "to_geometry",
 ]
 
@@ -34,7 +32,7 @@ ORIENTS = ("as_is", "long_side_vertical")
 
 @dataclass
 class Geometry(Framing, ImageSize):
-    """How a file becomes the network's input, as `read_image` takes it: size in pixels, resize, orientation, window."""
+    """How a file becomes the network's input: size in pixels, resize, orientation, window."""
 
     def __post_init__(self) -> None:
         for name, size in (("height", self.height), ("width", self.width)):
@@ -45,44 +43,14 @@ class Geometry(Framing, ImageSize):
         self.window = check_window(self.window)
 
 
-def read_image(
-    path: str | Path,
-    *,
-    height: int,
-    width: int,
-    resize: str = Framing.resize,
-    orient: str = Framing.orient,
-    window: Window = Framing.window,
-) -> NDArray[np.uint8]:
-    """Decodes one file to the network's geometry.
+def to_geometry(
+    content: bytes, geometry: Geometry, *, even_damaged: bool = False, max_pixels: int = MAX_PIXELS
+) -> tuple[NDArray[np.uint8], Picture]:
+    """Decodes a file's bytes to the network's geometry.
 
     EXIF orientation is applied first, then `orient`, then the resize (bilinear with antialiasing, as torchvision's
     `Resize` does on a PIL image). Grey becomes three equal channels; transparent pixels are laid over black. A large
     JPEG is decoded at a half, a quarter or an eighth of its size where that stays well above the size asked for.
-
-    Args:
-        path: a JPEG, PNG, BMP, TIFF, WebP or DICOM file.
-        height, width: the result's size in pixels, 1 to 4096.
-        resize: `stretch` to the size, or `letterbox`: keep the aspect and fill the rest with black.
-        orient: `as_is`, or `long_side_vertical`: turn an image that is wider than high by 90 degrees.
-        window: which stored values become black and white, as `weldnet.data.decode.formats.open_picture` takes it.
-
-    Returns:
-        uint8 array of shape (3, height, width), RGB, 0 to 255.
-
-    Raises:
-        UnreadableImage: the file is missing, empty, truncated, damaged, not an image, or not to be shown under the
-            window.
-        InputError: the geometry is not allowed.
-    """
-    geometry = Geometry(height, width, resize, orient, window)
-    return to_geometry(read_content(path), geometry)[0]
-
-
-def to_geometry(
-    content: bytes, geometry: Geometry, *, even_damaged: bool = False, max_pixels: int = MAX_PIXELS
-) -> tuple[NDArray[np.uint8], Picture]:
-    """Decodes a file's bytes to the network's geometry, as `read_image` does.
 
     Args:
         content: the whole file.

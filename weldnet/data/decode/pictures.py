@@ -39,7 +39,7 @@ class UnreadableImage(InputError):
 
 
 def check_window(window: Any) -> Window:
-    """A window as `read_image` takes it: `full`, `percentile` or two numbers, the first below the second."""
+    """A window as `open_picture` takes it: `full`, `percentile` or two numbers, the first below the second."""
     if window in WINDOWS:
         return str(window)
     try:
