@@ -96,14 +96,16 @@ def _read_checked(content: bytes, tags: Tags, layout: Layout, predictor: int) ->
             if layout.compression == JPEG:
                 pixels = _decode_jpeg(tables + data[2:] if tables else data, layout, shape)
             else:
-                pixels = _inflate(data, stored, predictor, shape)
+                pixels = _inflate(data, stored, shape)
         except (ValueError, RuntimeError, zlib.error) as error:
             raise UnreadableImage(f"a damaged TIFF: a strip or tile: {error}") from error
         target[...] = pixels[: len(target), : target.shape[1]]
+        if predictor == 2 and layout.compression in DEFLATE:
+            imagecodecs.delta_decode(target, axis=-2, out=target)
     return samples
 
 
-def _inflate(data: bytes, dtype: np.dtype[Any], predictor: int, shape: tuple[int, int, int]) -> NDArray[Any]:
+def _inflate(data: bytes, dtype: np.dtype[Any], shape: tuple[int, int, int]) -> NDArray[Any]:
     """Pixels in Deflate. libtiff does not compare the check sum where damage makes the data longer."""
     size = math.prod(shape) * dtype.itemsize
     try:
@@ -117,8 +119,7 @@ def _inflate(data: bytes, dtype: np.dtype[Any], predictor: int, shape: tuple[int
             raise ValueError("it is cut off") from None
     if len(raw) < size:
         raise ValueError(f"it has {len(raw):,} of {size:,} bytes")
-    pixels = np.frombuffer(raw, dtype).reshape(shape)
-    return imagecodecs.delta_decode(pixels.astype(dtype.newbyteorder("=")), axis=-2) if predictor == 2 else pixels
+    return np.frombuffer(raw, dtype).reshape(shape)
 
 
 def _decode_jpeg(data: bytes, layout: Layout, shape: tuple[int, int, int]) -> NDArray[Any]:
