@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,8 @@ from rich.table import Table
 
 from weldnet.console import print_table
 from weldnet.data.decode.images import Geometry
-from weldnet.inference.checkpoint import RECORD, Record
+from weldnet.inference.checkpoint import RECORD
+from weldnet.inference.model_card import TrainedCard
 from weldnet.inference.predictor import Predictor, load_engine
 from weldnet.inference.provenance import current_versions
 from weldnet.model.network import WeldNet
@@ -43,12 +43,25 @@ def write_checkpoint(file: Path) -> Path:
     torch.manual_seed(0)
     network, classes = WeldNet("resnet50", 4), [f"class_{index}" for index in range(4)]
     none = torch.zeros(0, dtype=torch.int64)
-    record = Record(
-        *(classes, "resnet50", True, asdict(Geometry()), "0" * 64, "none", none, none, none),
-        *([], [], {}, "", current_versions(), None),
+    card = TrainedCard(
+        classes=classes,
+        geometry=Geometry(),
+        vocabulary={},
+        split_digest="0" * 64,
+        versions=current_versions(),
+        git_commit=None,
+        backbone="resnet50",
+        channels_last=True,
+        validation_groups="none",
+        fingerprints=none,
+        validation_fingerprints=none,
+        groups=none,
+        leaks=[],
+        good_classes=[],
+        config="",
     )
     weights = {f"network.{name}": value for name, value in network.state_dict().items()}
-    torch.save({"state_dict": weights, "epoch": 0, RECORD: asdict(record)}, file)
+    torch.save({"state_dict": weights, "epoch": 0, RECORD: card.to_plain()}, file)
     return file
 
 

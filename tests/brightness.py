@@ -1,18 +1,29 @@
 """An engine that calls bright images good: for tests that need verdicts, but no network."""
 
 import threading
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from weldnet.data.decode.images import Geometry
 from weldnet.evaluation.decision import OperatingPoint
-from weldnet.inference.engines import ModelFacts, Scores
+from weldnet.inference.engines import Scores
+from weldnet.inference.model_card import ModelFacts
 
 POINT = OperatingPoint(0.7, 0.3, ("good",), 0.05, 0.05, 0.95, 100, 100)
 FACTS = ModelFacts(
-    ("good", "pore"), Geometry(8, 4), POINT, 1.0, True, {}, "a" * 64, "b" * 64, "brightness float32 on cpu", {}
+    classes=["good", "pore"],
+    geometry=Geometry(8, 4),
+    vocabulary={},
+    split_digest="",
+    versions={},
+    git_commit=None,
+    temperature=1.0,
+    point=POINT,
+    calibrated=True,
+    digest="a" * 64,
+    checkpoint_digest="b" * 64,
+    runtime="brightness float32 on cpu",
 )
 
 
@@ -40,4 +51,4 @@ class BrightnessEngine:
 
 def other_digest() -> ModelFacts:
     """The facts of another model."""
-    return replace(FACTS, digest="c" * 64)
+    return FACTS.model_copy(update={"digest": "c" * 64})

@@ -20,7 +20,8 @@ from PIL import Image
 
 from weldnet.data.decode.images import Geometry
 from weldnet.evaluation.decision import OperatingPoint
-from weldnet.inference.engines import Engine, ModelFacts, Scores
+from weldnet.inference.engines import Engine, Scores
+from weldnet.inference.model_card import ModelFacts
 from weldnet.inference.predictor import Predictor
 from weldnet.serve.app import create_app
 from weldnet.serve.limits import Limits
@@ -32,15 +33,18 @@ BOUNDARY = "b0undary"
 CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
 
 FACTS = ModelFacts(
-    ("good", "pore"),
-    Geometry(height=8, width=4),
-    OperatingPoint(0.75, 0.25, ("good",), 0.05, 0.05, 0.95, 60, 60),
-    1.0,
-    True,
-    {},
-    "d" * 64,
-    "c" * 64,
-    "brightness",
+    classes=["good", "pore"],
+    geometry=Geometry(height=8, width=4),
+    vocabulary={},
+    split_digest="",
+    versions={},
+    git_commit=None,
+    temperature=1.0,
+    point=OperatingPoint(0.75, 0.25, ("good",), 0.05, 0.05, 0.95, 60, 60),
+    calibrated=True,
+    digest="d" * 64,
+    checkpoint_digest="c" * 64,
+    runtime="brightness",
 )
 
 

@@ -1,7 +1,6 @@
 """Run folders as a stopped run leaves them, without training: what a resume reads before it makes anything."""
 
 from copy import deepcopy
-from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,12 @@ from typing import Any
 import hydra
 import torch
 from omegaconf import DictConfig, OmegaConf
+from untrained import make_card
 
 from weldnet.config import crossval_folder, resume
 from weldnet.config.schema import register_schemas
-from weldnet.inference.checkpoint import RECORD, Record
+from weldnet.data.decode.images import Geometry
+from weldnet.inference.checkpoint import RECORD
 
 SMALL = ["model.backbone=resnet18", "model.weights=none", "trainer=cpu", "trainer.precision=32-true"]
 
@@ -56,16 +57,11 @@ def write_stopped(folder: Path, config: dict[str, Any], states: dict[str, Any] |
     (folder / "config.yaml").write_text(text, encoding="utf-8")
     if "num_folds" in config:
         return folder
-    none = torch.zeros(0, dtype=torch.int64)
     size = config["data"]["image_size"]
-    geometry = {"height": size["height"], "width": size["width"]}
-    record = Record(
-        ["good", "pore"], "resnet18", True, geometry, "", "", none, none, none, [], ["good"], {}, text, {}, None
-    )
+    card = make_card(classes=["good", "pore"], geometry=Geometry(size["height"], size["width"]), config=text)
     content = {"epoch": 0, "global_step": 1, "state_dict": {}, "callbacks": states or {}}
     (folder / "checkpoints").mkdir(exist_ok=True)
-    plain = {each.name: getattr(record, each.name) for each in fields(record)}
-    torch.save(content | {RECORD: plain}, folder / "checkpoints" / "last.ckpt")
+    torch.save(content | {RECORD: card.to_plain()}, folder / "checkpoints" / "last.ckpt")
     return folder
 
 

@@ -1,25 +1,45 @@
 """A checkpoint of random weights, for tests that need no trained network."""
 
-from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from weldnet.inference.checkpoint import RECORD, Record
+from weldnet.data.decode.images import Geometry
+from weldnet.inference.checkpoint import RECORD
+from weldnet.inference.model_card import TrainedCard
 from weldnet.model.network import WeldNet
+
+
+def make_card(**facts: Any) -> TrainedCard:
+    """The card of a ResNet18 for 64 x 32 pixels that no image has trained; with other facts."""
+    none = torch.zeros(0, dtype=torch.int64)
+    own: dict[str, Any] = {
+        "classes": ["good", "crack", "pore"],
+        "geometry": Geometry(64, 32),
+        "vocabulary": {},
+        "split_digest": "",
+        "versions": {},
+        "git_commit": None,
+        "backbone": "resnet18",
+        "channels_last": True,
+        "validation_groups": "",
+        **dict.fromkeys(("fingerprints", "validation_fingerprints", "groups"), none),
+        "leaks": [],
+        "good_classes": ["good"],
+        "config": "",
+    }
+    return TrainedCard(**(own | facts))
 
 
 def save_untrained(file: Path, classes: tuple[str, ...] = ("good", "crack", "pore")) -> Path:
     """Writes a checkpoint of a ResNet18 for 64 x 32 pixels; it is not calibrated."""
     torch.manual_seed(0)
     network = WeldNet("resnet18", len(classes))
-    none = torch.zeros(0, dtype=torch.int64)
-    geometry = {"height": 64, "width": 32}
-    record = Record(list(classes), "resnet18", True, geometry, "", "", none, none, none, [], ["good"], {}, "", {}, None)
     content = {
         "epoch": 0,
         "state_dict": {f"network.{name}": value for name, value in network.state_dict().items()},
-        RECORD: {each.name: getattr(record, each.name) for each in fields(record)},
+        RECORD: make_card(classes=list(classes)).to_plain(),
     }
     file.parent.mkdir(parents=True, exist_ok=True)
     torch.save(content, file)

@@ -14,7 +14,7 @@ from drawing import SEAM, write_welds
 from trained import CLASSES, train_small
 
 from weldnet.commands.export import draw_parity
-from weldnet.inference.checkpoint import change_record
+from weldnet.inference.checkpoint import write_judge
 from weldnet.inference.predictor import load_engine
 
 pytestmark = pytest.mark.slow
@@ -25,7 +25,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     train_small(folder)
     shutil.copytree(folder / "run", folder / "uncalibrated")
-    change_record(folder / "uncalibrated" / "checkpoints" / "best.ckpt", judge=None)
+    write_judge(folder / "uncalibrated" / "checkpoints" / "best.ckpt", None)
     write_welds(folder / "others", CLASSES, seams=range(40, 50))
     return folder
 
@@ -47,7 +47,7 @@ def test_an_export_is_where_it_says_and_runs(
     assert f"ckpt_path=runs/export/{folder.name} source=DIR" in said
     assert "largest probability error" in said
     assert sorted(path.name for path in folder.iterdir()) == ["model.json", "model.onnx", "parity.json"]
-    assert load_engine(str(folder)).facts.classes == CLASSES
+    assert load_engine(str(folder)).facts.classes == list(CLASSES)
     digest = json.loads((folder / "model.json").read_text())["checkpoint"]["digest"]
     for arguments, message in (
         ([f"ckpt_path={folder}"], digest),

@@ -1,5 +1,7 @@
 """The judge: what it says, what it keeps, and what can be asked of it again."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from scipy.special import softmax
@@ -50,7 +52,7 @@ def test_what_is_unlike_training_is_referred(judge: Judge) -> None:
 
 
 def test_a_judge_survives_a_checkpoint(judge: Judge) -> None:
-    again, outputs = Judge.from_dict(judge.to_dict()), draw(100, 5)
+    again, outputs = Judge.from_dict(asdict(judge)), draw(100, 5)
     assert again.point == judge.point
     assert (again.judge(outputs).verdicts == judge.judge(outputs).verdicts).all()
     assert again.judge(outputs).distances == pytest.approx(judge.judge(outputs).distances)

@@ -1,5 +1,7 @@
 """The distance from the training features, on drawn Gaussians."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -143,7 +145,7 @@ def test_a_constant_feature_that_moves_is_unlike() -> None:
 def test_resnet_features_stay_small() -> None:
     features = np.random.default_rng(0).normal(size=(300, 2048)).astype(np.float32)
     fitted = FeatureDistance.fit(features, np.arange(300) % 6)
-    values = fitted.to_dict()
+    values = asdict(fitted)
     assert fitted.basis.shape == (2048, MAX_DIRECTIONS)
     assert sum(np.asarray(value).nbytes for value in values.values()) < 560_000
     assert {value.dtype for value in values.values() if isinstance(value, np.ndarray)} == {np.dtype(np.float32)}

@@ -68,11 +68,9 @@ def run(cfg: DictConfig) -> None:
 
 
 def _introduce(engine: "Engine", num_images: int, folder: Path) -> None:
-    from weldnet.inference.engines import NOT_CALIBRATED
-
     facts = engine.facts
     print(f"{num_images:,} images; {facts.runtime}; into {show(folder)}", flush=True)
-    for reason in facts.point.reasons if facts.calibrated else [NOT_CALIBRATED]:
+    for reason in facts.point.reasons:
         print(reason, flush=True)
 
 

@@ -17,7 +17,7 @@ from weldnet.config.runs import make_folder, name_folder, show
 from weldnet.errors import InputError
 
 if TYPE_CHECKING:
-    from weldnet.inference.engines import ModelFacts
+    from weldnet.inference.model_card import ModelFacts
 
 API_KEY = "WELDNET_API_KEY"
 """The environment variable: what stands on a command line, every user of the machine can read."""
@@ -103,10 +103,8 @@ def _find_records(records: str | None, output_dir: str | None) -> Path:
 
 
 def _tell(facts: "ModelFacts", file: Path) -> None:
-    from weldnet.inference.engines import NOT_CALIBRATED
-
     print(f"model:     {facts.digest[:12]}, {facts.runtime}")
-    for reason in facts.point.reasons if facts.calibrated else [NOT_CALIBRATED]:
+    for reason in facts.point.reasons:
         print(f"           {reason}")
     print(f"decisions: {show(file)}", flush=True)
 

@@ -7,10 +7,11 @@ another, and referred between the two or when it is unlike anything in training.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy.stats import binom
 
 from weldnet.errors import check_choice
@@ -49,8 +50,8 @@ class OperatingPoint:
         reasons: what could not be met and why, a sentence each.
     """
 
-    accept_above: float | None
-    reject_below: float | None
+    accept_above: Annotated[float, Field(ge=0.5, le=1)] | None
+    reject_below: Annotated[float, Field(ge=0, le=0.5)] | None
     good_classes: tuple[str, ...]
     max_escape_rate: float
     max_false_reject_rate: float

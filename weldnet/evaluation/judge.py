@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 from scipy.special import softmax
 
 from weldnet.evaluation.calibration import fit_temperature, is_separated
@@ -73,9 +74,9 @@ class Judge:
 
     classes: tuple[str, ...]
     good_classes: tuple[str, ...]
-    temperature: float
+    temperature: Annotated[float, Field(gt=0)]
     novelty: FeatureDistance
-    max_distance: float
+    max_distance: Annotated[float, Field(gt=0)]
     point: OperatingPoint
     logits: Floats
     labels: Labels
@@ -106,18 +107,9 @@ class Judge:
         point = choose_operating_point(sound, is_defect, good_classes, **targets)
         return replace(self, good_classes=tuple(good_classes), point=point)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain types and arrays, for a checkpoint."""
-        return {
-            **{name: getattr(self, name) for name in ("temperature", "max_distance", "by_group", "logits", "labels")},
-            **{name: list(getattr(self, name)) for name in ("classes", "good_classes", "groups", "notes")},
-            "novelty": self.novelty.to_dict(),
-            "point": self.point.to_dict(),
-        }
-
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Judge":
-        """The inverse of `to_dict`."""
+        """The inverse of `dataclasses.asdict`."""
         lists = {name: tuple(values[name]) for name in ("classes", "good_classes", "groups", "notes")}
         built = {
             "novelty": FeatureDistance.from_dict(values["novelty"]),

@@ -20,7 +20,8 @@ from weldnet.export.settings import Bounds, Int8Settings
 from weldnet.files import move_into_place, name_failures, write_json
 from weldnet.inference.checkpoint import Checkpoint, judge_of
 from weldnet.inference.engines import TorchEngine
-from weldnet.inference.exported import FILES, RECORD, ExportRecord, Format, Origin, import_extra, load_export
+from weldnet.inference.exported import FILES, RECORD, Format, import_extra, load_export
+from weldnet.inference.model_card import ExportCard, Origin
 from weldnet.inference.provenance import current_commit, file_digest
 
 PACKAGES = {
@@ -127,11 +128,11 @@ def _quantise_files(folder: Path, data: WeldDataModule, settings: Int8Settings, 
         (folder / f"int8{ending}").replace(folder / f"model{ending}")
 
 
-def _describe(checkpoint: Checkpoint, judge: Judge, export_format: Format, folder: Path) -> ExportRecord:
+def _describe(checkpoint: Checkpoint, judge: Judge, export_format: Format, folder: Path) -> ExportCard:
     record = checkpoint.record
-    return ExportRecord(
+    return ExportCard(
         format=export_format,
-        classes=tuple(record.classes),
+        classes=record.classes,
         geometry=checkpoint.geometry,
         temperature=judge.temperature,
         point=judge.point,

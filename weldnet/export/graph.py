@@ -63,7 +63,7 @@ def write_network(checkpoint: Checkpoint, judge: Judge, export_format: Format, f
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
     # Channels-last is torch's own matter; the graph would carry its strides.
-    plain = replace(checkpoint, record=replace(checkpoint.record, channels_last=False))
+    plain = replace(checkpoint, record=checkpoint.record.model_copy(update={"channels_last": False}))
     geometry = checkpoint.geometry
     program = torch.onnx.export(
         JudgedNet(plain.network(), judge).eval(),

@@ -12,76 +12,31 @@ from weldnet.data.decode.images import Geometry
 from weldnet.errors import InputError
 from weldnet.evaluation.judge import Judge
 from weldnet.files import find_damage, replace_file
+from weldnet.inference.model_card import FORMAT, TrainedCard, read_card
 from weldnet.inference.provenance import file_digest
-from weldnet.model.backbone import IMAGENET_MEAN, IMAGENET_STD
 from weldnet.model.network import WeldNet, make_backbone
 
 RECORD = "weldnet"
-"""The key of a Lightning checkpoint under which ours stands; plain types and tensors, so that weights_only loads it."""
-
-FORMAT = 3
+"""The key of a Lightning checkpoint under which its card stands, as `TrainedCard.to_plain` has it."""
 
 _TAKES = "ckpt_path takes a file that weldnet-train wrote"
 
 
 @dataclass(frozen=True)
-class Record:
-    """What a checkpoint says of itself, beside the weights.
-
-    Attributes:
-        classes: names in the order of the logits.
-        backbone, channels_last: the network.
-        geometry: how files become its input.
-        split_digest, validation_groups: of the data it was trained on.
-        fingerprints, validation_fingerprints: int64 (N,), sorted: the content of each training and each validation
-            image, see `weldnet.data.splits.leaks.fingerprints`.
-        groups: int64 (G,), sorted: the same of the names of their welds.
-        leaks: those that were allowed in its data, one sentence each.
-        good_classes: the classes of sound welds.
-        vocabulary: number and name in ISO 6520-1 by class, for those that have one.
-        mean, std: of RGB pixels from 0 to 1, by which the network normalises.
-        judge: `weldnet.evaluation.judge.Judge.to_dict` with tensors for arrays; None until training has ended.
-        config: the whole resolved config, as YAML.
-        versions: of the packages that made it.
-        git_commit: of the source that made it, None outside a checkout.
-    """
-
-    classes: list[str]
-    backbone: str
-    channels_last: bool
-    geometry: dict[str, Any]
-    split_digest: str
-    validation_groups: str
-    fingerprints: Tensor
-    validation_fingerprints: Tensor
-    groups: Tensor
-    leaks: list[str]
-    good_classes: list[str]
-    vocabulary: dict[str, str]
-    config: str
-    versions: dict[str, str]
-    git_commit: str | None
-    judge: dict[str, Any] | None = None
-    format: int = FORMAT
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
-
-
-@dataclass(frozen=True)
 class Checkpoint:
-    """A loaded checkpoint: its file, that file's SHA-256, its record, the network's weights, the finished epochs, and
+    """A loaded checkpoint: its file, that file's SHA-256, its card, the network's weights, the finished epochs, and
     the states of callbacks, untrusted."""
 
     path: Path
     digest: str
-    record: Record
+    record: TrainedCard
     weights: Mapping[str, Tensor]
     num_epochs: int
     states: Any = None
 
     @property
     def geometry(self) -> Geometry:
-        return Geometry(**self.record.geometry)
+        return self.record.geometry
 
     def network(self) -> WeldNet:
         """The network, in evaluation mode, float32.
@@ -144,52 +99,21 @@ def load_checkpoint(path: Path) -> Checkpoint:
         for name, value in content["state_dict"].items()
         if isinstance(name, str) and name.startswith(prefix)
     }
-    checked, epoch = _read_record(path, record), content.get("epoch", -1)
-    if type(epoch) is not int:
-        raise InputError(f"{path}: its record is damaged: the epoch is no whole number")
-    return Checkpoint(path, file_digest(path), checked, weights, epoch + 1, content.get("callbacks"))
-
-
-def _read_record(path: Path, fields: dict[str, Any]) -> Record:
-    if fields.get("format") != FORMAT:
-        raise InputError(f"{path} has checkpoint format {fields.get('format')}; this weldnet reads {FORMAT}")
+    if record.get("format") != FORMAT:
+        raise InputError(f"{path} has checkpoint format {record.get('format')}; this weldnet reads {FORMAT}")
+    epoch = content.get("epoch", -1)
     try:
-        record = Record(**fields)
-        geometry = Geometry(**record.geometry)
-        if not type(geometry.height) is type(geometry.width) is int:
-            raise TypeError("height and width are whole numbers")
-        vocabulary = [*record.vocabulary, *record.vocabulary.values()]
-        texts = [*record.classes, *record.good_classes, *record.leaks, *vocabulary, record.config, record.backbone]
-        if not all(isinstance(text, str) for text in texts):
-            raise TypeError("classes, leaks, config and backbone are text")
-        if not all(len(triple) == 3 and all(type(x) is float for x in triple) for triple in (record.mean, record.std)):
-            raise TypeError("mean and std are three numbers each")
-        if max(map(len, record.classes), default=0) > 255:  # as long as a folder's name gets
-            raise TypeError("a class has more than 255 characters")
-        known = (record.fingerprints, record.validation_fingerprints, record.groups)
-        if any(each.dtype != torch.int64 for each in known):
-            raise TypeError("fingerprints are whole numbers")
-    except (TypeError, AttributeError, InputError) as error:
+        card = read_card(TrainedCard, record)
+        if type(epoch) is not int:
+            raise InputError("the epoch is no whole number")
+    except InputError as error:
         raise InputError(f"{path}: its record is damaged: {error}") from error
-    return record
+    return Checkpoint(path, file_digest(path), card, weights, epoch + 1, content.get("callbacks"))
 
 
 def judge_of(checkpoint: Checkpoint) -> Judge | None:
     """The judge that a checkpoint carries; None where its training was not finished."""
-    stored = checkpoint.record.judge
-    if stored is None:
-        return None
-    try:
-        return Judge.from_dict(convert(stored, Tensor, lambda tensor: tensor.numpy()))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{checkpoint.path}: its record is damaged: judge: {error}") from error
-
-
-def convert(value: Any, kind: type, function: Any) -> Any:
-    """The same nest of dicts with every value of a kind converted: a checkpoint holds tensors, evaluation arrays."""
-    if isinstance(value, dict):
-        return {name: convert(each, kind, function) for name, each in value.items()}
-    return function(value) if isinstance(value, kind) else value
+    return checkpoint.record.judge
 
 
 def write_checkpoint(content: dict[str, Any], file: Path) -> None:
@@ -206,10 +130,11 @@ def write_checkpoint(content: dict[str, Any], file: Path) -> None:
             raise
 
 
-def change_record(path: Path, **fields: Any) -> None:
-    """Writes a checkpoint again with some fields of its record changed, all or nothing."""
+def write_judge(path: Path, judge: Judge | None) -> None:
+    """Gives a checkpoint another judge, all or nothing."""
     content = torch.load(path, map_location="cpu", weights_only=True)
-    content[RECORD] |= fields
+    card = read_card(TrainedCard, content[RECORD])
+    content[RECORD] = card.model_copy(update={"judge": judge}).to_plain()
     write_checkpoint(content, path)
 
 

@@ -1,30 +1,22 @@
 """What turns images into scores: a checkpoint run by torch, or an export run by ONNX Runtime or OpenVINO."""
 
-import math
 import threading
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from weldnet.data.decode.images import Geometry
 from weldnet.errors import InputError, check_choice
-from weldnet.evaluation.decision import OperatingPoint, choose_operating_point
-from weldnet.evaluation.judge import Judge, give_verdicts
 from weldnet.evaluation.metrics import Floats
 from weldnet.hardware import choose_device, exact_float32
 from weldnet.inference.checkpoint import Checkpoint, judge_of
+from weldnet.inference.model_card import ModelFacts, describe_running
 from weldnet.inference.settings import EngineSettings
 
 PRECISIONS = ("float32", "bf16")
-
-NOT_CALIBRATED = (
-    "the checkpoint is not calibrated, so every image is referred; the one that its run keeps is (ckpt_path=best)"
-)
 
 
 class Scores(NamedTuple):
@@ -33,39 +25,6 @@ class Scores(NamedTuple):
 
     probabilities: Floats
     distances: Floats
-
-
-@dataclass(frozen=True)
-class ModelFacts:
-    """What a model says of itself, whatever runs it.
-
-    Attributes:
-        classes: C names, in the order of the probabilities.
-        geometry: how files become its input.
-        point: the thresholds; with no good class every image is referred.
-        temperature: that the probabilities were calibrated with; 1 where they were not.
-        calibrated: whether it has a temperature, thresholds and distances of its own.
-        vocabulary: number and name in ISO 6520-1 by class, for those that have one.
-        digest: SHA-256, 64 hex digits: of the checkpoint; or of an export's `model.json`, which names its files' own.
-        checkpoint_digest: SHA-256 of the checkpoint it comes from.
-        runtime: what runs it, and in which precision, in words.
-        versions: of the packages that made it.
-    """
-
-    classes: tuple[str, ...]
-    geometry: Geometry
-    point: OperatingPoint
-    temperature: float
-    calibrated: bool
-    vocabulary: dict[str, str]
-    digest: str
-    checkpoint_digest: str
-    runtime: str
-    versions: dict[str, str] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain types, for JSON."""
-        return asdict(self) | {"classes": list(self.classes), "point": self.point.to_dict()}
 
 
 class Engine(Protocol):
@@ -99,25 +58,16 @@ class TorchEngine:
         self.network = checkpoint.network().to(self.device)
         # Torch's precision is the whole process's, so that one thread would set them back under another.
         self.alone: AbstractContextManager[object] = threading.Lock() if self.device.type != "cpu" else nullcontext()
-        self.judge, record = judge_of(checkpoint), checkpoint.record
-        self.facts = ModelFacts(
-            tuple(record.classes),
-            checkpoint.geometry,
-            self.judge.point if self.judge else choose_operating_point(np.zeros(0), np.zeros(0, np.bool_), ()),
-            self.judge.temperature if self.judge else 1.0,
-            self.judge is not None,
-            record.vocabulary,
-            checkpoint.digest,
-            checkpoint.digest,
-            f"torch {torch.__version__} {precision} on {self.device}",
-            record.versions,
+        self.judge = judge_of(checkpoint)
+        self.facts = describe_running(
+            checkpoint.record,
+            calibrated=self.judge is not None,
+            digest=checkpoint.digest,
+            checkpoint_digest=checkpoint.digest,
+            runtime=f"torch {torch.__version__} {precision} on {self.device}",
         )
         try:
-            if len(set(record.classes)) < len(record.classes):
-                raise InputError("a class stands twice in it")
-            if self.judge:
-                _check_judge(self.judge, record.classes)
-            give_verdicts(*try_out(self), self.facts.classes, self.facts.point)
+            try_out(self)
         except RuntimeError:  # the device's own, such as too little memory
             raise
         except Exception as error:
@@ -155,24 +105,6 @@ def try_out(engine: Engine) -> Scores:
 def first_line(error: Exception) -> str:
     """What an exception says first, at most 300 characters; its name where it says nothing."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-
-
-def _check_judge(judge: Judge, classes: list[str]) -> None:
-    """Raises:
-    InputError: what only training can have written is not as training writes it.
-    """
-    point = judge.point
-    if judge.classes != tuple(classes):
-        raise InputError("its judge has other classes")
-    for name in ("temperature", "max_distance"):
-        if not (math.isfinite(value := getattr(judge, name)) and value > 0):
-            raise InputError(f"{name}={value}: allowed are numbers above 0")
-    for name, value, least, most in (
-        ("accept_above", point.accept_above, 0.5, 1.0),
-        ("reject_below", point.reject_below, 0.0, 0.5),
-    ):
-        if value is not None and not least <= value <= most:
-            raise InputError(f"{name}={value}: allowed are {least:g} to {most:g}")
 
 
 def check_finite(outputs: Floats) -> None:

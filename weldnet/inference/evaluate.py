@@ -17,10 +17,9 @@ from weldnet.evaluation.judge import Judge, Outputs
 from weldnet.hardware import choose_device, exact_float32
 from weldnet.inference.checkpoint import Checkpoint, judge_of
 from weldnet.inference.evaluation_report import EvaluationReport
+from weldnet.inference.model_card import NOT_CALIBRATED
 from weldnet.inference.settings import DeviceSettings
 from weldnet.model.network import WeldNet
-
-NOT_CALIBRATED = "this checkpoint is not calibrated, so every image is referred; the one that its run keeps is"
 
 
 def predict(network: WeldNet, data: WeldDataModule, split: str, device: torch.device) -> Outputs:

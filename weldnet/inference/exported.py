@@ -5,25 +5,22 @@ import importlib
 import os
 import sys
 import threading
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from weldnet.data.decode.images import Geometry
 from weldnet.data.file_states import find_leaving
 from weldnet.errors import InputError, check_choice
-from weldnet.evaluation.decision import OperatingPoint
 from weldnet.hardware import available_cores
-from weldnet.inference.engines import PRECISIONS, Engine, ModelFacts, Scores, check_finite, first_line, try_out
+from weldnet.inference.engines import PRECISIONS, Engine, Scores, check_finite, first_line, try_out
+from weldnet.inference.model_card import ExportCard, ModelFacts, describe_running, read_card
 
 Format = Literal["onnx", "openvino", "openvino_int8"]
 
 RECORD = "model.json"
-FILES: dict[Format, tuple[str, ...]] = {
+FILES: dict[str, tuple[str, ...]] = {
     "onnx": ("model.onnx",),
     "openvino": ("model.xml", "model.bin"),
     "openvino_int8": ("model.xml", "model.bin"),
@@ -32,50 +29,6 @@ FILES: dict[Format, tuple[str, ...]] = {
 
 MAX_RECORD_BYTES = 2**20
 MAX_NETWORK_BYTES = 2**31
-
-
-class Origin(BaseModel):
-    """The checkpoint that an export comes from: its file's name and SHA-256."""
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-    name: str
-    digest: str
-
-
-class ExportRecord(BaseModel):
-    """What `model.json` holds.
-
-    Attributes:
-        format: a key of `FILES`.
-        classes: C names, in the order of the probabilities.
-        geometry: how files become the network's input.
-        temperature: that the network divides its logits by.
-        point: the thresholds, of this network's own scores.
-        vocabulary: number and name in ISO 6520-1 by class, for those that have one.
-        files: SHA-256 of each of the network's files.
-        checkpoint: it comes from.
-        split_digest: of the data that it was trained, calibrated and measured on.
-        versions: of the packages that made it.
-        git_commit: of the weldnet that made it; None outside a checkout.
-        date: when it was made, ISO 8601, UTC.
-    """
-
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
-
-    format_version: Literal[1] = 1
-    format: Format
-    classes: tuple[str, ...] = Field(min_length=1)
-    geometry: Geometry
-    temperature: float = Field(gt=0)
-    point: OperatingPoint
-    vocabulary: dict[str, str]
-    files: dict[str, str]
-    checkpoint: Origin
-    split_digest: str
-    versions: dict[str, str]
-    git_commit: str | None
-    date: str
 
 
 class OnnxEngine:
@@ -96,7 +49,7 @@ class OnnxEngine:
         # Its errors are raised as well; only they are shown.
         options.log_severity_level = 4
         self.session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
-        self.facts = replace(facts, runtime=f"onnxruntime {onnxruntime.__version__} float32")
+        self.facts = facts.model_copy(update={"runtime": f"onnxruntime {onnxruntime.__version__} float32"})
 
     def score(self, images: NDArray[np.uint8]) -> Scores:
         return _read_scores(*self.session.run(["probabilities", "distance"], {"images": images}))
@@ -128,7 +81,7 @@ class OpenVinoEngine:
         # What it really computes in: not every processor has bfloat16.
         used = self.compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
         words = {"f32": "float32", "bf16": "bf16"}[used]
-        self.facts = replace(facts, runtime=f"openvino {openvino.__version__.split('-')[0]} {words}")
+        self.facts = facts.model_copy(update={"runtime": f"openvino {openvino.__version__.split('-')[0]} {words}"})
 
     def score(self, images: NDArray[np.uint8]) -> Scores:
         if not hasattr(self.own, "request"):
@@ -162,7 +115,9 @@ def load_export(folder: Path, *, device: str, precision: str) -> Engine:
     for name, content in zip(FILES[record.format], contents, strict=True):
         if hashlib.sha256(content).hexdigest() != record.files.get(name):
             raise _damaged(folder, f"{name} is not the file that it was written with")
-    facts = _to_facts(record, digest)
+    facts = describe_running(
+        record, calibrated=True, digest=digest, checkpoint_digest=record.checkpoint.digest, runtime=""
+    )
     try:
         onnx = record.format == "onnx"
         engine = OnnxEngine(facts, *contents) if onnx else OpenVinoEngine(facts, precision, *contents)
@@ -171,11 +126,11 @@ def load_export(folder: Path, *, device: str, precision: str) -> Engine:
     except Exception as error:
         raise _damaged(folder, f"its network does not run: {first_line(error)}") from error
     if record.format == "openvino_int8":
-        engine.facts = replace(engine.facts, runtime=f"{engine.facts.runtime}, convolutions int8")
+        engine.facts = engine.facts.model_copy(update={"runtime": f"{engine.facts.runtime}, convolutions int8"})
     return engine
 
 
-def read_record(folder: Path) -> tuple[ExportRecord, str]:
+def read_record(folder: Path) -> tuple[ExportCard, str]:
     """The record of an export folder, and its SHA-256.
 
     Raises:
@@ -183,14 +138,10 @@ def read_record(folder: Path) -> tuple[ExportRecord, str]:
     """
     content = _read_file(folder, RECORD, MAX_RECORD_BYTES)
     try:
-        record = ExportRecord.model_validate_json(content)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = "".join(f"{part}: " for part in (RECORD, ".".join(map(str, first["loc"]))) if part)
-        raise _damaged(folder, place + first["msg"]) from error
-    strangers = set(record.point.good_classes) - set(record.classes)
-    if strangers or len(set(record.classes)) < len(record.classes):
-        raise _damaged(folder, f"{RECORD}: a class stands twice, or a good class is none of the classes")
+        record = read_card(ExportCard, content)
+        check_choice("format", record.format, [*FILES])
+    except InputError as error:
+        raise _damaged(folder, f"{RECORD}: {error}") from error
     return record, hashlib.sha256(content).hexdigest()
 
 
@@ -208,11 +159,6 @@ def import_extra(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise InputError(f"exports need {name}: pip install 'weldnet[export]'") from error
-
-
-def _to_facts(record: ExportRecord, digest: str) -> ModelFacts:
-    own = (record.classes, record.geometry, record.point, record.temperature)
-    return ModelFacts(*own, True, record.vocabulary, digest, record.checkpoint.digest, "", record.versions)
 
 
 def _read_file(folder: Path, name: str, max_bytes: int) -> bytes:

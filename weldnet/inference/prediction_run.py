@@ -13,7 +13,7 @@ from weldnet.console import watch
 from weldnet.data.decode.formats import UnreadableImage, read_content
 from weldnet.errors import InputError, check_choice
 from weldnet.files import lock_folder, replace_file, write_text
-from weldnet.inference.engines import ModelFacts
+from weldnet.inference.model_card import ModelFacts
 from weldnet.inference.prediction_files import (
     NAME,
     PART,
@@ -145,7 +145,7 @@ def _claim(folder: Path, facts: ModelFacts, task: dict[str, str | None]) -> None
         raise InputError(
             f"output_dir={folder} holds predictions, but no {JUDGED_BY} that says whose; name another folder"
         )
-    write_text(file, json.dumps(facts.to_dict() | {"task": task}, indent=2) + "\n")
+    write_text(file, json.dumps(facts.model_dump(mode="json") | {"task": task}, indent=2) + "\n")
 
 
 def can_resume(folder: Path) -> bool:

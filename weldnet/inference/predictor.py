@@ -23,7 +23,8 @@ from weldnet.evaluation.decision import REFER
 from weldnet.evaluation.judge import give_verdicts
 from weldnet.hardware import available_cores
 from weldnet.inference.checkpoint import find_checkpoint, load_checkpoint
-from weldnet.inference.engines import Engine, ModelFacts, TorchEngine
+from weldnet.inference.engines import Engine, TorchEngine
+from weldnet.inference.model_card import ModelFacts
 from weldnet.inference.settings import EngineSettings
 
 MAX_BATCH = 32

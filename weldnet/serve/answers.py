@@ -1,11 +1,9 @@
 """What the server answers, as `/openapi.json` and `/docs` describe it."""
 
-from dataclasses import dataclass
-
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from weldnet.inference.engines import ModelFacts
+from weldnet.inference.model_card import ModelFacts
 from weldnet.serve.limits import Limits
 
 HEADERS = {
@@ -65,7 +63,6 @@ class Status(BaseModel):
     status: str
 
 
-@dataclass(frozen=True, kw_only=True)
 class ServedModel(ModelFacts):
     """The model, the limits of requests, and whether `/explain` answers."""
 

@@ -214,7 +214,7 @@ async function introduce() {
   const answer = await ask("model");
   if (!answer.ok) throw new Error((await read(answer)).error);
   model = await answer.json();
-  const { point, calibrated } = model;
+  const { point } = model;
   find("model").textContent = `model ${model.digest.slice(0, 12)}, ${model.runtime}`;
   const sound = `probability of ${point.good_classes.map(visible).join(" or ")}`;
   const [above, below] = [point.accept_above, point.reject_below].map((share) => share !== null && percent(share));
@@ -223,8 +223,7 @@ async function introduce() {
   const what = [accepts, rejects].filter(Boolean).join(", ");
   const rest = what ? `${what}, and refers the rest, and whatever is unlike anything in training,` : "refers every photograph";
   find("point").textContent = `The model ${rest} to an inspector.`;
-  const reasons = calibrated ? point.reasons : ["the checkpoint is not calibrated"];
-  find("reasons").replaceChildren(...reasons.map((reason) => make("li", "", visible(reason))));
+  find("reasons").replaceChildren(...point.reasons.map((reason) => make("li", "", visible(reason))));
   if (selected) show(selected);
 }
 

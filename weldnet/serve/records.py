@@ -12,7 +12,7 @@ from pathlib import Path
 
 from weldnet.errors import InputError
 from weldnet.files import describe_room
-from weldnet.inference.engines import ModelFacts
+from weldnet.inference.model_card import ModelFacts
 from weldnet.inference.predictor import Prediction
 from weldnet.serve.answers import Result
 

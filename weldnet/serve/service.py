@@ -100,7 +100,7 @@ class Service:
 
     async def model(self) -> ServedModel:
         """Which model this is, when it accepts and rejects, and the limits of requests."""
-        return ServedModel(**vars(self.predictor.facts), limits=self.limits, explains=self.explainer is not None)
+        return ServedModel(**dict(self.predictor.facts), limits=self.limits, explains=self.explainer is not None)
 
     async def count(self) -> Response:
         """Counters in Prometheus's text format."""

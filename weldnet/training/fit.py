@@ -3,7 +3,6 @@
 import json
 import logging
 import warnings
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,10 @@ from weldnet.evaluation.decision import find_good_classes
 from weldnet.evaluation.metrics import METRICS
 from weldnet.evaluation.vocabulary import BUILT_IN, Vocabulary, describe_classes
 from weldnet.files import write_text
-from weldnet.inference.checkpoint import Record, kept_checkpoint, load_checkpoint
+from weldnet.inference.checkpoint import kept_checkpoint, load_checkpoint
 from weldnet.inference.evaluate import evaluate
 from weldnet.inference.evaluation_report import EvaluationReport
+from weldnet.inference.model_card import TrainedCard
 from weldnet.inference.provenance import current_commit, current_versions
 from weldnet.model.classifier import WeldClassifier
 from weldnet.report.writer import save_evaluation, write_report
@@ -60,7 +60,7 @@ def describe(
     config: str,
     good_classes: list[str] | None = None,
     vocabulary: Vocabulary = BUILT_IN,
-) -> Record:
+) -> TrainedCard:
     """The record that the checkpoints of a run carry.
 
     Args:
@@ -75,13 +75,13 @@ def describe(
     good_classes = find_good_classes(model.classes) if good_classes is None else [tidy(name) for name in good_classes]
     for name in good_classes:
         check_choice("evaluation.good_classes", name, model.classes)
-    return Record(
+    return TrainedCard(
         classes=model.classes,
         backbone=model.network.backbone.name,
         mean=tuple(model.network.backbone.mean),
         std=tuple(model.network.backbone.std),
         channels_last=model.network.channels_last,
-        geometry=asdict(data.geometry),
+        geometry=data.geometry,
         split_digest=data.split_digest,
         validation_groups=data.validation_groups,
         fingerprints=torch.from_numpy(np.sort(fingerprints(data.samples("train")["digest"]))),
@@ -97,7 +97,7 @@ def describe(
 
 
 def train(
-    data: WeldDataModule, model: WeldClassifier, trainer: Trainer, record: Record, resume_from: Path | None = None
+    data: WeldDataModule, model: WeldClassifier, trainer: Trainer, record: TrainedCard, resume_from: Path | None = None
 ) -> None:
     """Fits the model; the trainer's callbacks keep the checkpoints, each with the record inside.
 
@@ -111,7 +111,7 @@ def train(
         InputError: training has diverged, a callback asks for what is not logged, or a worker process was killed.
         OSError: a file of the run cannot be written.
     """
-    model.record = asdict(record)
+    model.record = record.to_plain()
     if resume_from:
         trainer.callbacks.append(Renewal(trainer.callbacks))  # type: ignore[attr-defined]
     with warnings.catch_warnings(), explain_workers(data.count_workers()):

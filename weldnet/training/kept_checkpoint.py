@@ -1,12 +1,9 @@
 """After training: the kept checkpoint gets its judge, fitted on validation images, and carries it from then on."""
 
-import numpy as np
-import torch
-
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.evaluation.judge import Judge, fit_judge
 from weldnet.hardware import choose_device
-from weldnet.inference.checkpoint import Checkpoint, change_record, convert, load_checkpoint
+from weldnet.inference.checkpoint import Checkpoint, load_checkpoint, write_judge
 from weldnet.inference.evaluate import predict
 
 
@@ -26,7 +23,7 @@ def calibrate(checkpoint: Checkpoint, data: WeldDataModule, device: str, **targe
     judge = fit_judge(
         record.classes, record.good_classes, train, select, thresholds, by_group=data.split_by_group, **targets
     )
-    change_record(checkpoint.path, judge=convert(judge.to_dict(), np.ndarray, torch.as_tensor))
+    write_judge(checkpoint.path, judge)
     return load_checkpoint(checkpoint.path)
 
 
