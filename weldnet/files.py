@@ -9,9 +9,8 @@ import hashlib
 import io
 import json
 import os
-import re
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -163,19 +162,6 @@ def write_parquet(file: Path, table: "pl.DataFrame") -> None:
     table.write_parquet(content)
     with replace_file(file) as temporary:
         temporary.write_bytes(content.getbuffer())
-
-
-def to_csv_line(values: Iterable[object]) -> str:
-    """One row of CSV as `write_csv` writes it, for files that grow; None is an empty cell.
-
-    Python's csv leaves a carriage return without quotes, and readers take it for the end of the row.
-    """
-    return ",".join(map(_quote, values)) + "\n"
-
-
-def _quote(value: object) -> str:
-    text = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    return '"' + text.replace('"', '""') + '"' if re.search(r'[",\r\n]', text) else text
 
 
 def find_damage(file: Path) -> str | None:

@@ -416,7 +416,7 @@ UNDER_WAY = {
         "weldnet.model.classifier.WeldClassifier.training_step",
         [*SMALL, "trainer.max_epochs=1", "num_folds=2", "data.fold=1"],
     ),
-    "predict": ("weldnet.inference.prediction_run.PredictionWriter.write", ["ckpt_path=a.ckpt", "source=welds"]),
+    "predict": ("weldnet.inference.prediction.Prediction.to_row", ["ckpt_path=a.ckpt", "source=welds"]),
     "explain": ("weldnet.report.explained.draw_picture", ["ckpt_path=a.ckpt", "source=welds", "device=cpu"]),
 }
 """Of each command that can be resumed, a function in the middle of its work, and what is typed."""

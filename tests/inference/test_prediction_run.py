@@ -13,15 +13,9 @@ from drawing import save_image
 from filelock import FileLock
 
 from weldnet.errors import InputError
-from weldnet.inference.prediction_files import (
-    PredictionWriter,
-    gather_rows,
-    merge_parts,
-    name_columns,
-    name_files,
-    read_rows,
-)
-from weldnet.inference.prediction_run import Outcome, check_request, predict_into
+from weldnet.inference.prediction import name_columns
+from weldnet.inference.prediction_files import Outcome, append_rows, gather_rows, read_rows, write_table
+from weldnet.inference.prediction_run import check_request, predict_into
 from weldnet.inference.predictor import Predictor
 
 
@@ -129,10 +123,11 @@ def test_parts_are_merged_in_the_order_of_the_source(photos: Path, tmp_path: Pat
     paths = list_photos(photos)
     with Predictor(BrightnessEngine(), 1) as predictor:
         for rank in range(12):
-            with PredictionWriter(name_files(tmp_path, f"predictions.rank{rank}"), FACTS.classes) as writer:
+            with append_rows(tmp_path / f"predictions.rank{rank}.jsonl") as append:
                 for prediction in predictor.predict_files(paths[rank::12]):
-                    writer.write(prediction)
-    merge_parts(tmp_path, FACTS.classes)
+                    append(prediction.to_row(FACTS.classes))
+    gather_rows(tmp_path)
+    write_table(tmp_path, FACTS.classes, ())
     assert [row["path"] for row in read_lines(tmp_path)] == paths
     assert sorted(path.name for path in tmp_path.iterdir()) == ["predictions.csv", "predictions.jsonl"]
 
@@ -142,12 +137,12 @@ def test_parts_of_a_killed_run_are_kept(photos: Path, tmp_path: Path) -> None:
     paths = [lost[0], *list_photos(photos)[:19], lost[1]]
     with Predictor(BrightnessEngine(), 1) as predictor:
         for rank in (0, 2):
-            with PredictionWriter(name_files(tmp_path, f"predictions.rank{rank}"), FACTS.classes) as writer:
+            with append_rows(tmp_path / f"predictions.rank{rank}.jsonl") as append:
                 for prediction in predictor.predict_files(paths[rank::3]):
-                    writer.write(prediction)
+                    append(prediction.to_row(FACTS.classes))
     readable = {*paths[0::3], *paths[2::3]} - {*lost}
     (tmp_path / "predictions.rank_notes.jsonl").write_text("not ours")
-    assert gather_rows(tmp_path, FACTS.classes, {lost[1], *readable}) == readable
+    assert gather_rows(tmp_path, {lost[1], *readable}) == {lost[0], *readable}
     kept = [row["path"] for row in read_rows(tmp_path / "predictions.jsonl")]
     assert sorted(kept) == sorted([lost[0], *readable]), "what is not tried again keeps its row"
 
@@ -224,14 +219,10 @@ def test_requests_refused(
 
 
 def test_a_full_disk_is_told(tmp_path: Path) -> None:
-    for ending in ("jsonl", "csv"):
-        (tmp_path / f"predictions.{ending}").symlink_to("/dev/full")
-    row = dict.fromkeys(name_columns(FACTS.classes))
-
-    def write() -> None:
-        with PredictionWriter(name_files(tmp_path), FACTS.classes) as writer:
-            writer.write_row(row)
-
-    with pytest.raises(OSError, match=r"No space left.*predictions\.csv") as refused:
-        write()
+    (tmp_path / "predictions.jsonl").symlink_to("/dev/full")
+    with (
+        pytest.raises(OSError, match=r"No space left.*predictions\.jsonl") as refused,
+        append_rows(tmp_path / "predictions.jsonl") as append,
+    ):
+        append(dict.fromkeys(name_columns(FACTS.classes)))
     assert refused.value.errno == errno.ENOSPC

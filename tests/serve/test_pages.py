@@ -17,7 +17,8 @@ from trained import train_small
 
 from weldnet.explain.attribution import draw_overlay, explain_network
 from weldnet.inference.engines import TorchEngine
-from weldnet.inference.predictor import Prediction, Predictor, load_engine
+from weldnet.inference.prediction import Prediction
+from weldnet.inference.predictor import Predictor, load_engine
 from weldnet.serve.app import create_app
 from weldnet.serve.limits import Limits
 from weldnet.serve.records import DecisionRecords

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from weldnet.inference.engines import Engine
-    from weldnet.inference.prediction_run import Outcome
+    from weldnet.inference.prediction_files import Outcome
     from weldnet.inference.processes import Share
 
 

@@ -1,94 +1,79 @@
 """predictions.jsonl and predictions.csv: written row by row, resumed after an interruption, merged from parts.
 
-The JSON lines are the record; the CSV says the same for people's tables.
+The JSON lines are the record. The CSV is made from them when all are there.
 """
 
+import heapq
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import ExitStack, suppress
-from itertools import zip_longest
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain, islice, zip_longest
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+import polars as pl
+
 from weldnet.errors import InputError
-from weldnet.files import name_failures, replace_file, to_csv_line
-from weldnet.inference.predictor import HEAD, Prediction
+from weldnet.files import name_failures, replace_file
+from weldnet.inference.prediction import name_columns
 
-NAME = "predictions"
-
-PART = f"{NAME}.rank"
+LINES = "predictions.jsonl"
+PART = "predictions.rank"
 """The stem of what one of several processes writes, before its number."""
+
+NUM_WORST = 24
+"""Of `explain=worst`."""
+UNREADABLE = "unreadable"
+"""In the place of a verdict, for files that cannot be read."""
+
+_BATCH = 4096
 
 Row = dict[str, Any]
 
 
-class PredictionWriter:
-    """Appends predictions to a file of JSON lines and one of CSV, each row at once.
+@dataclass(frozen=True)
+class Outcome:
+    """What a run of predictions gave, those of earlier, interrupted runs in the same folder included.
 
-    Args:
-        files: both, in existing folders.
-        classes: C names.
-
-    Raises:
-        OSError: on entering, writing or leaving: they cannot be written; the rows before are kept.
+    Attributes:
+        verdicts: how many files have each; `unreadable` for those without.
+        unlike_training: how many are.
+        damaged: how many are, and were referred.
+        worst: paths of those of this run's images that the model is least sure of.
     """
 
-    def __init__(self, files: tuple[Path, Path], classes: Sequence[str]) -> None:
-        self.classes, self.files, self.stack = classes, files, ExitStack()
-        self.columns = name_columns(classes)
+    verdicts: dict[str, int]
+    unlike_training: int
+    damaged: int
+    worst: list[str]
 
-    def __enter__(self) -> "PredictionWriter":
-        try:
-            # Line by line, so that a killed run loses no more than the row it was at.
-            self.lines, self.table = (
-                self.stack.enter_context(file.open("a", buffering=1, encoding="utf-8", newline=""))
-                for file in self.files
-            )
-            if not self.table.tell():
-                self._append("", to_csv_line(self.columns))
-        except OSError:
-            with suppress(OSError):
-                self.stack.close()
-            raise
-        return self
+    @property
+    def num_unreadable(self) -> int:
+        return self.verdicts.get(UNREADABLE, 0)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        try:
-            with name_failures(self.files[0]), self.stack:
-                for stream in (self.lines, self.table) if error is None else ():
-                    stream.flush()
-                    os.fsync(stream.fileno())
-        except OSError:
-            # What a full disk did not take is tried once more when the files are closed.
-            if error is None:
-                raise
 
-    def write(self, prediction: Prediction) -> None:
-        """Appends one row to both files."""
-        self.write_row(prediction.to_row(self.classes))
+@contextmanager
+def append_rows(file: Path) -> Iterator[Callable[[Row], None]]:
+    """Within it, a function that appends a row; afterwards all of them are on the disk.
 
-    def write_row(self, row: Row) -> None:
-        """Appends a row as `Prediction.to_row` gives it."""
-        self._append(
-            json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n", to_csv_line(map(row.get, self.columns))
-        )
+    Raises:
+        OSError: the file cannot be written; the rows before are kept.
+    """
+    # Without a buffer, so that a killed run loses no more than the row it was at.
+    with file.open("ab", buffering=0) as lines:
 
-    def _append(self, line: str, cells: str) -> None:
-        for file, stream, text in zip(self.files, (self.lines, self.table), (line, cells), strict=True):
+        def append(row: Row) -> None:
+            line = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()
             with name_failures(file):
-                stream.write(text)
+                while line:
+                    line = line[lines.write(line) :]
 
-
-def name_files(folder: Path, stem: str = NAME) -> tuple[Path, Path]:
-    """The two files of a `PredictionWriter`."""
-    return folder / f"{stem}.jsonl", folder / f"{stem}.csv"
-
-
-def name_columns(classes: Sequence[str]) -> list[str]:
-    """The columns of a row."""
-    return [*HEAD, *(f"p_{name}" for name in classes), "model_digest", "time", "error"]
+        yield append
+        with name_failures(file):
+            os.fsync(lines.fileno())
 
 
 def read_rows(file: Path) -> Iterator[Row]:
@@ -97,6 +82,7 @@ def read_rows(file: Path) -> Iterator[Row]:
     Raises:
         InputError: a line before the last is no row.
     """
+    needed = set(name_columns(()))
     with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.endswith(b"\n"):
@@ -105,7 +91,7 @@ def read_rows(file: Path) -> Iterator[Row]:
                 row = json.loads(line)
                 # Before weldnet looked for damage, there was no such column.
                 row.setdefault("damaged", None)
-                if not isinstance(row["path"], str) or not {*HEAD, "error"} <= set(row):
+                if not isinstance(row["path"], str) or not needed <= set(row):
                     raise TypeError
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise InputError(
@@ -114,72 +100,57 @@ def read_rows(file: Path) -> Iterator[Row]:
             yield row
 
 
-def gather_rows(folder: Path, classes: Sequence[str], again: Collection[str]) -> set[str]:
-    """Makes one pair of files of all that earlier, interrupted processes left; a path stands once.
+def gather_rows(folder: Path, again: Collection[str] = ()) -> set[str]:
+    """Makes one file of all that processes left, in the order of the source; a path stands once.
+
+    Until that is done the files are as they were.
 
     Args:
-        again: the paths that are tried again where their row says an error: it is dropped. Other such rows come last.
+        again: the paths that are tried again where their row says an error.
 
     Returns:
         The paths that are done.
 
     Raises:
-        InputError, OSError: as `read_rows` and `PredictionWriter`.
+        InputError: as `read_rows`.
+        OSError: the file cannot be written.
     """
     done: set[str] = set()
-    failed: dict[str, Row] = {}
-
-    def rows() -> Iterator[Row]:
-        for row in _read_all(folder):
-            if row["error"] is not None:
-                failed[row["path"]] = row
-            elif row["path"] not in done:
+    lines, ranks = folder / LINES, {path.stem.removeprefix(PART): path for path in folder.glob(f"{PART}*.jsonl")}
+    parts = [ranks[rank] for rank in sorted(filter(str.isdecimal, ranks), key=int)]
+    # Process r has every n-th image, from the r-th on.
+    turns = chain.from_iterable(zip_longest(*map(read_rows, parts)))
+    with replace_file(lines) as temporary, append_rows(temporary) as append:
+        for row in chain(read_rows(lines) if lines.exists() else (), filter(None, turns)):
+            if row["path"] not in done and (row["error"] is None or row["path"] not in again):
                 done.add(row["path"])
-                yield row
-        yield from (row for path, row in failed.items() if path not in done and path not in again)
-
-    _replace(folder, classes, rows())
+                append(row)
+    for part in parts:
+        part.unlink()
     return done
 
 
-def merge_parts(folder: Path, classes: Sequence[str]) -> None:
-    """Appends the rows of all processes' parts to the files, in the order of the source, and removes the parts.
+def write_table(folder: Path, classes: Sequence[str], own: Collection[str]) -> Outcome:
+    """Writes `predictions.csv`, all or nothing, and counts what stands in it.
 
-    Until that is done the files are as they were.
+    Args:
+        classes: C names.
+        own: the paths from which the worst are chosen.
     """
-    _replace(folder, classes, _read_all(folder))
-
-
-def _read_all(folder: Path) -> Iterator[Row]:
-    own = folder / f"{NAME}.jsonl"
-    if own.exists():
-        yield from read_rows(own)
-    yield from _take_turns(_parts(folder))
-
-
-def _parts(folder: Path) -> list[Path]:
-    ranks = {file.stem.removeprefix(PART): file for file in folder.glob(f"{PART}*.jsonl")}
-    return [ranks[rank] for rank in sorted(filter(str.isdecimal, ranks), key=int)]
-
-
-def _take_turns(parts: Iterable[Path]) -> Iterator[Row]:
-    """Process r has every n-th image, from the r-th on."""
-    for turn in zip_longest(*map(read_rows, parts)):
-        yield from (row for row in turn if row is not None)
-
-
-def _replace(folder: Path, classes: Sequence[str], rows: Iterable[Row]) -> None:
-    """Writes both files anew, all or nothing, and removes the parts."""
-    parts = _parts(folder)
-    lines, table = name_files(folder)
-    # The one that is read again is replaced last.
-    with (
-        replace_file(lines) as new_lines,
-        replace_file(table) as new_table,
-        PredictionWriter((new_lines, new_table), classes) as writer,
-    ):
-        for row in rows:
-            writer.write_row(row)
-    for part in parts:
-        part.unlink()
-        part.with_suffix(".csv").unlink(missing_ok=True)
+    rows, columns = read_rows(folder / LINES), name_columns(classes)
+    verdicts: Counter[str] = Counter()
+    unlike = damaged = 0
+    worst: list[tuple[float, str]] = []
+    file = folder / "predictions.csv"
+    with replace_file(file) as temporary, temporary.open("w", encoding="utf-8", newline="") as table:
+        table.write(pl.DataFrame(schema=columns).write_csv())
+        while batch := list(islice(rows, _BATCH)):
+            cells = [{name: row.get(name) for name in columns} for row in batch]
+            table.write(pl.from_dicts(cells, infer_schema_length=None).write_csv(include_header=False))
+            verdicts.update(row["verdict"] or UNREADABLE for row in batch)
+            unlike += sum(bool(row["unlike_training"]) for row in batch)
+            damaged += sum(bool(row["damaged"]) for row in batch)
+            named = [row for row in batch if row["error"] is None and row["path"] in own]
+            shares = [(max(row[f"p_{name}"] for name in classes), row["path"]) for row in named]
+            worst = heapq.nsmallest(NUM_WORST, worst + shares)
+    return Outcome(dict(verdicts), unlike, damaged, [path for _, path in worst])

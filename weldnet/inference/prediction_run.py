@@ -1,61 +1,25 @@
 """From a source to files of predictions: streamed, resumable, by one process or several."""
 
-import heapq
 import json
 import os
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from weldnet.console import watch
 from weldnet.data.decode.formats import UnreadableImage, read_content
 from weldnet.errors import InputError, check_choice
 from weldnet.files import lock_folder, replace_file, write_text
 from weldnet.inference.model_card import ModelFacts
-from weldnet.inference.prediction_files import (
-    NAME,
-    PART,
-    PredictionWriter,
-    Row,
-    gather_rows,
-    merge_parts,
-    name_files,
-    read_rows,
-)
-from weldnet.inference.predictor import Prediction, Predictor
+from weldnet.inference.prediction import Prediction
+from weldnet.inference.prediction_files import LINES, PART, UNREADABLE, Outcome, append_rows, gather_rows, write_table
+from weldnet.inference.predictor import Predictor
 from weldnet.inference.processes import ALONE, Share
 
 EXPLAIN = ("none", "worst", "all")
 JUDGED_BY = "judged_by.json"
 """In a folder of predictions: whose they are."""
-
-NUM_WORST = 24
-"""Of `explain=worst`."""
-UNREADABLE = "unreadable"
-"""The folder of `sort_into` for files without a verdict."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run of predictions gave, those of earlier, interrupted runs in the same folder included.
-
-    Attributes:
-        verdicts: how many files have each; `unreadable` for those without.
-        unlike_training: how many are.
-        damaged: how many are, and were referred.
-        worst: paths of those of this run's images that the model is least sure of.
-    """
-
-    verdicts: dict[str, int]
-    unlike_training: int
-    damaged: int
-    worst: list[str]
-
-    @property
-    def num_unreadable(self) -> int:
-        return self.verdicts.get(UNREADABLE, 0)
 
 
 def predict_into(
@@ -69,7 +33,7 @@ def predict_into(
 ) -> Outcome | None:
     """Writes `predictions.jsonl`, `predictions.csv` and `judged_by.json` into a folder.
 
-    Goes on where an interrupted run of the same model stopped; files that could not be read are tried again.
+    Resumes an interrupted run of the same model; files that could not be read are tried again.
 
     Args:
         folder: an existing folder, empty or such a run's.
@@ -86,89 +50,71 @@ def predict_into(
         InputError: another process writes to the folder already; it is a different model's.
         OSError: nothing can be written; what was written is kept.
     """
-    classes, model = predictor.facts.classes, _name_model(predictor.facts)
+    classes, facts = predictor.facts.classes, predictor.facts
+    model = _name_model(facts.digest, facts.runtime)
     with share.together() as gather, nullcontext() if share.rank else lock_folder(folder):
         models = gather(model)
         if models != [model] * share.world:
             raise InputError(f"the processes run different models or precisions: {', '.join(sorted(set(models)))}")
         left: Sequence[str] = ()
         if share.rank == 0:
-            _claim(folder, predictor.facts, {"base": base, "sort_into": None if sort_into is None else str(sort_into)})
-            done = gather_rows(folder, classes, set(paths))
+            _claim(folder, facts, {"base": base, "sort_into": None if sort_into is None else str(sort_into)})
+            done = gather_rows(folder, set(paths))
             left = [path for path in paths if path not in done]
         # One list for all: a folder that grows, or that another machine sees late, would be shared out wrongly.
         left = gather(left)[0][share.rank :: share.world]
         predictions = predictor.predict_files(left)
         shown = watch(predictions, len(left), "predicting") if share.rank == 0 else predictions
-        files = name_files(folder, NAME if share.world == 1 else f"{PART}{share.rank}")
-        with PredictionWriter(files, classes) as writer:
+        with append_rows(folder / (LINES if share.world == 1 else f"{PART}{share.rank}.jsonl")) as append:
             for prediction in shown:
                 if sort_into:
                     copy_sorted(prediction, base, sort_into)
-                writer.write(prediction)
+                append(prediction.to_row(classes))
         gather(None)
         if share.rank:
             return None
         if share.world > 1:
-            merge_parts(folder, classes)
-        return _summarise(read_rows(folder / f"{NAME}.jsonl"), classes, set(paths))
+            gather_rows(folder)
+        return write_table(folder, classes, set(paths))
 
 
-def _name_model(facts: ModelFacts) -> str:
+def _name_model(digest: str, runtime: str) -> str:
     """The model, and what runs it in which precision, wherever it runs."""
-    return f"{facts.digest[:12]} by {facts.runtime.partition(' on ')[0]}"
+    return f"{digest[:12]} by {runtime.partition(' on ')[0]}"
 
 
 def _claim(folder: Path, facts: ModelFacts, task: dict[str, str | None]) -> None:
     """Notes which model writes here, and what becomes of the files; refuses another one than before."""
-    file = folder / JUDGED_BY
-    if file.exists():
-        try:
-            before = json.loads(file.read_text(encoding="utf-8"))
-            model = f"{before['digest'][:12]} by {before['runtime'].partition(' on ')[0]}"
-            noted = {key: before["task"][key] for key in task}
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise InputError(f"{file} is damaged; name another output_dir") from None
-        if model != _name_model(facts):
+    file, model = folder / JUDGED_BY, _name_model(facts.digest, facts.runtime)
+    if not file.exists():
+        if any(folder.glob("predictions*")):
             raise InputError(
-                f"output_dir={folder} holds predictions of another model or precision, {model}; this is "
-                f"{_name_model(facts)}. Name another folder"
+                f"output_dir={folder} holds predictions, but no {JUDGED_BY} that says whose; name another folder"
             )
-        if noted != task:
-            raise InputError(
-                f"output_dir={folder} holds predictions of images below {noted['base']}, sort_into="
-                f"{noted['sort_into']}; these are below {task['base']}, sort_into={task['sort_into']}. Name another "
-                "folder"
-            )
+        write_text(file, json.dumps(facts.model_dump(mode="json") | {"task": task}, indent=2) + "\n")
         return
-    if any(folder.glob(f"{NAME}*")):
+    try:
+        noted: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        before, its_task = _name_model(noted["digest"], noted["runtime"]), {key: noted["task"][key] for key in task}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f"{file} is damaged; name another output_dir") from None
+    if before != model:
         raise InputError(
-            f"output_dir={folder} holds predictions, but no {JUDGED_BY} that says whose; name another folder"
+            f"output_dir={folder} holds predictions of another model or precision, {before}; this is {model}. Name "
+            "another folder"
         )
-    write_text(file, json.dumps(facts.model_dump(mode="json") | {"task": task}, indent=2) + "\n")
+    if its_task != task:
+        raise InputError(
+            f"output_dir={folder} holds predictions of images below {its_task['base']}, sort_into="
+            f"{its_task['sort_into']}; these are below {task['base']}, sort_into={task['sort_into']}. Name another "
+            "folder"
+        )
 
 
 def can_resume(folder: Path) -> bool:
     """Whether a run stopped here, however early."""
     own = {".lock", f".{JUDGED_BY}.tmp"}
     return (folder / JUDGED_BY).is_file() or (folder.is_dir() and {path.name for path in folder.iterdir()} <= own)
-
-
-def _summarise(rows: Iterable[Row], classes: Sequence[str], own: set[str]) -> Outcome:
-    verdicts: Counter[str] = Counter()
-    unlike = damaged = 0
-
-    def look() -> Iterator[tuple[float, str]]:
-        nonlocal unlike, damaged
-        for row in rows:
-            verdicts[row["verdict"] or UNREADABLE] += 1
-            unlike += bool(row["unlike_training"])
-            damaged += bool(row["damaged"])
-            if row["error"] is None and row["path"] in own:
-                yield max(row[f"p_{name}"] for name in classes), row["path"]
-
-    worst = heapq.nsmallest(NUM_WORST, look())
-    return Outcome(dict(verdicts), unlike, damaged, [path for _, path in worst])
 
 
 def copy_sorted(prediction: Prediction, base: str, folder: Path) -> None:

@@ -4,9 +4,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import repeat
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
@@ -25,52 +23,15 @@ from weldnet.hardware import available_cores
 from weldnet.inference.checkpoint import find_checkpoint, load_checkpoint
 from weldnet.inference.engines import Engine, TorchEngine
 from weldnet.inference.model_card import ModelFacts
+from weldnet.inference.prediction import Prediction
 from weldnet.inference.settings import EngineSettings
 
 MAX_BATCH = 32
 MAX_BATCH_PIXELS = 2**22
 """Of the network's input, in one batch."""
 
-HEAD = ("path", "sha256", "predicted", "verdict", "unlike_training", "damaged")
-"""The fields of a prediction that stand before the probabilities in its row."""
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a model says of one file.
-
-    Attributes:
-        path: as it was given.
-        sha256: of the file's content, 64 hex digits; None where it could not be read.
-        predicted: the class with the highest probability.
-        verdict: `accept`, `reject` or `refer`.
-        unlike_training: None where the model is not calibrated.
-        damaged: the file is, so that part of the picture can be wrong: it is referred; None where it could not be read.
-        probabilities: by class, calibrated.
-        model_digest: `ModelFacts.digest`.
-        time: when it was judged, ISO 8601, UTC.
-        error: why there is no prediction; None where there is one.
-    """
-
-    path: str
-    sha256: str | None
-    predicted: str | None = None
-    verdict: str | None = None
-    unlike_training: bool | None = None
-    damaged: bool | None = None
-    probabilities: dict[str, float] = field(default_factory=dict)
-    model_digest: str = field(kw_only=True)
-    time: str = field(kw_only=True)
-    error: str | None = field(default=None, kw_only=True)
-
-    def to_row(self, classes: Sequence[str]) -> dict[str, Any]:
-        """Flat, as a row of `predictions.csv`; every row has every column."""
-        scores = {f"p_{name}": self.probabilities.get(name) for name in classes}
-        head = {name: getattr(self, name) for name in HEAD}
-        return head | scores | {name: getattr(self, name) for name in ("model_digest", "time", "error")}
 
 
 class Decoded(NamedTuple):
@@ -163,30 +124,32 @@ class Predictor:
         return Decoded(digest, image, None, damaged=picture.damage is not None)
 
     def _judge(self, names: Sequence[str], files: Sequence[Decoded]) -> list[Prediction]:
-        facts, images = self.facts, [file.image for file in files if file.image is not None]
-        said: Iterator[tuple[Any, ...]] = iter(())
-        if images:
-            probabilities, distances = self.engine.score(np.stack(images))
-            _, unlike, verdicts = give_verdicts(probabilities, distances, facts.classes, facts.point)
-            known = unlike.tolist() if facts.calibrated else repeat(None)
-            said = zip(probabilities, verdicts.tolist(), known, strict=False)
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        images = [file.image for file in files if file.image is not None]
+        verdicts = iter(self._give_verdicts(np.stack(images)) if images else ())
+        always = {"model_digest": self.facts.digest, "time": datetime.now(UTC).isoformat(timespec="milliseconds")}
         predictions = []
         for name, file in zip(names, files, strict=True):
-            prediction = Prediction(name, file.sha256, model_digest=facts.digest, time=now, error=file.error)
+            own = always | {"path": name, "sha256": file.sha256, "error": file.error}
             if file.image is not None:
-                row, verdict, is_unlike = next(said)
-                prediction = replace(
-                    prediction,
-                    predicted=facts.classes[int(row.argmax())],
-                    # Whatever the score: the defect can lie where the picture is lost.
-                    verdict=REFER if file.damaged else verdict,
-                    unlike_training=is_unlike,
-                    damaged=file.damaged,
-                    probabilities=dict(zip(facts.classes, row.tolist(), strict=True)),
-                )
-            predictions.append(prediction)
+                own |= next(verdicts) | {"damaged": file.damaged}
+            if file.damaged:
+                # Whatever the score: the defect can lie where the picture is lost.
+                own["verdict"] = REFER
+            predictions.append(Prediction(**own))
         return predictions
+
+    def _give_verdicts(self, images: NDArray[np.uint8]) -> Iterator[dict[str, Any]]:
+        """What stands in the prediction of each of B images."""
+        facts = self.facts
+        probabilities, distances = self.engine.score(images)
+        _, unlike, verdicts = give_verdicts(probabilities, distances, facts.classes, facts.point)
+        for row, is_unlike, verdict in zip(probabilities, unlike.tolist(), verdicts.tolist(), strict=True):
+            yield {
+                "predicted": facts.classes[int(row.argmax())],
+                "verdict": verdict,
+                "unlike_training": is_unlike if facts.calibrated else None,
+                "probabilities": dict(zip(facts.classes, row.tolist(), strict=True)),
+            }
 
 
 def load_engine(

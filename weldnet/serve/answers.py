@@ -1,9 +1,10 @@
 """What the server answers, as `/openapi.json` and `/docs` describe it."""
 
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 
 from weldnet.inference.model_card import ModelFacts
+from weldnet.inference.prediction import Prediction
 from weldnet.serve.limits import Limits
 
 HEADERS = {
@@ -27,25 +28,10 @@ class Refusal(Exception):
         return JSONResponse({"error": self.reason}, self.status, HEADERS.get(self.status))
 
 
-class Result(BaseModel):
-    """The prediction for one file; `error` says why there is no verdict."""
-
-    model_config = ConfigDict(from_attributes=True, populate_by_name=True)
-
-    file: str = Field(validation_alias="path")
-    sha256: str | None
-    predicted: str | None
-    verdict: str | None
-    unlike_training: bool | None
-    damaged: bool | None
-    probabilities: dict[str, float]
-    error: str | None
-
-
 class Answer(BaseModel):
     """Results in the order of the files. `error` is null if any file could be read."""
 
-    results: list[Result]
+    results: list[Prediction]
     model_digest: str
     request_id: str
     error: str | None = None

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from weldnet.inference.predictor import Prediction
+from weldnet.inference.prediction import Prediction
 from weldnet.serve.request_queue import WorkQueue
 
 SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)

@@ -13,8 +13,7 @@ from pathlib import Path
 from weldnet.errors import InputError
 from weldnet.files import describe_room
 from weldnet.inference.model_card import ModelFacts
-from weldnet.inference.predictor import Prediction
-from weldnet.serve.answers import Result
+from weldnet.inference.prediction import Prediction
 
 START = b'{"time"'
 """Of every line."""
@@ -26,7 +25,7 @@ class DecisionRecords(AbstractContextManager["DecisionRecords", None]):
     """Appends decisions to a file, a line each. Close it, or use it as a context manager.
 
     A line holds `time`, `request_id`, `model_digest`, `runtime`, `accept_above`, `reject_below` and the fields of a
-    `Result`. A killed process loses none of them; a power cut may, as the file is not synced with the disk.
+    `Prediction`. A killed process loses none of them; a power cut may, as the file is not synced with the disk.
 
     Args:
         file: is made, or appended to.
@@ -77,7 +76,7 @@ class DecisionRecords(AbstractContextManager["DecisionRecords", None]):
             "accept_above": self.facts.point.accept_above,
             "reject_below": self.facts.point.reject_below,
         }
-        return json.dumps(fields | Result.model_validate(prediction).model_dump(), allow_nan=False) + "\n"
+        return json.dumps(fields | prediction.model_dump(by_alias=True), allow_nan=False) + "\n"
 
 
 def _refuse(file: Path, reason: str) -> InputError:

@@ -8,8 +8,9 @@ from fastapi import Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from weldnet.inference.engines import TorchEngine
-from weldnet.inference.predictor import Prediction, Predictor
-from weldnet.serve.answers import Answer, Refusal, Result, ServedModel, Status
+from weldnet.inference.prediction import Prediction
+from weldnet.inference.predictor import Predictor
+from weldnet.serve.answers import Answer, Refusal, ServedModel, Status
 from weldnet.serve.counters import Metrics
 from weldnet.serve.heatmaps import Explainer
 from weldnet.serve.limits import Limits
@@ -66,7 +67,7 @@ class Service:
             raise Refusal(503, reason) from error
         self.metrics.count_predictions(predictions)
         answer = Answer(
-            results=[Result.model_validate(prediction) for prediction in predictions],
+            results=predictions,
             model_digest=self.predictor.facts.digest,
             request_id=request_id,
         )
