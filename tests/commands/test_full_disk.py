@@ -39,7 +39,12 @@ COMMANDS = {
     "audit": (8000, "audit", SMALL[:3], "audit.html|audit.json"),
     "crossval": (2_000_000, "crossval", [*TRAIN, "num_folds=2"], r"fold_0/checkpoints/best\.ckpt"),
     "predict": (8000, "predict", ["ckpt_path=run", "source=welds"], r"predictions\.(csv|jsonl)"),
-    "predict, its first file": (100, "predict", ["ckpt_path=run", "source=welds"], r"judged_by\.json|predictions\.csv"),
+    "predict, its first file": (
+        100,
+        "predict",
+        ["ckpt_path=run", "source=welds"],
+        r"judged_by\.json|predictions\.jsonl",
+    ),
     "explain": (2000, "explain", ["ckpt_path=run", "source=welds/good/seam1_*"], r"seam1_0\.jpg\.png"),
     "export": (2_000_000, "export", ["ckpt_path=run", "format=onnx"], ""),
 }
