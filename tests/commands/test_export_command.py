@@ -87,7 +87,7 @@ def test_the_table_of_int8() -> None:
     worth: dict[str, Any] = {"accuracy": 1.0, "balanced_accuracy": 1.0, "escapes": {"count": 0, "of": 2}}
     errors = dict.fromkeys(("largest_probability_error", "mean_probability_error", "largest_distance_error"), 0.1)
     changes = {"verdict_changes": 1, "class_changes": 7, "unlike_changes": 8}
-    sides = {"before": worth | {"refer": half}, "after": worth | {"refer": referred}}
+    sides: dict[str, Any] = {"bounds": {}, "before": worth | {"refer": half}, "after": worth | {"refer": referred}}
     rows = list(draw_parity({"num_images": 4, "runtime": "openvino", **errors, **changes, **sides}).columns[1].cells)
     assert rows[-3:] == ["2 -> 3 of 4", "7", "8"]
 

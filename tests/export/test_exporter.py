@@ -21,16 +21,15 @@ from weldnet.export import exporter as exporting
 from weldnet.export import graph as networks
 from weldnet.export.exporter import build_folder, export, require_judge
 from weldnet.export.graph import JudgedNet
-from weldnet.export.parity import check_float, check_int8, measure_float, measure_int8, score_split
+from weldnet.export.parity import check, measure, score_split
 from weldnet.export.quantization import choose_point, count_convolutions, draw_evenly
 from weldnet.export.settings import Bounds, Int8Settings
+from weldnet.inference import openvino_format
 from weldnet.inference.checkpoint import Checkpoint, kept_checkpoint, load_checkpoint
 from weldnet.inference.engines import Scores, TorchEngine
-from weldnet.inference.exported import FILES, Format, load_export, read_record
+from weldnet.inference.exported import FORMATS, load_export, read_export_card
 from weldnet.model.backbone import StridedConv2d
 from weldnet.model.network import WeldNet
-
-FORMATS: tuple[Format, ...] = ("onnx", "openvino", "openvino_int8")
 
 Setting = tuple[Checkpoint, WeldDataModule, Path]
 
@@ -80,12 +79,12 @@ def test_the_folder(setting: Setting) -> None:
     checkpoint, data, folder = setting
     for name in FORMATS:
         files = {file.name: file for file in (folder / name).iterdir()}
-        assert set(files) == {*FILES[name], "model.json", "parity.json"}
+        assert set(files) == {*FORMATS[name].files, "model.json", "parity.json"}
         # Nothing tells of the machine that made it.
         for content in (file.read_bytes() for file in files.values()):
             assert b"site-packages" not in content
             assert str(folder).encode() not in content
-        record, _ = read_record(folder / name)
+        record, _ = read_export_card(folder / name)
         assert (record.format, record.checkpoint.digest) == (name, checkpoint.digest)
         assert record.split_digest == data.split_digest
         parity = json.loads(files["parity.json"].read_text())
@@ -165,7 +164,7 @@ def test_nothing_is_left_of_an_export_that_ends_early(
             export(checkpoint, data, "onnx", tmp_path / "out", Bounds())
     with monkeypatch.context() as patch:
         # Worse by all that there is.
-        patch.setattr(exporting, "measure_int8", lambda *_: WORSE)
+        patch.setattr(exporting, "measure", lambda *_: WORSE)
         with pytest.raises(InputError, match=r"export\.max_accuracy_drop=0\.01 is allowed"):
             export(checkpoint, data, "openvino_int8", tmp_path / "out", Bounds())
     assert list(tmp_path.iterdir()) == []
@@ -190,12 +189,15 @@ def test_the_longest_name(tmp_path: Path) -> None:
 def test_openvino_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Full:
         @staticmethod
+        def convert_model(_: Path) -> None: ...
+
+        @staticmethod
         def save_model(*_: Any, **__: Any) -> None:
             raise RuntimeError("\n")
 
-    monkeypatch.setattr(networks, "import_extra", lambda _: Full)
+    monkeypatch.setattr(openvino_format, "import_extra", lambda _: Full)
     with pytest.raises(OSError, match="openvino cannot write: RuntimeError"):
-        networks.save_openvino(None, tmp_path / "model.xml")
+        FORMATS["openvino"].write(tmp_path / "model.onnx", None)
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), float("inf")])
@@ -210,7 +212,10 @@ WORSE: dict[str, Any] = {
     "before": WORTH,
     "after": WORTH | {"balanced_accuracy": 0.0},
     "verdict_changes": 10,
+    "unexplained_verdict_changes": 10,
     "unlike_changes": 10,
+    "largest_probability_error": 0.1,
+    "largest_distance_error": 0.1,
     "bounds": {"max_accuracy_drop": 0.01, "max_escape_increase": 0.01, "max_verdict_changes": 0.05},
 }
 POINT = OperatingPoint(0.8, 0.2, ("good",), 0.05, 0.05, 0.95, 100, 100)
@@ -238,14 +243,15 @@ def test_the_gate(
         Scores(np.array([[p, 1 - p], [0.5, 0.5]]), np.array([d, 0.1]))
         for p, d in ((sound, distance), (other_sound, other_distance))
     )
-    figures = measure_float(before, after, ("good", "pore"), POINT, Bounds())
+    labels, bounds = np.array([0, 1]), Bounds().of(is_int8=False)
+    figures = measure(before, after, labels, ("good", "pore"), (POINT, POINT), bounds)
     assert figures["unexplained_verdict_changes"] == unexplained
     assert figures["largest_probability_error"] == pytest.approx(abs(sound - other_sound))
     if kept:
-        check_float(figures)
+        check(figures)
     else:
         with pytest.raises(InputError, match="is refused"):
-            check_float(figures)
+            check(figures)
 
 
 def test_int8_counts_what_referred_images_hide() -> None:
@@ -253,7 +259,8 @@ def test_int8_counts_what_referred_images_hide() -> None:
     point = OperatingPoint(None, None, ("good",), 0.05, 0.05, 0.95, 0, 0)
     before = Scores(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0.5, 0.5]))
     after = Scores(np.array([[0.4, 0.6], [0.2, 0.8]]), np.array([0.5, 1.5]))
-    figures = measure_int8(before, after, np.array([0, 1]), ("good", "pore"), (point, point), Bounds())
+    bounds = Bounds().of(is_int8=True)
+    figures = measure(before, after, np.array([0, 1]), ("good", "pore"), (point, point), bounds)
     assert [figures[f"{name}_changes"] for name in ("verdict", "class", "unlike")] == [0, 1, 1]
     assert figures["after"]["refer"] == {"count": 2, "of": 2}
 
@@ -272,10 +279,10 @@ def test_int8_counts_what_referred_images_hide() -> None:
 def test_the_gate_of_int8(changed: dict[str, Any], key: str | None) -> None:
     figures = WORSE | {"after": WORTH} | changed | {"after": WORTH | changed.get("after", {})}
     if key is None:
-        check_int8(figures)
+        check(figures)
     else:
         with pytest.raises(InputError, match=f"export.{key}=") as refusal:
-            check_int8(figures)
+            check(figures)
         assert str(refusal.value).count("is allowed") == 1
 
 

@@ -18,10 +18,11 @@ import pytest
 from trained import train_small
 
 from weldnet.errors import InputError
-from weldnet.export.exporter import PACKAGES, require_judge
-from weldnet.export.graph import write_network
+from weldnet.export.exporter import require_judge
+from weldnet.export.graph import write_graph
 from weldnet.inference.checkpoint import kept_checkpoint, load_checkpoint
-from weldnet.inference.exported import FILES, Format, import_extra, load_export
+from weldnet.inference.export_format import import_extra
+from weldnet.inference.exported import FORMATS, load_export
 from weldnet.inference.predictor import load_engine
 
 pytestmark = pytest.mark.slow
@@ -33,10 +34,9 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported")
     checkpoint = load_checkpoint(kept_checkpoint(train_small(folder)))
     judge = require_judge(checkpoint)
-    formats: tuple[Format, ...] = ("onnx", "openvino")
-    for name in formats:
+    for name in ("onnx", "openvino"):
         (folder / name).mkdir()
-        write_network(checkpoint, judge, name, folder / name)
+        FORMATS[name].write(write_graph(checkpoint, judge, folder / name), None)
         record = {
             "format_version": 1,
             "format": name,
@@ -60,7 +60,7 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sign(folder: Path) -> None:
     """Writes the digests of the files as they are into `model.json`, as a careful forger would."""
     record = json.loads((folder / "model.json").read_text())
-    names = [name for name in FILES[record["format"]] if (folder / name).exists()]
+    names = [name for name in FORMATS[record["format"]].files if (folder / name).exists()]
     record["files"] = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
     (folder / "model.json").write_text(json.dumps(record))
 
@@ -76,7 +76,8 @@ def test_facts(exports: Path, name: str) -> None:
     assert (facts.geometry.height, facts.geometry.width) == (32, 16)
     assert facts.point.to_dict() == record["point"]
     assert facts.vocabulary == {"pore": "2017 surface pore"}
-    assert facts.runtime == f"{PACKAGES[name][-1]} {import_extra(PACKAGES[name][-1]).__version__.split('-')[0]} float32"
+    runtime = FORMATS[name].packages[-1]
+    assert facts.runtime == f"{runtime} {import_extra(runtime).__version__.split('-')[0]} float32"
 
 
 @pytest.mark.parametrize("name", ["onnx", "openvino"])
@@ -243,7 +244,7 @@ def test_nobody_is_told(exports: Path, tmp_path: Path) -> None:
     """OpenVINO's reports would leave an identity in the home folder; nncf's go the same way."""
     code = (
         "import sys; from pathlib import Path\n"
-        "from weldnet.inference.exported import import_extra, load_export\n"
+        "from weldnet.inference.export_format import import_extra; from weldnet.inference.exported import load_export\n"
         "load_export(Path(sys.argv[1]), device='cpu', precision='float32'); import_extra('nncf')\n"
         "assert not [name for name, module in sys.modules.items() if module and 'openvino_telemetry' in name]\n"
     )

@@ -17,20 +17,21 @@ if TYPE_CHECKING:
 def run(cfg: DictConfig) -> None:
     """Exports a checkpoint from a composed config."""
     from weldnet.console import print_table
-    from weldnet.export.exporter import PACKAGES, export, require_judge
-    from weldnet.export.settings import Bounds, Int8Settings
+    from weldnet.export.exporter import export, require_judge
+    from weldnet.export.settings import FOR_FLOAT, Bounds, Int8Settings
     from weldnet.inference.checkpoint import load_checkpoint
-    from weldnet.inference.exported import import_extra
+    from weldnet.inference.export_format import import_extra
+    from weldnet.inference.exported import FORMATS
 
     folder = name_folder("export", cfg.output_dir)
-    check_choice("format", cfg.format, tuple(PACKAGES))
-    of_float = {"max_probability_error"}
-    without_effect = of_float if cfg.format == "openvino_int8" else {*map(str, cfg.export)} - of_float
+    check_choice("format", cfg.format, tuple(FORMATS))
+    own = FORMATS[cfg.format]
+    without_effect = FOR_FLOAT if own.is_int8 else {*map(str, cfg.export)} - FOR_FLOAT
     warn_of_no_effect({f"export.{name}" for name in without_effect}, f"format={cfg.format}")
     bounds, int8 = take(Bounds, cfg.export), take(Int8Settings, cfg.export)
     checkpoint = load_checkpoint(find_origin(cfg.ckpt_path, " already"))
     require_judge(checkpoint)
-    for package in PACKAGES[cfg.format]:
+    for package in own.packages:
         import_extra(package)
     why = "an export is measured on its own validation images. Where they have moved, type data.root=DIR"
     data = set_up_data(cfg, checkpoint, why, own=True)
@@ -51,7 +52,7 @@ def draw_parity(figures: dict[str, Any]) -> "Table":
     for name in ("largest_probability_error", "mean_probability_error", "largest_distance_error"):
         table.add_row(name.replace("_", " "), f"{figures[name]:.2g}")
     table.add_row("verdicts that differ", str(figures["verdict_changes"]))
-    if "before" in figures:
+    if "max_probability_error" not in figures["bounds"]:
         before, after = figures["before"], figures["after"]
         for name in ("accuracy", "balanced_accuracy"):
             table.add_row(name.replace("_", " "), f"{before[name]:.4f} -> {after[name]:.4f}")

@@ -30,9 +30,9 @@ def find_origin(ckpt_path: str, why: str) -> Path:
 
     folder = Path(ckpt_path).expanduser().absolute()
     if (folder / "model.json").exists():
-        from weldnet.inference.exported import read_record
+        from weldnet.inference.exported import read_export_card
 
-        origin = read_record(folder)[0].checkpoint
+        origin = read_export_card(folder)[0].checkpoint
         raise InputError(
             f"ckpt_path={ckpt_path} is an export{why}; give the checkpoint that it comes from, {origin.name} with "
             f"the SHA-256 {origin.digest}"

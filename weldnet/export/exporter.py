@@ -13,29 +13,23 @@ from typing import Any
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.errors import InputError
 from weldnet.evaluation.judge import Judge
-from weldnet.export.graph import save_openvino, write_network
-from weldnet.export.parity import check_float, check_int8, measure_float, measure_int8, score_split
+from weldnet.export.graph import write_graph
+from weldnet.export.parity import check, measure, score_split
 from weldnet.export.quantization import choose_point, count_convolutions, quantise
 from weldnet.export.settings import Bounds, Int8Settings
 from weldnet.files import move_into_place, name_failures, write_json
 from weldnet.inference.checkpoint import Checkpoint, judge_of
 from weldnet.inference.engines import TorchEngine
-from weldnet.inference.exported import FILES, RECORD, Format, import_extra, load_export
-from weldnet.inference.model_card import ExportCard, Origin
+from weldnet.inference.export_format import ExportFormat
+from weldnet.inference.exported import CARD, FORMATS, load_export
+from weldnet.inference.model_card import NOT_CALIBRATED, ExportCard, ModelCard, Origin
 from weldnet.inference.provenance import current_commit, file_digest
-
-PACKAGES = {
-    "onnx": ("onnx", "onnxscript", "onnxruntime"),
-    "openvino": ("onnx", "onnxscript", "openvino"),
-    "openvino_int8": ("onnx", "onnxscript", "openvino", "nncf"),
-}
-"""What each format needs, all of the extra `export`."""
 
 
 def export(
     checkpoint: Checkpoint,
     data: WeldDataModule,
-    export_format: Format,
+    export_format: str,
     folder: Path,
     bounds: Bounds,
     int8: Int8Settings | None = None,
@@ -45,9 +39,10 @@ def export(
     Args:
         checkpoint: calibrated.
         data: set up, those that trained it.
+        export_format: a key of `FORMATS`.
         folder: empty, or not there yet.
         bounds: of the gate.
-        int8: how `openvino_int8` is quantised; None for the defaults.
+        int8: how the network is quantised, where the format is int8; None for the defaults.
 
     Returns:
         What `parity.json` holds.
@@ -56,30 +51,29 @@ def export(
         InputError: the checkpoint has no judge, its backbone has no such stage or does not support int8, or the
             export is not within the bounds.
     """
-    judge, int8 = require_judge(checkpoint), int8 or Int8Settings()
+    judge, int8, own = require_judge(checkpoint), int8 or Int8Settings(), FORMATS[export_format]
     network = checkpoint.network()
     num_float = count_convolutions(network, int8.float_through)
-    if export_format == "openvino_int8" and not network.backbone.supports_int8:
-        raise InputError(f"format=openvino_int8 is for ResNets, not for {network.backbone.name}; type format=openvino")
+    if own.is_int8 and not network.backbone.supports_int8:
+        raise InputError(f"format={own.name} is for ResNets, not for {network.backbone.name}; type format=openvino")
+
+    def change(graph: Any) -> Any:
+        return quantise(graph, data.dataset("train"), int8, num_float)
+
     with build_folder(folder) as built:
-        write_network(checkpoint, judge, export_format, built)
-        if export_format == "openvino_int8":
-            _quantise_files(built, data, int8, num_float)
-        record = _describe(checkpoint, judge, export_format, built)
-        write_json(built / RECORD, record.model_dump(mode="json"))
-        reference, engine = TorchEngine(checkpoint, "cpu"), load_export(built, device="cpu", precision="float32")
-        before, after = (score_split(each, data, "val") for each in (reference, engine))
-        figures: dict[str, Any] = {"format": export_format, "runtime": engine.facts.runtime}
-        if export_format == "openvino_int8":
-            point = choose_point(before, after, data, judge)
-            write_json(built / RECORD, record.model_copy(update={"point": point}).model_dump(mode="json"))
-            labels = data.dataset("val").labels.numpy()
+        own.write(write_graph(checkpoint, judge, built), change if own.is_int8 else None)
+        card = _describe(checkpoint, judge, own, built)
+        write_json(built / CARD, card.model_dump(mode="json"))
+        engine = load_export(built, device="cpu", precision="float32")
+        before, after = (score_split(each, data, "val") for each in (TorchEngine(checkpoint, "cpu"), engine))
+        figures: dict[str, Any] = {"format": own.name, "runtime": engine.facts.runtime}
+        if own.is_int8:
             figures |= asdict(int8)
-            figures |= measure_int8(before, after, labels, record.classes, (judge.point, point), bounds)
-            check_int8(figures)
-        else:
-            figures |= measure_float(before, after, record.classes, judge.point, bounds)
-            check_float(figures)
+            card = card.model_copy(update={"point": choose_point(before, after, data, judge)})
+            write_json(built / CARD, card.model_dump(mode="json"))
+        labels, points = data.dataset("val").labels.numpy(), (judge.point, card.point)
+        figures |= measure(before, after, labels, card.classes, points, bounds.of(is_int8=own.is_int8))
+        check(figures)
         write_json(built / "parity.json", figures)
     return figures
 
@@ -90,10 +84,7 @@ def require_judge(checkpoint: Checkpoint) -> Judge:
     """
     judge = judge_of(checkpoint)
     if judge is None:
-        raise InputError(
-            f"{checkpoint.path} is not calibrated, so an export of it could only refer every image; name the run, or "
-            "the checkpoint that it keeps"
-        )
+        raise InputError(f"{checkpoint.path} cannot be exported: {NOT_CALIBRATED}")
     return judge
 
 
@@ -118,29 +109,18 @@ def build_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(built, ignore_errors=True)
 
 
-def _quantise_files(folder: Path, data: WeldDataModule, settings: Int8Settings, num_float: int) -> None:
-    openvino = import_extra("openvino")
-    network = openvino.Core().read_model(folder / "model.xml")
-    quantised = quantise(network, data.dataset("train"), settings, num_float)
-    save_openvino(quantised, folder / "int8.xml")
-    # The weights of the first may still be mapped from its file; a rename leaves them be.
-    for ending in (".xml", ".bin"):
-        (folder / f"int8{ending}").replace(folder / f"model{ending}")
-
-
-def _describe(checkpoint: Checkpoint, judge: Judge, export_format: Format, folder: Path) -> ExportCard:
-    record = checkpoint.record
+def _describe(checkpoint: Checkpoint, judge: Judge, own: ExportFormat, folder: Path) -> ExportCard:
+    facts = {name: getattr(checkpoint.record, name) for name in ModelCard.model_fields}
+    made_by = {
+        "versions": {name: version(name) for name in ("weldnet", "torch", *own.packages)},
+        "git_commit": current_commit(),
+    }
     return ExportCard(
-        format=export_format,
-        classes=record.classes,
-        geometry=checkpoint.geometry,
+        **(facts | made_by),
         temperature=judge.temperature,
         point=judge.point,
-        vocabulary=record.vocabulary,
-        files={name: file_digest(folder / name) for name in FILES[export_format]},
+        format=own.name,
+        files={name: file_digest(folder / name) for name in own.files},
         checkpoint=Origin(name=checkpoint.path.name, digest=checkpoint.digest),
-        split_digest=record.split_digest,
-        versions={name: version(name) for name in ("weldnet", "torch", *PACKAGES[export_format])},
-        git_commit=current_commit(),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )

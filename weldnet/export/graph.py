@@ -1,17 +1,14 @@
-"""A checkpoint's network with its judge as one graph, written for ONNX Runtime or OpenVINO."""
+"""A checkpoint's network with its judge as one graph, in ONNX."""
 
-import errno
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from weldnet.evaluation.judge import Judge
 from weldnet.inference.checkpoint import Checkpoint
-from weldnet.inference.engines import first_line
-from weldnet.inference.exported import Format, import_extra
+from weldnet.inference.export_format import import_extra
 from weldnet.model.backbone import StridedConv2d
 from weldnet.model.network import WeldNet
 
@@ -57,8 +54,8 @@ class JudgedNet(nn.Module):
         return probabilities, (nearest + residual / self.residual_variance).sqrt() / self.max_distance
 
 
-def write_network(checkpoint: Checkpoint, judge: Judge, export_format: Format, folder: Path) -> None:
-    """Writes the files of a network in float32, with inputs `images` and outputs `probabilities`, `distance`."""
+def write_graph(checkpoint: Checkpoint, judge: Judge, folder: Path) -> Path:
+    """Writes `model.onnx`: a network in float32 with input `images` and outputs `probabilities`, `distance`."""
     import_extra("onnxscript")
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
@@ -78,22 +75,5 @@ def write_network(checkpoint: Checkpoint, judge: Judge, export_format: Format, f
     assert program is not None
     # It holds the source lines and paths of this machine.
     ClearMetadataAndDocStringPass()(program.model)
-    file = folder / "model.onnx"
-    program.save(file, external_data=False)
-    if export_format != "onnx":
-        openvino = import_extra("openvino")
-        save_openvino(openvino.convert_model(file), folder / "model.xml")
-        file.unlink()
-
-
-def save_openvino(network: Any, file: Path) -> None:
-    """Writes an `openvino.Model` to an XML file and the weights beside it.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    try:
-        import_extra("openvino").save_model(network, file, compress_to_fp16=False)
-    # openvino raises it for a full disk as for any other.
-    except RuntimeError as error:
-        raise OSError(errno.EIO, f"openvino cannot write: {first_line(error)}", str(file)) from error
+    program.save(folder / "model.onnx", external_data=False)
+    return folder / "model.onnx"

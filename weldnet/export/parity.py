@@ -1,8 +1,8 @@
 """The gate of an export: what it says of real images, beside what its checkpoint says of them."""
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from itertools import cycle
 from typing import Any
 
@@ -13,10 +13,9 @@ from sklearn.metrics import confusion_matrix
 
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.errors import InputError
-from weldnet.evaluation.decision import OperatingPoint, Verdicts, mark_defects, summarise_verdicts
+from weldnet.evaluation.decision import Flags, OperatingPoint, Verdicts, mark_defects, summarise_verdicts
 from weldnet.evaluation.judge import give_verdicts
 from weldnet.evaluation.metrics import Labels, summarise_confusion
-from weldnet.export.settings import Bounds
 from weldnet.hardware import available_cores
 from weldnet.inference.engines import Engine, Scores
 from weldnet.inference.predictor import MAX_BATCH, MAX_BATCH_PIXELS
@@ -45,140 +44,90 @@ def score_split(engine: Engine, data: WeldDataModule, split: str) -> Scores:
     return Scores(*map(np.concatenate, zip(*said, strict=True)))
 
 
-def measure_float(
-    before: Scores, after: Scores, classes: Sequence[str], point: OperatingPoint, bounds: Bounds
-) -> dict[str, Any]:
-    """How far an export in float32 is from its checkpoint on N images.
-
-    A verdict may differ where the checkpoint's own score lies so near a threshold that an error within the bound can
-    carry it across; any other difference is unexplained.
-
-    Args:
-        before, after: the scores of the checkpoint and of the export.
-        classes: C names.
-        point: gives the verdicts of both.
-
-    Returns:
-        `num_images`, the three of `measure_errors`, `verdict_changes`, `unexplained_verdict_changes`, `bounds`.
-    """
-    bound = bounds.max_probability_error
-    sound, _, were = give_verdicts(*before, classes, point)
-    changed = give_verdicts(*after, classes, point)[2] != were
-    near = np.abs(before.distances - 1) <= bound
-    for threshold in (point.accept_above, point.reject_below):
-        if threshold is not None:
-            near |= np.abs(sound - threshold) <= bound
-    return {
-        "num_images": len(changed),
-        **measure_errors(before, after),
-        "verdict_changes": int(changed.sum()),
-        "unexplained_verdict_changes": int((changed & ~near).sum()),
-        "bounds": {"max_probability_error": bound},
-    }
-
-
-def measure_errors(before: Scores, after: Scores) -> dict[str, float]:
-    """`largest_probability_error`, `mean_probability_error`, `largest_distance_error` (relative for distances > 1)."""
-    errors = np.abs(after.probabilities - before.probabilities)
-    distance_errors = np.abs(after.distances - before.distances) / np.maximum(before.distances, 1)
-    return {
-        "largest_probability_error": float(errors.max()),
-        "mean_probability_error": float(errors.mean()),
-        "largest_distance_error": float(distance_errors.max()),
-    }
-
-
-def check_float(figures: dict[str, Any]) -> None:
-    """Raises:
-    InputError: `measure_float` found more than the bound allows, or an unexplained verdict.
-    """
-    bound, unexplained = figures["bounds"]["max_probability_error"], figures["unexplained_verdict_changes"]
-    errors = [figures[f"largest_{name}_error"] for name in ("probability", "distance")]
-    # One at a time: max() passes over nan.
-    if all(error <= bound for error in errors) and not unexplained:
-        return
-    raise InputError(
-        "the export is refused: it does not say what its checkpoint says. On "
-        f"{figures['num_images']} validation images its probabilities are off by up to "
-        f"{figures['largest_probability_error']:.2g} and its distances by up to "
-        f"{figures['largest_distance_error']:.2g}, where export.max_probability_error={bound:g} is allowed, and "
-        f"{unexplained} verdicts differ for no such reason. Type another format; and report this one"
-    )
-
-
-def measure_int8(
+def measure(
     before: Scores,
     after: Scores,
     labels: Labels,
     classes: Sequence[str],
     points: tuple[OperatingPoint, OperatingPoint],
-    bounds: Bounds,
+    bounds: dict[str, float],
 ) -> dict[str, Any]:
-    """What an int8 network is worth beside its checkpoint on N images.
+    """How far an export is from its checkpoint on N images.
+
+    A verdict may change where the checkpoint's own score lies so near a threshold that an error within
+    `max_probability_error` can carry it across; any other change is unexplained. With thresholds of its own, as an
+    int8 network has them, every change is.
 
     Args:
-        before, after: the scores of the checkpoint and of the int8 network.
+        before, after: the scores of the checkpoint and of the export.
         labels: (N,), indices into `classes`.
         classes: C names.
-        points: of the checkpoint, and of the int8 network.
+        points: of the checkpoint, and of the export.
+        bounds: some of `Bounds`.
 
     Returns:
-        `num_images`, the three of `measure_errors`, `before` and `after` as `measure_worth` has them,
-        `verdict_changes`, `class_changes`, `unlike_changes`, `bounds`.
+        `num_images`, `largest_probability_error`, `mean_probability_error`, `largest_distance_error` (relative for
+        distances > 1), `before` and `after` (`accuracy`, `balanced_accuracy`, and `escapes`, `accept`, `reject`,
+        `refer` as `summarise_verdicts` has them), `verdict_changes`, `unexplained_verdict_changes`, `class_changes`,
+        `unlike_changes`, `bounds`.
     """
-    verdicts, was = measure_worth(before, labels, classes, points[0])
-    others, now = measure_worth(after, labels, classes, points[1])
-    called = [scores.probabilities.argmax(axis=1) for scores in (before, after)]
-    allowed = asdict(bounds)
+    sides = (before, after)
+    given = [give_verdicts(*scores, classes, point) for scores, point in zip(sides, points, strict=True)]
+    (sound, was_unlike, were), (_, is_unlike, are) = given
+    predicted = [scores.probabilities.argmax(axis=1) for scores in sides]
+    bound, point = bounds.get("max_probability_error", 0.0), points[0]
+    near = np.abs(before.distances - 1) <= bound
+    for threshold in (point.accept_above, point.reject_below):
+        if threshold is not None:
+            near |= np.abs(sound - threshold) <= bound
+    errors = np.abs(after.probabilities - before.probabilities)
+    distance_errors = np.abs(after.distances - before.distances) / np.maximum(before.distances, 1)
+    is_defect = mark_defects(labels, classes, point.good_classes)
+    worth = [_measure_worth(*each, labels, classes, is_defect) for each in zip(predicted, (were, are), strict=True)]
     return {
         "num_images": len(labels),
-        **measure_errors(before, after),
-        "before": was,
-        "after": now,
-        "verdict_changes": int((verdicts != others).sum()),
-        "class_changes": int((called[0] != called[1]).sum()),
-        "unlike_changes": int(((before.distances > 1) != (after.distances > 1)).sum()),
-        "bounds": {name: allowed[name] for name in allowed if name != "max_probability_error"},
+        "largest_probability_error": float(errors.max()),
+        "mean_probability_error": float(errors.mean()),
+        "largest_distance_error": float(distance_errors.max()),
+        "before": worth[0],
+        "after": worth[1],
+        "verdict_changes": int((were != are).sum()),
+        "unexplained_verdict_changes": int(((were != are) & ~near).sum()),
+        "class_changes": int((predicted[0] != predicted[1]).sum()),
+        "unlike_changes": int((was_unlike != is_unlike).sum()),
+        "bounds": bounds,
     }
 
 
-def measure_worth(
-    scores: Scores, labels: Labels, classes: Sequence[str], point: OperatingPoint
-) -> tuple[Verdicts, dict[str, Any]]:
-    """The verdicts on N images, and what they are worth.
-
-    Args:
-        labels: (N,), indices into `classes`.
-        classes: C names.
-
-    Returns:
-        (N,); and `accuracy`, `balanced_accuracy`, `escapes`, `accept`, `reject`, `refer`, the last four as
-        `summarise_verdicts` has them, `{"count": k, "of": n}`.
-    """
-    _, _, verdicts = give_verdicts(*scores, classes, point)
-    predicted = scores.probabilities.argmax(axis=1)
+def _measure_worth(
+    predicted: Labels, verdicts: Verdicts, labels: Labels, classes: Sequence[str], is_defect: Flags
+) -> dict[str, Any]:
     summary = summarise_confusion(confusion_matrix(labels, predicted, labels=range(len(classes))), classes)
     # Photographs count here, so nobody needs to know their welds.
-    counts = summarise_verdicts(verdicts, mark_defects(labels, classes, point.good_classes), [None])["photographs"]
+    counts = summarise_verdicts(verdicts, is_defect, [None])["photographs"]
     assert counts is not None
     shares = {name: summary[name] for name in ("accuracy", "balanced_accuracy")}
-    return verdicts, shares | {name: counts[name] for name in ("escapes", "accept", "reject", "refer")}
+    return shares | {name: counts[name] for name in ("escapes", "accept", "reject", "refer")}
 
 
-def check_int8(figures: dict[str, Any]) -> None:
+def check(figures: dict[str, Any]) -> None:
     """Raises:
-    InputError: `measure_int8` found more than a bound allows.
+    InputError: `measure` found more than a bound allows; or an unexplained verdict, where probabilities are bounded.
     """
-    before, after, num_images = figures["before"], figures["after"], figures["num_images"]
-    drop = before["balanced_accuracy"] - after["balanced_accuracy"]
-    escapes, defects = after["escapes"]["count"], after["escapes"]["of"]
-    changes, unlike = figures["verdict_changes"], figures["unlike_changes"]
+    before, after, num_images, bounds = (figures[name] for name in ("before", "after", "num_images", "bounds"))
+    error, distance_error = figures["largest_probability_error"], figures["largest_distance_error"]
+    unexplained, changes, unlike = (figures[f"{name}_changes"] for name in ("unexplained_verdict", "verdict", "unlike"))
+    accuracy, drop = after["balanced_accuracy"], before["balanced_accuracy"] - after["balanced_accuracy"]
+    escaped, escapes, defects = before["escapes"]["count"], after["escapes"]["count"], after["escapes"]["of"]
     measured = [
-        ("max_accuracy_drop", drop, f"balanced accuracy falls by {drop:.4f}, to {after['balanced_accuracy']:.4f}"),
+        ("max_probability_error", error, f"probabilities are off by up to {error:.2g}"),
+        ("max_probability_error", distance_error, f"distances are off by up to {distance_error:.2g}"),
+        ("max_probability_error", math.inf if unexplained else 0, f"{unexplained} verdicts differ for no such reason"),
+        ("max_accuracy_drop", drop, f"balanced accuracy falls by {drop:.4f}, to {accuracy:.4f}"),
         (
             "max_escape_increase",
-            (escapes - before["escapes"]["count"]) / max(1, defects),
-            f"{escapes} of {defects} defects are accepted, {before['escapes']['count']} before",
+            (escapes - escaped) / max(1, defects),
+            f"{escapes} of {defects} defects are accepted, {escaped} before",
         ),
         # Where all is referred before and after no verdict can differ, whatever the network says.
         *(
@@ -186,17 +135,19 @@ def check_int8(figures: dict[str, Any]) -> None:
             for number, what in ((changes, "verdicts"), (unlike, "answers to whether an image is unlike training"))
         ),
     ]
-    allowed = figures["bounds"]
     refused = [
-        f"  {words}; export.{name}={allowed[name]:g} is allowed"
+        f"  {words}; export.{name}={bounds[name]:g} is allowed"
         for name, value, words in measured
-        if not value <= allowed[name]
+        if name in bounds and not value <= bounds[name]
     ]
     if refused:
-        raise InputError(
-            f"the int8 export is refused. On {num_images} validation images, of which one is {1 / num_images:.2g} of "
-            "all:\n"
-            + "\n".join(refused)
-            + "\nKeep more of it in float32 (export.float_through=layer1 or layer2), type a larger bound, or take "
+        advice = (
+            "Type another format; and report this one"
+            if "max_probability_error" in bounds
+            else "Keep more of it in float32 (export.float_through=layer1 or layer2), type a larger bound, or take "
             "format=openvino"
+        )
+        raise InputError(
+            f"the export is refused: it does not say what its checkpoint says. On {num_images} validation images, of "
+            f"which one is {1 / num_images:.2g} of all:\n" + "\n".join(refused) + f"\n{advice}"
         )

@@ -19,7 +19,7 @@ from weldnet.evaluation.judge import Judge
 from weldnet.evaluation.metrics import Labels
 from weldnet.export.settings import Int8Settings
 from weldnet.inference.engines import Scores
-from weldnet.inference.exported import import_extra
+from weldnet.inference.export_format import import_extra
 from weldnet.model.network import WeldNet
 
 

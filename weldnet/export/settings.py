@@ -4,6 +4,9 @@ from dataclasses import asdict, dataclass
 
 from weldnet.errors import InputError
 
+FOR_FLOAT = {"max_probability_error"}
+"""The settings of an export that count for float32; the others count for int8."""
+
 
 @dataclass
 class Bounds:
@@ -29,6 +32,10 @@ class Bounds:
         for name, value in asdict(self).items():
             if not 0 <= value <= 1:
                 raise InputError(f"export.{name}={value:g}: allowed are numbers from 0 to 1")
+
+    def of(self, *, is_int8: bool) -> dict[str, float]:
+        """Those that count for a format."""
+        return {name: bound for name, bound in asdict(self).items() if is_int8 != (name in FOR_FLOAT)}
 
 
 @dataclass

@@ -1,96 +1,40 @@
-"""An export: a folder with a network for ONNX Runtime or OpenVINO, read as a stranger's, run on the CPU."""
+"""An export: a folder with a network and its card, treated as untrusted input, run on the CPU."""
 
 import hashlib
-import importlib
-import os
-import sys
-import threading
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from weldnet.data.file_states import find_leaving
 from weldnet.errors import InputError, check_choice
-from weldnet.hardware import available_cores
-from weldnet.inference.engines import PRECISIONS, Engine, Scores, check_finite, first_line, try_out
+from weldnet.inference.engines import PRECISIONS, Scores, check_finite, first_line, try_out
+from weldnet.inference.export_format import Run, import_extra
 from weldnet.inference.model_card import ExportCard, ModelFacts, describe_running, read_card
+from weldnet.inference.onnx_format import ONNX
+from weldnet.inference.openvino_format import OPENVINO, OPENVINO_INT8
 
-Format = Literal["onnx", "openvino", "openvino_int8"]
+FORMATS = {each.name: each for each in (ONNX, OPENVINO, OPENVINO_INT8)}
 
-RECORD = "model.json"
-FILES: dict[str, tuple[str, ...]] = {
-    "onnx": ("model.onnx",),
-    "openvino": ("model.xml", "model.bin"),
-    "openvino_int8": ("model.xml", "model.bin"),
-}
-"""The network's files by format; no name is ever taken from a record."""
-
-MAX_RECORD_BYTES = 2**20
+CARD = "model.json"
+MAX_CARD_BYTES = 2**20
 MAX_NETWORK_BYTES = 2**31
 
 
-class OnnxEngine:
-    """A network in ONNX Runtime, one core a call.
+class ExportEngine:
+    """An export that is run by a runtime other than torch."""
 
-    Args:
-        facts: what its record says.
-        network: the content of `model.onnx`.
-    """
-
-    def __init__(self, facts: ModelFacts, network: bytes) -> None:
-        onnxruntime = import_extra("onnxruntime")
-        # The key that weights in another file need: the runtime would open that file.
-        if b"location" in network:
-            raise InputError("its weights lie in another file, which is never read")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        # Its errors are raised as well; only they are shown.
-        options.log_severity_level = 4
-        self.session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
-        self.facts = facts.model_copy(update={"runtime": f"onnxruntime {onnxruntime.__version__} float32"})
+    def __init__(self, facts: ModelFacts, run: Run) -> None:
+        self.facts, self.run = facts, run
 
     def score(self, images: NDArray[np.uint8]) -> Scores:
-        return _read_scores(*self.session.run(["probabilities", "distance"], {"images": images}))
+        probabilities, distances = (outputs.astype(np.float64) for outputs in self.run(images))
+        check_finite(probabilities)
+        check_finite(distances)
+        return Scores(probabilities, distances)
 
 
-class OpenVinoEngine:
-    """A network in OpenVINO, one core a call.
-
-    Args:
-        facts: what its record says.
-        precision: of what is not int8.
-        network, weights: the contents of `model.xml` and `model.bin`.
-    """
-
-    def __init__(self, facts: ModelFacts, precision: str, network: bytes, weights: bytes) -> None:
-        openvino = import_extra("openvino")
-        # It would read other formats as well, such as ONNX with its weights in another file.
-        if not network.startswith(b"<?xml"):
-            raise InputError("its network is no XML")
-        core, cores = openvino.Core(), available_cores()
-        settings = {
-            # Left to itself it takes bfloat16 wherever the hardware multiplies it.
-            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
-            "NUM_STREAMS": cores,
-            "INFERENCE_NUM_THREADS": cores,
-        }
-        self.compiled = core.compile_model(core.read_model(network, weights), "CPU", settings)
-        self.own = threading.local()
-        # What it really computes in: not every processor has bfloat16.
-        used = self.compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-        words = {"f32": "float32", "bf16": "bf16"}[used]
-        self.facts = facts.model_copy(update={"runtime": f"openvino {openvino.__version__.split('-')[0]} {words}"})
-
-    def score(self, images: NDArray[np.uint8]) -> Scores:
-        if not hasattr(self.own, "request"):
-            self.own.request = self.compiled.create_infer_request()
-        results = self.own.request.infer({"images": images}, share_inputs=True)
-        return _read_scores(results["probabilities"], results["distance"])
-
-
-def load_export(folder: Path, *, device: str, precision: str) -> Engine:
+def load_export(folder: Path, *, device: str, precision: str) -> ExportEngine:
     """The engine of an export folder; nothing outside of the folder is read, whatever its files say.
 
     Args:
@@ -104,61 +48,49 @@ def load_export(folder: Path, *, device: str, precision: str) -> Engine:
     check_choice("precision", precision, PRECISIONS)
     if device not in ("auto", "cpu"):
         raise InputError(f"device={device}: an export runs on the CPU; allowed are auto, cpu")
-    record, digest = read_record(folder)
-    if record.format == "onnx" and precision != "float32":
+    card, digest = read_export_card(folder)
+    own = FORMATS[card.format]
+    if precision not in own.precisions:
+        others = ", ".join(each.name for each in FORMATS.values() if precision in each.precisions)
         raise InputError(
-            f"precision={precision}: {folder} is an ONNX export and runs in float32; allowed is precision=float32, and "
-            "an export that runs in bf16 is made by format=openvino"
+            f"precision={precision}: {folder} is an export in format={own.name}, which runs in "
+            f"{', '.join(own.precisions)}; one that runs in {precision} is made by format={others}"
         )
-    import_extra("onnxruntime" if record.format == "onnx" else "openvino")
-    contents = [_read_file(folder, name, MAX_NETWORK_BYTES) for name in FILES[record.format]]
-    for name, content in zip(FILES[record.format], contents, strict=True):
-        if hashlib.sha256(content).hexdigest() != record.files.get(name):
+    import_extra(own.packages[-1])
+    contents = [_read_file(folder, name, MAX_NETWORK_BYTES) for name in own.files]
+    for name, content in zip(own.files, contents, strict=True):
+        if hashlib.sha256(content).hexdigest() != card.files.get(name):
             raise _damaged(folder, f"{name} is not the file that it was written with")
-    facts = describe_running(
-        record, calibrated=True, digest=digest, checkpoint_digest=record.checkpoint.digest, runtime=""
-    )
     try:
-        onnx = record.format == "onnx"
-        engine = OnnxEngine(facts, *contents) if onnx else OpenVinoEngine(facts, precision, *contents)
+        run, runtime = own.open(contents, precision)
+        facts = describe_running(
+            card,
+            calibrated=True,
+            digest=digest,
+            checkpoint_digest=card.checkpoint.digest,
+            runtime=f"{runtime}, convolutions int8" if own.is_int8 else runtime,
+        )
+        engine = ExportEngine(facts, run)
         try_out(engine)
     # A runtime raises nearly anything at a damaged network; each means the same to the user.
     except Exception as error:
         raise _damaged(folder, f"its network does not run: {first_line(error)}") from error
-    if record.format == "openvino_int8":
-        engine.facts = engine.facts.model_copy(update={"runtime": f"{engine.facts.runtime}, convolutions int8"})
     return engine
 
 
-def read_record(folder: Path) -> tuple[ExportCard, str]:
-    """The record of an export folder, and its SHA-256.
+def read_export_card(folder: Path) -> tuple[ExportCard, str]:
+    """The card of an export folder, and its SHA-256.
 
     Raises:
         InputError: there is none, or it is damaged.
     """
-    content = _read_file(folder, RECORD, MAX_RECORD_BYTES)
+    content = _read_file(folder, CARD, MAX_CARD_BYTES)
     try:
-        record = read_card(ExportCard, content)
-        check_choice("format", record.format, [*FILES])
+        card = read_card(ExportCard, content)
+        check_choice("format", card.format, [*FORMATS])
     except InputError as error:
-        raise _damaged(folder, f"{RECORD}: {error}") from error
-    return record, hashlib.sha256(content).hexdigest()
-
-
-def import_extra(name: str) -> Any:
-    """A module of the extra `export`.
-
-    Raises:
-        InputError: it is not installed.
-    """
-    # openvino reports every import to an analytics service, unless this package is not there to do it.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    # onnxruntime reports, too, and notes an id in the home folder.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise InputError(f"exports need {name}: pip install 'weldnet[export]'") from error
+        raise _damaged(folder, f"{CARD}: {error}") from error
+    return card, hashlib.sha256(content).hexdigest()
 
 
 def _read_file(folder: Path, name: str, max_bytes: int) -> bytes:
@@ -173,12 +105,6 @@ def _read_file(folder: Path, name: str, max_bytes: int) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise InputError(f"{file} cannot be read: {(error.strerror or str(error)).lower()}") from error
-
-
-def _read_scores(probabilities: NDArray[np.float32], distances: NDArray[np.float32]) -> Scores:
-    for outputs in (scores := Scores(probabilities.astype(np.float64), distances.astype(np.float64))):
-        check_finite(outputs)
-    return scores
 
 
 def _damaged(folder: Path, reason: str) -> InputError:

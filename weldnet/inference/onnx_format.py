@@ -1,0 +1,29 @@
+"""The format `onnx`: a network for ONNX Runtime, float32, one core a call."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from weldnet.errors import InputError
+from weldnet.inference.export_format import Change, ExportFormat, Run, import_extra
+
+
+def _write(file: Path, quantise: Change | None) -> None:
+    assert quantise is None, "the file is the format's own"
+
+
+def _open(contents: Sequence[bytes], precision: str) -> tuple[Run, str]:
+    (network,) = contents
+    onnxruntime = import_extra("onnxruntime")
+    # The key that weights in another file need: the runtime would open that file.
+    if b"location" in network:
+        raise InputError("its weights lie in another file, which is never read")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    # Its errors are raised as well; only they are shown.
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+    runtime = f"onnxruntime {onnxruntime.__version__} {precision}"
+    return lambda images: session.run(["probabilities", "distance"], {"images": images}), runtime
+
+
+ONNX = ExportFormat("onnx", ("model.onnx",), ("onnx", "onnxscript", "onnxruntime"), _write, _open)

@@ -1,0 +1,58 @@
+"""The formats `openvino` and `openvino_int8`: a network for OpenVINO, one core a call."""
+
+import errno
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from weldnet.errors import InputError
+from weldnet.hardware import available_cores
+from weldnet.inference.engines import PRECISIONS, first_line
+from weldnet.inference.export_format import Change, ExportFormat, Run, import_extra
+
+NETWORK, WEIGHTS = "model.xml", "model.bin"
+
+
+def _write(file: Path, quantise: Change | None) -> None:
+    openvino = import_extra("openvino")
+    network = openvino.convert_model(file)
+    try:
+        openvino.save_model(quantise(network) if quantise else network, file.with_name(NETWORK), compress_to_fp16=False)
+    # openvino raises it for a full disk as for any other.
+    except RuntimeError as error:
+        raise OSError(errno.EIO, f"openvino cannot write: {first_line(error)}", str(file.with_name(NETWORK))) from error
+    file.unlink()
+
+
+def _open(contents: Sequence[bytes], precision: str) -> tuple[Run, str]:
+    openvino = import_extra("openvino")
+    network, weights = contents
+    # It would read other formats as well, such as ONNX with its weights in another file.
+    if not network.startswith(b"<?xml"):
+        raise InputError("its network is no XML")
+    core, cores, own = openvino.Core(), available_cores(), threading.local()
+    settings = {
+        # Left to itself it takes bfloat16 wherever the hardware multiplies it.
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+        "NUM_STREAMS": cores,
+        "INFERENCE_NUM_THREADS": cores,
+    }
+    compiled = core.compile_model(core.read_model(network, weights), "CPU", settings)
+
+    def run(images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        if not hasattr(own, "request"):
+            own.request = compiled.create_infer_request()
+        results = own.request.infer({"images": images}, share_inputs=True)
+        return [results["probabilities"], results["distance"]]
+
+    # What it really computes in: not every processor has bfloat16.
+    used = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    return run, f"openvino {openvino.__version__.split('-')[0]} {'bf16' if used == 'bf16' else 'float32'}"
+
+
+OPENVINO = ExportFormat("openvino", (NETWORK, WEIGHTS), ("onnx", "onnxscript", "openvino"), _write, _open, PRECISIONS)
+OPENVINO_INT8 = replace(OPENVINO, name="openvino_int8", packages=("nncf", *OPENVINO.packages), is_int8=True)
