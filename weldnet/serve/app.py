@@ -1,5 +1,6 @@
 """A model behind HTTP: verdicts, heatmaps, and one page to see both on."""
 
+import importlib.resources
 from collections.abc import Collection
 from typing import Any
 
@@ -14,10 +15,27 @@ from weldnet.serve.answers import Answer, Problem
 from weldnet.serve.guard import KEY, Guard
 from weldnet.serve.heatmaps import EVIDENCE
 from weldnet.serve.limits import Limits
-from weldnet.serve.pages import add_pages
 from weldnet.serve.records import DecisionRecords
 from weldnet.serve.service import Service
 from weldnet.serve.uploads import FIELD
+
+_OWN, _SWAGGER = "weldnet.serve", "fastapi_offline"
+
+PAGES = {
+    "/": (_OWN, "page.html", "text/html"),
+    "/page.css": (_OWN, "page.css", "text/css"),
+    "/page.js": (_OWN, "page.js", "text/javascript"),
+    "/page_camera.js": (_OWN, "page_camera.js", "text/javascript"),
+    "/page_requests.js": (_OWN, "page_requests.js", "text/javascript"),
+    "/docs": (_OWN, "docs.html", "text/html"),
+    "/docs.js": (_OWN, "docs.js", "text/javascript"),
+    "/swagger-ui.css": (_SWAGGER, "static/swagger-ui.css", "text/css"),
+    "/swagger-ui-bundle.js": (_SWAGGER, "static/swagger-ui-bundle.js", "text/javascript"),
+}
+"""Route to package, file and media type: pages that load nothing from any other server."""
+
+OPEN = {*PAGES, "/health", "/ready", "/openapi.json"}
+"""Routes that say nothing of the model, and need no key."""
 
 
 def create_app(
@@ -31,9 +49,7 @@ def create_app(
     """An application that is ready to answer: its model has predicted an image already.
 
     Args:
-        predictor: predicts; stays the caller's to close.
-        records: stay the caller's to close.
-        limits: of requests.
+        predictor, records: stay the caller's to close.
         api_key, hosts: see `Guard`.
 
     Returns:
@@ -55,14 +71,21 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
+        exception_handlers={HTTPException: _answer_http_error},
     )
     app.state.service = service
     _add_routes(app, service, [Security(APIKeyHeader(name=KEY, auto_error=False))] if api_key else [])
-    add_pages(app)
-    app.add_exception_handler(HTTPException, _answer_http_error)
+    for path, page in PAGES.items():
+        _add_page(app, path, *page)
     routes = {str(getattr(route, "path", "")) for route in app.routes}
     app.add_middleware(
-        Guard, routes=routes, metrics=service.metrics, max_body=limits.max_body, api_key=api_key, hosts=hosts
+        Guard,
+        routes=routes,
+        without_key=OPEN,
+        registry=service.registry,
+        max_body=limits.max_body,
+        api_key=api_key,
+        hosts=hosts,
     )
     return app
 
@@ -104,7 +127,14 @@ def _describe_body(max_files: int) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
 
-async def _answer_http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
+def _add_page(app: FastAPI, path: str, package: str, name: str, kind: str) -> None:
+    content = importlib.resources.files(package).joinpath(name).read_bytes()
+
+    @app.api_route(path, methods=["GET", "HEAD"], include_in_schema=False)
+    async def answer() -> Response:
+        return Response(content, media_type=kind)
+
+
+async def _answer_http_error(request: Request, error: HTTPException) -> Response:
     reason = f"{request.method} {request.url.path[:200]}: {error.detail}; /docs lists the routes"
     return JSONResponse({"error": reason}, error.status_code, error.headers)

@@ -8,20 +8,16 @@ import time
 from collections.abc import Collection
 from urllib.parse import urlsplit
 
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from weldnet.serve.answers import Refusal
-from weldnet.serve.counters import Metrics
-from weldnet.serve.pages import PAGES
 
 log = logging.getLogger(__name__)
 
 KEY = "X-API-Key"
 """The header that holds the key."""
-
-OPEN = (*PAGES, "/health", "/ready", "/openapi.json")
-"""Routes that say nothing of the model, and need no key."""
 
 HEADERS = {
     "content-security-policy": (
@@ -36,6 +32,8 @@ HEADERS = {
 
 MAX_PATH = 200
 """Characters of a path in the log."""
+SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+"""Upper ends of the histogram's buckets."""
 
 
 class Guard:
@@ -44,9 +42,10 @@ class Guard:
     Args:
         app: what is guarded.
         routes: its paths; every other path is counted as `other`.
-        metrics: that count.
+        without_key: paths that need no key.
+        registry: of the counters.
         max_body: bytes of a request's body.
-        api_key: what the header `X-API-Key` must hold, except for `OPEN`; None for no key.
+        api_key: what the header `X-API-Key` must hold; None for no key.
         hosts: what the header `Host` may name, without a port, beside any IP address; None for anything. A server
             without a key needs it: a page anywhere could have its own name resolved to the server's address.
     """
@@ -55,13 +54,17 @@ class Guard:
         self,
         app: ASGIApp,
         routes: Collection[str],
-        metrics: Metrics,
+        without_key: Collection[str],
+        registry: CollectorRegistry,
         max_body: int,
         api_key: str | None,
         hosts: Collection[str] | None,
     ) -> None:
-        self.app, self.routes, self.metrics = app, routes, metrics
+        self.app, self.routes, self.without_key = app, routes, without_key
         self.max_body, self.api_key, self.hosts = max_body, api_key, hosts
+        self.requests = Counter("weldnet_requests", "Answered requests.", ["route", "status"], registry=registry)
+        about = "From a request's head to its answer."
+        self.seconds = Histogram("weldnet_request_seconds", about, ["route"], buckets=SECONDS, registry=registry)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -90,16 +93,15 @@ class Guard:
             self._note(scope, status, time.perf_counter() - started)
 
     def _check(self, method: str, path: str, headers: Headers) -> None:
-        host = headers.get("host", "")
+        host, origin = headers.get("host", ""), headers.get("origin")
         if self.hosts is not None and not _is_named(host, self.hosts):
             reason = f"this server is not {host[:80]}; use its IP address, or start it with serve.hosts=[NAME]"
             raise Refusal(400, reason)
-        origin = headers.get("origin")
         if method == "POST" and origin is not None and origin.partition("://")[2] != host:
             raise Refusal(403, f"a page of {origin[:80]} may not send anything here")
         # As bytes: compare_digest takes no other text than ASCII.
         given = headers.get(KEY, "").encode("latin-1")
-        if self.api_key and path not in OPEN and not hmac.compare_digest(given, self.api_key.encode()):
+        if self.api_key and path not in self.without_key and not hmac.compare_digest(given, self.api_key.encode()):
             raise Refusal(401, f"the header {KEY} is missing or wrong; ask who runs this server for its key")
         length = headers.get("content-length")
         # Chunks of one byte would cost a thousand times what they weigh.
@@ -111,14 +113,13 @@ class Guard:
             raise Refusal(413, f"the request has {int(length) / 1e6:,.1f} MB; at most {limit} are read")
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        path: str = scope["path"]
-        route = path if path in self.routes else "other"
-        self.metrics.requests.labels(route, status).inc()
-        self.metrics.seconds.labels(route).observe(seconds)
+        route = scope["path"] if scope["path"] in self.routes else "other"
+        self.requests.labels(route, status).inc()
+        self.seconds.labels(route).observe(seconds)
         fields = {
             "request_id": scope["state"]["request_id"],
             "method": scope["method"],
-            "path": path[:MAX_PATH],
+            "path": scope["path"][:MAX_PATH],
             "status": status,
             "ms": round(1000 * seconds, 1),
             "images": scope["state"].get("images", 0),

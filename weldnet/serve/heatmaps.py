@@ -22,23 +22,12 @@ EVIDENCE = "X-Evidence"
 
 
 class Explainer:
-    """Draws heatmaps in a thread of its own, with a network of its own: drawing switches the network's modes.
-
-    Args:
-        predictor: decodes.
-        engine: what the predictor scores with.
-        limits: of an image.
-    """
+    """Draws heatmaps in a thread of its own, with a network of its own: drawing switches the network's modes."""
 
     def __init__(self, predictor: Predictor, engine: TorchEngine, limits: Limits) -> None:
-        self.predictor, self.engine, self.network = predictor, engine, copy.deepcopy(engine.network)
-        self.limits = limits
+        self.predictor, self.engine, self.limits = predictor, engine, limits
+        self.network = copy.deepcopy(engine.network)
         self.pool = ThreadPoolExecutor(1, "weldnet-explain", torch.set_num_threads, (1,))
-
-    def warm_up(self) -> None:
-        """Draws once: the first time pays for what is loaded late."""
-        geometry = self.predictor.facts.geometry
-        self._draw(np.zeros((3, geometry.height, geometry.width), np.uint8))
 
     def submit(self, upload: Upload) -> Future[Response]:
         """A PNG: the photograph beside itself under the heatmap for its predicted class, or a Refusal."""
@@ -48,14 +37,14 @@ class Explainer:
         decoded = self.predictor.decode(upload.content, self.limits.max_pixels)
         if decoded.image is None:
             raise Refusal(422, f"the file cannot be read: {decoded.error}")
-        return self._draw(decoded.image)
+        return self.draw(decoded.image)
 
-    def _draw(self, image: NDArray[np.uint8]) -> Response:
+    def draw(self, image: NDArray[np.uint8]) -> Response:
+        """Draws an image of the network's geometry, in the calling thread."""
         target = torch.from_numpy(self.engine.score(image[None]).probabilities.argmax(axis=1))
         # The engine's lock: drawing sets torch's precision for the whole process, too.
         with self.engine.alone:
             maps, _ = explain_network(self.network, torch.from_numpy(image[None]), target)
         file = io.BytesIO()
         Image.fromarray(draw_overlay(image, maps[0])).save(file, "PNG")
-        headers = {EVIDENCE: str(int(maps.any()))}
-        return Response(file.getvalue(), headers=headers, media_type="image/png")
+        return Response(file.getvalue(), headers={EVIDENCE: str(int(maps.any()))}, media_type="image/png")

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 
 import numpy as np
 from fastapi import Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
 
 from weldnet.inference.engines import TorchEngine
 from weldnet.inference.prediction import Prediction
 from weldnet.inference.predictor import Predictor
 from weldnet.serve.answers import Answer, Refusal, ServedModel, Status
-from weldnet.serve.counters import Metrics
 from weldnet.serve.heatmaps import Explainer
 from weldnet.serve.limits import Limits
 from weldnet.serve.records import DecisionRecords
@@ -20,7 +19,7 @@ from weldnet.serve.uploads import Upload, Uploads
 
 
 class Service:
-    """The answers to each route.
+    """The answers to each route, and what they count, in a `registry` of their own.
 
     Args:
         predictor: predicts, in its pool of threads of one core each; what waits when a thread is free, is one batch.
@@ -32,10 +31,14 @@ class Service:
         self.predictor, self.limits, self.records = predictor, limits, records
         self.uploads, self.queue = Uploads(limits), WorkQueue(limits)
         self.batcher = Batcher(predictor.pool, predictor.num_threads, self._predict)
-        self.metrics = Metrics(self.queue)
         engine = predictor.engine
         self.explainer = Explainer(predictor, engine, limits) if isinstance(engine, TorchEngine) else None
         self.is_stopping = False
+        self.registry = own = CollectorRegistry()
+        self.images = Counter("weldnet_images", "Images received, judged or unreadable.", ["outcome"], registry=own)
+        self.verdicts = Counter("weldnet_verdicts", "Verdicts given.", ["verdict", "predicted"], registry=own)
+        length = Gauge("weldnet_queue_length", "Requests that are predicted or wait for it.", registry=own)
+        length.set_function(lambda: self.queue.length)
 
     def warm_up(self) -> None:
         """Predicts, and explains, an image of its own in every thread: the first one pays for what is loaded late.
@@ -43,11 +46,11 @@ class Service:
         Raises:
             InputError: the model's outputs are not finite.
         """
-        geometry = self.predictor.facts.geometry
+        geometry, pool = self.predictor.facts.geometry, self.predictor.pool
         black = np.zeros((1, 3, geometry.height, geometry.width), np.uint8)
-        list(self.predictor.pool.map(self.predictor.engine.score, [black] * self.predictor.num_threads))
+        list(pool.map(self.predictor.engine.score, [black] * self.predictor.num_threads))
         if self.explainer:
-            self.explainer.pool.submit(self.explainer.warm_up).result()
+            self.explainer.pool.submit(self.explainer.draw, black[0]).result()
 
     async def predict(self, request: Request, response: Response) -> Answer:
         """Predicts photographs; those that cannot be read get an `error`, and the others their verdict all the same."""
@@ -65,13 +68,13 @@ class Service:
             why = "the disk does not answer" if isinstance(error, TimeoutError) else error.strerror or error
             reason = f"the decision cannot be recorded ({why}), and no verdict is given without"
             raise Refusal(503, reason) from error
-        self.metrics.count_predictions(predictions)
-        answer = Answer(
-            results=predictions,
-            model_digest=self.predictor.facts.digest,
-            request_id=request_id,
-        )
-        if all(prediction.error for prediction in predictions):
+        for each in predictions:
+            self.images.labels("unreadable" if each.error else "judged").inc()
+            if not each.error:
+                self.verdicts.labels(each.verdict, each.predicted).inc()
+        digest = self.predictor.facts.digest
+        answer = Answer(results=predictions, model_digest=digest, request_id=request_id)
+        if all(each.error for each in predictions):
             response.status_code, answer.error = 422, "none of the files could be read; each says why"
         return answer
 
@@ -105,4 +108,4 @@ class Service:
 
     async def count(self) -> Response:
         """Counters in Prometheus's text format."""
-        return Response(generate_latest(self.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(self.registry), media_type=CONTENT_TYPE_LATEST)
