@@ -2,12 +2,12 @@
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,9 +30,6 @@ MAX_BATCH = 32
 MAX_BATCH_PIXELS = 2**22
 """Of the network's input, in one batch."""
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
 
 class Decoded(NamedTuple):
     """A file's content as the network's input, or why there is none."""
@@ -43,8 +40,8 @@ class Decoded(NamedTuple):
     damaged: bool = False
 
 
-class Predictor:
-    """Judges files with one engine on several threads. Close it, or use it as a context manager.
+class Predictor(ExitStack):
+    """Predicts files with one engine on several threads. Close it, or use it as a context manager.
 
     While it is open, numpy computes on one core in the whole process.
 
@@ -57,30 +54,22 @@ class Predictor:
     """
 
     def __init__(self, engine: Engine, num_threads: int | None = None) -> None:
+        super().__init__()
         self.engine, self.num_threads = engine, num_threads or available_cores()
         geometry = engine.facts.geometry
         self.batch_size = max(1, min(MAX_BATCH, MAX_BATCH_PIXELS // (geometry.height * geometry.width)))
         # One core each: threads of torch's and of numpy's own would fight over the cores.
+        self.enter_context(threadpool_limits(1, "blas"))
         self.pool = ThreadPoolExecutor(self.num_threads, "weldnet", torch.set_num_threads, (1,))
-        self.blas = threadpool_limits(1, "blas")
+        # What the threads have begun they finish.
+        self.callback(self.pool.shutdown, cancel_futures=True)
 
     @property
     def facts(self) -> ModelFacts:
         return self.engine.facts
 
-    def __enter__(self) -> "Predictor":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Ends the threads; what they have begun they finish."""
-        self.pool.shutdown(cancel_futures=True)
-        self.blas.restore_original_limits()
-
     def predict_files(self, paths: Sequence[str]) -> Iterator[Prediction]:
-        """Judges files, in their order, as they are ready; a file that cannot be read gives a prediction that says so.
+        """Predicts files, in their order, as they are ready; one that cannot be read gives a prediction that says so.
 
         Raises:
             InputError: the network's outputs are not finite.
@@ -88,55 +77,49 @@ class Predictor:
         # A handful of files is shared out, too.
         size = max(1, min(self.batch_size, -(-len(paths) // self.num_threads)))
         batches = (paths[start : start + size] for start in range(0, len(paths), size))
-        for predictions in _in_order(self.pool, self._predict_batch, batches, 2 * self.num_threads):
-            yield from predictions
+        waiting: deque[Future[list[Prediction]]] = deque()
+        for batch in batches:
+            waiting.append(self.pool.submit(self.predict_contents, batch, batch))
+            if len(waiting) >= 2 * self.num_threads:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
 
     def predict_contents(
-        self, names: Sequence[str], contents: Sequence[bytes], max_pixels: int = MAX_PIXELS
+        self, names: Sequence[str], sources: Sequence[bytes | str], max_pixels: int = MAX_PIXELS
     ) -> list[Prediction]:
-        """Judges what files hold, in the calling thread.
+        """Predicts what files hold, in the calling thread.
 
         Args:
             names: N, stand as `path`.
-            contents: N.
+            sources: N contents, or the paths of files to read.
             max_pixels: that an image's header may claim; beyond it the image is not decoded.
         """
-        return self._judge(names, [self.decode(content, max_pixels) for content in contents])
+        files = [self.decode(source, max_pixels) for source in sources]
+        images = [file.image for file in files if file.image is not None]
+        verdicts = iter(self._give_verdicts(np.stack(images)) if images else ())
+        digest, time = self.facts.digest, datetime.now(UTC).isoformat(timespec="milliseconds")
+        predictions = []
+        for name, file in zip(names, files, strict=True):
+            fields: dict[str, Any] = {"path": name, "sha256": file.sha256, "error": file.error}
+            if file.image is not None:
+                fields |= next(verdicts) | {"damaged": file.damaged}
+            if file.damaged:
+                # Whatever the score: the defect can lie where the picture is lost.
+                fields["verdict"] = REFER
+            predictions.append(Prediction(**fields, model_digest=digest, time=time))
+        return predictions
 
-    def _predict_batch(self, paths: Sequence[str]) -> list[Prediction]:
-        return self._judge(paths, [self.decode_file(path) for path in paths])
-
-    def decode_file(self, path: str) -> Decoded:
-        """Reads a file to the network's input."""
+    def decode(self, source: bytes | str, max_pixels: int = MAX_PIXELS) -> Decoded:
+        """A file's content, or the file at a path, as the network's input."""
+        digest = None
         try:
-            content = read_content(path)
-        except UnreadableImage as error:
-            return Decoded(None, None, str(error))
-        return self.decode(content)
-
-    def decode(self, content: bytes, max_pixels: int = MAX_PIXELS) -> Decoded:
-        """A file's bytes as the network's input."""
-        digest = hashlib.sha256(content).hexdigest()
-        try:
+            content = read_content(source) if isinstance(source, str) else source
+            digest = hashlib.sha256(content).hexdigest()
             image, picture = to_geometry(content, self.facts.geometry, even_damaged=True, max_pixels=max_pixels)
         except UnreadableImage as error:
             return Decoded(digest, None, str(error))
         return Decoded(digest, image, None, damaged=picture.damage is not None)
-
-    def _judge(self, names: Sequence[str], files: Sequence[Decoded]) -> list[Prediction]:
-        images = [file.image for file in files if file.image is not None]
-        verdicts = iter(self._give_verdicts(np.stack(images)) if images else ())
-        always = {"model_digest": self.facts.digest, "time": datetime.now(UTC).isoformat(timespec="milliseconds")}
-        predictions = []
-        for name, file in zip(names, files, strict=True):
-            own = always | {"path": name, "sha256": file.sha256, "error": file.error}
-            if file.image is not None:
-                own |= next(verdicts) | {"damaged": file.damaged}
-            if file.damaged:
-                # Whatever the score: the defect can lie where the picture is lost.
-                own["verdict"] = REFER
-            predictions.append(Prediction(**own))
-        return predictions
 
     def _give_verdicts(self, images: NDArray[np.uint8]) -> Iterator[dict[str, Any]]:
         """What stands in the prediction of each of B images."""
@@ -174,16 +157,3 @@ def load_engine(
 
         return load_export(folder, device=device, precision=precision)
     return TorchEngine(load_checkpoint(find_checkpoint(ckpt_path, runs)), device, precision)
-
-
-def _in_order(
-    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item], ahead: int
-) -> Iterator[Result]:
-    """`pool.map` with at most `ahead` items begun and not yet taken."""
-    waiting: deque[Future[Result]] = deque()
-    for item in items:
-        waiting.append(pool.submit(function, item))
-        if len(waiting) >= ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
