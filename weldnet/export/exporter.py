@@ -37,12 +37,9 @@ def export(
     """Writes an export folder: the network's files, `model.json` and `parity.json`; all of it or nothing.
 
     Args:
-        checkpoint: calibrated.
-        data: set up, those that trained it.
+        data: set up, those that trained the checkpoint.
         export_format: a key of `FORMATS`.
         folder: empty, or not there yet.
-        bounds: of the gate.
-        int8: how the network is quantised, where the format is int8; None for the defaults.
 
     Returns:
         What `parity.json` holds.

@@ -1,4 +1,4 @@
-"""The gate of an export: what it says of real images, beside what its checkpoint says of them."""
+"""The gate of an export: its scores of real images, compared with those of its checkpoint."""
 
 import math
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from weldnet.inference.engines import Engine, Scores
 from weldnet.inference.predictor import MAX_BATCH, MAX_BATCH_PIXELS
 
 BATCH_SIZES = (1, MAX_BATCH, 7)
-"""Taken in turn: a network that is right for one size only is found out."""
+"""Taken in turn, to find a network that is right for one size only."""
 
 
 def score_split(engine: Engine, data: WeldDataModule, split: str) -> Scores:
@@ -60,10 +60,9 @@ def measure(
 
     Args:
         before, after: the scores of the checkpoint and of the export.
-        labels: (N,), indices into `classes`.
-        classes: C names.
+        labels: (N,), indices into the C classes.
         points: of the checkpoint, and of the export.
-        bounds: some of `Bounds`.
+        bounds: as `Bounds.of` gives them.
 
     Returns:
         `num_images`, `largest_probability_error`, `mean_probability_error`, `largest_distance_error` (relative for

@@ -72,11 +72,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not path.is_file():
         raise InputError(f"no checkpoint at {path} (ckpt_path)")
     try:
-        # torch says of a file that may not be read no more than of a damaged one.
-        path.open("rb").close()
+        damage = find_damage(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {str(error.strerror).lower()} (ckpt_path)") from error
-    if damage := find_damage(path):
+    if damage:
         raise InputError(
             f"{path} is not loaded: it is truncated or no checkpoint at all, or damaged: {damage}; {_TAKES}"
         )

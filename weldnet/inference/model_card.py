@@ -106,13 +106,10 @@ class TrainedCard(ModelCard):
     """The card of a checkpoint.
 
     Attributes:
-        backbone, channels_last: the network.
-        validation_groups: of the data it was trained on.
         fingerprints, validation_fingerprints: int64 (N,), sorted: the content of each training and each validation
             image, see `weldnet.data.splits.leaks.fingerprints`.
         groups: int64 (G,), sorted: the same of the names of their welds.
         leaks: those that were allowed in its data, one sentence each.
-        good_classes: the classes of sound welds.
         config: the whole resolved config, as YAML.
         judge: None until training has ended.
         mean, std: of RGB pixels from 0 to 1, by which the network normalises.
@@ -140,12 +137,10 @@ class TrainedCard(ModelCard):
 
     @property
     def temperature(self) -> float:
-        """That the logits are divided by."""
         return self.judge.temperature if self.judge else 1.0
 
     @property
     def point(self) -> OperatingPoint:
-        """The thresholds."""
         return self.judge.point if self.judge else REFER_ALL
 
     def to_plain(self) -> dict[str, Any]:
@@ -155,12 +150,7 @@ class TrainedCard(ModelCard):
 
 
 class CalibratedCard(ModelCard):
-    """The card of a model with thresholds.
-
-    Attributes:
-        temperature: that the logits are divided by.
-        point: the thresholds.
-    """
+    """The card of a model with thresholds, the `point`, for probabilities under a `temperature`."""
 
     temperature: float = Field(gt=0)
     point: Point
@@ -176,14 +166,7 @@ class Origin(BaseModel):
 
 
 class ExportCard(CalibratedCard):
-    """What `model.json` holds.
-
-    Attributes:
-        format: its name.
-        files: SHA-256 of each of the network's files.
-        checkpoint: it comes from.
-        date: when it was made, ISO 8601, UTC.
-    """
+    """The card of an export, `model.json`; `files` holds the SHA-256 of each of the network's files."""
 
     format_version: Literal[1] = 1
     format: str
@@ -215,7 +198,7 @@ def read_card(kind: type[Card], content: bytes | dict[str, Any]) -> Card:
     """The card in a `model.json` or in a checkpoint.
 
     Raises:
-        InputError: it is damaged; one sentence that says where.
+        InputError: it is damaged: where and why, in one sentence.
     """
     try:
         return kind.model_validate_json(content) if isinstance(content, bytes) else kind.model_validate(content)

@@ -44,11 +44,7 @@ def log_as_json() -> None:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket with an address, which nobody can connect to yet.
-
-    Args:
-        host: a name or an address.
-        port: 0 for any that is free.
+    """A socket with an address, which nobody can connect to yet; port 0 is any that is free.
 
     Raises:
         InputError: there is no such host or port, it is in use, or may not be used.

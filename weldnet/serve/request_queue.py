@@ -23,8 +23,7 @@ class Batcher(Generic[Item, Result]):
     A network reads all its weights for each batch, so that eight images cost little more than three one by one.
 
     Args:
-        pool: its threads do the work.
-        num_threads: of the pool.
+        pool: of `num_threads` threads, which do the work.
         work: items to as many results.
     """
 
