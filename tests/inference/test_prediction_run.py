@@ -106,7 +106,7 @@ def test_a_folder_belongs_to_one_model_and_one_run(photos: Path, tmp_path: Path)
     folder = tmp_path / "out"
     predict(photos, folder)
     before = (folder / "predictions.csv").read_bytes()
-    with pytest.raises(InputError, match="another model"):
+    with pytest.raises(InputError, match="a different model"):
         predict(photos, folder, BrightnessEngine(other_digest()))
     with FileLock(folder / ".lock"), pytest.raises(InputError, match="another command is at work"):
         predict(photos, folder)

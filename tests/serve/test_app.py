@@ -319,14 +319,14 @@ def test_records_are_appended_to_and_a_cut_line_is_ended(predictor: Predictor, f
 )
 def test_decisions_are_not_added_to_something_else(file: Path, content: bytes, taken: bool) -> None:
     file.write_bytes(content)
-    with nullcontext() if taken else pytest.raises(InputError, match="something else than decisions"):
+    with nullcontext() if taken else pytest.raises(InputError, match="something other than decisions"):
         DecisionRecords(file, FACTS).close()
     assert file.read_bytes() == content
 
 
 def test_two_servers_never_write_one_file(tmp_path: Path) -> None:
     held = (DecisionRecords(tmp_path / "d", FACTS), DecisionRecords(tmp_path / "e", FACTS))
-    with pytest.raises(InputError, match="another server records its decisions"):
+    with pytest.raises(InputError, match="a different server records its decisions"):
         DecisionRecords(tmp_path / "d", FACTS)
     for records in held:
         records.close()

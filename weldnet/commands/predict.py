@@ -78,13 +78,13 @@ def _find_folder(output_dir: str | None, resume: bool, share: "Share") -> Path:
     """The run folder; with `resume` one that may hold predictions already."""
     if output_dir is None:
         if resume or share.world > 1:
-            why = "resume=true needs the folder to go on with" if resume else "several processes need one folder"
+            why = "resume=true needs the folder of the run to resume" if resume else "several processes need one folder"
             raise InputError(f"{why}: output_dir=DIR")
         return name_folder("predict", None)
     folder = Path(output_dir).expanduser().absolute()
     from weldnet.inference.prediction_run import can_resume
 
-    # Where there is nothing to go on with, the same command starts.
+    # Where there is nothing to resume, the same command starts.
     if share.rank or (resume and can_resume(folder)):
         return folder
     return name_folder("predict", output_dir)

@@ -48,28 +48,28 @@ def export(
         InputError: the checkpoint has no judge, its backbone has no such stage or does not support int8, or the
             export is not within the bounds.
     """
-    judge, int8, own = require_judge(checkpoint), int8 or Int8Settings(), FORMATS[export_format]
+    judge, int8, chosen = require_judge(checkpoint), int8 or Int8Settings(), FORMATS[export_format]
     network = checkpoint.network()
     num_float = count_convolutions(network, int8.float_through)
-    if own.is_int8 and not network.backbone.supports_int8:
-        raise InputError(f"format={own.name} is for ResNets, not for {network.backbone.name}; type format=openvino")
+    if chosen.is_int8 and not network.backbone.supports_int8:
+        raise InputError(f"format={chosen.name} is for ResNets, not for {network.backbone.name}; type format=openvino")
 
     def change(graph: Any) -> Any:
         return quantise(graph, data.dataset("train"), int8, num_float)
 
     with build_folder(folder) as built:
-        own.write(write_graph(checkpoint, judge, built), change if own.is_int8 else None)
-        card = _describe(checkpoint, judge, own, built)
+        chosen.write(write_graph(checkpoint, judge, built), change if chosen.is_int8 else None)
+        card = _describe(checkpoint, judge, chosen, built)
         write_json(built / CARD, card.model_dump(mode="json"))
         engine = load_export(built, device="cpu", precision="float32")
         before, after = (score_split(each, data, "val") for each in (TorchEngine(checkpoint, "cpu"), engine))
-        figures: dict[str, Any] = {"format": own.name, "runtime": engine.facts.runtime}
-        if own.is_int8:
+        figures: dict[str, Any] = {"format": chosen.name, "runtime": engine.facts.runtime}
+        if chosen.is_int8:
             figures |= asdict(int8)
             card = card.model_copy(update={"point": choose_point(before, after, data, judge)})
             write_json(built / CARD, card.model_dump(mode="json"))
         labels, points = data.dataset("val").labels.numpy(), (judge.point, card.point)
-        figures |= measure(before, after, labels, card.classes, points, bounds.of(is_int8=own.is_int8))
+        figures |= measure(before, after, labels, card.classes, points, bounds.of(is_int8=chosen.is_int8))
         check(figures)
         write_json(built / "parity.json", figures)
     return figures
@@ -106,18 +106,18 @@ def build_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(built, ignore_errors=True)
 
 
-def _describe(checkpoint: Checkpoint, judge: Judge, own: ExportFormat, folder: Path) -> ExportCard:
+def _describe(checkpoint: Checkpoint, judge: Judge, chosen: ExportFormat, folder: Path) -> ExportCard:
     facts = {name: getattr(checkpoint.record, name) for name in ModelCard.model_fields}
     made_by = {
-        "versions": {name: version(name) for name in ("weldnet", "torch", *own.packages)},
+        "versions": {name: version(name) for name in ("weldnet", "torch", *chosen.packages)},
         "git_commit": current_commit(),
     }
     return ExportCard(
         **(facts | made_by),
         temperature=judge.temperature,
         point=judge.point,
-        format=own.name,
-        files={name: file_digest(folder / name) for name in own.files},
+        format=chosen.name,
+        files={name: file_digest(folder / name) for name in chosen.files},
         checkpoint=Origin(name=checkpoint.path.name, digest=checkpoint.digest),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )

@@ -40,8 +40,8 @@ def score_split(engine: Engine, data: WeldDataModule, split: str) -> Scores:
 
     # One core each, as where it will run: threads of torch's own would fight over the cores.
     with ThreadPoolExecutor(available_cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        said = list(track(pool.map(score, batches), f"measuring on {split}", total=len(batches)))
-    return Scores(*map(np.concatenate, zip(*said, strict=True)))
+        scores = list(track(pool.map(score, batches), f"measuring on {split}", total=len(batches)))
+    return Scores(*map(np.concatenate, zip(*scores, strict=True)))
 
 
 def measure(
@@ -128,7 +128,7 @@ def check(figures: dict[str, Any]) -> None:
             (escapes - escaped) / max(1, defects),
             f"{escapes} of {defects} defects are accepted, {escaped} before",
         ),
-        # Where all is referred before and after no verdict can differ, whatever the network says.
+        # Where all is referred before and after no verdict can differ, whatever the network gives.
         *(
             ("max_verdict_changes", number / num_images, f"{number} {what} differ, {number / num_images:.4f} of all")
             for number, what in ((changes, "verdicts"), (unlike, "answers to whether an image is unlike training"))
@@ -147,6 +147,6 @@ def check(figures: dict[str, Any]) -> None:
             "format=openvino"
         )
         raise InputError(
-            f"the export is refused: it does not say what its checkpoint says. On {num_images} validation images, of "
+            f"the export is refused: it differs from its checkpoint. On {num_images} validation images, of "
             f"which one is {1 / num_images:.2g} of all:\n" + "\n".join(refused) + f"\n{advice}"
         )

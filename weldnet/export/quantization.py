@@ -1,4 +1,4 @@
-"""From an OpenVINO network in float32 to one whose convolutions are int8, with thresholds of its own."""
+"""From an OpenVINO network in float32 to one with int8 convolutions and thresholds of its own."""
 
 import io
 import logging
@@ -32,9 +32,9 @@ def quantise(network: Any, images: WeldImages, settings: Int8Settings, num_float
         num_float: the first convolutions, which stay float32.
 
     Returns:
-        Another `openvino.Model`.
+        A new `openvino.Model`.
     """
-    # Importing nncf makes torch warn of a CUDA compiler without a GPU, which is nobody's matter here.
+    # Importing nncf makes torch warn of a CUDA compiler without a GPU, irrelevant here.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     nncf = import_extra("nncf")
     nncf.set_log_level(logging.ERROR)
@@ -47,7 +47,7 @@ def quantise(network: Any, images: WeldImages, settings: Int8Settings, num_float
     kept = nncf.IgnoredScope(names=find_convolutions(network)[:num_float], subgraphs=[tail])
     # The mean range of the images, nncf's own choice, cuts off what makes an image unlike training.
     whole = nncf.quantization.range_estimator.RangeEstimatorParametersSet.MINMAX
-    # Its progress is for someone who looks on.
+    # Its progress is for a terminal.
     with nullcontext() if sys.stdout.isatty() else redirect_stdout(io.StringIO()):
         return nncf.quantize(
             network,
@@ -95,14 +95,14 @@ def choose_point(before: Scores, after: Scores, data: WeldDataModule, judge: Jud
         judge: the checkpoint's.
 
     Raises:
-        InputError: validation is not parted as it was in training.
+        InputError: validation is not split as it was in training.
     """
     part, point = (data.samples("val")["part"] == "calibrate").to_numpy(), judge.point
     known, seen = softmax(judge.logits / judge.temperature, axis=1), before.probabilities[part]
     if known.shape != seen.shape or np.abs(known - seen).max() > 0.01:
         raise InputError(
-            "int8 needs thresholds of its own, from the images that chose the checkpoint's; these data part validation "
-            "in another way. Give them as the training had them; where they have moved, by data.root=DIR"
+            "int8 needs thresholds of its own, from the images that chose the checkpoint's; these data split "
+            "validation in a different way. Give them as the training had them; where they have moved, by data.root=DIR"
         )
     sound = sound_probability(after.probabilities[part], judge.classes, point.good_classes)
     return choose_operating_point(

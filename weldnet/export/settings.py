@@ -16,8 +16,8 @@ class Bounds:
         max_probability_error: float: of any probability, and of any distance below 1; relative above it.
         max_accuracy_drop: int8: of the balanced accuracy.
         max_escape_increase: int8: of the escape rate.
-        max_verdict_changes: int8: share of the images whose verdict is another, and of those of which alone one of
-            the two says that they are unlike training.
+        max_verdict_changes: int8: share of the images whose verdict changes, and of those that only one of the two
+            finds unlike training.
 
     Raises:
         InputError: a bound is not a number from 0 to 1.

@@ -130,7 +130,7 @@ def write_checkpoint(content: dict[str, Any], file: Path) -> None:
 
 
 def write_judge(path: Path, judge: Judge | None) -> None:
-    """Gives a checkpoint another judge, all or nothing."""
+    """Replaces the judge in a checkpoint file, all or nothing."""
     content = torch.load(path, map_location="cpu", weights_only=True)
     card = read_card(TrainedCard, content[RECORD])
     content[RECORD] = card.model_copy(update={"judge": judge}).to_plain()

@@ -56,7 +56,7 @@ class TorchEngine:
         check_choice("precision", precision, PRECISIONS)
         self.checkpoint, self.device, self.half = checkpoint, choose_device(device), precision == "bf16"
         self.network = checkpoint.network().to(self.device)
-        # Torch's precision is the whole process's, so that one thread would set them back under another.
+        # Torch's precision is that of the whole process: one thread would reset it while a different one computes.
         self.alone: AbstractContextManager[object] = threading.Lock() if self.device.type != "cpu" else nullcontext()
         self.judge = judge_of(checkpoint)
         self.facts = describe_running(
@@ -90,10 +90,10 @@ class TorchEngine:
 
 
 def try_out(engine: Engine) -> Scores:
-    """The scores of two black images, so that a network that does not fit its record is refused before any work.
+    """The scores of two black images, so that a network that does not fit its card is refused before any work.
 
     Raises:
-        InputError: they have not the shape that the record tells of.
+        InputError: their shape is not the one that the card describes.
     """
     facts = engine.facts
     scores = engine.score(np.zeros((2, 3, facts.geometry.height, facts.geometry.width), np.uint8))
@@ -103,7 +103,7 @@ def try_out(engine: Engine) -> Scores:
 
 
 def first_line(error: Exception) -> str:
-    """What an exception says first, at most 300 characters; its name where it says nothing."""
+    """The first line of an exception's message, at most 300 characters; its name where the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 

@@ -30,7 +30,7 @@ class ExportFormat:
         write: makes the files from an ONNX file in the same folder, which only stays if it is one of them. An int8
             format is given what quantises the network on its way.
         open: from the contents of the files and a precision to what runs them and its name in words. The files are
-            untrusted: nothing else may be read. An error of any kind says that they are damaged.
+            untrusted: nothing else may be read. An error of any kind means that they are damaged.
         precisions: that it runs in.
         is_int8: its convolutions are quantised, so that it has thresholds of its own.
     """

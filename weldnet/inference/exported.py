@@ -49,26 +49,26 @@ def load_export(folder: Path, *, device: str, precision: str) -> ExportEngine:
     if device not in ("auto", "cpu"):
         raise InputError(f"device={device}: an export runs on the CPU; allowed are auto, cpu")
     card, digest = read_export_card(folder)
-    own = FORMATS[card.format]
-    if precision not in own.precisions:
+    chosen = FORMATS[card.format]
+    if precision not in chosen.precisions:
         others = ", ".join(each.name for each in FORMATS.values() if precision in each.precisions)
         raise InputError(
-            f"precision={precision}: {folder} is an export in format={own.name}, which runs in "
-            f"{', '.join(own.precisions)}; one that runs in {precision} is made by format={others}"
+            f"precision={precision}: {folder} is an export in format={chosen.name}, which runs in "
+            f"{', '.join(chosen.precisions)}; one that runs in {precision} is made by format={others}"
         )
-    import_extra(own.packages[-1])
-    contents = [_read_file(folder, name, MAX_NETWORK_BYTES) for name in own.files]
-    for name, content in zip(own.files, contents, strict=True):
+    import_extra(chosen.packages[-1])
+    contents = [_read_file(folder, name, MAX_NETWORK_BYTES) for name in chosen.files]
+    for name, content in zip(chosen.files, contents, strict=True):
         if hashlib.sha256(content).hexdigest() != card.files.get(name):
             raise _damaged(folder, f"{name} is not the file that it was written with")
     try:
-        run, runtime = own.open(contents, precision)
+        run, runtime = chosen.open(contents, precision)
         facts = describe_running(
             card,
             calibrated=True,
             digest=digest,
             checkpoint_digest=card.checkpoint.digest,
-            runtime=f"{runtime}, convolutions int8" if own.is_int8 else runtime,
+            runtime=f"{runtime}, convolutions int8" if chosen.is_int8 else runtime,
         )
         engine = ExportEngine(facts, run)
         try_out(engine)

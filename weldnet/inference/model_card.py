@@ -1,4 +1,4 @@
-"""ModelCard: what a model says of itself, in its checkpoint, in the `model.json` of an export, and behind `/model`."""
+"""ModelCard: the facts of a model, in its checkpoint, in the `model.json` of an export, and behind `/model`."""
 
 from collections.abc import Callable
 from dataclasses import replace

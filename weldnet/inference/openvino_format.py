@@ -34,7 +34,7 @@ def _open(contents: Sequence[bytes], precision: str) -> tuple[Run, str]:
     # It would read other formats as well, such as ONNX with its weights in another file.
     if not network.startswith(b"<?xml"):
         raise InputError("its network is no XML")
-    core, cores, own = openvino.Core(), available_cores(), threading.local()
+    core, cores, of_thread = openvino.Core(), available_cores(), threading.local()
     settings = {
         # Left to itself it takes bfloat16 wherever the hardware multiplies it.
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
@@ -44,9 +44,9 @@ def _open(contents: Sequence[bytes], precision: str) -> tuple[Run, str]:
     compiled = core.compile_model(core.read_model(network, weights), "CPU", settings)
 
     def run(images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        if not hasattr(own, "request"):
-            own.request = compiled.create_infer_request()
-        results = own.request.infer({"images": images}, share_inputs=True)
+        if not hasattr(of_thread, "request"):
+            of_thread.request = compiled.create_infer_request()
+        results = of_thread.request.infer({"images": images}, share_inputs=True)
         return [results["probabilities"], results["distance"]]
 
     # What it really computes in: not every processor has bfloat16.

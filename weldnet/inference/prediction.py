@@ -1,4 +1,4 @@
-"""Prediction: what is said of one file, and the only declaration of what CSV, JSON lines, HTTP and records hold."""
+"""Prediction: a model's answer on one file, the only declaration of what CSV, JSON lines, HTTP and records hold."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Prediction(BaseModel):
-    """What a model says of one file.
+    """A model's answer on one file.
 
     Attributes:
         path: as it was given; `file` where a client gave it.

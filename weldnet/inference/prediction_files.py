@@ -1,7 +1,4 @@
-"""predictions.jsonl and predictions.csv: written row by row, resumed after an interruption, merged from parts.
-
-The JSON lines are the record. The CSV is made from them when all are there.
-"""
+"""predictions.jsonl, written row by row, resumed after an interruption; predictions.csv, made of it at the end."""
 
 import heapq
 import json
@@ -22,7 +19,7 @@ from weldnet.inference.prediction import name_columns
 
 LINES = "predictions.jsonl"
 PART = "predictions.rank"
-"""The stem of what one of several processes writes, before its number."""
+"""The stem of the file of one of several processes, before its number."""
 
 NUM_WORST = 24
 """Of `explain=worst`."""
@@ -95,7 +92,7 @@ def read_rows(file: Path) -> Iterator[Row]:
                     raise TypeError
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise InputError(
-                    f"{file} row {number} is no prediction; name another output_dir, or remove the row"
+                    f"{file} row {number} is no prediction; name a different output_dir, or remove the row"
                 ) from error
             yield row
 
@@ -106,7 +103,7 @@ def gather_rows(folder: Path, again: Collection[str] = ()) -> set[str]:
     Until that is done the files are as they were.
 
     Args:
-        again: the paths that are tried again where their row says an error.
+        again: the paths whose rows are dropped where they hold an error.
 
     Returns:
         The paths that are done.
@@ -117,16 +114,16 @@ def gather_rows(folder: Path, again: Collection[str] = ()) -> set[str]:
     """
     done: set[str] = set()
     lines, ranks = folder / LINES, {path.stem.removeprefix(PART): path for path in folder.glob(f"{PART}*.jsonl")}
-    parts = [ranks[rank] for rank in sorted(filter(str.isdecimal, ranks), key=int)]
+    files = [ranks[rank] for rank in sorted(filter(str.isdecimal, ranks), key=int)]
     # Process r has every n-th image, from the r-th on.
-    turns = chain.from_iterable(zip_longest(*map(read_rows, parts)))
+    turns = chain.from_iterable(zip_longest(*map(read_rows, files)))
     with replace_file(lines) as temporary, append_rows(temporary) as append:
         for row in chain(read_rows(lines) if lines.exists() else (), filter(None, turns)):
             if row["path"] not in done and (row["error"] is None or row["path"] not in again):
                 done.add(row["path"])
                 append(row)
-    for part in parts:
-        part.unlink()
+    for file in files:
+        file.unlink()
     return done
 
 

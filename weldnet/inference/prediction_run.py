@@ -19,7 +19,7 @@ from weldnet.inference.processes import ALONE, Share
 
 EXPLAIN = ("none", "worst", "all")
 JUDGED_BY = "judged_by.json"
-"""In a folder of predictions: whose they are."""
+"""In a folder of predictions: their model."""
 
 
 def predict_into(
@@ -37,7 +37,6 @@ def predict_into(
 
     Args:
         folder: an existing folder, empty or such a run's.
-        predictor: judges.
         paths: N absolute paths; those of the first process count.
         base: the folder below which they are named, see `weldnet.data.sources.selection.find_base`.
         sort_into: a folder that gets a copy of each file below its verdict.
@@ -47,7 +46,7 @@ def predict_into(
         What was found; None in a process that is not the first.
 
     Raises:
-        InputError: another process writes to the folder already; it is a different model's.
+        InputError: a different process writes to the folder; it belongs to a different model.
         OSError: nothing can be written; what was written is kept.
     """
     classes, facts = predictor.facts.classes, predictor.facts
@@ -84,12 +83,12 @@ def _name_model(digest: str, runtime: str) -> str:
 
 
 def _claim(folder: Path, facts: ModelFacts, task: dict[str, str | None]) -> None:
-    """Notes which model writes here, and what becomes of the files; refuses another one than before."""
+    """Notes which model writes here, and what becomes of the files; refuses a different one than before."""
     file, model = folder / JUDGED_BY, _name_model(facts.digest, facts.runtime)
     if not file.exists():
         if any(folder.glob("predictions*")):
             raise InputError(
-                f"output_dir={folder} holds predictions, but no {JUDGED_BY} that says whose; name another folder"
+                f"output_dir={folder} holds predictions, but no {JUDGED_BY} with their model; name a different folder"
             )
         write_text(file, json.dumps(facts.model_dump(mode="json") | {"task": task}, indent=2) + "\n")
         return
@@ -97,17 +96,17 @@ def _claim(folder: Path, facts: ModelFacts, task: dict[str, str | None]) -> None
         noted: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         before, its_task = _name_model(noted["digest"], noted["runtime"]), {key: noted["task"][key] for key in task}
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise InputError(f"{file} is damaged; name another output_dir") from None
+        raise InputError(f"{file} is damaged; name a different output_dir") from None
     if before != model:
         raise InputError(
-            f"output_dir={folder} holds predictions of another model or precision, {before}; this is {model}. Name "
-            "another folder"
+            f"output_dir={folder} holds predictions of a different model or precision, {before}; this is {model}. "
+            "Name a different folder"
         )
     if its_task != task:
         raise InputError(
             f"output_dir={folder} holds predictions of images below {its_task['base']}, sort_into="
-            f"{its_task['sort_into']}; these are below {task['base']}, sort_into={task['sort_into']}. Name another "
-            "folder"
+            f"{its_task['sort_into']}; these are below {task['base']}, sort_into={task['sort_into']}. Name a "
+            "different folder"
         )
 
 
@@ -120,7 +119,7 @@ def can_resume(folder: Path) -> bool:
 def copy_sorted(prediction: Prediction, base: str, folder: Path) -> None:
     """Copies a file to `folder/<verdict>/<its path below base>`, under a temporary name first.
 
-    A file that cannot be read has no copy: its row says so. A process that was killed at a copy does it again, as the
+    A file that cannot be read has no copy. A process that was killed at a copy does it again, as the
     row comes after it.
     """
     name = os.path.relpath(prediction.path, base)
@@ -148,4 +147,4 @@ def check_request(explain: str, sort_into: Path | None, resume: bool) -> None:
     if sort_into.exists() and not sort_into.is_dir():
         raise InputError(f"sort_into={sort_into} is a file; name a folder")
     if not resume and sort_into.is_dir() and any(sort_into.iterdir()):
-        raise InputError(f"sort_into={sort_into} is not empty, and nothing is overwritten; name another folder")
+        raise InputError(f"sort_into={sort_into} is not empty, and nothing is overwritten; name a different folder")

@@ -69,7 +69,7 @@ class Predictor(ExitStack):
         return self.engine.facts
 
     def predict_files(self, paths: Sequence[str]) -> Iterator[Prediction]:
-        """Predicts files, in their order, as they are ready; one that cannot be read gives a prediction that says so.
+        """Predicts files, in their order, as they are ready; one that cannot be read gives a prediction with an error.
 
         Raises:
             InputError: the network's outputs are not finite.

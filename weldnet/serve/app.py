@@ -35,7 +35,7 @@ PAGES = {
 """Route to package, file and media type: pages that load nothing from any other server."""
 
 OPEN = {*PAGES, "/health", "/ready", "/openapi.json"}
-"""Routes that say nothing of the model, and need no key."""
+"""Routes that show nothing of the model, and need no key."""
 
 
 def create_app(

@@ -22,7 +22,7 @@ MAX_CONNECTIONS = 512
 
 
 class JsonLines(logging.Formatter):
-    """A record as a line of JSON; nothing that a client sends can begin another one."""
+    """A record as a line of JSON; nothing that a client sends can begin a new one."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -63,7 +63,7 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         bound.close()
         why = str(error.strerror).lower()
-        raise InputError(f"{host} port {port}: {why}; name another, or port=0 for any that is free") from error
+        raise InputError(f"{host} port {port}: {why}; name a different one, or port=0 for any that is free") from error
     return bound
 
 
@@ -95,7 +95,7 @@ def make_server(app: FastAPI, timeout_s: float) -> uvicorn.Server:
 
 
 def take_signals(server: uvicorn.Server, service: Service) -> None:
-    """From here on SIGTERM and SIGINT tell the server to stop, running or not yet; the process ends within its time.
+    """From here on SIGTERM and SIGINT stop the server, running or not yet; the process ends within its time.
 
     A second signal ends the process at once.
     """

@@ -32,8 +32,8 @@ class DecisionRecords(AbstractContextManager["DecisionRecords", None]):
         facts: of the model that decides.
 
     Raises:
-        InputError: the file cannot be written, is no regular file, holds something else, or another server writes it;
-            the disk is full.
+        InputError: the file cannot be written, is no regular file, or holds something else; a different server writes
+            it; the disk is full.
     """
 
     def __init__(self, file: Path, facts: ModelFacts) -> None:
@@ -89,7 +89,7 @@ def _find_obstacle(descriptor: int, file: Path) -> str | None:
         # A pipe or a terminal would let every request wait for its reader.
         return "not a regular file"
     if _is_taken(descriptor):
-        return "another server records its decisions there; give this one a file of its own"
+        return "a different server records its decisions there; give this one a file of its own"
     state = os.fstatvfs(descriptor)
     if state.f_bavail * state.f_frsize < _HEAD_BYTES:
         # It would answer no request.
@@ -98,11 +98,11 @@ def _find_obstacle(descriptor: int, file: Path) -> str | None:
     # The very first line may be cut off.
     if START.startswith(head.rstrip(b"\n")) or any(map(_is_decision, head.split(b"\n")[:2])):
         return None
-    return "it holds something else than decisions, and nothing is added to it"
+    return "it holds something other than decisions, and nothing is added to it"
 
 
 def _is_taken(descriptor: int) -> bool:
-    """Whether another process holds the lock of the file; if not, this one does until it closes it."""
+    """Whether a different process holds the lock of the file; if not, this one does until it closes it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

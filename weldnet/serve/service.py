@@ -34,10 +34,11 @@ class Service:
         engine = predictor.engine
         self.explainer = Explainer(predictor, engine, limits) if isinstance(engine, TorchEngine) else None
         self.is_stopping = False
-        self.registry = own = CollectorRegistry()
-        self.images = Counter("weldnet_images", "Images received, judged or unreadable.", ["outcome"], registry=own)
-        self.verdicts = Counter("weldnet_verdicts", "Verdicts given.", ["verdict", "predicted"], registry=own)
-        length = Gauge("weldnet_queue_length", "Requests that are predicted or wait for it.", registry=own)
+        self.registry = registry = CollectorRegistry()
+        about = "Images received, judged or unreadable."
+        self.images = Counter("weldnet_images", about, ["outcome"], registry=registry)
+        self.verdicts = Counter("weldnet_verdicts", "Verdicts given.", ["verdict", "predicted"], registry=registry)
+        length = Gauge("weldnet_queue_length", "Requests that are predicted or wait for it.", registry=registry)
         length.set_function(lambda: self.queue.length)
 
     def warm_up(self) -> None:
