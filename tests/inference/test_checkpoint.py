@@ -85,6 +85,9 @@ def test_round_trip(data: WeldDataModule, model: WeldClassifier, saved: Path) ->
 
 Change = Callable[[dict[str, Any]], Any]
 
+ENDLESS: dict[str, Any] = {}
+ENDLESS["novelty"] = ENDLESS
+
 
 def change_record(**fields: Any) -> Change:
     return lambda content: content | {RECORD: content[RECORD] | fields}
@@ -101,6 +104,9 @@ def change_record(**fields: Any) -> Change:
         (lambda content: content | {RECORD: {}}, "has checkpoint format None; this weldnet reads 3"),
         (change_record(format=2), "has checkpoint format 2"),
         (change_record(colour="red"), "record is damaged.*colour"),
+        (change_record(judge=ENDLESS), "record is damaged: judge: RecursionError"),
+        (change_record(judge={"classes": torch.nn.Parameter(torch.zeros(1))}), "record is damaged: judge: "),
+        (change_record(judge=[1]), "record is damaged: judge: "),
         (lambda content: content | {RECORD: {"format": 3}}, "record is damaged: classes: Field required"),
         (change_record(geometry={"height": 0}), "record is damaged"),
         (change_record(geometry={"height": 10, "depth": 3}), "record is damaged"),
@@ -132,6 +138,15 @@ def test_foreign_and_damaged_records(content: dict[str, Any], tmp_path: Path, ch
     torch.save(change(content), file)
     with pytest.raises(InputError, match=message):
         load_checkpoint(file).network()
+
+
+@quiet
+def test_a_hostile_key_stays_on_one_line(content: dict[str, Any], tmp_path: Path) -> None:
+    torch.save(change_record(**{"\x1b[31m\n" + "k" * 10_000: 1})(content), tmp_path / "a.ckpt")
+    with pytest.raises(InputError, match="record is damaged") as caught:
+        load_checkpoint(tmp_path / "a.ckpt")
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < len(str(tmp_path)) + 400
 
 
 @quiet

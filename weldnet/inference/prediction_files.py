@@ -124,6 +124,8 @@ def gather_rows(folder: Path, again: Collection[str] = ()) -> set[str]:
                 append(row)
     for file in files:
         file.unlink()
+        # An older weldnet's.
+        file.with_suffix(".csv").unlink(missing_ok=True)
     return done
 
 
