@@ -19,7 +19,7 @@ from weldnet.evaluation.decision import OperatingPoint
 from weldnet.evaluation.judge import give_verdicts
 from weldnet.export import exporter as exporting
 from weldnet.export import graph as networks
-from weldnet.export.exporter import build_folder, export, require_judge
+from weldnet.export.exporter import build_folder, export_model, require_judge
 from weldnet.export.graph import JudgedNet
 from weldnet.export.parity import check, measure, score_split
 from weldnet.export.quantization import choose_point, count_convolutions, draw_evenly
@@ -45,7 +45,7 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
     data.setup()
     for name in FORMATS:
         # A few verdicts may change in int8: what the network learns differs a little from machine to machine.
-        export(checkpoint, data, name, folder / name, Bounds(max_verdict_changes=0.2), Int8Settings(40))
+        export_model(checkpoint, data, name, folder / name, Bounds(max_verdict_changes=0.2), Int8Settings(40))
     return checkpoint, data, folder
 
 
@@ -145,7 +145,7 @@ def test_a_wrong_network_is_not_kept(
     checkpoint, data, _ = setting
     monkeypatch.setattr(networks, "JudgedNet", wrong)
     with pytest.raises(InputError, match=r"export\.max_probability_error=0\.001 is allowed"):
-        export(checkpoint, data, "onnx", tmp_path / "new" / "out", Bounds())
+        export_model(checkpoint, data, "onnx", tmp_path / "new" / "out", Bounds())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -161,12 +161,12 @@ def test_nothing_is_left_of_an_export_that_ends_early(
     with monkeypatch.context() as patch:
         patch.setattr(exporting, "score_split", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            export(checkpoint, data, "onnx", tmp_path / "out", Bounds())
+            export_model(checkpoint, data, "onnx", tmp_path / "out", Bounds())
     with monkeypatch.context() as patch:
         # Worse by all that there is.
         patch.setattr(exporting, "measure", lambda *_: WORSE)
         with pytest.raises(InputError, match=r"export\.max_accuracy_drop=0\.01 is allowed"):
-            export(checkpoint, data, "openvino_int8", tmp_path / "out", Bounds())
+            export_model(checkpoint, data, "openvino_int8", tmp_path / "out", Bounds())
     assert list(tmp_path.iterdir()) == []
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def run(cfg: DictConfig) -> None:
     """Exports a checkpoint from a composed config."""
     from weldnet.console import print_table
-    from weldnet.export.exporter import export, require_judge
+    from weldnet.export.exporter import export_model, require_judge
     from weldnet.export.settings import FOR_FLOAT, Bounds, Int8Settings
     from weldnet.inference.checkpoint import load_checkpoint
     from weldnet.inference.export_format import import_extra
@@ -35,7 +35,7 @@ def run(cfg: DictConfig) -> None:
         import_extra(package)
     why = "an export is measured on its own validation images. Where they have moved, type data.root=DIR"
     data = set_up_data(cfg, checkpoint, why, own=True)
-    figures = export(checkpoint, data, cfg.format, folder, bounds, int8)
+    figures = export_model(checkpoint, data, cfg.format, folder, bounds, int8)
     print_table(draw_parity(figures))
     print(f"the export: {show(folder)}")
     print(f"all of it:  {show(folder / 'parity.json')}")

@@ -26,7 +26,7 @@ from weldnet.inference.model_card import NOT_CALIBRATED, ExportCard, ModelCard, 
 from weldnet.inference.provenance import current_commit, file_digest
 
 
-def export(
+def export_model(
     checkpoint: Checkpoint,
     data: WeldDataModule,
     export_format: str,
@@ -38,15 +38,13 @@ def export(
 
     Args:
         data: set up, those that trained the checkpoint.
-        export_format: a key of `FORMATS`.
         folder: empty, or not there yet.
 
     Returns:
         What `parity.json` holds.
 
     Raises:
-        InputError: the checkpoint has no judge, its backbone has no such stage or does not support int8, or the
-            export is not within the bounds.
+        InputError: the checkpoint has no judge, its backbone has no such stage or no int8, or a bound is exceeded.
     """
     judge, int8, chosen = require_judge(checkpoint), int8 or Int8Settings(), FORMATS[export_format]
     network = checkpoint.network()
@@ -76,9 +74,7 @@ def export(
 
 
 def require_judge(checkpoint: Checkpoint) -> Judge:
-    """Raises:
-    InputError: the checkpoint is not calibrated.
-    """
+    """The judge of a checkpoint; an InputError where it is not calibrated."""
     judge = judge_of(checkpoint)
     if judge is None:
         raise InputError(f"{checkpoint.path} cannot be exported: {NOT_CALIBRATED}")
@@ -87,11 +83,7 @@ def require_judge(checkpoint: Checkpoint) -> Judge:
 
 @contextmanager
 def build_folder(folder: Path) -> Iterator[Path]:
-    """A folder to build in, renamed to `folder` at the end; gone after an error or an interruption.
-
-    Raises:
-        OSError: it cannot be written; it names `folder`.
-    """
+    """A folder to build in, renamed to `folder` at the end; gone after an error. An OSError names `folder`."""
     folder = folder.resolve()
     above = next(parent for parent in folder.parents if parent.exists())
     # Not named after the folder, whose name may be as long as names get.

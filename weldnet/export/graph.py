@@ -14,12 +14,7 @@ from weldnet.model.network import WeldNet
 
 
 class JudgedNet(nn.Module):
-    """A network with its judge, but for the thresholds, in float32.
-
-    Args:
-        network: in evaluation mode; its strided convolutions are changed.
-        judge: its own.
-    """
+    """A network with its judge, but for the thresholds, in float32; its strided convolutions are changed."""
 
     mean: Tensor
     basis: Tensor
@@ -38,12 +33,7 @@ class JudgedNet(nn.Module):
             self.register_buffer(name, torch.from_numpy(getattr(judge.novelty, name).copy()))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Args:
-            images: uint8 (B, 3, H, W).
-
-        Returns:
-            Calibrated probabilities (B, C), and distances (B,) from training, above 1 unlike it; as `Judge.score`.
-        """
+        """From uint8 (B, 3, H, W) to what `Judge.score` gives: probabilities (B, C) and distances (B,)."""
         features = self.network.features(images)
         probabilities = torch.softmax(self.network.head(features) / self.temperature, dim=1)
         # Centred first: a difference of squares would lose the digits that float32 has.

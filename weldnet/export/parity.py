@@ -52,23 +52,16 @@ def measure(
     points: tuple[OperatingPoint, OperatingPoint],
     bounds: dict[str, float],
 ) -> dict[str, Any]:
-    """How far an export is from its checkpoint on N images.
+    """How far an export is from its checkpoint on N images, with the keys of `parity.json`.
 
     A verdict may change where the checkpoint's own score lies so near a threshold that an error within
-    `max_probability_error` can carry it across; any other change is unexplained. With thresholds of its own, as an
-    int8 network has them, every change is.
+    `max_probability_error` can carry it across; any other change is unexplained.
 
     Args:
         before, after: the scores of the checkpoint and of the export.
         labels: (N,), indices into the C classes.
-        points: of the checkpoint, and of the export.
+        points: of the checkpoint, and of the export; an int8 network has thresholds of its own.
         bounds: as `Bounds.of` gives them.
-
-    Returns:
-        `num_images`, `largest_probability_error`, `mean_probability_error`, `largest_distance_error` (relative for
-        distances > 1), `before` and `after` (`accuracy`, `balanced_accuracy`, and `escapes`, `accept`, `reject`,
-        `refer` as `summarise_verdicts` has them), `verdict_changes`, `unexplained_verdict_changes`, `class_changes`,
-        `unlike_changes`, `bounds`.
     """
     sides = (before, after)
     given = [give_verdicts(*scores, classes, point) for scores, point in zip(sides, points, strict=True)]
@@ -110,9 +103,7 @@ def _measure_worth(
 
 
 def check(figures: dict[str, Any]) -> None:
-    """Raises:
-    InputError: `measure` found more than a bound allows; or an unexplained verdict, where probabilities are bounded.
-    """
+    """Raises an InputError where `measure` found more than a bound allows, or an unexplained change."""
     before, after, num_images, bounds = (figures[name] for name in ("before", "after", "num_images", "bounds"))
     error, distance_error = figures["largest_probability_error"], figures["largest_distance_error"]
     unexplained, changes, unlike = (figures[f"{name}_changes"] for name in ("unexplained_verdict", "verdict", "unlike"))

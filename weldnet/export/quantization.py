@@ -24,15 +24,10 @@ from weldnet.model.network import WeldNet
 
 
 def quantise(network: Any, images: WeldImages, settings: Int8Settings, num_float: int) -> Any:
-    """Quantises the convolutions but the first ones.
+    """A new `openvino.Model` of one with two outputs, whose convolutions are int8, but for the first `num_float`.
 
     Args:
-        network: an `openvino.Model` with two outputs.
         images: of the training split; some choose the ranges of the activations.
-        num_float: the first convolutions, which stay float32.
-
-    Returns:
-        A new `openvino.Model`.
     """
     # Importing nncf makes torch warn of a CUDA compiler without a GPU, irrelevant here.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
@@ -75,11 +70,7 @@ def find_convolutions(network: Any) -> list[str]:
 
 
 def count_convolutions(network: WeldNet, through: str) -> int:
-    """How many convolutions a network has from the pixels through a stage.
-
-    Raises:
-        InputError: there is no such stage, or it would leave nothing to quantise.
-    """
+    """How many convolutions a network has from the pixels through a stage; an InputError for no such stage."""
     stages = list(network.backbone.stages)
     check_choice("export.float_through", through, stages[:-1])
     kept = [module for name in stages[: stages.index(through) + 1] for module in network.stage(name)]
@@ -91,8 +82,6 @@ def choose_point(before: Scores, after: Scores, data: WeldDataModule, judge: Jud
 
     Args:
         before, after: of all validation images, by the checkpoint and by the network that needs thresholds.
-        data: set up, those that trained the checkpoint.
-        judge: the checkpoint's.
 
     Raises:
         InputError: validation is not split as it was in training.

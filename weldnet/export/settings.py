@@ -10,7 +10,7 @@ FOR_FLOAT = {"max_probability_error"}
 
 @dataclass
 class Bounds:
-    """How far an export may be from its checkpoint, on all validation images.
+    """How far an export may be from its checkpoint, on all validation images; from 0 to 1 each.
 
     Attributes:
         max_probability_error: float: of any probability, and of any distance below 1; relative above it.
@@ -18,9 +18,6 @@ class Bounds:
         max_escape_increase: int8: of the escape rate.
         max_verdict_changes: int8: share of the images whose verdict changes, and of those that only one of the two
             finds unlike training.
-
-    Raises:
-        InputError: a bound is not a number from 0 to 1.
     """
 
     max_probability_error: float = 1e-3
@@ -46,9 +43,6 @@ class Int8Settings:
         num_calibration_images: training images that choose the ranges of the activations.
         float_through: from the pixels through this stage the convolutions stay float32: slower, and nearer to the
             checkpoint.
-
-    Raises:
-        InputError: there is no image.
     """
 
     num_calibration_images: int = 300

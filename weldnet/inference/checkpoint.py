@@ -39,11 +39,7 @@ class Checkpoint:
         return self.record.geometry
 
     def network(self) -> WeldNet:
-        """The network, in evaluation mode, float32.
-
-        Raises:
-            InputError: the weights do not fit the record.
-        """
+        """The network, in evaluation mode, float32; an InputError where the weights do not fit the card."""
         try:
             # First without memory: a damaged or hostile file may name a network of any size.
             with torch.device("meta"):
@@ -64,11 +60,7 @@ class Checkpoint:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Loads a weldnet checkpoint; nothing in the file can run code.
-
-    Raises:
-        InputError: the file is missing, truncated, damaged, carries code, or is not weldnet's.
-    """
+    """Loads a weldnet checkpoint, or raises an InputError; nothing in the file can run code."""
     if not path.is_file():
         raise InputError(f"no checkpoint at {path} (ckpt_path)")
     try:
@@ -138,15 +130,12 @@ def write_judge(path: Path, judge: Judge | None) -> None:
 
 
 def find_checkpoint(ckpt_path: str, runs: Path) -> Path:
-    """The file that `ckpt_path` means.
+    """The file that `ckpt_path` means; an InputError where there is none.
 
     Args:
         ckpt_path: a file; a run folder: its `best.ckpt`, or `last.ckpt` where the recipe keeps the last; `best` or
             `last`: of the newest run.
         runs: the folder of training runs, `runs/train`.
-
-    Raises:
-        InputError: there is no such file or run.
     """
     path = Path(ckpt_path).expanduser().absolute()
     if ckpt_path in ("best", "last") and not path.exists():
@@ -171,11 +160,7 @@ def find_newest_run(runs: Path) -> Path | None:
 
 
 def kept_checkpoint(run: Path) -> Path:
-    """`best.ckpt` of a run folder, or `last.ckpt` where the recipe keeps the last.
-
-    Raises:
-        InputError: the folder holds neither.
-    """
+    """`best.ckpt` of a run folder, or `last.ckpt` where the recipe keeps the last; else an InputError."""
     for name in ("best.ckpt", "last.ckpt"):
         if (file := run / "checkpoints" / name).is_file():
             return file

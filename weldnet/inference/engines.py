@@ -33,21 +33,15 @@ class Engine(Protocol):
     facts: ModelFacts
 
     def score(self, images: NDArray[np.uint8]) -> Scores:
-        """Args:
-        images: uint8 (B, 3, H, W) RGB of the model's geometry, B at least 1.
-        """
+        """Scores uint8 (B, 3, H, W), RGB, of the model's geometry, B at least 1."""
 
 
 class TorchEngine:
-    """A checkpoint on a device.
+    """A checkpoint on a device; a damaged one is refused by an InputError.
 
     Args:
-        checkpoint: loaded.
         device: as `weldnet.hardware.choose_device` takes it.
         precision: `float32`, as it was tested (without TF32), or `bf16`: convolutions in bfloat16.
-
-    Raises:
-        InputError: no such device or precision; the checkpoint is damaged.
     """
 
     def __init__(
@@ -90,11 +84,7 @@ class TorchEngine:
 
 
 def try_out(engine: Engine) -> Scores:
-    """The scores of two black images, so that a network that does not fit its card is refused before any work.
-
-    Raises:
-        InputError: their shape is not the one that the card describes.
-    """
+    """Scores two black images, so that a network that does not fit its card is refused before any work."""
     facts = engine.facts
     scores = engine.score(np.zeros((2, 3, facts.geometry.height, facts.geometry.width), np.uint8))
     if scores.probabilities.shape != (2, len(facts.classes)) or scores.distances.shape != (2,):
@@ -108,8 +98,6 @@ def first_line(error: Exception) -> str:
 
 
 def check_finite(outputs: Floats) -> None:
-    """Raises:
-    InputError: a network's outputs are not finite numbers.
-    """
+    """Raises an InputError where outputs are not finite numbers."""
     if not np.isfinite(outputs).all():
         raise InputError("the network's outputs are not finite numbers; its training has diverged")

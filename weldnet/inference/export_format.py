@@ -45,11 +45,7 @@ class ExportFormat:
 
 
 def import_extra(name: str) -> Any:
-    """A module of the extra `export`.
-
-    Raises:
-        InputError: it is not installed.
-    """
+    """A module of the extra `export`; an InputError where it is not installed."""
     # openvino reports every import to an analytics service, unless this package is not there to do it.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     # onnxruntime reports, too, and notes an id in the home folder.

@@ -37,13 +37,9 @@ class ExportEngine:
 def load_export(folder: Path, *, device: str, precision: str) -> ExportEngine:
     """The engine of an export folder; nothing outside of the folder is read, whatever its files say.
 
-    Args:
-        device: `auto` or `cpu`.
-        precision: `float32`, or `bf16` with OpenVINO; convolutions in int8 stay int8.
-
     Raises:
         InputError: the folder is no export, incomplete or changed since it was written; it does not run with this
-            device or precision; or the runtime is not installed.
+            device (`auto`, `cpu`) or precision; or the runtime is not installed.
     """
     check_choice("precision", precision, PRECISIONS)
     if device not in ("auto", "cpu"):
@@ -79,11 +75,7 @@ def load_export(folder: Path, *, device: str, precision: str) -> ExportEngine:
 
 
 def read_export_card(folder: Path) -> tuple[ExportCard, str]:
-    """The card of an export folder, and its SHA-256.
-
-    Raises:
-        InputError: there is none, or it is damaged.
-    """
+    """The card of an export folder, and its SHA-256; an InputError where it is damaged."""
     content = _read_file(folder, CARD, MAX_CARD_BYTES)
     try:
         card = read_card(ExportCard, content)

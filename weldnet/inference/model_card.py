@@ -181,7 +181,6 @@ class ModelFacts(CalibratedCard):
     Attributes:
         calibrated: whether it has a temperature, thresholds and distances of its own; if not, every image is referred.
         digest: SHA-256, 64 hex digits: of the checkpoint; or of an export's `model.json`, which names its files' own.
-        checkpoint_digest: SHA-256 of the checkpoint it comes from.
         runtime: what runs it, and in which precision, in words.
     """
 
@@ -195,11 +194,7 @@ Card = TypeVar("Card", bound=ModelCard)
 
 
 def read_card(kind: type[Card], content: bytes | dict[str, Any]) -> Card:
-    """The card in a `model.json` or in a checkpoint.
-
-    Raises:
-        InputError: it is damaged: where and why, in one sentence.
-    """
+    """The card in a `model.json` or in a checkpoint; an InputError says in one sentence where it is damaged."""
     try:
         return kind.model_validate_json(content) if isinstance(content, bytes) else kind.model_validate(content)
     except ValidationError as error:

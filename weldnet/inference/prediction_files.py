@@ -54,11 +54,7 @@ class Outcome:
 
 @contextmanager
 def append_rows(file: Path) -> Iterator[Callable[[Row], None]]:
-    """Within it, a function that appends a row; afterwards all of them are on the disk.
-
-    Raises:
-        OSError: the file cannot be written; the rows before are kept.
-    """
+    """Within it, a function that appends a row to a file at once; afterwards all are on the disk."""
     # Without a buffer, so that a killed run loses no more than the row it was at.
     with file.open("ab", buffering=0) as lines:
 
@@ -74,11 +70,7 @@ def append_rows(file: Path) -> Iterator[Callable[[Row], None]]:
 
 
 def read_rows(file: Path) -> Iterator[Row]:
-    """The whole rows of a file of JSON lines; a last one that was cut off is left out.
-
-    Raises:
-        InputError: a line before the last is no row.
-    """
+    """The rows of a file of JSON lines but for a last one that was cut off; an InputError for any other line."""
     needed = set(name_columns(()))
     with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
@@ -98,19 +90,13 @@ def read_rows(file: Path) -> Iterator[Row]:
 
 
 def gather_rows(folder: Path, again: Collection[str] = ()) -> set[str]:
-    """Makes one file of all that processes left, in the order of the source; a path stands once.
-
-    Until that is done the files are as they were.
+    """Makes one file of all that processes left, in the order of the source, all or nothing; a path stands once.
 
     Args:
         again: the paths whose rows are dropped where they hold an error.
 
     Returns:
-        The paths that are done.
-
-    Raises:
-        InputError: as `read_rows`.
-        OSError: the file cannot be written.
+        The paths that have a row.
     """
     done: set[str] = set()
     lines, ranks = folder / LINES, {path.stem.removeprefix(PART): path for path in folder.glob(f"{PART}*.jsonl")}
@@ -130,12 +116,7 @@ def gather_rows(folder: Path, again: Collection[str] = ()) -> set[str]:
 
 
 def write_table(folder: Path, classes: Sequence[str], own: Collection[str]) -> Outcome:
-    """Writes `predictions.csv`, all or nothing, and counts what stands in it.
-
-    Args:
-        classes: C names.
-        own: the paths from which the worst are chosen.
-    """
+    """Writes `predictions.csv`, all or nothing, and counts its rows; the worst are chosen from the paths `own`."""
     rows, columns = read_rows(folder / LINES), name_columns(classes)
     verdicts: Counter[str] = Counter()
     unlike = damaged = 0

@@ -49,7 +49,6 @@ class Predictor(ExitStack):
     and no more than twice as many batches as threads are in memory.
 
     Args:
-        engine: what scores.
         num_threads: None for one a core.
     """
 
@@ -69,11 +68,7 @@ class Predictor(ExitStack):
         return self.engine.facts
 
     def predict_files(self, paths: Sequence[str]) -> Iterator[Prediction]:
-        """Predicts files, in their order, as they are ready; one that cannot be read gives a prediction with an error.
-
-        Raises:
-            InputError: the network's outputs are not finite.
-        """
+        """Predicts files, in their order, as they are ready; for one that cannot be read with an error."""
         # A handful of files is shared out, too.
         size = max(1, min(self.batch_size, -(-len(paths) // self.num_threads)))
         batches = (paths[start : start + size] for start in range(0, len(paths), size))
@@ -142,14 +137,11 @@ def load_engine(
     device: str = EngineSettings.device,
     precision: str = EngineSettings.precision,
 ) -> Engine:
-    """The engine of a checkpoint, a run folder, `best`, `last`, or an export folder.
+    """The engine of a checkpoint, a run folder, `best`, `last`, or an export folder, or an InputError.
 
     Args:
         runs: where `best` and `last` look.
         device, precision: as `TorchEngine` takes them; an export runs on the CPU.
-
-    Raises:
-        InputError: there is no such model, it is damaged, or it does not run with this device or precision.
     """
     folder = Path(ckpt_path).expanduser().absolute()
     if (folder / "model.json").exists():

@@ -2,6 +2,7 @@
 
 import importlib.resources
 from collections.abc import Collection
+from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI, Request, Response, Security
@@ -9,7 +10,6 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.security import APIKeyHeader
 from starlette.exceptions import HTTPException
 
-import weldnet
 from weldnet.inference.predictor import Predictor
 from weldnet.serve.answers import Answer, Problem
 from weldnet.serve.guard import KEY, Guard
@@ -54,16 +54,13 @@ def create_app(
 
     Returns:
         Its `state.service` is the `Service`.
-
-    Raises:
-        InputError: the model's outputs are not finite.
     """
     service = Service(predictor, limits, records)
     service.warm_up()
     # FastAPI's own page of documentation loads scripts from elsewhere, and needs a weaker content policy.
     app = FastAPI(
         title="weldnet",
-        version=weldnet.__version__,
+        version=version("weldnet"),
         description="Verdicts on photographs and radiographs of welds: accept, reject, or refer to an inspector.",
         # Wherever a proxy shows it.
         servers=[{"url": "."}],

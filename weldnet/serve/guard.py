@@ -40,10 +40,8 @@ class Guard:
     """Middleware that lets a request pass or refuses it before its body is read, counts it and logs it in one line.
 
     Args:
-        app: what is guarded.
-        routes: its paths; every other path is counted as `other`.
+        routes: the paths to count; every other path is counted as `other`.
         without_key: paths that need no key.
-        registry: of the counters.
         max_body: bytes of a request's body.
         api_key: what the header `X-API-Key` must hold; None for no key.
         hosts: what the header `Host` may name, without a port, beside any IP address; None for anything. A server

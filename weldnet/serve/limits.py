@@ -8,7 +8,7 @@ from weldnet.errors import InputError
 
 @dataclass
 class Limits:
-    """The limits of requests.
+    """The limits of requests, above 0 each.
 
     Attributes:
         max_body_mb: of one request, in 10^6 bytes.
@@ -16,9 +16,6 @@ class Limits:
         max_megapixels: of one image, as its header claims; checked before it is decoded.
         max_queue: requests that are predicted or wait for it; one that still sends its body does not count.
         request_timeout_s: for sending a request's body, and again for its prediction.
-
-    Raises:
-        InputError: one of them is not above 0.
     """
 
     max_body_mb: float = 64.0

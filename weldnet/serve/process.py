@@ -44,11 +44,7 @@ def log_as_json() -> None:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket with an address, which nobody can connect to yet; port 0 is any that is free.
-
-    Raises:
-        InputError: there is no such host or port, it is in use, or may not be used.
-    """
+    """A socket with an address, which nobody can connect to yet, or an InputError; port 0 is any that is free."""
     if not 0 <= port < 2**16:
         raise InputError(f"port={port}: allowed are 1 to 65535, and 0 for any that is free")
     try:

@@ -27,10 +27,6 @@ class DecisionRecords(AbstractContextManager["DecisionRecords", None]):
     A line holds `time`, `request_id`, `model_digest`, `runtime`, `accept_above`, `reject_below` and the fields of a
     `Prediction`. A killed process loses none of them; a power cut may, as the file is not synced with the disk.
 
-    Args:
-        file: is made, or appended to.
-        facts: of the model that decides.
-
     Raises:
         InputError: the file cannot be written, is no regular file, or holds something else; a different server writes
             it; the disk is full.

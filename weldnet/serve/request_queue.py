@@ -21,10 +21,6 @@ class Batcher(Generic[Item, Result]):
     """Does items in batches of what waits when a thread is free: nothing waits for a batch to fill.
 
     A network reads all its weights for each batch, so that eight images cost little more than three one by one.
-
-    Args:
-        pool: of `num_threads` threads, which do the work.
-        work: items to as many results.
     """
 
     def __init__(self, pool: Executor, num_threads: int, work: Callable[[Sequence[Item]], Sequence[Result]]) -> None:
@@ -70,9 +66,7 @@ class WorkQueue:
         self.limits, self.length = limits, 0
 
     def check_room(self) -> None:
-        """Raises:
-        Refusal: the queue is full.
-        """
+        """Refuses a request where the queue is full."""
         if self.length >= self.limits.max_queue:
             reason = f"{self.length} requests are waiting already (serve.max_queue); send it again in a moment"
             raise Refusal(429, reason)

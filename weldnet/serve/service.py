@@ -19,13 +19,7 @@ from weldnet.serve.uploads import Upload, Uploads
 
 
 class Service:
-    """The answers to each route, and what they count, in a `registry` of their own.
-
-    Args:
-        predictor: predicts, in its pool of threads of one core each; what waits when a thread is free, is one batch.
-        limits: of requests.
-        records: where each decision is written before it is answered.
-    """
+    """The answers to each route, and what they count, in a `registry` of their own."""
 
     def __init__(self, predictor: Predictor, limits: Limits, records: DecisionRecords) -> None:
         self.predictor, self.limits, self.records = predictor, limits, records
@@ -42,11 +36,7 @@ class Service:
         length.set_function(lambda: self.queue.length)
 
     def warm_up(self) -> None:
-        """Predicts, and explains, an image of its own in every thread: the first one pays for what is loaded late.
-
-        Raises:
-            InputError: the model's outputs are not finite.
-        """
+        """Predicts, and explains, an image of its own in every thread: the first one pays for what is loaded late."""
         geometry, pool = self.predictor.facts.geometry, self.predictor.pool
         black = np.zeros((1, 3, geometry.height, geometry.width), np.uint8)
         list(pool.map(self.predictor.engine.score, [black] * self.predictor.num_threads))

@@ -39,11 +39,7 @@ class Uploads:
 
     @asynccontextmanager
     async def receive(self, request: Request, max_files: int) -> AsyncIterator[list[Upload]]:
-        """The files of a request whose length the guard has checked; their memory is given back at the end.
-
-        Raises:
-            Refusal: the request is not what it should be or too slow, or others fill the memory.
-        """
+        """The files of a request whose length the guard has checked; their memory is given back at the end."""
         length = int(request.headers["content-length"])
         if self.held + length > MAX_HELD_BODIES * self.limits.max_body:
             raise Refusal(429, "other uploads fill the server's memory; send it again")
@@ -66,11 +62,7 @@ class Uploads:
 
 
 async def read_form(content_type: str, chunks: AsyncIterable[bytes], max_files: int) -> list[Upload]:
-    """The files of a multipart body, at least one; none is ever written to disk.
-
-    Raises:
-        Refusal: the body is no form, or holds too many files or anything else.
-    """
+    """The files of a multipart body, at least one, none of them on disk; anything else is refused."""
     kind, options = parse_options_header(content_type)
     if kind != b"multipart/form-data":
         reason = f"the content type is {content_type[:80]}; allowed is multipart/form-data with the field {FIELD}"
