@@ -12,7 +12,7 @@ from scipy.special import softmax
 from weldnet.errors import InputError, check_choice
 from weldnet.evaluation.metrics import Floats
 from weldnet.hardware import choose_device, exact_float32
-from weldnet.inference.checkpoint import Checkpoint, judge_of
+from weldnet.inference.checkpoint import Checkpoint
 from weldnet.inference.model_card import ModelFacts, describe_running
 from weldnet.inference.settings import EngineSettings
 
@@ -52,7 +52,7 @@ class TorchEngine:
         self.network = checkpoint.network().to(self.device)
         # Torch's precision is that of the whole process: one thread would reset it while a different one computes.
         self.alone: AbstractContextManager[object] = threading.Lock() if self.device.type != "cpu" else nullcontext()
-        self.judge = judge_of(checkpoint)
+        self.judge = checkpoint.record.judge
         self.facts = describe_running(
             checkpoint.record,
             calibrated=self.judge is not None,
@@ -83,13 +83,12 @@ class TorchEngine:
         return scores
 
 
-def try_out(engine: Engine) -> Scores:
+def try_out(engine: Engine) -> None:
     """Scores two black images, so that a network that does not fit its card is refused before any work."""
     facts = engine.facts
     scores = engine.score(np.zeros((2, 3, facts.geometry.height, facts.geometry.width), np.uint8))
     if scores.probabilities.shape != (2, len(facts.classes)) or scores.distances.shape != (2,):
         raise InputError(f"it does not give {len(facts.classes)} probabilities and a distance for each image")
-    return scores
 
 
 def first_line(error: Exception) -> str:

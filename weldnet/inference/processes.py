@@ -25,8 +25,7 @@ class Share:
     @classmethod
     def of_torchrun(cls) -> "Share":
         """As torchrun's environment says; the whole without it."""
-        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-        values = [os.environ.get(name, "") for name in names]
+        values = [os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")]
         return cls(*map(int, values)) if all(value.isdecimal() for value in values) else cls()
 
     def choose_device(self, device: str) -> str:

@@ -41,7 +41,8 @@ class DecisionRecords(AbstractContextManager["DecisionRecords", None]):
         if obstacle := _find_obstacle(self.descriptor, file):
             self.close()
             raise _refuse(file, obstacle)
-        self.is_cut_off = _ends_within_a_line(self.descriptor)
+        size = os.fstat(self.descriptor).st_size
+        self.is_cut_off = size > 0 and os.pread(self.descriptor, 1, size - 1) != b"\n"
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -114,8 +115,3 @@ def _is_decision(line: bytes) -> bool:
         # Cut off, by a full disk or by the end of what was read.
         return line.startswith(START)
     return isinstance(fields, dict) and fields.keys() >= {"time", "sha256", "model_digest", "verdict"}
-
-
-def _ends_within_a_line(descriptor: int) -> bool:
-    size = os.fstat(descriptor).st_size
-    return size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
