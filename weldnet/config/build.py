@@ -11,10 +11,10 @@ from weldnet.config.callbacks import build_callbacks, check_callbacks
 from weldnet.config.literal import escape
 from weldnet.config.schema import DataConfig
 from weldnet.config.targets import check_target, find_target, instantiate
-from weldnet.config.trainer import check_built, check_devices, check_trainer, make_profiler
+from weldnet.config.trainer import check_built, check_numbers, check_trainer, make_profiler
 from weldnet.data.settings import BatchSettings, Framing, ImageSettings, SplitRule
 from weldnet.data.sources.source import Folder, Manifest, Source
-from weldnet.errors import InputError, nearest
+from weldnet.errors import InputError
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -33,14 +33,7 @@ def take(kind: type[Settings], keys: Any) -> Settings:
 
 
 def build_data(data: DictConfig, seed: int, **further: Any) -> "WeldDataModule":
-    """The data module of a `data` node, not set up yet.
-
-    Args:
-        further: `classes` and `unsplit` for a test.
-
-    Raises:
-        InputError: a setting is outside of what is allowed, or would be ignored.
-    """
+    """The data module of a `data` node, not set up yet; a test gives it `classes` and `unsplit`, too."""
     from weldnet.data.datamodule import WeldDataModule
     from weldnet.data.decode.images import Geometry
 
@@ -60,11 +53,7 @@ def build_data(data: DictConfig, seed: int, **further: Any) -> "WeldDataModule":
 
 
 def _build_source(data: DictConfig, keys: DataConfig) -> Source:
-    """The source that a `data` node names, made of those keys that are its own.
-
-    Raises:
-        InputError: there is none; or a key is given that another source has, and which would be ignored.
-    """
+    """The source that a `data` node names, made of those keys that are its own; a key that it ignores is refused."""
     if keys._target_ is None:
         raise InputError("data is not given; type data=folder data.root=DIR")
     kind = find_target("data", data)
@@ -82,48 +71,23 @@ def _build_source(data: DictConfig, keys: DataConfig) -> Source:
     return source
 
 
-def check_keys(node: DictConfig, place: str = "") -> None:
-    """Checks that nothing was added to a node whose keys the schema names, as `+key=value` does, nor taken away.
-
-    Raises:
-        InputError: there is such a key.
-    """
-    kind = OmegaConf.get_type(node)
-    if is_dataclass(kind) and (gone := {field.name for field in fields(kind)} - set(map(str, node))):
-        raise InputError(f"~{place}{min(gone)}: a key cannot be taken away; give it a value")
-    known = [field.name for field in fields(kind)] if is_dataclass(kind) else [str(key) for key in node]
-    for key in map(str, node):
-        if key not in known:
-            guess = nearest(key, known)
-            raise InputError(f"no such key: {place}{key}{guess}; there are {', '.join(place + name for name in known)}")
-        if not OmegaConf.is_missing(node, key) and OmegaConf.is_dict(node[key]):
-            check_keys(node[key], f"{place}{key}.")
-
-
 def check_nodes(cfg: DictConfig) -> None:
-    """Checks every `_target_` node of a training config before any data is read.
-
-    Raises:
-        InputError: see `check_target`.
-    """
+    """Checks every `_target_` node of a training config, and its numbers, before any data is read."""
     if cfg.trainer.precision == "auto":
         from weldnet.hardware import best_precision
 
         cfg.trainer.precision = best_precision(cfg.trainer.accelerator)
-    for key in ("optimizer", "scheduler", "trainer"):
-        if cfg[key]:
-            check_target(key, cfg[key])
-    check_trainer(cfg.trainer)
-    _check_numbers(cfg)
-    if cfg.trainer.gradient_clip_val and cfg.optimizer.get("fused") and "mixed" in str(cfg.trainer.precision):
-        raise InputError("trainer.gradient_clip_val under mixed precision needs optimizer.fused=false")
+    nodes = {key: cfg[key] for key in ("optimizer", "scheduler", "trainer") if cfg[key]}
     for group in ("callbacks", "logger"):
-        for name, node in cfg[group].items():
-            if node is not None and "_target_" not in node:
-                raise InputError(f"{group}.{name} has no _target_: name the class to make, or set {group}.{name}=null")
-    for name, node in cfg.logger.items():
-        if node is not None:
-            check_target(f"logger.{name}", node)
+        nodes |= {f"{group}.{name}": node for name, node in cfg[group].items() if node is not None}
+    for key, node in nodes.items():
+        if "_target_" not in node:
+            raise InputError(f"{key} has no _target_: name the class to make, or set {key}=null")
+        check_target(key, node)
+    check_numbers(cfg)
+    check_trainer(cfg.trainer)
+    check_decision(cfg.decision, own=False)
+    _check_optimizer(cfg)
     check_callbacks(cfg)
     _check_model(cfg)
 
@@ -140,20 +104,10 @@ def _check_model(cfg: DictConfig) -> None:
         WeldNet(backbone, num_classes=2).freeze(cfg.model.freeze_through)
 
 
-def _check_numbers(cfg: DictConfig) -> None:
-    """What has the right type and cannot work all the same."""
+def _check_optimizer(cfg: DictConfig) -> None:
+    """Makes the optimizer and the scheduler for one number."""
     import torch
 
-    ranges = {
-        "seed": (cfg.seed, 0, 2**32 - 1),
-        "data.batch_size": (cfg.data.batch_size, 2, 10**9),
-        "optimizer.lr": (cfg.optimizer.get("lr"), 1e-12, 1e6),
-        "model.unfreeze_at_epoch": (cfg.model.unfreeze_at_epoch or 0, 0, 10**9),
-    }
-    check_decision(cfg.decision, own=False)
-    for key, (value, low, high) in ranges.items():
-        if value is None or not low <= float(value) <= high:
-            raise InputError(f"{key}={value}: allowed are {low} to {high}")
     try:
         optimizer = _prepare("optimizer", cfg)([torch.nn.Parameter(torch.zeros(1))])
         if cfg.scheduler:
@@ -162,6 +116,8 @@ def _check_numbers(cfg: DictConfig) -> None:
         raise
     except (ValueError, TypeError, RuntimeError) as error:
         raise InputError(f"optimizer or scheduler: {error}") from error
+    if cfg.trainer.gradient_clip_val and cfg.optimizer.get("fused") and "mixed" in str(cfg.trainer.precision):
+        raise InputError("trainer.gradient_clip_val under mixed precision needs optimizer.fused=false")
 
 
 def _prepare(key: str, cfg: DictConfig) -> Any:
@@ -170,17 +126,10 @@ def _prepare(key: str, cfg: DictConfig) -> Any:
 
 
 def check_decision(decision: DictConfig, *, own: bool) -> dict[str, float | None]:
-    """The targets of a `decision` node.
-
-    Args:
-        own: whether null stands for the checkpoint's own.
-
-    Raises:
-        InputError: one is not between 0 and 1.
-    """
+    """The targets of a `decision` node; null stands for the checkpoint's own, where `own` allows it."""
     targets = {str(name): value for name, value in decision.items()}
     for name, value in targets.items():
-        if (value is None and not own) or (value is not None and not 1e-6 <= value <= 1 - 1e-6):
+        if not (own if value is None else 1e-6 <= value <= 1 - 1e-6):
             shown = "null" if value is None else value
             raise InputError(f"decision.{name}={shown}: allowed are numbers between 0 and 1, such as 0.05")
     return targets
@@ -217,11 +166,7 @@ def build_model(cfg: DictConfig, data: "WeldDataModule", weights: str | None = N
 
 
 def build_trainer(cfg: DictConfig, folder: Path) -> "Trainer":
-    """The trainer of a training config, its loggers and checkpoints inside `folder`.
-
-    Raises:
-        InputError: a setting is outside of what is allowed, or the hardware is not there.
-    """
+    """The trainer of a training config, its loggers and checkpoints inside `folder`."""
     from lightning.pytorch.plugins import TorchCheckpointIO
 
     from weldnet.training.checkpoint_io import CheckpointFiles
@@ -239,7 +184,6 @@ def build_trainer(cfg: DictConfig, folder: Path) -> "Trainer":
         own["enable_progress_bar"] = sys.stdout.isatty()
     if isinstance(cfg.trainer.get("profiler"), str):
         own["profiler"] = make_profiler(cfg.trainer.profiler, folder)
-    check_devices(cfg.trainer)
     trainer: Trainer = instantiate("trainer", cfg.trainer, **own)
     # A plugin of the user's own stays.
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:

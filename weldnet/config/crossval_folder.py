@@ -1,19 +1,18 @@
 """The folder of a cross-validation: a run folder for each fold, and which of them are finished."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from weldnet.config.literal import escape, pin, read_config
-from weldnet.config.resumable import check_changes, check_groups, find_changes
-from weldnet.config.resume import CONFIG, StoppedRun, place, placed_folder, to_plain
+from weldnet.config.literal import escape, map_texts, pin, read_config, to_plain
+from weldnet.config.resumable import check_changes, check_words, find_changes
+from weldnet.config.resume import CONFIG, StoppedRun, claim, load_last
 from weldnet.config.runs import show
 from weldnet.config.schema import CrossvalConfig
-from weldnet.config.trusted import check_states, check_trusted
-from weldnet.config.upgrade import map_texts
+from weldnet.config.trusted import check_trusted
 from weldnet.errors import InputError
 
 
@@ -56,16 +55,11 @@ class CrossvalFolder:
 
     def fold_config(self, fold: int) -> DictConfig:
         """What `weldnet-train` would take to train one fold."""
-        cfg = self.recipe.copy()
-        cfg.data.num_folds, cfg.data.fold = self.num_folds, fold
-        old, new = escape(str(self.folder)), escape(str(self.fold_folder(fold)))
-        cfg.output_dir = new
-
-        def move(text: str) -> str:
-            return new + text.removeprefix(old) if text == old or text.startswith(f"{old}/") else text
-
+        cfg, new = self.recipe.copy(), escape(str(self.fold_folder(fold)))
+        cfg.data.num_folds, cfg.data.fold, cfg.output_dir = self.num_folds, fold, new
+        old = re.compile(rf"^{re.escape(escape(str(self.folder)))}(?=/|\Z)")
         for group in ("callbacks", "logger"):
-            cfg[group] = map_texts(OmegaConf.to_container(cfg[group]), move)
+            cfg[group] = map_texts(OmegaConf.to_container(cfg[group]), lambda text: old.sub(lambda _: new, text))
         return cfg
 
     def save_config(self) -> None:
@@ -91,25 +85,16 @@ class CrossvalFolder:
 
         Args:
             only: the one that is wanted; None for all.
-
-        Raises:
-            InputError: there is no such fold.
         """
-        if only is None:
-            return [fold for fold in range(self.num_folds) if fold not in self.finished()]
-        if not 0 <= only < self.num_folds:
+        if only is not None and not 0 <= only < self.num_folds:
             raise InputError(f"data.fold={only}: allowed are 0 to {self.num_folds - 1}, for num_folds={self.num_folds}")
-        return [] if only in self.finished() else [only]
+        wanted = range(self.num_folds) if only is None else [only]
+        return [fold for fold in wanted if fold not in self.finished()]
 
     def known_digest(self, fold: int) -> str | None:
-        """The split digest with which a fold was trained; None for one without a checkpoint.
-
-        Raises:
-            InputError: its last checkpoint cannot be loaded.
-        """
+        """The split digest with which a fold was trained; None for one without a checkpoint."""
         if fold in self.finished():
-            metrics: dict[str, Any] = json.loads((self.fold_folder(fold) / "metrics.json").read_text("utf-8"))
-            return str(metrics["split_digest"])
+            return str(json.loads((self.fold_folder(fold) / "metrics.json").read_text("utf-8"))["split_digest"])
         stopped = self.find_stopped_fold(fold)
         return stopped.checkpoint.record.split_digest if stopped and stopped.checkpoint else None
 
@@ -119,70 +104,50 @@ class CrossvalFolder:
         Raises:
             InputError: its last checkpoint cannot be loaded.
         """
-        from weldnet.inference.checkpoint import load_checkpoint
         from weldnet.training.fit import has_ended
 
         folder = self.fold_folder(fold)
-        last = folder / "checkpoints" / "last.ckpt"
-        if not last.is_file():
-            return None
         try:
-            checkpoint = load_checkpoint(last)
-            check_states(checkpoint.states, folder)
+            checkpoint = load_last(folder)
         except InputError as error:
             raise InputError(f"{error}. To train fold {fold} anew, remove {show(folder)}") from error
+        if checkpoint is None:
+            return None
         return StoppedRun(self.fold_config(fold), folder, checkpoint, has_ended(folder, checkpoint.num_epochs))
 
 
 def find_saved_config(ckpt_path: str, typed: list[str]) -> DictConfig:
-    """The config of the cross-validation that `ckpt_path` means; nothing is made of it yet.
-
-    Args:
-        ckpt_path: as typed.
-        typed: the overrides.
-
-    Raises:
-        InputError: there is none; its config is damaged; it was moved; a group or `output_dir` was typed beside it.
-    """
-    folder = _find_folder(ckpt_path)
-    check_groups(typed, crossval=True)
-    return place(read_config(folder / CONFIG), CrossvalConfig, folder)
-
-
-def find_stopped_crossval(cfg: DictConfig, typed: list[str]) -> CrossvalFolder:
-    """The cross-validation that `find_saved_config` found, to resume.
-
-    Args:
-        cfg: its own config with what was typed, composed.
-        typed: the overrides.
-
-    Raises:
-        InputError: its files could run code or write elsewhere, or something was typed that would make the folds
-            differ.
-    """
-    folder = placed_folder(cfg, typed)
-    pinned = to_plain(pin(cfg, folder))
-    check_trusted(pinned, folder, typed)
-    saved = to_plain(read_config(folder / CONFIG))
-    changes = find_changes(saved, pinned)
-    # Which of the folds is to be trained now.
-    changes.pop("data.fold", None)
-    check_changes(changes, saved, crossval=True)
-    return CrossvalFolder.of(cfg, folder)
-
-
-def _find_folder(ckpt_path: str) -> Path:
+    """The config of the cross-validation that `ckpt_path` means; nothing is made of it yet."""
     from weldnet.inference.checkpoint import find_newest_run
 
     runs = Path("runs", "crossval").absolute()
     folder = Path(ckpt_path).expanduser().absolute()
     if ckpt_path == "last" and not folder.exists():
-        if newest := find_newest_run(runs):
-            return newest
-        raise InputError(f"ckpt_path=last: no cross-validation below {runs}")
+        newest = find_newest_run(runs)
+        if newest is None:
+            raise InputError(f"ckpt_path=last: no cross-validation below {runs}")
+        folder = newest
     if folder.name.startswith("fold_") and (folder.parent / CONFIG).is_file():
         raise InputError(f"{show(folder)} is one fold; to resume all of them, type ckpt_path={show(folder.parent)}")
-    config = folder / CONFIG
-    if not config.is_file() or "num_folds" not in read_config(config):
+    saved = read_config(folder / CONFIG) if (folder / CONFIG).is_file() else DictConfig({})
+    if "num_folds" not in saved:
         raise InputError(f"no cross-validation at {folder}; ckpt_path takes a folder below runs/crossval, or last")
-    return folder
+    check_words(typed, crossval=True)
+    return claim(saved, CrossvalConfig, folder)
+
+
+def find_stopped_crossval(cfg: DictConfig, typed: list[str]) -> CrossvalFolder:
+    """The cross-validation that `find_saved_config` found, checked.
+
+    Args:
+        cfg: its own config with what was typed, composed.
+        typed: the overrides.
+    """
+    folder = Path(cfg.output_dir)
+    pinned = to_plain(pin(cfg, folder))
+    check_trusted(pinned, folder, typed)
+    saved = to_plain(read_config(folder / CONFIG))
+    # Which of the folds is to be trained now.
+    changes = {key: values for key, values in find_changes(saved, pinned).items() if key != "data.fold"}
+    check_changes(changes, saved, crossval=True)
+    return CrossvalFolder.of(cfg, folder)

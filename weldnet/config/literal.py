@@ -1,21 +1,56 @@
 """Configs as text and back: what was resolved once is saved literally, and nothing in a saved config is looked up."""
 
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
 
-from weldnet.config.upgrade import map_texts, upgrade
 from weldnet.errors import InputError
 
 _LIVE = re.compile(r"(?<!\\)(?:\\\\)*\$\{")
 """An interpolation; after an odd number of backslashes `${` is text."""
 
+SOURCES = {
+    "synthetic": "weldnet.data.sources.source.Synthetic",
+    "folder": "weldnet.data.sources.source.Folder",
+    "manifest": "weldnet.data.sources.source.Manifest",
+}
+"""The targets of what checkpoint format 3 has as `data.source`."""
+
+MOVED = {
+    "weldnet.dashboard.Dashboard": "weldnet.training.dashboard.Dashboard",
+    "weldnet.progress.EpochLines": "weldnet.training.progress.EpochLines",
+    "weldnet.progress.Throughput": "weldnet.training.progress.Throughput",
+}
+"""Targets in the default config of checkpoint format 3 that have moved since."""
+
+
+def map_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """The same nest of dicts and lists with every text in it changed; keys stay."""
+    if isinstance(value, dict):
+        return {key: map_texts(each, change) for key, each in value.items()}
+    if isinstance(value, list):
+        return [map_texts(each, change) for each in value]
+    return change(value) if isinstance(value, str) else value
+
+
+def walk(value: Any, whole: tuple[str, ...] = (), keys: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Every value in a nest that holds no further one, with the keys that lead to it.
+
+    Args:
+        whole: keys whose values are not entered.
+    """
+    if not isinstance(value, (dict, list, tuple)) or not value or (keys and keys[-1] in whole):
+        yield keys, value
+        return
+    for name, child in value.items() if isinstance(value, dict) else enumerate(value):
+        yield from walk(child, whole, (*keys, name))
+
 
 def escape(text: str) -> str:
-    """A text of which OmegaConf looks nothing up; it reads a backslash only before `${`, where each is doubled."""
+    """A text in which OmegaConf resolves nothing; it reads a backslash only before `${`, where each is doubled."""
     return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", text)
 
 
@@ -24,61 +59,47 @@ def make_literal(value: Any) -> Any:
     return map_texts(value, escape)
 
 
+def to_plain(cfg: DictConfig) -> dict[str, Any]:
+    """A config as resolved dicts, lists and values."""
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    return {str(key): value for key, value in plain.items()}
+
+
 def pin(cfg: DictConfig, folder: Path) -> DictConfig:
     """The config of a run in `folder` with everything in it resolved, once: the time, say, stays what it was."""
     with open_dict(cfg):
         cfg.output_dir = escape(str(folder))
-    pinned = OmegaConf.create(make_literal(OmegaConf.to_container(cfg, resolve=True)))
-    assert isinstance(pinned, DictConfig)
-    return pinned
+    return DictConfig(make_literal(to_plain(cfg)))
 
 
-def parse_config(text: str, where: str) -> DictConfig:
+def parse_config(content: str | bytes, where: str) -> DictConfig:
     """A saved config, as `pin` left it, with today's names of what has moved since.
 
     Args:
-        text: YAML, from a checkpoint or a run folder, and untrusted.
+        content: YAML, from a checkpoint or a run folder, and untrusted.
         where: it was found, for the message.
 
     Raises:
         InputError: it is damaged, or holds an interpolation, which could read this machine's environment.
     """
     try:
-        saved = OmegaConf.create(text)
-        plain: Any = OmegaConf.to_container(saved)
+        text = content.decode() if isinstance(content, bytes) else content
+        plain: Any = OmegaConf.to_container(OmegaConf.create(text))
+    # A YAML reader fails in many ways; each means the same to the user.
     except Exception as error:
-        # A YAML reader fails in many ways; each means the same to the user.
         raise InputError(f"{where}: the config in it is damaged: {str(error).splitlines()[0]}") from error
-    if not isinstance(saved, DictConfig):
+    if not isinstance(plain, dict):
         raise InputError(f"{where}: the config in it is damaged: it is no list of keys")
-    if found := _find_live(plain):
-        raise InputError(f"{where}: its config holds {found}, and nothing in a saved config is looked up")
-    upgraded = OmegaConf.create(upgrade(plain))
-    assert isinstance(upgraded, DictConfig)
-    return upgraded
+    for text in (str(text) for keys, value in walk(plain) for text in (*keys, value)):
+        if _LIVE.search(text):
+            raise InputError(f"{where}: its config holds {text}, and nothing in a saved config is looked up")
+    data = plain.get("data")
+    if isinstance(data, dict) and (target := SOURCES.get(str(data.get("source")))):
+        del data["source"]
+        plain["data"] = {"_target_": target, **data}
+    return DictConfig(map_texts(plain, lambda text: MOVED.get(text, text)))
 
 
 def read_config(file: Path) -> DictConfig:
     """The saved config in a file, see `parse_config`."""
-    try:
-        return parse_config(file.read_text(encoding="utf-8"), str(file))
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: the config in it is damaged: it is not UTF-8") from error
-
-
-def check_schema(saved: DictConfig, schema: type, where: str) -> None:
-    """Raises:
-    InputError: a saved config has not the keys and types of a schema.
-    """
-    try:
-        OmegaConf.merge(OmegaConf.structured(schema), saved)
-    except OmegaConfBaseException as error:
-        raise InputError(f"{where}: the config in it is damaged: {str(error).splitlines()[0]}") from error
-
-
-def _find_live(value: Any) -> str:
-    if isinstance(value, dict):
-        return next(filter(None, (_find_live(each) for pair in value.items() for each in pair)), "")
-    if isinstance(value, list):
-        return next(filter(None, map(_find_live, value)), "")
-    return value if isinstance(value, str) and _LIVE.search(value) else ""
+    return parse_config(file.read_bytes(), str(file))

@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from weldnet.config.literal import make_literal, parse_config
+from weldnet.config.literal import SOURCES, make_literal, parse_config, to_plain
 from weldnet.config.runs import make_absolute, show
 from weldnet.config.trusted import check_trusted
-from weldnet.config.upgrade import SOURCES
 from weldnet.errors import InputError
 
 if TYPE_CHECKING:
@@ -55,35 +54,33 @@ def set_up_data(cfg: DictConfig, checkpoint: "Checkpoint", why: str, *, own: boo
     from weldnet.config.build import build_data
     from weldnet.inference.evaluate import run_of
 
-    typed = [override for override in HydraConfig.get().overrides.task if override.lstrip("+~").startswith("data")]
+    typed = HydraConfig.get().overrides.task
+    keys = [override.lstrip("+~").partition("=")[0] for override in typed]
     for key in ("data.image_size", "data.resize", "data.orient", "data.window"):
-        if any(override.lstrip("+").startswith(key) for override in typed):
+        if any(each.startswith(key) for each in keys):
             raise InputError(f"{key} is the checkpoint's, and stays what it is")
-    others = any(override.startswith("data=") for override in typed)
-    saved: Any = parse_config(checkpoint.record.config, show(checkpoint.path))
     make_absolute(cfg.data)
+    now = OmegaConf.create(make_literal(to_plain(cfg)))
+    saved: Any = parse_config(checkpoint.record.config, show(checkpoint.path))
+    others = "data" in keys
     if others:
-        settings = cfg.data.copy()
+        saved.data = now.data
         # The others were not split into folds.
-        settings.num_folds = settings.fold = None
+        saved.data.num_folds = saved.data.fold = None
     else:
-        settings = saved.data
-        keys: dict[str, Any] = OmegaConf.to_container(settings)  # type: ignore[assignment]
-        check_trusted({"data": keys | {"augmentation": None}}, checkpoint.path, typed)
-        for key in (override.partition("=")[0].lstrip("+~").removeprefix("data.") for override in typed):
-            value: Any = OmegaConf.select(cfg.data, key)
-            plain = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-            OmegaConf.update(settings, key, make_literal(plain), merge=False)
+        check_trusted({"data": to_plain(saved.data) | {"augmentation": None}}, checkpoint.path, typed)
+        for key in (each for each in keys if each.startswith("data.")):
+            OmegaConf.update(saved, key, OmegaConf.select(now, key), merge=False)
         # Nothing is trained on them.
-        settings.augmentation = cfg.data.augmentation
+        saved.data.augmentation = now.data.augmentation
     geometry = checkpoint.geometry
-    settings.image_size.height, settings.image_size.width = geometry.height, geometry.width
-    settings.resize, settings.orient, settings.window = geometry.resize, geometry.orient, geometry.window
-    whole = others and settings._target_ != SOURCES["synthetic"]
-    unsplit = "test" if whole else "split"
-    data = build_data(settings, saved.seed, classes=checkpoint.record.classes, unsplit=unsplit)
+    saved.data.image_size = {"height": geometry.height, "width": geometry.width}
+    saved.data.resize, saved.data.orient, saved.data.window = geometry.resize, geometry.orient, geometry.window
+    is_unsplit = others and saved.data._target_ != SOURCES["synthetic"]
+    unsplit = "test" if is_unsplit else "split"
+    data = build_data(saved.data, saved.seed, classes=checkpoint.record.classes, unsplit=unsplit)
     data.setup()
-    if (own or not whole) and data.split_digest != checkpoint.record.split_digest:
+    if (own or not is_unsplit) and data.split_digest != checkpoint.record.split_digest:
         own_list = run_of(checkpoint.path) / "split.csv"
         hint = f", or the run's own list, data=manifest data.manifest={show(own_list)}" if own_list.is_file() else ""
         raise InputError(f"these are not the data that trained the checkpoint: {why}{hint}")

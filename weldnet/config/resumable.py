@@ -1,11 +1,14 @@
-"""What may be typed beside ckpt_path: each key takes effect, or is refused with the reason. One table for train and
-crossval."""
+"""What may be typed beside ckpt_path: each key takes effect, or is refused with the reason."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
 from weldnet.errors import InputError
+
+Changes = Mapping[str, tuple[Any, Any]]
+"""The value of a key before and after, for each key in which two configs differ."""
 
 GROUPS = ("data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger", "experiment")
 
@@ -15,7 +18,7 @@ OF_MACHINE = (
     *("trainer.enable_progress_bar", "trainer.log_every_n_steps"),
     *("callbacks.dashboard", "callbacks.learning_rate", "callbacks.throughput", "callbacks.epoch_lines", "logger"),
 )
-"""Take effect in both commands: where a run computes and what it shows. Each stands for the keys below it, too."""
+"""Take effect in both commands: where a run computes and what it shows."""
 
 OF_LENGTH = ("trainer.max_epochs", "trainer.max_steps", "trainer.max_time", "callbacks.*.patience")
 """Take effect in weldnet-train, and are what makes a run that has ended train further."""
@@ -37,15 +40,14 @@ WITHOUT_EPOCHS = (*OF_TRAINING, "trainer.max_time", "callbacks.*.patience")
 _OTHER_DATA = (
     "with it the data are no longer those of the run, and welds it has trained on could stand in its validation or test"
 )
+_OTHER_GEOMETRY = "what learned from one geometry does not work on a different one"
 REFUSED = {
     "optimizer._target_": "the optimizer's state belongs to {before}",
     "scheduler._target_": "the schedule's state belongs to {before}",
     "callbacks.*.monitor": "the best value so far is of {before}, and values of two kinds cannot be compared",
     "callbacks.*.mode": "it follows from the monitor, by which the best value so far was chosen",
     "model": "the weights of the run were made with {before}",
-    "data.image_size": "what learned from one geometry does not work on a different one",
-    "data.resize": "what learned from one geometry does not work on a different one",
-    "data.orient": "what learned from one geometry does not work on a different one",
+    **dict.fromkeys(("data.image_size", "data.resize", "data.orient"), _OTHER_GEOMETRY),
     "data.window": "what learned from one window does not work on a different one",
     **dict.fromkeys(("seed", "data._target_", "data.group_pattern", "data.groups", "data.shares"), _OTHER_DATA),
     **dict.fromkeys(("data.num_images", "data.num_seams", "data.num_folds", "data.fold"), _OTHER_DATA),
@@ -55,46 +57,46 @@ REFUSED = {
 
 OWN_SCHEDULE = "weldnet.model.optimizers.warmup_cosine"
 
-
-def check_groups(words: list[str], *, crossval: bool) -> None:
-    """Raises:
-    InputError: a whole group was typed beside ckpt_path.
-    """
-    for group in GROUPS:
-        if any(word.lstrip("+~").partition("=")[0] == group for word in words):
-            if crossval:
-                raise InputError(_FOLDS.format(group))
-            raise InputError(
-                f"ckpt_path resumes with the run's own {group}; leave {group}= out, or change single keys, such as "
-                "trainer.max_epochs=40"
-            )
-
-
 _FOLDS = (
     "{} would make the folds differ, and they are trained alike; leave it out, or start a new cross-validation. Beside "
     f"ckpt_path there may be data.fold, {', '.join(OF_MACHINE)}"
 )
 
 
-def find_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """The keys with different values in two plain configs, each with both values; a missing key is null."""
+def check_words(words: list[str], *, crossval: bool) -> None:
+    """Raises:
+    InputError: a whole group or `output_dir` was typed beside ckpt_path.
+    """
+    typed = {word.lstrip("+~").partition("=")[0] for word in words}
+    if "output_dir" in typed:
+        raise InputError("ckpt_path resumes inside that run's own folder; leave output_dir out")
+    for group in typed.intersection(GROUPS):
+        if crossval:
+            raise InputError(_FOLDS.format(group))
+        raise InputError(
+            f"ckpt_path resumes with the run's own {group}; leave {group}= out, or change single keys, such as "
+            "trainer.max_epochs=40"
+        )
+
+
+def find_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Changes:
+    """The keys in which two plain configs differ; a missing key is null."""
     old, new = _flatten(before), _flatten(after)
     keys = [key for key in dict.fromkeys([*old, *new]) if key not in ("ckpt_path", "output_dir")]
     return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
 
 
-def check_changes(changes: Mapping[str, tuple[Any, Any]], saved: Mapping[str, Any], *, crossval: bool) -> None:
+def check_changes(changes: Changes, saved: Mapping[str, Any], *, crossval: bool) -> None:
     """Checks what is different from the run as it was saved.
 
     Args:
-        changes: see `find_changes`.
         saved: the run's own config.
 
     Raises:
-        InputError: one of them is refused.
+        InputError: one of the changes is refused.
     """
     for key, (before, after) in changes.items():
-        if any(_is_below(key, pattern) for pattern in OF_MACHINE):
+        if _is_among(key, OF_MACHINE):
             continue
         if crossval:
             raise InputError(_FOLDS.format(key))
@@ -105,51 +107,43 @@ def check_changes(changes: Mapping[str, tuple[Any, Any]], saved: Mapping[str, An
             )
 
 
-def which(changes: Mapping[str, tuple[Any, Any]], patterns: tuple[str, ...]) -> list[str]:
+def find_among(changes: Changes, patterns: tuple[str, ...]) -> list[str]:
     """The changed keys that one of the patterns stands for."""
-    return [key for key in changes if any(fnmatchcase(key, pattern) for pattern in patterns)]
+    return [key for key in changes if _is_among(key, patterns)]
 
 
 def _why_refused(key: str, before: Any, after: Any, saved: Mapping[str, Any]) -> str | None:
     for pattern, reason in REFUSED.items():
-        if _is_below(key, pattern):
+        if _is_among(key, [pattern]):
             return reason.format(before=_show(before))
-    if not any(fnmatchcase(key, pattern) for pattern in (*OF_LENGTH, *OF_TRAINING, *OF_TEST)):
+    if not _is_among(key, (*OF_LENGTH, *OF_TRAINING, *OF_TEST)):
         return "the epochs of one run are trained alike"
     schedule = (saved.get("scheduler") or {}).get("_target_")
-    steered = key.startswith(("optimizer.", "scheduler.")) or key in ("trainer.max_epochs", "trainer.max_steps")
-    if steered and schedule not in (None, OWN_SCHEDULE):
+    is_planned = key.startswith(("optimizer.", "scheduler.")) or key in ("trainer.max_epochs", "trainer.max_steps")
+    if is_planned and schedule not in (None, OWN_SCHEDULE):
         return f"the schedule {schedule} restores its own plan, and would undo it"
     if key.startswith("scheduler.") and schedule is None:
         return "the run's learning rate is constant"
-    if key.startswith("optimizer.") and not _is_numeric(after):
+    values = after if isinstance(after, list) else [after]
+    if key.startswith("optimizer.") and not all(type(value) in (int, float) for value in values):
         return "only numbers can be changed in an optimizer whose state is restored"
     if key == "optimizer.momentum" and not before:
         return "the run has no momentum to build on"
     return None
 
 
-def _is_below(key: str, pattern: str) -> bool:
-    return fnmatchcase(key, pattern) or fnmatchcase(key, f"{pattern}.*")
-
-
-def _is_numeric(value: Any) -> bool:
-    values = value if isinstance(value, list) else [value]
-    return all(isinstance(each, (int, float)) and not isinstance(each, bool) for each in values)
+def _is_among(key: str, patterns: Iterable[str]) -> bool:
+    """Whether one of the patterns stands for a key; each stands for the keys below it, too."""
+    return any(fnmatchcase(key, pattern) or fnmatchcase(key, f"{pattern}.*") for pattern in patterns)
 
 
 def _show(value: Any) -> str:
-    if isinstance(value, list):
-        return f"[{','.join(map(_show, value))}]"
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
-def _flatten(node: Mapping[str, Any], place: str = "") -> dict[str, Any]:
+def _flatten(node: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in node.items():
-        key = f"{place}{name}"
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{key}.")
-        else:
-            flat[key] = value
+        key = f"{above}{name}"
+        flat |= _flatten(value, f"{key}.") if isinstance(value, dict) else {key: value}
     return flat

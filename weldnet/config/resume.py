@@ -2,13 +2,21 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from weldnet.config import resumable
-from weldnet.config.literal import check_schema, escape, parse_config, pin, read_config
-from weldnet.config.resumable import check_changes, check_groups, find_changes, which
+from weldnet.config.literal import escape, parse_config, pin, read_config, to_plain
+from weldnet.config.resumable import (
+    OF_LENGTH,
+    OF_TEST,
+    WITHOUT_EPOCHS,
+    check_changes,
+    check_words,
+    find_among,
+    find_changes,
+)
 from weldnet.config.runs import show
 from weldnet.config.schema import TrainConfig
 from weldnet.config.trusted import check_links, check_states, check_trusted
@@ -47,12 +55,8 @@ class StoppedRun:
         if self.checkpoint is None:
             return
         record = self.checkpoint.record
-        if data.geometry != self.checkpoint.geometry:
-            raise InputError(
-                "data.image_size, resize, orient and window are the run's own; what learned from one geometry does "
-                "not work on a different one. Leave them out, or start a new run without ckpt_path"
-            )
-        if data.split_digest != record.split_digest or data.classes != record.classes:
+        now = (data.geometry, data.split_digest, data.classes)
+        if now != (self.checkpoint.geometry, record.split_digest, record.classes):
             raise InputError(
                 "the data are no longer those of the run: their splits differ, and welds it has trained on could stand "
                 "in its test. Bring the data back as they were, or start a new run without ckpt_path"
@@ -60,91 +64,81 @@ class StoppedRun:
 
 
 def find_saved_config(ckpt_path: str, typed: list[str]) -> DictConfig:
-    """The config of the run that `ckpt_path` means, on which what was typed is composed; nothing is made of it yet.
-
-    Args:
-        ckpt_path: as typed.
-        typed: the overrides.
-
-    Raises:
-        InputError: there is no such run; its config is damaged; it was moved; a group or `output_dir` was typed beside
-            it.
-    """
+    """The config of the run that `ckpt_path` means, on which what was typed is composed; nothing is made of it yet."""
     folder, saved = _find_run(ckpt_path)
     if "num_folds" in saved:
         raise InputError(
             f"{show(folder)} is a cross-validation; resume it by weldnet-crossval ckpt_path={show(folder)}"
         )
-    check_groups(typed, crossval=False)
-    return place(saved, TrainConfig, folder)
+    check_words(typed, crossval=False)
+    return claim(saved, TrainConfig, folder)
 
 
 def find_stopped_run(cfg: DictConfig, typed: list[str]) -> StoppedRun:
-    """The run that `find_saved_config` found.
+    """The run that `find_saved_config` found, checked.
 
     Args:
         cfg: the run's own config with what was typed, composed.
         typed: the overrides.
-
-    Raises:
-        InputError: the run's files could run code or write elsewhere, or something was typed that a resumed run cannot
-            heed.
     """
-    from weldnet.inference.checkpoint import load_checkpoint
+    from weldnet.training.fit import has_ended, is_complete
 
-    folder = placed_folder(cfg, typed)
+    folder = Path(cfg.output_dir)
     cfg = pin(cfg, folder)
     cfg.ckpt_path = None
     plain = to_plain(cfg)
     check_trusted(plain, folder, typed)
-    last = folder / "checkpoints" / "last.ckpt"
-    if not last.is_file():
+    checkpoint = load_last(folder)
+    if checkpoint is None:
         # A run that is killed before its first last.ckpt may have a best.ckpt; one without `last` never has more.
         if not (plain.get("callbacks") or {}).get("last"):
             raise InputError(f"{show(folder)} holds no checkpoints/last.ckpt, so it cannot be resumed")
         return StoppedRun(cfg, folder, None)
-    checkpoint = load_checkpoint(last)
-    check_states(checkpoint.states, folder)
-    saved = to_plain(parse_config(checkpoint.record.config, show(last)))
+    saved = to_plain(parse_config(checkpoint.record.config, show(checkpoint.path)))
     changes = find_changes(saved, plain)
     check_changes(changes, saved, crossval=False)
-    return _locate(StoppedRun(cfg, folder, checkpoint), changes)
-
-
-def _locate(run: StoppedRun, changes: dict[str, tuple[Any, Any]]) -> StoppedRun:
-    """The run with how far it has come.
-
-    Raises:
-        InputError: nothing is left to train, and something was typed that only further epochs would heed.
-    """
-    from weldnet.training.fit import has_ended, is_complete
-
-    assert run.checkpoint is not None
-    num_epochs, most = run.checkpoint.num_epochs, run.cfg.trainer.get("max_epochs")
-    if "trainer.max_epochs" in changes and most is not None and 0 < most < num_epochs:
+    num_epochs, most = checkpoint.num_epochs, cfg.trainer.get("max_epochs") or 0
+    if "trainer.max_epochs" in changes and 0 < most < num_epochs:
         raise InputError(
-            f"trainer.max_epochs={most}: {show(run.folder)} has trained {num_epochs} epochs already; give it more, "
+            f"trainer.max_epochs={most}: {show(folder)} has trained {num_epochs} epochs already; give it more, "
             f"trainer.max_epochs={2 * num_epochs}"
         )
-    is_trained = (most is not None and num_epochs >= most > 0) or (
-        has_ended(run.folder, num_epochs) and not which(changes, resumable.OF_LENGTH)
-    )
-    if is_trained and (keys := which(changes, resumable.WITHOUT_EPOCHS)):
+    is_trained = num_epochs >= most > 0 or (has_ended(folder, num_epochs) and not find_among(changes, OF_LENGTH))
+    if is_trained and (keys := find_among(changes, WITHOUT_EPOCHS)):
         raise InputError(
-            f"{show(run.folder)} has finished its {num_epochs} epochs, so {keys[0]} would change nothing; to train "
+            f"{show(folder)} has finished its {num_epochs} epochs, so {keys[0]} would change nothing; to train "
             f"further, add trainer.max_epochs={2 * num_epochs}"
         )
-    done = is_trained and is_complete(run.folder, num_epochs) and not which(changes, resumable.OF_TEST)
-    return StoppedRun(run.cfg, run.folder, run.checkpoint, is_trained, done)
+    is_done = is_trained and is_complete(folder, num_epochs) and not find_among(changes, OF_TEST)
+    return StoppedRun(cfg, folder, checkpoint, is_trained, is_done)
 
 
-def place(saved: DictConfig, schema: type, folder: Path) -> DictConfig:
+def load_last(folder: Path) -> "Checkpoint | None":
+    """`last.ckpt` of a run folder; None where there is none yet.
+
+    Raises:
+        InputError: it cannot be loaded, or its states name a file outside of the folder.
+    """
+    from weldnet.inference.checkpoint import load_checkpoint
+
+    last = folder / "checkpoints" / "last.ckpt"
+    if not last.is_file():
+        return None
+    checkpoint = load_checkpoint(last)
+    check_states(checkpoint.states, folder)
+    return checkpoint
+
+
+def claim(saved: DictConfig, schema: type, folder: Path) -> DictConfig:
     """A saved config, checked, with the folder that holds it as its `output_dir`.
 
     Raises:
         InputError: the config is damaged, or the folder was moved or copied, or holds a link that leads out of it.
     """
-    check_schema(saved, schema, show(folder))
+    try:
+        OmegaConf.merge(OmegaConf.structured(schema), saved)
+    except OmegaConfBaseException as error:
+        raise InputError(f"{show(folder)}: the config in it is damaged: {str(error).splitlines()[0]}") from error
     made_as = str(OmegaConf.select(saved, "output_dir"))
     if Path(made_as).resolve() != folder.resolve():
         raise InputError(
@@ -154,27 +148,6 @@ def place(saved: DictConfig, schema: type, folder: Path) -> DictConfig:
     check_links(folder)
     saved.output_dir = escape(str(folder))
     return saved
-
-
-def placed_folder(cfg: DictConfig, typed: list[str]) -> Path:
-    """The folder of a config that `place` has returned and on which what was typed is composed.
-
-    Raises:
-        InputError: `ckpt_path` was not typed, so there is none; `output_dir` was, so it is a different one.
-    """
-    keys = [word.lstrip("+~").partition("=")[0] for word in typed]
-    if "ckpt_path" not in keys:
-        raise InputError("ckpt_path is typed, not set in a file of --config-dir")
-    if "output_dir" in keys:
-        raise InputError("ckpt_path resumes inside that run's own folder; leave output_dir out")
-    return Path(cfg.output_dir)
-
-
-def to_plain(cfg: DictConfig) -> dict[str, Any]:
-    """A pinned config as dicts, lists and text."""
-    plain = OmegaConf.to_container(cfg, resolve=True)
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
 
 
 def _find_run(ckpt_path: str) -> tuple[Path, DictConfig]:

@@ -6,7 +6,7 @@ import secrets
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -24,11 +24,7 @@ FOLDER_OF_LEADER = "WELDNET_RUN_FOLDER"
 
 
 def name_folder(command: str, output_dir: str | None) -> Path:
-    """The run folder, not made yet: `output_dir`, or `runs/<command>/<date>_<time>_<short id>`.
-
-    Raises:
-        InputError: `output_dir` is a file or holds something.
-    """
+    """The run folder, empty or not made yet: `output_dir`, or `runs/<command>/<date>_<time>_<short id>`."""
     if not is_leader():
         if FOLDER_OF_LEADER not in os.environ and output_dir is None:
             raise InputError("several processes need one run folder: give output_dir=DIR")
@@ -61,11 +57,7 @@ def is_leader() -> bool:
 
 
 def make_folder(folder: Path, key: str = "output_dir") -> None:
-    """Makes a folder to write into, which `key` names.
-
-    Raises:
-        InputError: it cannot be made.
-    """
+    """Makes a folder to write into, which `key` names."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -74,11 +66,7 @@ def make_folder(folder: Path, key: str = "output_dir") -> None:
 
 @contextmanager
 def work_alone(folder: Path) -> Iterator[None]:
-    """Makes a run folder; within it, no other command works there. The leader alone sees to both.
-
-    Raises:
-        InputError: another command works there, or the folder cannot be made.
-    """
+    """Makes a run folder; within it, no other command works there. The leader alone sees to both."""
     if not is_leader():
         yield
         return
@@ -133,6 +121,12 @@ def show_command(name: str) -> str:
     return name if found and Path(found).resolve() == installed.resolve() else show(installed)
 
 
+def show_resume(name: str, folder: Path, values: Mapping[str, object]) -> str:
+    """A command that resumes in a folder, as one would type it here; what is None is left out."""
+    words = shlex.join(f"{key}={value}" for key, value in values.items() if value is not None)
+    return f"{show_command(name)} {words} output_dir={show(folder)}"
+
+
 def stop_here(resume: str) -> NoReturn:
     """Ends an interrupted command by exit code 130, with the command that resumes it."""
     print(f"interrupted; resume with: {resume}", flush=True)
@@ -141,13 +135,15 @@ def stop_here(resume: str) -> NoReturn:
 
 @contextmanager
 def propose_resuming(command: str, folder: Path, kept: str) -> Iterator[None]:
-    """Within it, an error of the disk says how to resume, where the run's folder holds `kept` to resume from.
+    """Within it, an interruption says how to resume, and so does an error of the disk, where the folder holds `kept`.
 
-    One that names no file, as TensorBoard's, names the folder.
+    An error that names no file, as TensorBoard's, names the folder.
     """
     try:
         with name_failures(folder):
             yield
+    except KeyboardInterrupt:
+        stop_here(command)
     except OSError as error:
         if is_refusal(error) and (folder / kept).is_file():
             error.add_note(f"then resume with: {command}")

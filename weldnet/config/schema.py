@@ -19,17 +19,13 @@ Node = dict[str, Any]
 
 
 @dataclass
-class _Target:
-    _target_: str | None = None
-
-
-@dataclass
-class DataConfig(ImageSettings, BatchSettings, Framing, SplitRule, Synthetic, Manifest, Folder, _Target):
+class DataConfig(ImageSettings, BatchSettings, Framing, SplitRule, Synthetic, Manifest, Folder):
     """The settings of every source and of `weldnet.data.datamodule.WeldDataModule`, side by side.
 
     `_target_` is the class of the source; null in a test is the checkpoint's own.
     """
 
+    _target_: str | None = None
     image_size: ImageSize = field(default_factory=ImageSize)
 
 

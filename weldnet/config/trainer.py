@@ -1,14 +1,12 @@
-"""The arguments of Lightning's trainer: which of them weldnet honours, and why not the others."""
+"""The numbers of a training config, and which arguments of Lightning's trainer are honoured, and why not the others."""
 
 import os
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from weldnet.errors import InputError
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from weldnet.errors import InputError, check_choice
 
 REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "limit_test_batches": ((), "a test counts every image; test fewer by data=manifest, or not at all by test=false"),
@@ -27,36 +25,48 @@ REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
 """Arguments that would change nothing, or make a run worth nothing; the values that are no wish; what to do instead."""
 
 RANGES = {
-    "max_epochs": (1, 10**9),
-    "min_epochs": (0, 10**9),
-    "max_steps": (-1, 10**12),
-    "min_steps": (0, 10**12),
-    "accumulate_grad_batches": (1, 10**9),
-    "gradient_clip_val": (0, 1e9),
-    "check_val_every_n_epoch": (1, 10**9),
-    "num_sanity_val_steps": (-1, 10**9),
-    "log_every_n_steps": (0, 10**9),
-    "reload_dataloaders_every_n_epochs": (0, 10**9),
-    "num_nodes": (1, 10**6),
+    "seed": (0, 2**32 - 1),
+    "data.batch_size": (2, 10**9),
+    "optimizer.lr": (1e-12, 1e6),
+    "model.unfreeze_at_epoch": (0, 10**9),
+    "trainer.max_epochs": (1, 10**9),
+    "trainer.min_epochs": (0, 10**9),
+    "trainer.max_steps": (-1, 10**12),
+    "trainer.min_steps": (0, 10**12),
+    "trainer.accumulate_grad_batches": (1, 10**9),
+    "trainer.gradient_clip_val": (0, 1e9),
+    "trainer.check_val_every_n_epoch": (1, 10**9),
+    "trainer.num_sanity_val_steps": (-1, 10**9),
+    "trainer.log_every_n_steps": (0, 10**9),
+    "trainer.reload_dataloaders_every_n_epochs": (0, 10**9),
+    "trainer.num_nodes": (1, 10**6),
 }
+"""The least and the greatest value of keys that have the right type and cannot work all the same."""
+
+NEEDED = {"trainer.max_epochs": 20, "optimizer.lr": 1e-3}
+"""Keys that may not be null, with an example."""
+
+
+def check_numbers(cfg: DictConfig) -> None:
+    """Checks that the numbers of a training config are in their ranges."""
+    for key, (low, high) in RANGES.items():
+        value = OmegaConf.select(cfg, key)
+        if value is None and key in NEEDED:
+            raise InputError(f"{key} is not given; type {key}={NEEDED[key]}, say")
+        if value is not None and not low <= float(value) <= high:
+            raise InputError(f"{key}={value}: allowed are {low} to {high}")
 
 
 def check_trainer(trainer: DictConfig) -> None:
-    """Checks what the signature of Lightning's trainer does not tell.
+    """Checks what neither a range nor the signature of Lightning's trainer tells."""
+    import torch
 
-    Raises:
-        InputError: an argument would change nothing here, or is outside of what is allowed.
-    """
+    from weldnet.hardware import check_processes
+
     for name, (no_wish, instead) in REFUSED.items():
         value = trainer.get(name)
         if value is not None and value not in no_wish:
             raise InputError(f"trainer.{name}={value} is not for weldnet: {instead}")
-    if trainer.get("max_epochs") is None:
-        raise InputError("trainer.max_epochs is not given; type trainer.max_epochs=20, say")
-    for name, (low, high) in RANGES.items():
-        value = trainer.get(name)
-        if value is not None and not low <= float(value) <= high:
-            raise InputError(f"trainer.{name}={value}: allowed are {low} to {high}")
     if trainer.get("max_steps") == 0:
         raise InputError("trainer.max_steps=0 trains nothing; -1 is no limit")
     least = trainer.get("min_epochs") or 0
@@ -69,18 +79,7 @@ def check_trainer(trainer: DictConfig) -> None:
             "trainer.check_val_every_n_epoch=null counts batches through all epochs: give their number, as in "
             "trainer.val_check_interval=100"
         )
-
-
-def check_devices(trainer: DictConfig) -> None:
-    """Checks the number of processes before Lightning makes a list of them.
-
-    Raises:
-        InputError: this machine has neither so many devices nor the cores.
-    """
-    import torch
-
-    from weldnet.hardware import check_processes
-
+    # Before Lightning makes a list of them.
     devices = str(trainer.get("devices"))
     gpus = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
     if devices.isdecimal() and int(devices) > gpus:
@@ -88,11 +87,7 @@ def check_devices(trainer: DictConfig) -> None:
 
 
 def check_built(settings: DictConfig, trainer: Any) -> None:
-    """Checks what depends on the hardware that the built trainer has found.
-
-    Raises:
-        InputError: several machines, or a setting of several GPUs, without them.
-    """
+    """Checks what depends on the hardware that the built trainer has found."""
     if settings.get("sync_batchnorm") and (trainer.world_size == 1 or trainer.strategy.root_device.type == "cpu"):
         raise InputError("trainer.sync_batchnorm=true has an effect with several GPUs only; leave it out")
     num_nodes, num_devices = trainer.num_nodes, trainer.num_devices
@@ -104,16 +99,10 @@ def check_built(settings: DictConfig, trainer: Any) -> None:
         )
 
 
-def make_profiler(name: str, folder: "Path") -> Any:
-    """A profiler of Lightning's by its name; its figures go to `fit-profile.txt` in the run folder.
+def make_profiler(name: str, folder: Path) -> Any:
+    """A profiler of Lightning's by its name; its figures go to `fit-profile.txt` in the run folder."""
+    from lightning.pytorch.profilers import AdvancedProfiler, SimpleProfiler
 
-    Raises:
-        InputError: there is no such profiler.
-    """
-    from lightning.pytorch import profilers
-
-    from weldnet.errors import check_choice
-
-    kinds = {"simple": profilers.SimpleProfiler, "advanced": profilers.AdvancedProfiler}
+    kinds = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}
     check_choice("trainer.profiler", name, tuple(kinds))
     return kinds[name](dirpath=folder, filename="profile")

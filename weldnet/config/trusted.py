@@ -1,12 +1,13 @@
 """What the config and the states inside a checkpoint may make: an exact rule for each node, paths in the run folder."""
 
 import importlib
+import pkgutil
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from weldnet.config.literal import walk
 from weldnet.errors import InputError
 
 SPECIAL = ("_target_", "_args_", "_partial_", "_recursive_", "_convert_", "_mode_")
@@ -29,15 +30,29 @@ class Rule:
     bases: tuple[str, ...] = ()
 
     def allows(self, name: Any) -> bool:
-        """Whether the node may have this `_target_`; nothing but the packages is imported to find out."""
+        """Whether the node may have this `_target_`; nothing but the packages is imported to find out.
+
+        A name that passes through an attribute, as `package.module.os.system` does, is refused: what stands before the
+        last dot must be a module of the package, and no attribute of it is looked up but the last.
+        """
         if name in self.names:
             return True
-        found = _find_class(name, self.packages) if isinstance(name, str) else None
-        return found is not None and issubclass(found, tuple(map(_load, self.bases)))
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            return False
+        head, _, attribute = name.rpartition(".")
+        package = next((each for each in self.packages if f"{head}.".startswith(f"{each}.")), None)
+        if package is None:
+            return False
+        try:
+            found: Any = vars(importlib.import_module(head)).get(attribute)
+        except ImportError:
+            return False
+        is_own = isinstance(found, type) and f"{found.__module__}.".startswith(f"{package}.")
+        return is_own and issubclass(found, tuple(map(pkgutil.resolve_name, self.bases)))
 
 
 RULES = {
-    # None for data.augmentation: a transform of one's own is typed again.
+    # None for data.augmentation: a transform of the user's own is typed again.
     "data": Rule(packages=("weldnet.data.sources",), bases=("weldnet.data.sources.source.Source",)),
     "optimizer": Rule(packages=("torch.optim",), bases=("torch.optim.Optimizer",)),
     "scheduler": Rule(
@@ -64,30 +79,6 @@ _PLACEHOLDER = re.compile(r"\{[^{}:!\[\]]*(:0?\d*(\.\d+)?[defg]?)?\}")
 """Of a file's name, as in `{epoch:02d}`; another fill character could be a slash."""
 
 
-def _load(name: str) -> type:
-    module, _, attribute = name.rpartition(".")
-    loaded: type = getattr(importlib.import_module(module), attribute)
-    return loaded
-
-
-def _find_class(name: str, packages: tuple[str, ...]) -> type | None:
-    """The class of that name, if both the name and the class lie below one of the packages; else None.
-
-    A name that passes through an attribute, as `package.module.os.system` does, is not found: what stands before the
-    last dot must be a module of the package, and no attribute of it is looked up but the last.
-    """
-    head, _, attribute = name.rpartition(".")
-    package = next((each for each in packages if f"{head}.".startswith(f"{each}.")), None)
-    if package is None or not _NAME.fullmatch(name):
-        return None
-    try:
-        module = importlib.import_module(head)
-    except ImportError:
-        return None
-    found = vars(module).get(attribute)
-    return found if isinstance(found, type) and f"{found.__module__}.".startswith(f"{package}.") else None
-
-
 def check_trusted(saved: dict[str, Any], folder: Path, typed: list[str]) -> None:
     """Checks a config that was found in a checkpoint or a run folder before anything is made of it.
 
@@ -100,21 +91,19 @@ def check_trusted(saved: dict[str, Any], folder: Path, typed: list[str]) -> None
         InputError: it names what could run code, or a path outside of the run folder.
     """
     trusted = {override.lstrip("+") for override in typed}
-    for keys, value in _walk((), saved):
-        key, node = ".".join(keys), keys[:-1]
-        if f"{key}={value}" in trusted:
-            continue
-        if keys[-1] in SPECIAL:
-            rule = RULES.get(".".join([*node[:1], *("*" for _ in node[1:])]))
-            if keys[-1] != "_target_" or rule is None or not rule.allows(value):
-                raise InputError(
-                    f"the run's own config has {key}={value}, which is none of weldnet's, torch's or Lightning's "
-                    f"parts for this key; if you trust it, type it again: +{key}={value}"
-                )
-        elif keys[0] in NODES and isinstance(value, str) and _is_outside(keys[-1], value, folder):
+    for keys, value in walk(saved, SPECIAL):
+        key, name = ".".join(map(str, keys)), keys[-1]
+        if name in SPECIAL:
+            rule = RULES.get(".".join([*keys[:-1][:1], *("*" for _ in keys[1:-1])]))
+            is_trusted = name == "_target_" and rule is not None and rule.allows(value)
+            reason = "is none of weldnet's, torch's or Lightning's parts for this key"
+        else:
+            is_trusted = keys[0] not in NODES or not isinstance(value, str) or not _is_outside(str(name), value, folder)
+            reason = f"could lead out of the run folder {folder}"
+        if not is_trusted and f"{key}={value}" not in trusted:
             raise InputError(
-                f"the run's own config has {key}={value}, which could lead out of the run folder {folder}; if you "
-                f"trust it, type it again: +{key}={value}"
+                f"the run's own config has {key}={value}, which {reason}; if you trust it, type it again: "
+                f"+{key}={value}"
             )
 
 
@@ -125,12 +114,12 @@ def check_states(states: Any, folder: Path) -> None:
         InputError: a path is not inside the run folder.
     """
     try:
-        values = [value for _, value in _walk((), states, with_names=True)]
+        texts = {text for keys, value in walk(states) for text in (*keys, value) if isinstance(text, str)}
     except RecursionError as error:
         raise InputError("the states of callbacks in last.ckpt are damaged: they hold themselves") from error
-    for value in values:
-        if isinstance(value, str) and leaves(value, folder):
-            raise InputError(f"the state of a callback in last.ckpt names {value}, which is not inside {folder}")
+    for text in texts:
+        if _leaves(text, folder):
+            raise InputError(f"the state of a callback in last.ckpt names {text}, which is not inside {folder}")
 
 
 def check_links(folder: Path) -> None:
@@ -142,12 +131,16 @@ def check_links(folder: Path) -> None:
             raise InputError(f"{path} is a link that leads out of the run folder; put the file or folder itself there")
 
 
-def leaves(text: str, folder: Path, *, is_path: bool = False) -> bool:
-    """Whether a text, as a path or as part of one, could lead out of a folder.
+def _is_outside(name: str, value: str, folder: Path) -> bool:
+    if name == ADDRESS:
+        return True
+    if name in PATHS:
+        return _leaves(value, folder, is_path=True)
+    return "{" in _PLACEHOLDER.sub("", value) or _leaves(value, folder)
 
-    Args:
-        is_path: it is a path of its own; else a name, which is joined to one.
-    """
+
+def _leaves(text: str, folder: Path, *, is_path: bool = False) -> bool:
+    """Whether a text, as a path of its own or as a name that is joined to one, could lead out of a folder."""
     # Lightning's TensorBoard logger puts variables of the environment into its paths.
     if "$" in text.removeprefix(str(folder)):
         return True
@@ -156,32 +149,9 @@ def leaves(text: str, folder: Path, *, is_path: bool = False) -> bool:
     return not (Path(text).is_absolute() and _is_inside(Path(text), folder))
 
 
-def _is_outside(name: str, value: str, folder: Path) -> bool:
-    if name == ADDRESS:
-        return True
-    if name in PATHS:
-        return leaves(value, folder, is_path=True)
-    return "{" in _PLACEHOLDER.sub("", value) or leaves(value, folder)
-
-
 def _is_inside(path: Path, folder: Path) -> bool:
     try:
         return path.resolve().is_relative_to(folder.resolve())
     # A null byte, or links in a circle.
     except (ValueError, OSError, RuntimeError):
         return False
-
-
-def _walk(keys: tuple[str, ...], value: Any, *, with_names: bool = False) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every value in a nest of dicts and lists that is neither, with the keys that lead there."""
-    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else None
-    if pairs is None:
-        yield keys, value
-        return
-    for name, child in pairs:
-        if name in SPECIAL:
-            yield (*keys, str(name)), child
-            continue
-        if with_names and isinstance(name, str):
-            yield keys, name
-        yield from _walk((*keys, str(name)), child, with_names=with_names)
