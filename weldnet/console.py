@@ -1,4 +1,4 @@
-"""What a person sees while many images are looked at, and tables."""
+"""What the terminal shows: progress over many images, and tables."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -18,24 +18,18 @@ Item = TypeVar("Item")
 def watch(items: Iterable[Item], total: int, text: str) -> Iterator[Item]:
     """The items, with a bar that says how many a second and how long the rest takes; plain lines without a terminal."""
     console = Console()
-    if console.is_terminal:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        speed = TextColumn("{task.fields[speed]}")
-        with Progress(*columns, speed, TimeRemainingColumn(), console=console) as bar:
-            task, started = bar.add_task(text, total=total, speed=""), time.perf_counter()
-            for number, item in enumerate(items, 1):
-                yield item
-                rate = number / (time.perf_counter() - started)
-                bar.update(task, completed=number, speed=f"{rate:,.1f} images/s")
-        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"))
     started = last = time.perf_counter()
-    for number, item in enumerate(items, 1):
-        yield item
-        now = time.perf_counter()
-        if now - last >= LINE_EVERY_S:
-            last, rate = now, number / (now - started)
-            rest = timedelta(seconds=round((total - number) / rate))
-            print(f"{text}: {number:,} of {total:,} images, {rate:,.1f} images/s, {rest} left", flush=True)
+    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(text, total=total, speed="")
+        for number, item in enumerate(items, 1):
+            yield item
+            now = time.perf_counter()
+            speed = f"{number / (now - started):,.1f} images/s"
+            bar.update(task, completed=number, speed=speed)
+            if not console.is_terminal and now - last >= LINE_EVERY_S:
+                last, left = now, timedelta(seconds=round((now - started) * (total - number) / number))
+                print(f"{text}: {number:,} of {total:,} images, {speed}, {left} left", flush=True)
 
 
 def print_table(table: RenderableType, console: Console | None = None) -> None:

@@ -1,13 +1,10 @@
 """weldnet-serve: verdicts over HTTP, and on one page, until it is stopped."""
 
-import ctypes
 import os
-import platform
 import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
@@ -16,16 +13,11 @@ from weldnet.config.hydra_app import command
 from weldnet.config.runs import make_folder, name_folder, show
 from weldnet.errors import InputError
 
-if TYPE_CHECKING:
-    from weldnet.inference.model_card import ModelFacts
-
 API_KEY = "WELDNET_API_KEY"
 """The environment variable: what stands on a command line, every user of the machine can read."""
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 """The names of this machine to itself."""
-
-_M_MMAP_THRESHOLD = -3
 
 NEEDED = ("fastapi", "fastapi_offline", "prometheus_client", "python_multipart", "uvicorn")
 
@@ -34,54 +26,46 @@ def run(cfg: DictConfig) -> None:
     """Serves a model from a composed config, until SIGTERM or Ctrl-C."""
     _check_installed()
     from weldnet.inference.predictor import Predictor, load_engine
+    from weldnet.serve import process
     from weldnet.serve.app import create_app
     from weldnet.serve.limits import Limits
-    from weldnet.serve.process import (
-        bind,
-        is_loopback,
-        log_as_json,
-        make_server,
-        run_server,
-        show_address,
-        take_signals,
-    )
     from weldnet.serve.records import DecisionRecords
 
-    _give_memory_back()
+    process.give_memory_back()
     limits, api_key = take(Limits, cfg.serve), _read_key()
     file = _find_records(cfg.serve.records, cfg.output_dir)
-    with bind(cfg.host, cfg.port) as bound:
+    with process.bind(cfg.host, cfg.port) as bound:
         engine = load_engine(cfg.ckpt_path, device=cfg.device, precision=cfg.precision)
         if cfg.serve.records is None:
             make_folder(file.parent)
-        is_local, named = is_loopback(bound), {str(name).lower() for name in cfg.serve.hosts}
+        is_local, named = process.is_loopback(bound), {str(name).lower() for name in cfg.serve.hosts}
         hosts = {*LOOPBACK, cfg.host.lower(), *named} if is_local or named or api_key is None else None
         with Predictor(engine) as predictor, DecisionRecords(file, engine.facts) as records:
             app = create_app(predictor, records, limits, api_key=api_key, hosts=hosts)
-            server = make_server(app, 2 * limits.request_timeout_s)
-            log_as_json()
-            take_signals(server, app.state.service)
+            server = process.make_server(app, 2 * limits.request_timeout_s)
+            process.log_as_json()
+            process.take_signals(server, app.state.service)
             # From here on whoever connects is answered.
             bound.listen()
-            print(f"weldnet-serve: {show_address(cfg.host, bound)}  (Ctrl-C ends it)")
-            _tell(engine.facts, file)
+            print(f"weldnet-serve: {process.show_address(cfg.host, bound)}  (Ctrl-C ends it)")
+            facts = engine.facts
+            print(f"model:     {facts.digest[:12]}, {facts.runtime}")
+            for reason in facts.point.reasons:
+                print(f"           {reason}")
+            print(f"decisions: {show(file)}", flush=True)
             if not is_local and api_key is None:
-                _warn(cfg.host)
-            run_server(server, bound)
+                print(
+                    f"WARNING: host={cfg.host} is open to the network and asks for no key; set {API_KEY}, or put a "
+                    "proxy in front",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            process.run_server(server, bound)
 
 
 def _check_installed() -> None:
     if missing := [name for name in NEEDED if find_spec(name) is None]:
         raise InputError(f"weldnet-serve needs pip install 'weldnet[serve]'; not there: {', '.join(missing)}")
-
-
-def _give_memory_back() -> None:
-    """Lets the system have the memory of each decoded photograph again.
-
-    glibc would raise its threshold at the first one that is freed, and keep what comes after.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 4 * 2**20)
 
 
 def _read_key() -> str | None:
@@ -100,21 +84,6 @@ def _find_records(records: str | None, output_dir: str | None) -> Path:
     if output_dir is not None:
         raise InputError("output_dir and serve.records both say where the decisions go; give one of them")
     return Path(records).expanduser().absolute()
-
-
-def _tell(facts: "ModelFacts", file: Path) -> None:
-    print(f"model:     {facts.digest[:12]}, {facts.runtime}")
-    for reason in facts.point.reasons:
-        print(f"           {reason}")
-    print(f"decisions: {show(file)}", flush=True)
-
-
-def _warn(host: str) -> None:
-    print(
-        f"WARNING: host={host} is open to the network and asks for no key; set {API_KEY}, or put a proxy in front",
-        file=sys.stderr,
-        flush=True,
-    )
 
 
 main = command("serve")(run)
