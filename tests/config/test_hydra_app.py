@@ -55,7 +55,7 @@ def test_paths_and_patterns_arrive_as_typed(value: str, monkeypatch: pytest.Monk
         seen.update({key: str(OmegaConf.select(cfg, key)) for key in keys})
 
     monkeypatch.setattr(sys, "argv", ["weldnet-train", *(f"{key}={value}" for key in keys)])
-    command("train")(run)()
+    command("train", run)()
     assert seen == dict.fromkeys(keys, value)
 
 
@@ -227,7 +227,7 @@ def test_help_lists_the_groups_that_there_are(
 ) -> None:
     monkeypatch.setattr(sys, "argv", [f"weldnet-{name}", "--help"])
     with suppress(SystemExit):
-        command(name)(print)()
+        command(name, print)()
     listed = re.search(r"== Groups.*\n((?:.+\n)+)", capsys.readouterr().out)
     assert listed is not None
     groups = dict(line.split(": ") for line in listed[1].splitlines())
@@ -245,7 +245,7 @@ def test_sigterm_ends_a_command_as_ctrl_c_does(
 ) -> None:
     monkeypatch.setattr(sys, "argv", [f"weldnet-{name}"])
     with pytest.raises(SystemExit) as stop:
-        command(name)(lambda _: signal.raise_signal(signal.SIGTERM))()
+        command(name, lambda _: signal.raise_signal(signal.SIGTERM))()
     assert stop.value.code == 130
     assert capsys.readouterr().err == f"weldnet-{name}: interrupted\n"
     assert signal.getsignal(signal.SIGTERM) is unheeded

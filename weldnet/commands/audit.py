@@ -80,4 +80,4 @@ def _write_split(split: "pl.DataFrame", manifest: Path, num_images: int) -> None
         print(f"train on it by: {show_command('weldnet-train')} data=manifest data.manifest={show(manifest)}")
 
 
-main = command("audit")(run)
+main = command("audit", run)

@@ -118,4 +118,4 @@ def _print_report(report: "CrossvalReport", folder: Path) -> None:
     print("next:       train the one classifier to use, on all images, with the same keys")
 
 
-main = command("crossval", find_saved_config)(run)
+main = command("crossval", run, find_saved_config)

@@ -49,4 +49,4 @@ def run(cfg: DictConfig) -> None:
         sys.exit(1)
 
 
-main = command("explain")(run)
+main = command("explain", run)

@@ -64,4 +64,4 @@ def draw_parity(figures: dict[str, Any]) -> "Table":
     return table
 
 
-main = command("export")(run)
+main = command("export", run)

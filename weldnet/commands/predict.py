@@ -105,4 +105,4 @@ def _print_outcome(outcome: "Outcome", folder: Path) -> None:
     print(f"one by one: {show(folder / 'predictions.csv')}, {show(folder / 'predictions.jsonl')}", flush=True)
 
 
-main = command("predict")(run)
+main = command("predict", run)

@@ -86,4 +86,4 @@ def _find_records(records: str | None, output_dir: str | None) -> Path:
     return Path(records).expanduser().absolute()
 
 
-main = command("serve")(run)
+main = command("serve", run)

@@ -131,4 +131,4 @@ def _judge(cfg: DictConfig, checkpoint: "Checkpoint") -> "Judge | None":
     return judge and replace_judge(judge, None if good is None else list(good), **targets)
 
 
-main = command("test")(run)
+main = command("test", run)

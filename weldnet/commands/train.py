@@ -213,4 +213,4 @@ def _flatten(cfg: DictConfig) -> dict[str, str | int | float | bool]:
     return flat | {f"trainer.{name}": cfg.trainer[name] for name in ("max_epochs", "precision") if name in cfg.trainer}
 
 
-main = command("train", find_saved_config)(run)
+main = command("train", run, find_saved_config)

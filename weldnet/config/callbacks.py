@@ -34,12 +34,7 @@ KEPT: dict[str, tuple[str, dict[str, tuple[Any, ...]]]] = {
 
 
 def check_callbacks(cfg: DictConfig) -> None:
-    """Checks the callbacks of a training config, whose nodes are right in themselves.
-
-    Raises:
-        InputError: a monitor is not logged, or better in the other direction; or the checkpoints would not be those
-            that a run is tested and resumed by.
-    """
+    """Checks the monitors, the checkpoints and the averages of a training config's callbacks."""
     from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging, WeightAveraging
 
     home = f"{cfg.output_dir}/checkpoints"

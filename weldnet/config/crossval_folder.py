@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from weldnet.config.literal import escape, map_texts, pin, read_config, to_plain
 from weldnet.config.resumable import check_changes, check_words, find_changes
-from weldnet.config.resume import CONFIG, StoppedRun, claim, load_last
+from weldnet.config.resume import CONFIG, StoppedRun, claim, find_folder, load_last
 from weldnet.config.runs import show
 from weldnet.config.schema import CrossvalConfig
 from weldnet.config.trusted import check_trusted
@@ -26,11 +26,7 @@ class CrossvalFolder:
 
     @classmethod
     def of(cls, cfg: DictConfig, folder: Path) -> "CrossvalFolder":
-        """A cross-validation from the config of `weldnet-crossval`.
-
-        Raises:
-            InputError: a setting does not go with a cross-validation.
-        """
+        """A cross-validation from the config of `weldnet-crossval`."""
         from weldnet.data.splits.folds import MOST_FOLDS
 
         if not 2 <= cfg.num_folds <= MOST_FOLDS:
@@ -81,11 +77,7 @@ class CrossvalFolder:
         return len(self.finished()) == self.num_folds and (self.folder / "crossval.json").is_file()
 
     def unfinished(self, only: int | None) -> list[int]:
-        """The folds to train.
-
-        Args:
-            only: the one that is wanted; None for all.
-        """
+        """The folds to train, of all or of `only` one."""
         if only is not None and not 0 <= only < self.num_folds:
             raise InputError(f"data.fold={only}: allowed are 0 to {self.num_folds - 1}, for num_folds={self.num_folds}")
         wanted = range(self.num_folds) if only is None else [only]
@@ -99,11 +91,7 @@ class CrossvalFolder:
         return stopped.checkpoint.record.split_digest if stopped and stopped.checkpoint else None
 
     def find_stopped_fold(self, fold: int) -> StoppedRun | None:
-        """The run of a fold to resume; None where it starts anew.
-
-        Raises:
-            InputError: its last checkpoint cannot be loaded.
-        """
+        """The run of a fold to resume; None where it starts anew."""
         from weldnet.training.fit import has_ended
 
         folder = self.fold_folder(fold)
@@ -118,31 +106,19 @@ class CrossvalFolder:
 
 def find_saved_config(ckpt_path: str, typed: list[str]) -> DictConfig:
     """The config of the cross-validation that `ckpt_path` means; nothing is made of it yet."""
-    from weldnet.inference.checkpoint import find_newest_run
-
-    runs = Path("runs", "crossval").absolute()
-    folder = Path(ckpt_path).expanduser().absolute()
-    if ckpt_path == "last" and not folder.exists():
-        newest = find_newest_run(runs)
-        if newest is None:
-            raise InputError(f"ckpt_path=last: no cross-validation below {runs}")
-        folder = newest
+    folder = find_folder(ckpt_path, Path("runs", "crossval"))
     if folder.name.startswith("fold_") and (folder.parent / CONFIG).is_file():
         raise InputError(f"{show(folder)} is one fold; to resume all of them, type ckpt_path={show(folder.parent)}")
     saved = read_config(folder / CONFIG) if (folder / CONFIG).is_file() else DictConfig({})
     if "num_folds" not in saved:
-        raise InputError(f"no cross-validation at {folder}; ckpt_path takes a folder below runs/crossval, or last")
+        where = f"below {Path('runs', 'crossval').absolute()}" if ckpt_path == "last" else f"at {folder}"
+        raise InputError(f"no cross-validation {where}; ckpt_path takes a folder below runs/crossval, or last")
     check_words(typed, crossval=True)
     return claim(saved, CrossvalConfig, folder)
 
 
 def find_stopped_crossval(cfg: DictConfig, typed: list[str]) -> CrossvalFolder:
-    """The cross-validation that `find_saved_config` found, checked.
-
-    Args:
-        cfg: its own config with what was typed, composed.
-        typed: the overrides.
-    """
+    """The cross-validation that `find_saved_config` found, from its own config on which what was typed is composed."""
     folder = Path(cfg.output_dir)
     pinned = to_plain(pin(cfg, folder))
     check_trusted(pinned, folder, typed)

@@ -43,21 +43,16 @@ FindSaved = Callable[[str, list[str]], DictConfig]
 
 
 def quote_verbatim(argument: str, *, is_sweep: bool = False) -> str:
-    """An override with the value of a verbatim key quoted for Hydra; any other argument as it is.
+    """An override with the value of a verbatim key quoted for Hydra; `null`, a quoted value and all others as they are.
 
-    `null` and a value already between quotes stay.
-
-    Args:
-        is_sweep: `${key}` in output_dir stands for the value of that key, so that each run has a folder of its own.
-
-    Raises:
-        InputError: the value is empty, as of a shell variable that is not set; as a path it would be this folder.
+    In a sweep `${key}` in output_dir stands for the value of that key, so that each run has a folder of its own.
     """
     match = re.fullmatch(r"(\+{0,2})([\w.]+)=(.*)", argument, re.DOTALL)
     if match is None or match[2] not in VERBATIM or re.fullmatch(r"null|(['\"]).*\1", match[3], re.DOTALL):
         return argument
     plus, key, value = match.groups()
     if not value:
+        # As of a shell variable that is not set; as a path it would be this folder.
         raise InputError(f"{key}= is empty; type a value after it, or leave it out")
     if not (is_sweep and key == "output_dir"):
         value = escape(value)
@@ -82,9 +77,9 @@ def warn_of_no_effect(keys: Collection[str], where: str) -> None:
 
 
 def command(
-    config_name: str, find_saved: FindSaved | None = None
-) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
-    """Makes a console script of a function that takes the composed config.
+    config_name: str, run: Callable[[DictConfig], None], find_saved: FindSaved | None = None
+) -> Callable[[], None]:
+    """A console script of a function that takes the composed config.
 
     A user's mistake ends in one message on standard error and exit code 2; HYDRA_FULL_ERROR=1 shows the traceback.
     Ctrl-C and SIGTERM end it by exit code 130.
@@ -93,64 +88,37 @@ def command(
         config_name: of the root config, and of the script.
         find_saved: for a command that resumes a run.
     """
-
-    def decorate(run: Callable[[DictConfig], None]) -> Callable[[], None]:
-        def main() -> None:
-            logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-            for handler in logging.getLogger().handlers:
-                handler.setLevel(logging.WARNING)
-            runs = _Runs(run, config_name, find_saved)
-            try:
-                with _end_by_sigterm():
-                    check_typed(sys.argv[1:])
-                    register_schemas()
-                    runs.make_all()
-            except (InputError, HydraException, OmegaConfBaseException) as error:
-                if runs.shows_tracebacks:
-                    raise
-                print(f"weldnet-{config_name}: {explain(error, runs.root)}", file=sys.stderr)
-                sys.exit(2)
-            except KeyboardInterrupt:
-                print(f"weldnet-{config_name}: interrupted", file=sys.stderr)
-                sys.exit(130)
-
-        return end_with_reader(main)
-
-    return decorate
+    return end_with_reader(lambda: _Command(config_name, run, find_saved).call())
 
 
-class _Runs:
-    """The run that was asked for, or those of a sweep, and what came of them.
+class _Command:
+    """One call of a command: its run, or those of a sweep, and what came of them; `root` is the config to compose."""
 
-    Attributes:
-        root: the name of the config to compose.
-    """
-
-    def __init__(self, run: Callable[[DictConfig], None], config_name: str, find_saved: FindSaved | None) -> None:
-        self.run, self.root, self.find_saved = run, config_name, find_saved
+    def __init__(self, name: str, run: Callable[[DictConfig], None], find_saved: FindSaved | None) -> None:
+        self.name, self.run, self.find_saved, self.root = name, run, find_saved, name
         self.shows_tracebacks = FULL_ERROR in os.environ
-        self.is_resumed = self.has_begun = self.is_incomplete = False
+        self.has_begun = self.is_incomplete = False
         self.mistakes: dict[str, Exception] = {}
 
-    def make_all(self) -> None:
-        """Makes them, then raises the collected errors."""
-        if self.find_saved:
-            self._compose_on_saved(self.find_saved)
+    def call(self) -> None:
+        logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+        for handler in logging.getLogger().handlers:
+            handler.setLevel(logging.WARNING)
         try:
-            with self._arrange():
-                hydra.main(config_path=CONFIGS, config_name=self.root, version_base="1.3")(self._make)()
-        except Exception as error:
-            # Until the command begins, all that can be wrong is what was typed, here or in a file of the user's own.
-            if self.has_begun or isinstance(error, (HydraException, OmegaConfBaseException, BrokenPipeError)):
+            with _hooked():
+                check_typed(sys.argv[1:])
+                register_schemas()
+                if self.find_saved:
+                    self._compose_on_saved(self.find_saved)
+                self._make_runs()
+        except (InputError, HydraException, OmegaConfBaseException) as error:
+            if self.shows_tracebacks:
                 raise
-            why = f"a file of --config-dir: {error}" if isinstance(error, UnicodeDecodeError) else str(error)
-            raise HydraException((explain_refusal(error) if isinstance(error, OSError) else None) or why) from error
-        if len(self.mistakes) > 1:
-            lines = (f"{typed}\n    {explain(error, self.root)}" for typed, error in self.mistakes.items())
-            words = "\n".join([f"{len(self.mistakes)} runs of this sweep have not been made", *lines])
-            raise InputError(words) from next(iter(self.mistakes.values()))
-        for mistake in self.mistakes.values():
-            raise mistake
+            print(f"weldnet-{self.name}: {explain(error, self.root)}", file=sys.stderr)
+            sys.exit(2)
+        except KeyboardInterrupt:
+            print(f"weldnet-{self.name}: interrupted", file=sys.stderr)
+            sys.exit(130)
         if self.is_incomplete:
             sys.exit(1)
 
@@ -167,8 +135,25 @@ class _Runs:
         saved = find_saved(str(OmegaConf.create({"value": values[-1]}).value), overrides)
         root = OmegaConf.load(str(files("weldnet.configs") / f"{self.root}.yaml"))
         root.defaults = [each for each in root.defaults if each != "recipe"]
-        self.root, self.is_resumed = f"{self.root}_resumed", True
+        self.root = f"{self.name}_resumed"
         ConfigStore.instance().store(name=self.root, node=OmegaConf.merge(root, saved))
+
+    def _make_runs(self) -> None:
+        """Makes the runs, then raises the collected errors."""
+        try:
+            with self._arrange():
+                hydra.main(config_path=CONFIGS, config_name=self.root, version_base="1.3")(self._make_run)()
+        except Exception as error:
+            # Until the command begins, all that can be wrong is what was typed, here or in a file of the user's own.
+            if self.has_begun or isinstance(error, (HydraException, OmegaConfBaseException, BrokenPipeError)):
+                raise
+            why = f"a file of --config-dir: {error}" if isinstance(error, UnicodeDecodeError) else str(error)
+            raise HydraException((explain_refusal(error) if isinstance(error, OSError) else None) or why) from error
+        if len(self.mistakes) > 1:
+            lines = (f"{typed}\n    {explain(error, self.root)}" for typed, error in self.mistakes.items())
+            raise InputError("\n".join([f"{len(self.mistakes)} runs of this sweep have not been made", *lines]))
+        for mistake in self.mistakes.values():
+            raise mistake
 
     @contextmanager
     def _arrange(self) -> Iterator[None]:
@@ -179,7 +164,7 @@ class _Runs:
         with tempfile.TemporaryDirectory() if is_sweep else nullcontext() as folder:
             own = [f"hydra.sweep.dir='{folder}'"] if is_sweep else []
             words = [quote_verbatim(word, is_sweep=is_sweep) for word in put_options_first([*own, *typed[1:]])]
-            if self.is_resumed:
+            if self.root != self.name:
                 # A key with a plus sign may be there already, typed when the run began.
                 words = [re.sub(r"^\+(?=[^+])", "++", word) for word in words]
             sys.argv = [typed[0], *words]
@@ -192,16 +177,15 @@ class _Runs:
                 if not self.shows_tracebacks:
                     del os.environ[FULL_ERROR]
 
-    def _make(self, cfg: DictConfig) -> None:
+    def _make_run(self, cfg: DictConfig) -> None:
         self.has_begun = True
         # Raised through Hydra, a mistake would print a line of Hydra's first, and end a sweep.
         overrides = " ".join(HydraConfig.get().overrides.task)
         try:
             check_keys(cfg)
-            if self.find_saved and not self.is_resumed and cfg.ckpt_path is not None:
+            if self.find_saved and self.root == self.name and cfg.ckpt_path is not None:
                 raise InputError("ckpt_path is typed, not set in a file of --config-dir")
-            with _quiet_threads():
-                self.run(cfg)
+            self.run(cfg)
         except (InputError, OmegaConfBaseException) as error:
             self.mistakes[overrides] = error
         except OSError as error:
@@ -217,22 +201,13 @@ class _Runs:
 
 
 @contextmanager
-def _end_by_sigterm() -> Iterator[None]:
+def _hooked() -> Iterator[None]:
     """Within it, SIGTERM ends the command as Ctrl-C does: by an exception, after which it can say how to resume.
 
-    At once: Lightning alone waits for the end of a step, which may never come.
+    At once: Lightning alone waits for the end of a step, which may never come. And a thread that the disk refuses
+    prints no traceback: who waits for it gets the error, too.
     """
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _quiet_threads() -> Iterator[None]:
-    """Within it, a thread that the disk refuses prints no traceback: who waits for it gets the error, too."""
-    show = threading.excepthook
+    before, show = signal.signal(signal.SIGTERM, signal.default_int_handler), threading.excepthook
 
     def skip_refusals(args: threading.ExceptHookArgs) -> None:
         if args.exc_value is None or not is_refusal(args.exc_value):
@@ -243,6 +218,7 @@ def _quiet_threads() -> Iterator[None]:
         yield
     finally:
         threading.excepthook = show
+        signal.signal(signal.SIGTERM, before)
 
 
 def end_with_reader(main: Callable[[], None]) -> Callable[[], None]:

@@ -37,11 +37,7 @@ def map_texts(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def walk(value: Any, whole: tuple[str, ...] = (), keys: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """Every value in a nest that holds no further one, with the keys that lead to it.
-
-    Args:
-        whole: keys whose values are not entered.
-    """
+    """Every value in a nest that holds no further one, or stands under a key of `whole`; with the keys to it."""
     if not isinstance(value, (dict, list, tuple)) or not value or (keys and keys[-1] in whole):
         yield keys, value
         return
@@ -74,10 +70,6 @@ def pin(cfg: DictConfig, folder: Path) -> DictConfig:
 
 def parse_config(content: str | bytes, where: str) -> DictConfig:
     """A saved config, as `pin` left it, with today's names of what has moved since.
-
-    Args:
-        content: YAML, from a checkpoint or a run folder, and untrusted.
-        where: it was found, for the message.
 
     Raises:
         InputError: it is damaged, or holds an interpolation, which could read this machine's environment.

@@ -56,9 +56,7 @@ def takes_value(option: str) -> bool:
 
 
 def check_typed(arguments: Sequence[str]) -> None:
-    """Raises:
-    InputError: an argument is neither an option of Hydra's nor an override.
-    """
+    """Refuses an argument that is neither an option of Hydra's nor an override."""
     for before, argument in pairwise(["", *arguments]):
         if takes_value(before):
             continue

@@ -16,15 +16,7 @@ if TYPE_CHECKING:
 
 
 def find_origin(ckpt_path: str, why: str) -> Path:
-    """A checkpoint's file; an export is refused.
-
-    Args:
-        ckpt_path: a checkpoint, a run folder, `best` or `last`.
-        why: an export will not do, said after "is an export".
-
-    Raises:
-        InputError: there is no such checkpoint.
-    """
+    """The file of a checkpoint, a run folder, `best` or `last`; an export is refused, for the reason `why`."""
     from weldnet.inference.checkpoint import find_checkpoint
 
     folder = Path(ckpt_path).expanduser().absolute()
@@ -45,9 +37,6 @@ def set_up_data(cfg: DictConfig, checkpoint: "Checkpoint", why: str, *, own: boo
     Args:
         why: the checkpoint's own data must be as they were, and what else to type.
         own: refuse others.
-
-    Raises:
-        InputError: the data are not as they were; or see `build_data`.
     """
     from hydra.core.hydra_config import HydraConfig
 

@@ -64,9 +64,7 @@ _FOLDS = (
 
 
 def check_words(words: list[str], *, crossval: bool) -> None:
-    """Raises:
-    InputError: a whole group or `output_dir` was typed beside ckpt_path.
-    """
+    """Refuses a whole group, or `output_dir`, that was typed beside ckpt_path."""
     typed = {word.lstrip("+~").partition("=")[0] for word in words}
     if "output_dir" in typed:
         raise InputError("ckpt_path resumes inside that run's own folder; leave output_dir out")
@@ -87,14 +85,7 @@ def find_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Changes
 
 
 def check_changes(changes: Changes, saved: Mapping[str, Any], *, crossval: bool) -> None:
-    """Checks what is different from the run as it was saved.
-
-    Args:
-        saved: the run's own config.
-
-    Raises:
-        InputError: one of the changes is refused.
-    """
+    """Refuses a change of the run's own config that would not take effect."""
     for key, (before, after) in changes.items():
         if _is_among(key, OF_MACHINE):
             continue

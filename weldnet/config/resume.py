@@ -49,9 +49,7 @@ class StoppedRun:
     is_complete: bool = False
 
     def check_data(self, data: "WeldDataModule") -> None:
-        """Raises:
-        InputError: the data, their split or their geometry are no longer those of the run.
-        """
+        """Checks that geometry, splits and classes are still those of the run."""
         if self.checkpoint is None:
             return
         record = self.checkpoint.record
@@ -75,12 +73,7 @@ def find_saved_config(ckpt_path: str, typed: list[str]) -> DictConfig:
 
 
 def find_stopped_run(cfg: DictConfig, typed: list[str]) -> StoppedRun:
-    """The run that `find_saved_config` found, checked.
-
-    Args:
-        cfg: the run's own config with what was typed, composed.
-        typed: the overrides.
-    """
+    """The run that `find_saved_config` found, from its own config on which what was typed is composed."""
     from weldnet.training.fit import has_ended, is_complete
 
     folder = Path(cfg.output_dir)
@@ -114,11 +107,7 @@ def find_stopped_run(cfg: DictConfig, typed: list[str]) -> StoppedRun:
 
 
 def load_last(folder: Path) -> "Checkpoint | None":
-    """`last.ckpt` of a run folder; None where there is none yet.
-
-    Raises:
-        InputError: it cannot be loaded, or its states name a file outside of the folder.
-    """
+    """`last.ckpt` of a run folder, its states checked; None where there is none yet."""
     from weldnet.inference.checkpoint import load_checkpoint
 
     last = folder / "checkpoints" / "last.ckpt"
@@ -130,11 +119,7 @@ def load_last(folder: Path) -> "Checkpoint | None":
 
 
 def claim(saved: DictConfig, schema: type, folder: Path) -> DictConfig:
-    """A saved config, checked, with the folder that holds it as its `output_dir`.
-
-    Raises:
-        InputError: the config is damaged, or the folder was moved or copied, or holds a link that leads out of it.
-    """
+    """A saved config, checked as the folder is, with the folder that holds it as its `output_dir`."""
     try:
         OmegaConf.merge(OmegaConf.structured(schema), saved)
     except OmegaConfBaseException as error:
@@ -150,15 +135,22 @@ def claim(saved: DictConfig, schema: type, folder: Path) -> DictConfig:
     return saved
 
 
+def find_folder(ckpt_path: str, runs: Path) -> Path:
+    """The folder that `ckpt_path` names; `last` is the newest of the runs."""
+    from weldnet.inference.checkpoint import find_newest_run
+
+    folder = Path(ckpt_path).expanduser().absolute()
+    newest = find_newest_run(runs) if ckpt_path == "last" and not folder.exists() else None
+    return newest or folder
+
+
 def _find_run(ckpt_path: str) -> tuple[Path, DictConfig]:
     """The folder of a run, and its saved config."""
-    from weldnet.inference.checkpoint import find_checkpoint, find_newest_run, load_checkpoint
+    from weldnet.inference.checkpoint import find_checkpoint, load_checkpoint
     from weldnet.inference.evaluate import run_of
 
     runs = Path("runs", "train")
-    folder = Path(ckpt_path).expanduser().absolute()
-    if ckpt_path == "last" and not folder.exists():
-        folder = find_newest_run(runs) or folder
+    folder = find_folder(ckpt_path, runs)
     if not (folder / CONFIG).is_file():
         file = find_checkpoint(ckpt_path, runs)
         folder = run_of(file)

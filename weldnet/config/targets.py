@@ -15,14 +15,7 @@ from weldnet.errors import InputError, nearest
 
 
 def check_target(key: str, node: DictConfig) -> None:
-    """Checks a node's names and types against the signature of its target, and of the targets within it.
-
-    Args:
-        key: of the node, for the message.
-
-    Raises:
-        InputError: there is no such target; it has no such argument; a value is of another type.
-    """
+    """Checks a node's names and types against the signature of its target, and of the targets within it."""
     target = find_target(key, node)
     parameters = inspect.signature(target).parameters
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
@@ -75,11 +68,7 @@ def _check_type(key: str, value: Any, hint: Any) -> None:
 
 
 def instantiate(key: str, node: DictConfig, **further: Any) -> Any:
-    """Checks a node, then makes its object.
-
-    Raises:
-        InputError: see `check_target`; or the target itself refuses a value.
-    """
+    """Checks a node, then makes its object."""
     check_target(key, node)
     # Hydra resolves a node and then reads it, and would look up what is left of a literal `${`.
     own, further = (make_literal(make_literal(each)) for each in (OmegaConf.to_container(node, resolve=True), further))

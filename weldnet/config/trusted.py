@@ -83,8 +83,6 @@ def check_trusted(saved: dict[str, Any], folder: Path, typed: list[str]) -> None
     """Checks a config that was found in a checkpoint or a run folder before anything is made of it.
 
     Args:
-        saved: the config as plain dicts and lists.
-        folder: the run folder.
         typed: the overrides that were typed this time; what stands there word for word, the user trusts.
 
     Raises:
@@ -108,11 +106,7 @@ def check_trusted(saved: dict[str, Any], folder: Path, typed: list[str]) -> None
 
 
 def check_states(states: Any, folder: Path) -> None:
-    """Checks the states of callbacks inside a checkpoint: Lightning removes files that they name.
-
-    Raises:
-        InputError: a path is not inside the run folder.
-    """
+    """Refuses a path outside of the run folder in the states of callbacks: Lightning removes files that they name."""
     try:
         texts = {text for keys, value in walk(states) for text in (*keys, value) if isinstance(text, str)}
     except RecursionError as error:
@@ -123,9 +117,7 @@ def check_states(states: Any, folder: Path) -> None:
 
 
 def check_links(folder: Path) -> None:
-    """Raises:
-    InputError: a link in a run folder leads out of it; what is written there would land elsewhere.
-    """
+    """Refuses a link that leads out of a run folder: what is written there would land elsewhere."""
     for path in folder.rglob("*"):
         if path.is_symlink() and not _is_inside(path, folder):
             raise InputError(f"{path} is a link that leads out of the run folder; put the file or folder itself there")
