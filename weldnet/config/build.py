@@ -60,13 +60,12 @@ def _build_source(data: DictConfig, keys: DataConfig) -> Source:
     if not (is_dataclass(kind) and isinstance(kind, type) and issubclass(kind, Source)):
         raise InputError(f"data._target_={keys._target_} is no source: a dataclass that has a method `find`")
     own = {each.name for each in fields(kind)}
-    for reader in (Folder, Manifest):
-        for name in {each.name for each in fields(reader)} - own:
-            if getattr(keys, name) is not None:
-                raise InputError(
-                    f"data.{name} is not read by data={kind.__name__.lower()}; add the source that reads it, as in "
-                    f"data={reader.__name__.lower()}"
-                )
+    for reader, name in ((reader, each.name) for reader in (Folder, Manifest) for each in fields(reader)):
+        if name not in own and getattr(keys, name) is not None:
+            raise InputError(
+                f"data.{name} is not read by data={kind.__name__.lower()}; add the source that reads it, as in "
+                f"data={reader.__name__.lower()}"
+            )
     source: Source = kind(**{name: getattr(keys, name) for name in own if hasattr(keys, name)})
     return source
 

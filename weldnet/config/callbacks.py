@@ -12,25 +12,16 @@ from weldnet.errors import InputError
 if TYPE_CHECKING:
     from lightning import Callback
 
-KEPT: dict[str, tuple[str, dict[str, tuple[Any, ...]]]] = {
-    "best": (
-        "the weights that were measured",
-        {"every_n_train_steps": (None, 0), "train_time_interval": (None,), "save_on_exception": (None, False)},
-    ),
-    "last": (
-        "all of the last epoch, to resume from",
-        {
-            "monitor": (None,),
-            "save_weights_only": (None, False),
-            "every_n_epochs": (None, 1),
-            "every_n_train_steps": (None, 0),
-            "train_time_interval": (None,),
-            "save_on_exception": (None, False),
-            "save_on_train_epoch_end": (True,),
-        },
-    ),
+OF_TIME = ("every_n_train_steps", "train_time_interval", "save_on_exception")
+OF_ALL = ("monitor", "save_weights_only", "every_n_epochs", "save_on_train_epoch_end")
+KEPT = {
+    "best": ("the weights that were measured", OF_TIME),
+    "last": ("all of the last epoch, to resume from", OF_TIME + OF_ALL),
 }
-"""What `best.ckpt` and `last.ckpt` hold, and the values of their callbacks' arguments that leave it so."""
+"""What `best.ckpt` and `last.ckpt` hold, and the arguments of their callbacks that would change it."""
+
+HARMLESS = {"every_n_epochs": (None, 1), "save_on_train_epoch_end": (True,)}
+"""The values of such an argument that change nothing; of the others what is null, false or 0."""
 
 
 def check_callbacks(cfg: DictConfig) -> None:
@@ -101,9 +92,7 @@ def _derive(node: DictConfig) -> dict[str, Any]:
 def _check_checkpoint(key: str, node: DictConfig, home: str, written: dict[str, str]) -> None:
     """Checks that each file that is kept has a name of its own, and that `best` and `last` hold what they are for.
 
-    Args:
-        home: the folder of checkpoints.
-        written: the callback that writes a file; this one's is added.
+    The callback that writes a file below `home` or elsewhere is added to `written`.
     """
     name, number, filename = key.removeprefix("callbacks."), node.get("save_top_k", 1), node.get("filename")
     file = f"{node.get('dirpath') or home}/{filename}"
@@ -129,9 +118,9 @@ def _check_checkpoint(key: str, node: DictConfig, home: str, written: dict[str, 
         raise InputError(
             f"{key}.monitor=null: best.ckpt is chosen by a figure; to keep the last epoch, type callbacks=keep_last"
         )
-    holds, allowed = KEPT.get(kept, ("", {}))
-    for argument, values in allowed.items():
-        if node.get(argument) not in values:
+    holds, arguments = KEPT.get(kept, ("", ()))
+    for argument in arguments:
+        if node.get(argument) not in HARMLESS.get(argument, (None, 0)):
             raise InputError(
                 f"{key}.{argument}={node.get(argument)}: {kept}.ckpt holds {holds}; leave {key}.{argument} out"
             )

@@ -205,7 +205,7 @@ def _hooked() -> Iterator[None]:
     """Within it, SIGTERM ends the command as Ctrl-C does: by an exception, after which it can say how to resume.
 
     At once: Lightning alone waits for the end of a step, which may never come. And a thread that the disk refuses
-    prints no traceback: who waits for it gets the error, too.
+    prints no traceback: the thread that waits for it raises the same error.
     """
     before, show = signal.signal(signal.SIGTERM, signal.default_int_handler), threading.excepthook
 
@@ -222,7 +222,7 @@ def _hooked() -> Iterator[None]:
 
 
 def end_with_reader(main: Callable[[], None]) -> Callable[[], None]:
-    """`main`, ended quietly when who reads its output has gone, as `head` has; by the exit code of SIGPIPE."""
+    """`main`, ended quietly when the reader of its output has ended, as `head` does; by the exit code of SIGPIPE."""
 
     def wrapped() -> None:
         try:

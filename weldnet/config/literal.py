@@ -1,4 +1,4 @@
-"""Configs as text and back: what was resolved once is saved literally, and nothing in a saved config is looked up."""
+"""Configs as text and back: what was resolved once is saved literally, and nothing in a saved config is resolved again."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -84,7 +84,7 @@ def parse_config(content: str | bytes, where: str) -> DictConfig:
         raise InputError(f"{where}: the config in it is damaged: it is no list of keys")
     for text in (str(text) for keys, value in walk(plain) for text in (*keys, value)):
         if _LIVE.search(text):
-            raise InputError(f"{where}: its config holds {text}, and nothing in a saved config is looked up")
+            raise InputError(f"{where}: its config holds {text}, and nothing in a saved config is resolved again")
     data = plain.get("data")
     if isinstance(data, dict) and (target := SOURCES.get(str(data.get("source")))):
         del data["source"]

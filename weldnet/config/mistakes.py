@@ -1,4 +1,4 @@
-"""What is wrong with what was typed, and what to type instead; Hydra's own words tell how Hydra failed."""
+"""What is wrong with what was typed, and what to type instead; Hydra's own messages say how Hydra failed."""
 
 import os
 import re
@@ -120,7 +120,7 @@ def _explain_key(key: str, reason: str, config_name: str, group: str) -> str:
     if not re.match(r"Key '[^']+' (?:is )?not in", reason):
         return f"{key}: {_explain_value(key, reason, config_name)}"
     if key == group:
-        return "a group of one's own begins with the line # @package _global_"
+        return "a group of your own begins with the line # @package _global_"
     return f"no such key: {key}{_suggest(key, config_name)}"
 
 

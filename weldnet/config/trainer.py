@@ -10,7 +10,7 @@ from weldnet.errors import InputError, check_choice
 
 REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "limit_test_batches": ((), "a test counts every image; test fewer by data=manifest, or not at all by test=false"),
-    "limit_predict_batches": ((), "nothing is predicted while training; weldnet-predict takes the files to judge"),
+    "limit_predict_batches": ((), "nothing is predicted while training; weldnet-predict takes the files to predict"),
     "overfit_batches": ((0,), "type trainer.limit_train_batches=N, and trainer.limit_val_batches=N"),
     "enable_checkpointing": ((True,), "a run is tested by the checkpoint that it keeps"),
     "barebones": ((False,), "it keeps no checkpoint, and a run is tested by one"),
@@ -58,7 +58,7 @@ def check_numbers(cfg: DictConfig) -> None:
 
 
 def check_trainer(trainer: DictConfig) -> None:
-    """Checks what neither a range nor the signature of Lightning's trainer tells."""
+    """Checks what neither a range nor the signature of Lightning's trainer shows."""
     import torch
 
     from weldnet.hardware import check_processes

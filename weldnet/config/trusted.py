@@ -33,7 +33,7 @@ class Rule:
         """Whether the node may have this `_target_`; nothing but the packages is imported to find out.
 
         A name that passes through an attribute, as `package.module.os.system` does, is refused: what stands before the
-        last dot must be a module of the package, and no attribute of it is looked up but the last.
+        last dot must be a module of the package, and no attribute of it is read but the last.
         """
         if name in self.names:
             return True
