@@ -60,7 +60,8 @@ def _build_source(data: DictConfig, keys: DataConfig) -> Source:
     if not (is_dataclass(kind) and isinstance(kind, type) and issubclass(kind, Source)):
         raise InputError(f"data._target_={keys._target_} is no source: a dataclass that has a method `find`")
     own = {each.name for each in fields(kind)}
-    for reader, name in ((reader, each.name) for reader in (Folder, Manifest) for each in fields(reader)):
+    readers = {each.name: reader for reader in (Manifest, Folder) for each in fields(reader)}
+    for name, reader in readers.items():
         if name not in own and getattr(keys, name) is not None:
             raise InputError(
                 f"data.{name} is not read by data={kind.__name__.lower()}; add the source that reads it, as in "

@@ -1,4 +1,4 @@
-"""Configs as text and back: what was resolved once is saved literally, and nothing in a saved config is resolved again."""
+"""Configs as text and back: what was resolved once is saved literally, and never resolved again."""
 
 import re
 from collections.abc import Callable, Iterator
