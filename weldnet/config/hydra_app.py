@@ -31,6 +31,9 @@ CONFIGS = "pkg://weldnet.configs"
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
+MISTAKES = (InputError, HydraException, OmegaConfBaseException)
+"""What a user's mistake raises, here or in Hydra."""
+
 VERBATIM = {
     *("output_dir", "ckpt_path", "source", "sort_into", "target"),
     *("data.root", "data.manifest", "data.group_pattern", "data.cache_dir", "model.weights"),
@@ -111,7 +114,7 @@ class _Command:
                 if self.find_saved:
                     self._compose_on_saved(self.find_saved)
                 self._make_runs()
-        except (InputError, HydraException, OmegaConfBaseException) as error:
+        except MISTAKES as error:
             if self.shows_tracebacks:
                 raise
             print(f"weldnet-{self.name}: {explain(error, self.root)}", file=sys.stderr)
@@ -145,7 +148,7 @@ class _Command:
                 hydra.main(config_path=CONFIGS, config_name=self.root, version_base="1.3")(self._make_run)()
         except Exception as error:
             # Until the command begins, all that can be wrong is what was typed, here or in a file of the user's own.
-            if self.has_begun or isinstance(error, (HydraException, OmegaConfBaseException, BrokenPipeError)):
+            if self.has_begun or isinstance(error, (*MISTAKES, BrokenPipeError)):
                 raise
             why = f"a file of --config-dir: {error}" if isinstance(error, UnicodeDecodeError) else str(error)
             raise HydraException((explain_refusal(error) if isinstance(error, OSError) else None) or why) from error
