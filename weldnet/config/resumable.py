@@ -68,7 +68,7 @@ def check_words(words: list[str], *, crossval: bool) -> None:
     typed = {word.lstrip("+~").partition("=")[0] for word in words}
     if "output_dir" in typed:
         raise InputError("ckpt_path resumes inside that run's own folder; leave output_dir out")
-    for group in typed.intersection(GROUPS):
+    for group in filter(typed.__contains__, GROUPS):
         if crossval:
             raise InputError(_FOLDS.format(group))
         raise InputError(

@@ -92,11 +92,11 @@ def check_trusted(saved: dict[str, Any], folder: Path, typed: list[str]) -> None
     for keys, value in walk(saved, SPECIAL):
         key, name = ".".join(map(str, keys)), keys[-1]
         if name in SPECIAL:
-            rule = RULES.get(".".join([*keys[:-1][:1], *("*" for _ in keys[1:-1])]))
+            rule = RULES.get(".".join([str(keys[0]), *("*" for _ in keys[1:-1])]))
             is_trusted = name == "_target_" and rule is not None and rule.allows(value)
             reason = "is none of weldnet's, torch's or Lightning's parts for this key"
         else:
-            is_trusted = keys[0] not in NODES or not isinstance(value, str) or not _is_outside(str(name), value, folder)
+            is_trusted = keys[0] not in NODES or not isinstance(value, str) or not _leaves(value, folder, str(name))
             reason = f"could lead out of the run folder {folder}"
         if not is_trusted and f"{key}={value}" not in trusted:
             raise InputError(
@@ -123,21 +123,16 @@ def check_links(folder: Path) -> None:
             raise InputError(f"{path} is a link that leads out of the run folder; put the file or folder itself there")
 
 
-def _is_outside(name: str, value: str, folder: Path) -> bool:
-    if name == ADDRESS:
-        return True
-    if name in PATHS:
-        return _leaves(value, folder, is_path=True)
-    return "{" in _PLACEHOLDER.sub("", value) or _leaves(value, folder)
-
-
-def _leaves(text: str, folder: Path, *, is_path: bool = False) -> bool:
-    """Whether a text, as a path of its own or as a name that is joined to one, could lead out of a folder."""
+def _leaves(text: str, folder: Path, name: str | None = None) -> bool:
+    """Whether a text, in a state or as the argument `name`, could lead out of a folder."""
     # Lightning's TensorBoard logger puts variables of the environment into its paths.
-    if "$" in text.removeprefix(str(folder)):
+    if name == ADDRESS or "$" in text.removeprefix(str(folder)):
         return True
-    if not is_path and not _LEAVES.search(text):
-        return False
+    if name not in PATHS:
+        if name is not None and "{" in _PLACEHOLDER.sub("", text):
+            return True
+        if not _LEAVES.search(text):
+            return False
     return not (Path(text).is_absolute() and _is_inside(Path(text), folder))
 
 
