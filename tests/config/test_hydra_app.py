@@ -265,7 +265,7 @@ def test_help_for_a_reader_who_has_gone_ends_quietly(
 
 
 def test_a_broken_pipe_to_something_else_is_not_hidden() -> None:
-    @end_with_reader
+    @end_with_reader()
     def main() -> None:
         raise BrokenPipeError
 

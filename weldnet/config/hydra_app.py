@@ -79,22 +79,31 @@ def warn_of_no_effect(keys: Collection[str], where: str) -> None:
             log.warning("%s has no effect with %s", key, where)
 
 
-def command(
-    config_name: str, run: Callable[[DictConfig], None], find_saved: FindSaved | None = None
-) -> Callable[[], None]:
+def command(name: str, run: Callable[[DictConfig], None], find_saved: FindSaved | None = None) -> Callable[[], None]:
     """A console script of a function that takes the composed config.
 
     A user's mistake ends in one message on standard error and exit code 2; HYDRA_FULL_ERROR=1 shows the traceback.
     Ctrl-C and SIGTERM end it by exit code 130.
 
     Args:
-        config_name: of the root config, and of the script.
+        name: of the root config, and of the script.
         find_saved: for a command that resumes a run.
     """
-    return end_with_reader(lambda: _Command(config_name, run, find_saved).call())
+
+    def main() -> None:
+        call = _Call(name, run, find_saved)
+        with end_with_reader(), call.report(), _hooked():
+            check_typed(sys.argv[1:])
+            register_schemas()
+            call.find_root()
+            with call.arrange():
+                hydra.main(config_path=CONFIGS, config_name=call.root, version_base="1.3")(call.make_run)()
+            call.end()
+
+    return main
 
 
-class _Command:
+class _Call:
     """One call of a command: its run, or those of a sweep, and what came of them; `root` is the config to compose."""
 
     def __init__(self, name: str, run: Callable[[DictConfig], None], find_saved: FindSaved | None) -> None:
@@ -103,17 +112,14 @@ class _Command:
         self.has_begun = self.is_incomplete = False
         self.mistakes: dict[str, Exception] = {}
 
-    def call(self) -> None:
+    @contextmanager
+    def report(self) -> Iterator[None]:
+        """Within it, a mistake ends the command by one message, and an interruption by another."""
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
         for handler in logging.getLogger().handlers:
             handler.setLevel(logging.WARNING)
         try:
-            with _hooked():
-                check_typed(sys.argv[1:])
-                register_schemas()
-                if self.find_saved:
-                    self._compose_on_saved(self.find_saved)
-                self._make_runs()
+            yield
         except MISTAKES as error:
             if self.shows_tracebacks:
                 raise
@@ -122,65 +128,55 @@ class _Command:
         except KeyboardInterrupt:
             print(f"weldnet-{self.name}: interrupted", file=sys.stderr)
             sys.exit(130)
-        if self.is_incomplete:
-            sys.exit(1)
 
-    def _compose_on_saved(self, find_saved: FindSaved) -> None:
-        """Where `ckpt_path` is typed, composes on the run's own config instead of the default groups.
+    def find_root(self) -> None:
+        """Where `ckpt_path` is typed, the config to compose on is the run's own instead of the default groups.
 
         So what is typed is checked against the keys that the run has, by the same rules and with the same messages.
         """
+        if self.find_saved is None:
+            return
         overrides = [word for word in put_options_first(sys.argv[1:]) if re.match(r"[+~]*[\w./@:]+=", word)]
         typed = [quote_verbatim(word) for word in overrides if re.match(r"\+*ckpt_path=", word)]
         values = [override.value() for override in OverridesParser.create().parse_overrides(typed)]
         if not values or values[-1] is None:
             return
-        saved = find_saved(str(OmegaConf.create({"value": values[-1]}).value), overrides)
-        root = OmegaConf.load(str(files("weldnet.configs") / f"{self.root}.yaml"))
+        saved = self.find_saved(str(OmegaConf.create({"value": values[-1]}).value), overrides)
+        root = OmegaConf.load(str(files("weldnet.configs") / f"{self.name}.yaml"))
         root.defaults = [each for each in root.defaults if each != "recipe"]
         self.root = f"{self.name}_resumed"
         ConfigStore.instance().store(name=self.root, node=OmegaConf.merge(root, saved))
 
-    def _make_runs(self) -> None:
-        """Makes the runs, then raises the collected errors."""
+    @contextmanager
+    def arrange(self) -> Iterator[None]:
+        """Within it, arguments and environment are as Hydra takes them."""
+        typed = sys.argv
+        is_sweep = any(argument == "-m" or argument.startswith("--m") for argument in typed[1:])
         try:
-            with self._arrange():
-                hydra.main(config_path=CONFIGS, config_name=self.root, version_base="1.3")(self._make_run)()
+            # Of a sweep Hydra keeps a file multirun.yaml, which in the current folder would overwrite another one.
+            with tempfile.TemporaryDirectory() if is_sweep else nullcontext() as folder:
+                own = [f"hydra.sweep.dir='{folder}'"] if is_sweep else []
+                words = [quote_verbatim(word, is_sweep=is_sweep) for word in put_options_first([*own, *typed[1:]])]
+                if self.root != self.name:
+                    # A key with a plus sign may be there already, typed when the run began.
+                    words = [re.sub(r"^\+(?=[^+])", "++", word) for word in words]
+                sys.argv = [typed[0], *words]
+                # Without it Hydra prints its own errors its own way and exits by itself.
+                os.environ[FULL_ERROR] = "1"
+                yield
         except Exception as error:
             # Until the command begins, all that can be wrong is what was typed, here or in a file of the user's own.
             if self.has_begun or isinstance(error, (*MISTAKES, BrokenPipeError)):
                 raise
             why = f"a file of --config-dir: {error}" if isinstance(error, UnicodeDecodeError) else str(error)
             raise HydraException((explain_refusal(error) if isinstance(error, OSError) else None) or why) from error
-        if len(self.mistakes) > 1:
-            lines = (f"{typed}\n    {explain(error, self.root)}" for typed, error in self.mistakes.items())
-            raise InputError("\n".join([f"{len(self.mistakes)} runs of this sweep have not been made", *lines]))
-        for mistake in self.mistakes.values():
-            raise mistake
+        finally:
+            sys.argv = typed
+            if not self.shows_tracebacks:
+                os.environ.pop(FULL_ERROR, None)
 
-    @contextmanager
-    def _arrange(self) -> Iterator[None]:
-        """Within it, arguments and environment are as Hydra takes them."""
-        typed = sys.argv
-        is_sweep = any(argument == "-m" or argument.startswith("--m") for argument in typed[1:])
-        # Of a sweep Hydra keeps a file multirun.yaml, which in the current folder would overwrite another one.
-        with tempfile.TemporaryDirectory() if is_sweep else nullcontext() as folder:
-            own = [f"hydra.sweep.dir='{folder}'"] if is_sweep else []
-            words = [quote_verbatim(word, is_sweep=is_sweep) for word in put_options_first([*own, *typed[1:]])]
-            if self.root != self.name:
-                # A key with a plus sign may be there already, typed when the run began.
-                words = [re.sub(r"^\+(?=[^+])", "++", word) for word in words]
-            sys.argv = [typed[0], *words]
-            # Without it Hydra prints its own errors its own way and exits by itself.
-            os.environ[FULL_ERROR] = "1"
-            try:
-                yield
-            finally:
-                sys.argv = typed
-                if not self.shows_tracebacks:
-                    del os.environ[FULL_ERROR]
-
-    def _make_run(self, cfg: DictConfig) -> None:
+    def make_run(self, cfg: DictConfig) -> None:
+        """Makes one run; what goes wrong in it is collected."""
         self.has_begun = True
         # Raised through Hydra, a mistake would print a line of Hydra's first, and end a sweep.
         overrides = " ".join(HydraConfig.get().overrides.task)
@@ -201,6 +197,16 @@ class _Command:
             if stop.code != 1:
                 raise
             self.is_incomplete = True
+
+    def end(self) -> None:
+        """Raises the collected errors."""
+        if len(self.mistakes) > 1:
+            lines = (f"{typed}\n    {explain(error, self.root)}" for typed, error in self.mistakes.items())
+            raise InputError("\n".join([f"{len(self.mistakes)} runs of this sweep have not been made", *lines]))
+        for mistake in self.mistakes.values():
+            raise mistake
+        if self.is_incomplete:
+            sys.exit(1)
 
 
 @contextmanager
@@ -224,23 +230,20 @@ def _hooked() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def end_with_reader(main: Callable[[], None]) -> Callable[[], None]:
-    """`main`, ended quietly when the reader of its output has ended, as `head` does; by the exit code of SIGPIPE."""
-
-    def wrapped() -> None:
+@contextmanager
+def end_with_reader() -> Iterator[None]:
+    """Ends quietly when the reader of the output has ended, as `head` does; by the exit code of SIGPIPE."""
+    try:
         try:
-            try:
-                main()
-            finally:
-                sys.stdout.flush()
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        try:
+            sys.stdout.flush()
         except BrokenPipeError:
-            try:
-                sys.stdout.flush()
-            except BrokenPipeError:
-                # Python flushes once more when it ends.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                sys.exit(128 + signal.SIGPIPE)
-            # The pipe to something else.
-            raise
-
-    return wrapped
+            # Python flushes once more when it ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(128 + signal.SIGPIPE)
+        # The pipe to something else.
+        raise
