@@ -34,7 +34,7 @@ def run(cfg: DictConfig) -> None:
     for package in own.packages:
         import_extra(package)
     why = "an export is measured on its own validation images. Where they have moved, type data.root=DIR"
-    data = set_up_data(cfg, checkpoint, why, own=True)
+    data = set_up_data(cfg, checkpoint, why, only_own=True)
     figures = export_model(checkpoint, data, cfg.format, folder, bounds, int8)
     print_table(draw_parity(figures))
     print(f"the export: {show(folder)}")

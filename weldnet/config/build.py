@@ -59,15 +59,15 @@ def _build_source(data: DictConfig, keys: DataConfig) -> Source:
     kind = find_target("data", data)
     if not (is_dataclass(kind) and isinstance(kind, type) and issubclass(kind, Source)):
         raise InputError(f"data._target_={keys._target_} is no source: a dataclass that has a method `find`")
-    own = {each.name for each in fields(kind)}
+    read = {each.name for each in fields(kind)}
     readers = {each.name: reader for reader in (Manifest, Folder) for each in fields(reader)}
     for name, reader in readers.items():
-        if name not in own and getattr(keys, name) is not None:
+        if name not in read and getattr(keys, name) is not None:
             raise InputError(
                 f"data.{name} is not read by data={kind.__name__.lower()}; add the source that reads it, as in "
                 f"data={reader.__name__.lower()}"
             )
-    source: Source = kind(**{name: getattr(keys, name) for name in own if hasattr(keys, name)})
+    source: Source = kind(**{name: getattr(keys, name) for name in read if hasattr(keys, name)})
     return source
 
 
@@ -178,13 +178,13 @@ def build_trainer(cfg: DictConfig, folder: Path) -> "Trainer":
     if not loggers:
         # It has nowhere to write, and Lightning refuses it then.
         callbacks = [callback for callback in callbacks if type(callback).__name__ != "LearningRateMonitor"]
-    own = {"callbacks": callbacks, "logger": loggers or False, "default_root_dir": str(folder)}
+    arguments = {"callbacks": callbacks, "logger": loggers or False, "default_root_dir": str(folder)}
     if cfg.trainer.enable_progress_bar is None:
         # Without a terminal the epoch lines are enough.
-        own["enable_progress_bar"] = sys.stdout.isatty()
+        arguments["enable_progress_bar"] = sys.stdout.isatty()
     if isinstance(cfg.trainer.get("profiler"), str):
-        own["profiler"] = make_profiler(cfg.trainer.profiler, folder)
-    trainer: Trainer = instantiate("trainer", cfg.trainer, **own)
+        arguments["profiler"] = make_profiler(cfg.trainer.profiler, folder)
+    trainer: Trainer = instantiate("trainer", cfg.trainer, **arguments)
     # A plugin of the user's own stays.
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
         trainer.strategy.checkpoint_io = CheckpointFiles()

@@ -155,8 +155,10 @@ class _Call:
         try:
             # Of a sweep Hydra keeps a file multirun.yaml, which in the current folder would overwrite another one.
             with tempfile.TemporaryDirectory() if is_sweep else nullcontext() as folder:
-                own = [f"hydra.sweep.dir='{folder}'"] if is_sweep else []
-                words = [quote_verbatim(word, is_sweep=is_sweep) for word in put_options_first([*own, *typed[1:]])]
+                sweep_dir = [f"hydra.sweep.dir='{folder}'"] if is_sweep else []
+                words = [
+                    quote_verbatim(word, is_sweep=is_sweep) for word in put_options_first([*sweep_dir, *typed[1:]])
+                ]
                 if self.root != self.name:
                     # A key with a plus sign may be there already, typed when the run began.
                     words = [re.sub(r"^\+(?=[^+])", "++", word) for word in words]

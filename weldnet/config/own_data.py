@@ -31,12 +31,12 @@ def find_origin(ckpt_path: str, why: str) -> Path:
     return find_checkpoint(ckpt_path, Path("runs", "train"))
 
 
-def set_up_data(cfg: DictConfig, checkpoint: "Checkpoint", why: str, *, own: bool = False) -> "WeldDataModule":
+def set_up_data(cfg: DictConfig, checkpoint: "Checkpoint", why: str, *, only_own: bool = False) -> "WeldDataModule":
     """The checkpoint's own data, or those of `data=`, set up; geometry and classes are always the checkpoint's.
 
     Args:
         why: the checkpoint's own data must be as they were, and what else to type.
-        own: refuse others.
+        only_own: refuse others.
     """
     from hydra.core.hydra_config import HydraConfig
 
@@ -69,8 +69,10 @@ def set_up_data(cfg: DictConfig, checkpoint: "Checkpoint", why: str, *, own: boo
     unsplit = "test" if is_unsplit else "split"
     data = build_data(saved.data, saved.seed, classes=checkpoint.record.classes, unsplit=unsplit)
     data.setup()
-    if (own or not is_unsplit) and data.split_digest != checkpoint.record.split_digest:
-        own_list = run_of(checkpoint.path) / "split.csv"
-        hint = f", or the run's own list, data=manifest data.manifest={show(own_list)}" if own_list.is_file() else ""
+    if (only_own or not is_unsplit) and data.split_digest != checkpoint.record.split_digest:
+        split_list = run_of(checkpoint.path) / "split.csv"
+        hint = (
+            f", or the run's own list, data=manifest data.manifest={show(split_list)}" if split_list.is_file() else ""
+        )
         raise InputError(f"these are not the data that trained the checkpoint: {why}{hint}")
     return data

@@ -71,9 +71,11 @@ def instantiate(key: str, node: DictConfig, **further: Any) -> Any:
     """Checks a node, then makes its object."""
     check_target(key, node)
     # Hydra resolves a node and then reads it, and would look up what is left of a literal `${`.
-    own, further = (make_literal(make_literal(each)) for each in (OmegaConf.to_container(node, resolve=True), further))
+    arguments, further = (
+        make_literal(make_literal(each)) for each in (OmegaConf.to_container(node, resolve=True), further)
+    )
     try:
-        return hydra.utils.instantiate(OmegaConf.create(own), **further, _convert_="object")
+        return hydra.utils.instantiate(OmegaConf.create(arguments), **further, _convert_="object")
     except InstantiationException as error:
         cause = error.__cause__
         # Lightning's MisconfigurationException derives from Exception alone.

@@ -47,8 +47,8 @@ class Rule:
             found: Any = vars(importlib.import_module(head)).get(attribute)
         except ImportError:
             return False
-        is_own = isinstance(found, type) and f"{found.__module__}.".startswith(f"{package}.")
-        return is_own and issubclass(found, tuple(map(pkgutil.resolve_name, self.bases)))
+        is_below = isinstance(found, type) and f"{found.__module__}.".startswith(f"{package}.")
+        return is_below and issubclass(found, tuple(map(pkgutil.resolve_name, self.bases)))
 
 
 RULES = {
