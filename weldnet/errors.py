@@ -1,4 +1,4 @@
-"""The one error that means: the person at the keyboard can mend this."""
+"""A user's mistake, and the words that explain it."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -19,9 +19,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def check_choice(key: str, value: str, allowed: Sequence[str]) -> None:
-    """Raises:
-    InputError: `value` is not among `allowed`.
-    """
+    """Refuses a value that is not among those that are allowed."""
     if value not in allowed:
         raise InputError(f"{key}={value}: allowed are {', '.join(allowed)}{nearest(str(value), allowed)}")
 

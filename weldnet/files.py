@@ -1,7 +1,4 @@
-"""Files written whole: beside their target, flushed to disk, renamed. A kill or a full disk leaves the old file.
-
-And what the words of a system mean that refuses a file.
-"""
+"""Files written whole: beside their target, flushed to disk, renamed; and what to do when the system refuses one."""
 
 import csv
 import errno
@@ -43,12 +40,10 @@ _OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 def replace_file(target: Path, *, flush: bool = True) -> Iterator[Path]:
     """Within it, a path to write to; afterwards what was written there has the target's name.
 
-    Args:
-        target: in an existing folder.
-        flush: False for what can be made again at any time: a power cut may then leave it empty, a kill may not.
+    Where the disk refuses, the error names the target, the old file stays, and nothing is left beside it.
 
-    Raises:
-        OSError: the disk refuses; the old file stays, and nothing is left beside it. It names the target.
+    Args:
+        flush: False for what can be made again at any time: a power cut may then leave it empty, a kill may not.
     """
     temporary = _name_beside(target)
     with name_failures(target, temporary):
@@ -106,10 +101,7 @@ def remove_leftovers(folder: Path) -> None:
 def lock_folder(folder: Path) -> Iterator[None]:
     """Within it, no other process works in an existing folder; the system releases the lock of one that dies.
 
-    Within itself it changes nothing.
-
-    Raises:
-        InputError: another process works there; nothing in the folder is changed.
+    Nested in one process, only the outermost counts.
     """
     # Few commands need it, and `--help` need not wait for it.
     from filelock import FileLock, Timeout
@@ -165,9 +157,9 @@ def write_parquet(file: Path, table: "pl.DataFrame") -> None:
 
 
 def find_damage(file: Path) -> str | None:
-    """What is wrong with a file of `torch.save` by its own checksums, which `torch.load` leaves aside: 0.05 s a 100 MB.
+    """What is wrong with a file of `torch.save` by its own checksums, which `torch.load` ignores: 0.05 s for 100 MB.
 
-    None also where it is none of torch's archives: whoever loads it finds out.
+    None also for a file that is none of torch's archives: loading it shows that.
     """
     with file.open("rb") as stream:
         if stream.read(4) != b"PK\x03\x04":
