@@ -91,10 +91,10 @@ REFUSED: list[tuple[list[str], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("first", "typed", "said"), REFUSED)
-def test_a_change_is_refused(first: list[str], typed: str, said: str, here: Path) -> None:
+@pytest.mark.parametrize(("first", "typed", "expected"), REFUSED)
+def test_a_change_is_refused(first: list[str], typed: str, expected: str, here: Path) -> None:
     write_stopped(here / "run", compose("train", here / "run", *first))
-    with pytest.raises(InputError, match=re.escape(said)):
+    with pytest.raises(InputError, match=re.escape(expected)):
         find_stopped("train", here / "run", typed)
 
 
@@ -115,13 +115,18 @@ AT_ONCE: list[tuple[list[str], str, str]] = [
 """Of what is found before the changes, and some changes."""
 
 
-@pytest.mark.parametrize(("first", "typed", "said"), AT_ONCE)
+@pytest.mark.parametrize(("first", "typed", "expected"), AT_ONCE)
 def test_a_refused_key_changes_nothing(
-    first: list[str], typed: str, said: str, here: Path, resumed: list[StoppedRun], capsys: pytest.CaptureFixture[str]
+    first: list[str],
+    typed: str,
+    expected: str,
+    here: Path,
+    resumed: list[StoppedRun],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     write_stopped(here / "run", compose("train", here / "run", *first))
     before = read_all(here)
-    assert said in refuse(capsys, "train", "ckpt_path=run", typed)
+    assert expected in refuse(capsys, "train", "ckpt_path=run", typed)
     assert read_all(here) == before
     assert not resumed
 
@@ -155,7 +160,7 @@ def test_an_accepted_key_is_in_the_config(first: list[str], typed: list[str], he
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("typed", "expected"),
     [
         ("optimizer.lr=1", "optimizer.lr would make the folds differ"),
         ("trainer.max_epochs=9", "trainer.max_epochs would make the folds differ"),
@@ -167,15 +172,15 @@ def test_an_accepted_key_is_in_the_config(first: list[str], typed: list[str], he
     ],
 )
 def test_one_table_serves_the_cross_validation(
-    typed: str, said: str, here: Path, capsys: pytest.CaptureFixture[str]
+    typed: str, expected: str, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_stopped(here / "run", compose("crossval", here / "run"))
     before = read_all(here)
-    assert said in refuse(capsys, "crossval", "ckpt_path=run", typed)
+    assert expected in refuse(capsys, "crossval", "ckpt_path=run", typed)
     assert read_all(here) == before
 
 
-def test_a_damaged_config_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_config_is_reported(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_stopped(here / "run", compose("train", here / "run"))
     for text in ("seed: [1", "seed: x", "- a", "colour: red", "callbacks: [a]", "seed: \xe9\n"):
         (here / "run" / "config.yaml").write_bytes(text.encode("latin-1"))

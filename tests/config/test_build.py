@@ -52,7 +52,7 @@ def test_every_option_composes_and_fits_its_target(override: str) -> None:
     assert cfg.trainer.precision in ("32-true", "bf16-mixed")
 
 
-def test_an_optimizer_of_ones_own_needs_no_more_than_its_class() -> None:
+def test_an_optimizer_of_your_own_needs_no_more_than_its_class() -> None:
     register_schemas()
     with hydra.initialize_config_module("weldnet.configs", version_base="1.3"):
         cfg = hydra.compose("train")
@@ -79,7 +79,7 @@ def test_the_origin_is_to_the_letter() -> None:
 
 @dataclass
 class Listing(Manifest):
-    """A source of one's own: a JSON object of labels by file name, below `data.manifest`."""
+    """A source of your own: a JSON object of labels by file name, below `data.manifest`."""
 
     def find(self, seed: int, cache: Path) -> Found:
         assert self.manifest is not None
@@ -89,7 +89,7 @@ class Listing(Manifest):
         return Found(self.add_groups(table, file), file, file.parent)
 
 
-def test_a_source_of_ones_own_is_a_class_and_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_of_your_own_is_a_class_and_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(Path(__file__).parent)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "mine.yaml").write_text("_target_: test_build.Listing\n")
@@ -117,7 +117,7 @@ def test_a_key_of_a_different_source_is_refused(key: str, reader: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("node", "said"),
+    ("node", "expected"),
     [
         ({"_target_": "torch.optim.AdamW", "lr": "abc"}, "x.lr=abc"),
         ({"_target_": "torch.optim.AdamW", "lrr": 1}, "did you mean 'lr'"),
@@ -129,8 +129,8 @@ def test_a_key_of_a_different_source_is_refused(key: str, reader: str) -> None:
         ),
     ],
 )
-def test_a_wrong_node_is_named(node: dict[str, object], said: str) -> None:
-    with pytest.raises(InputError, match=said):
+def test_a_wrong_node_is_named(node: dict[str, object], expected: str) -> None:
+    with pytest.raises(InputError, match=expected):
         check_target("x", OmegaConf.create(node))
 
 

@@ -1,4 +1,4 @@
-"""The wrapper around Hydra: what is typed arrives, and what is wrong is said once."""
+"""The wrapper around Hydra: what is typed arrives, and what is wrong is reported once."""
 
 import os
 import re
@@ -65,7 +65,7 @@ def test_all_else_is_left_to_hydra(typed: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("main", "arguments", "said"),
+    ("main", "arguments", "expected"),
     [
         ("train", ["optimzer.lr=1"], ["optimzer.lr", "did you mean 'optimizer'"]),
         ("train", ["optimizer.lrr=1"], ["optimizer.lrr", "did you mean 'optimizer.lr'"]),
@@ -149,7 +149,7 @@ def test_all_else_is_left_to_hydra(typed: str) -> None:
 def test_a_mistake_is_one_message_and_exit_code_2(
     main: str,
     arguments: list[str],
-    said: list[str],
+    expected: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -162,13 +162,13 @@ def test_a_mistake_is_one_message_and_exit_code_2(
     error = capsys.readouterr().err
     assert stop.value.code == 2
     assert "Traceback" not in error
-    for words in said:
+    for words in expected:
         assert words in error
     assert not list(tmp_path.iterdir()), "a refused command leaves nothing behind"
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "typed", "said"),
+    ("file", "content", "typed", "expected"),
     [
         ("experiment/a", "seed: [1", ["experiment=a"], "experiment/a.yaml"),
         ("experiment/a", "name: x", ["experiment=a"], "experiment/a.yaml: no such key: name; the config has seed"),
@@ -179,23 +179,23 @@ def test_a_mistake_is_one_message_and_exit_code_2(
         ("optimizer/a", "\xe9: 1", ["optimizer=a"], "a file of --config-dir: 'utf-8' codec"),
     ],
 )
-def test_a_mistake_in_a_file_of_ones_own(
+def test_a_mistake_in_a_file_of_your_own(
     file: str,
     content: str | None,
     typed: list[str],
-    said: str,
+    expected: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    place = tmp_path / "my own" / f"{file}.yaml"
-    place.parent.mkdir(parents=True)
+    path = tmp_path / "my own" / f"{file}.yaml"
+    path.parent.mkdir(parents=True)
     text = f"# @package _global_\n{content}\n" if content else "_target_: torch.optim.SGD\nmomentum: 0.1\n"
-    place.write_text(text, encoding="latin-1")
+    path.write_text(text, encoding="latin-1")
     monkeypatch.setattr(sys, "argv", ["weldnet-train", "--config-dir", str(tmp_path / "my own"), *typed])
     with pytest.raises(SystemExit):
         run_train()
-    assert said in capsys.readouterr().err
+    assert expected in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("is_sweep", "quoted"), [(False, r"'x/\${format}'"), (True, "'x/${format}'")])
