@@ -12,6 +12,7 @@ from trained import CLASSES
 
 from weldnet.inference.checkpoint import load_checkpoint
 from weldnet.inference.prediction_files import read_rows
+from weldnet.model.classifier import WeldClassifier
 
 FORMAT_3 = Path(__file__).parents[1] / "formats" / "format_3.pt"
 """The checkpoints of `trained.train_small` without a dashboard, as commit 1e57a44 wrote them; of the network's weights
@@ -56,6 +57,15 @@ def test_an_old_checkpoint_predicts_and_is_tested(run: Path) -> None:
     metrics = json.loads(Path("tested/metrics.json").read_text(encoding="utf-8"))
     assert metrics["num_images"] == 32
     assert metrics["leaks"] == []
+
+
+@pytest.mark.parametrize("name", ["best", "last"])
+def test_lightning_loads_an_old_checkpoint(run: Path, name: str) -> None:
+    file = run / "checkpoints" / f"{name}.ckpt"
+    module, network = WeldClassifier.load_from_checkpoint(file), load_checkpoint(file).network()
+    assert (module.classes, module.network.backbone.name) == (list(CLASSES), "resnet18")
+    state = module.network.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
 
 
 @pytest.mark.slow

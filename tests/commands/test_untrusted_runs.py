@@ -69,6 +69,8 @@ CODE: dict[str, tuple[str, Any]] = {
     "a logger of the trainer": ("trainer.logger", TOUCH),
     "a callback of the trainer": ("trainer.callbacks", [{"_target_": f"{CALLBACKS}.Timer"}]),
     "in the data": ("data.window", TOUCH),
+    "a module": ("model._target_", "builtins.open"),
+    "a module of a different package": ("model._target_", "test_untrusted_runs.Ran"),
     "a source": ("data._target_", "builtins.open"),
     "a source through a module": ("data._target_", "weldnet.data.sources.discovery.os.walk"),
     "no source": ("data._target_", "weldnet.data.sources.discovery.Skipped"),

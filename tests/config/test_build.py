@@ -18,6 +18,7 @@ from weldnet.data.sources.found import Found
 from weldnet.data.sources.manifest import SCHEMA
 from weldnet.data.sources.source import Manifest
 from weldnet.errors import InputError
+from weldnet.model.classifier import WeldClassifier
 
 V2 = "torchvision.transforms.v2"
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -101,6 +102,22 @@ def test_a_source_of_your_own_is_a_class_and_a_file(tmp_path: Path, monkeypatch:
     table = build_data(cfg.data, cfg.seed).find().table
     assert table["path"].to_list() == [f"{tmp_path}/weld1_a.jpg", f"{tmp_path}/weld2_a.jpg"]
     assert table["group"].to_list() == ["weld1", "weld2"]
+
+
+class Focal(WeldClassifier):
+    """A module of one's own."""
+
+
+def test_a_module_of_ones_own_is_a_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    register_schemas()
+    with hydra.initialize_config_module("weldnet.configs", version_base="1.3"):
+        cfg = hydra.compose("train", ["model=resnet18", "model._target_=test_build.Focal"])
+    cfg.output_dir = "here"
+    check_nodes(cfg)
+    cfg.model._target_ = "torch.nn.Linear"
+    with pytest.raises(InputError, match=r"model\._target_=torch\.nn\.Linear is no weldnet"):
+        check_nodes(cfg)
 
 
 @pytest.mark.parametrize("target", ["weldnet.data.sources.source.Source", "torch.nn.Flatten", "os.listdir"])

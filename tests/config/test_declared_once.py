@@ -55,9 +55,6 @@ def test_no_node_repeats_a_default_of_its_target(file: Path) -> None:
 NAMESAKES = {("seed", 0)}
 """Also the seed of a bootstrap, and of the images that calibrate an int8 network: neither is the run's."""
 
-TWICE = {ModelConfig}
-"""Its fields stand in the constructors of `WeldNet` and `WeldClassifier`, too."""
-
 
 def find_settings(kind: Any) -> set[Any]:
     """The dataclasses that declare the settings of one, those within it included."""
@@ -70,7 +67,7 @@ def find_settings(kind: Any) -> set[Any]:
 
 def list_declared() -> dict[tuple[str, object], str]:
     """Every default of a setting, by its name and value, and the file that declares it."""
-    kinds: set[Any] = set().union(*map(find_settings, SCHEMAS.values())) - TWICE
+    kinds: set[Any] = set().union(*map(find_settings, SCHEMAS.values()))
     return {
         (each.name, each.default): inspect.getfile(kind)
         for kind in kinds

@@ -26,7 +26,7 @@ from weldnet.data.sources.source import Folder, Manifest, Source, Synthetic
 from weldnet.data.splits.rules import count_by_split
 from weldnet.errors import InputError
 from weldnet.model.classifier import WeldClassifier
-from weldnet.model.network import WeldNet
+from weldnet.model.settings import ModelSettings
 
 SMALL = Geometry(height=16, width=8)
 
@@ -291,7 +291,7 @@ def test_only_training_is_augmented(root: Path, tmp_path: Path) -> None:
         torch.manual_seed(0)
         data, recorder = from_folder(root, augmentation="weld"), Recorder()
         trainer = make_trainer(tmp_path, max_epochs=2, callbacks=[recorder])
-        model = WeldClassifier(WeldNet("resnet18", 2), data.classes)
+        model = WeldClassifier(data.classes, ModelSettings("resnet18", "none"))
         trainer.fit(model, datamodule=data)
         trainer.test(model, datamodule=data, verbose=False)
         runs.append(recorder.seen)

@@ -23,7 +23,7 @@ from weldnet.errors import InputError
 from weldnet.inference.checkpoint import RECORD, find_checkpoint, load_checkpoint, write_checkpoint
 from weldnet.inference.provenance import current_versions, file_digest
 from weldnet.model.classifier import WeldClassifier
-from weldnet.model.network import WeldNet
+from weldnet.model.settings import ModelSettings
 from weldnet.training.fit import describe
 
 GEOMETRY = Geometry(32, 16, "letterbox", "long_side_vertical")
@@ -42,7 +42,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> WeldDataModule:
 
 @pytest.fixture(scope="module")
 def model(data: WeldDataModule) -> WeldClassifier:
-    model = WeldClassifier(WeldNet("resnet18", 2, channels_last=False), data.classes, torch.optim.SGD)
+    model = WeldClassifier(data.classes, ModelSettings("resnet18", "none", channels_last=False), torch.optim.SGD)
     model.record = describe(data, model, CONFIG).to_plain()
     return model
 
@@ -62,6 +62,16 @@ def content(saved: Path) -> dict[str, Any]:
     """What stands in the checkpoint, its optimizer left out."""
     content: dict[str, Any] = torch.load(saved, weights_only=True)
     return {key: content[key] for key in (RECORD, "state_dict", "epoch")}
+
+
+@quiet
+def test_lightning_loads_it(model: WeldClassifier, saved: Path) -> None:
+    loaded = WeldClassifier.load_from_checkpoint(saved)
+    assert (loaded.classes, loaded.settings, loaded.lr) == (model.classes, model.settings, model.lr)
+    state = loaded.state_dict()
+    assert state.keys() == model.state_dict().keys()
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert torch.load(saved, weights_only=True)["hyper_parameters"] == loaded.hparams
 
 
 @quiet
@@ -286,7 +296,7 @@ def test_no_run_at_all(tmp_path: Path, name: str) -> None:
 
 
 def test_record_is_plain(data: WeldDataModule) -> None:
-    record = describe(data, WeldClassifier(WeldNet("resnet18", 2), data.classes), CONFIG)
+    record = describe(data, WeldClassifier(data.classes, ModelSettings("resnet18", "none")), CONFIG)
     plain = record.to_plain()
     assert type(pickle.loads(pickle.dumps(plain))) is dict
     assert record.fingerprints.tolist() == sorted(fingerprints(data.samples("train")["digest"]).tolist())

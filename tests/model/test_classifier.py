@@ -1,5 +1,6 @@
 """WeldClassifier under a real trainer."""
 
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,17 @@ from training_runs import Batch, Losses, load_batches, make_trainer, quiet
 
 from weldnet.errors import InputError
 from weldnet.model.classifier import WeldClassifier
-from weldnet.model.network import WeldNet
 from weldnet.model.optimizers import warmup_cosine
+from weldnet.model.settings import ModelSettings
 
 CLASSES = ["crack", "pore", "undercut", "no_defect"]
 
 
-def make_classifier(**settings: Any) -> WeldClassifier:
+def make_classifier(**arguments: Any) -> WeldClassifier:
+    """An untrained ResNet18; the arguments are those of `ModelSettings` and of `WeldClassifier`."""
     torch.manual_seed(0)
-    return WeldClassifier(WeldNet("resnet18", len(CLASSES)), CLASSES, **settings)
+    settings = {each.name: arguments.pop(each.name) for each in fields(ModelSettings) if each.name in arguments}
+    return WeldClassifier(CLASSES, ModelSettings("resnet18", "none", **settings), **arguments)
 
 
 def random_batch(*labels: int, seed: int = 0) -> Batch:
@@ -55,7 +58,7 @@ def test_logged_figures_are_sklearns(tmp_path: Path, stage: str) -> None:
     figures = run(model, load_batches(*BATCHES), verbose=False)[0]
     answers = trainer.predict(model, load_batches(*BATCHES))
     assert answers is not None
-    logits = torch.cat([answer for answer in answers if isinstance(answer, Tensor)])
+    logits = torch.cat([answer["logits"] for answer in answers if isinstance(answer, dict)])
     labels = torch.cat([labels for _, labels in BATCHES])
     predicted = logits.argmax(1)
     assert len(set(predicted.tolist())) > 1
@@ -85,7 +88,7 @@ def test_figures_of_one_epoch_do_not_leak_into_the_next(tmp_path: Path) -> None:
 
 def test_class_weights_and_label_smoothing_reach_the_loss() -> None:
     weights = torch.tensor([1.0, 4.0, 0.5, 2.0])
-    model = make_classifier(class_weights=weights, label_smoothing=0.1).eval()
+    model = make_classifier(class_weights=weights.tolist(), label_smoothing=0.1).eval()
     images, labels = BATCHES[0]
     expected = functional.cross_entropy(model(images), labels, weights, label_smoothing=0.1)
     assert torch.equal(model.criterion(model(images), labels), expected)
@@ -113,7 +116,7 @@ def test_soft_labels_of_one_class_are_that_class(monkeypatch: pytest.MonkeyPatch
 def test_soft_labels_mix_the_loss_and_count_as_their_largest_class(monkeypatch: pytest.MonkeyPatch) -> None:
     """The loss is a mean over images then: of soft labels torch takes no mean by the class weights."""
     weights = torch.tensor([1.0, 4.0, 0.5, 2.0])
-    model = make_classifier(class_weights=weights).eval()
+    model = make_classifier(class_weights=weights.tolist()).eval()
     images, _ = BATCHES[0]
     first, second, share = torch.tensor([0, 1, 2, 3, 0, 1]), torch.tensor([1, 1, 3, 0, 2, 0]), 0.7
     soft = torch.lerp(functional.one_hot(second, 4).float(), functional.one_hot(first, 4).float(), share)

@@ -14,15 +14,16 @@ from weldnet.errors import InputError
 from weldnet.model.classifier import WeldClassifier
 from weldnet.model.cuda_graph import GraphedNetwork
 from weldnet.model.network import WeldNet
+from weldnet.model.settings import ModelSettings
 
 CLASSES = ["crack", "pore", "good"]
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
-def make_classifier(**settings: Any) -> WeldClassifier:
+def make_classifier(cuda_graphs: str = ModelSettings.cuda_graphs) -> WeldClassifier:
     torch.manual_seed(0)
-    return WeldClassifier(WeldNet("resnet18", len(CLASSES)), CLASSES, **settings)
+    return WeldClassifier(CLASSES, ModelSettings("resnet18", "none", cuda_graphs=cuda_graphs), lr=1e-4)
 
 
 def draw_batches(number: int, size: int, last: int = 0) -> list[Batch]:
@@ -127,7 +128,7 @@ GPU: dict[str, Any] = {"accelerator": "gpu", "devices": 1, "max_epochs": 7}
 def train_on_gpu(folder: Path, graphs: str, **settings: Any) -> tuple[list[float], WeldClassifier]:
     """The losses of 56 steps, every eighth on a smaller batch, and what has learned."""
     losses = Losses()
-    model = make_classifier(cuda_graphs=graphs, lr=1e-4)
+    model = make_classifier(graphs)
     trainer = make_trainer(folder, callbacks=[losses], **(GPU | settings))
     trainer.fit(model, load_batches(*draw_batches(7, 16, last=5)), load_batches(*draw_batches(1, 16)))
     return losses.losses, model

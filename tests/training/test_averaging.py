@@ -10,7 +10,7 @@ from torch import Tensor
 from training_runs import load_batches, make_trainer, quiet
 
 from weldnet.model.classifier import WeldClassifier
-from weldnet.model.network import WeldNet
+from weldnet.model.settings import ModelSettings
 from weldnet.training.averaging import MovingAverage
 
 CLASSES = ["crack", "pore"]
@@ -19,7 +19,7 @@ CLASSES = ["crack", "pore"]
 def train(folder: Path, average: EMAWeightAveraging) -> dict[str, Tensor]:
     """The weights after two epochs, when a trainer puts the average into the model."""
     torch.manual_seed(0)
-    model = WeldClassifier(WeldNet("resnet18", len(CLASSES)), CLASSES)
+    model = WeldClassifier(CLASSES, ModelSettings("resnet18", "none"))
     batches = [(torch.randint(0, 256, (4, 3, 32, 16), dtype=torch.uint8), torch.tensor([0, 1, 1, 0])) for _ in range(4)]
     trainer = make_trainer(folder, max_epochs=2, callbacks=[average])
     trainer.fit(model, load_batches(*batches), load_batches(batches[0]))

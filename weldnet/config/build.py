@@ -1,7 +1,7 @@
 """From a composed config to the data, the model and the trainer."""
 
 import sys
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +15,7 @@ from weldnet.config.trainer import check_built, check_numbers, check_trainer, ma
 from weldnet.data.settings import BatchSettings, Framing, ImageSettings, SplitRule
 from weldnet.data.sources.source import Folder, Manifest, Source
 from weldnet.errors import InputError
+from weldnet.model.settings import ModelSettings
 
 if TYPE_CHECKING:
     from lightning import Trainer
@@ -93,15 +94,12 @@ def check_nodes(cfg: DictConfig) -> None:
 
 
 def _check_model(cfg: DictConfig) -> None:
-    """Makes the network without memory for its weights."""
+    """Makes the module without memory for its weights."""
     import torch
 
-    from weldnet.model.network import WeldNet, make_backbone
-
-    size = (cfg.data.image_size.height, cfg.data.image_size.width)
+    size = cfg.data.image_size
     with torch.device("meta"):
-        backbone = make_backbone(cfg.model.backbone, size, zero_init_residual=cfg.model.zero_init_residual)
-        WeldNet(backbone, num_classes=2).freeze(cfg.model.freeze_through)
+        _make_classifier(cfg, ["", ""], weights="none", size=(size.height, size.width))
 
 
 def _check_optimizer(cfg: DictConfig) -> None:
@@ -144,25 +142,28 @@ def build_model(cfg: DictConfig, data: "WeldDataModule", weights: str | None = N
     Raises:
         InputError: a setting is outside of what is allowed, or the weights are not to be had.
     """
-    from weldnet.model.classifier import WeldClassifier
-    from weldnet.model.network import WeldNet, make_backbone
-
-    m, size = cfg.model, (data.geometry.height, data.geometry.width)
-    backbone = make_backbone(m.backbone, size, weights or m.weights, zero_init_residual=m.zero_init_residual)
-    network = WeldNet(backbone, len(data.classes), channels_last=m.channels_last)
-    return WeldClassifier(
-        network,
+    weighed = data.class_weights()
+    return _make_classifier(
+        cfg,
         data.classes,
-        _prepare("optimizer", cfg),
-        _prepare("scheduler", cfg) if cfg.scheduler else None,
+        weights=weights or cfg.model.weights,
+        optimizer=_prepare("optimizer", cfg),
+        scheduler=_prepare("scheduler", cfg) if cfg.scheduler else None,
         lr=cfg.optimizer.lr,
-        layer_decay=m.layer_decay,
-        label_smoothing=m.label_smoothing,
-        class_weights=data.class_weights(),
-        freeze_through=m.freeze_through,
-        unfreeze_at_epoch=m.unfreeze_at_epoch,
-        cuda_graphs=m.cuda_graphs,
+        size=(data.geometry.height, data.geometry.width),
+        class_weights=None if weighed is None else weighed.tolist(),
     )
+
+
+def _make_classifier(cfg: DictConfig, classes: list[str], *, weights: str, **further: Any) -> "WeldClassifier":
+    from weldnet.model.classifier import WeldClassifier
+
+    if OmegaConf.is_missing(cfg.model, "_target_"):
+        raise InputError("model has no _target_: add _target_: weldnet.model.classifier.WeldClassifier to its file")
+    kind = find_target("model", cfg.model)
+    if not (isinstance(kind, type) and issubclass(kind, WeldClassifier)):
+        raise InputError(f"model._target_={cfg.model._target_} is no weldnet.model.classifier.WeldClassifier")
+    return kind(classes, replace(take(ModelSettings, cfg.model), weights=weights), **further)
 
 
 def build_trainer(cfg: DictConfig, folder: Path) -> "Trainer":

@@ -19,6 +19,9 @@ SOURCES = {
 }
 """The targets of what checkpoint format 3 has as `data.source`."""
 
+MODULE = "weldnet.model.classifier.WeldClassifier"
+"""The target of what checkpoint format 3 has as `model`."""
+
 MOVED = {
     "weldnet.dashboard.Dashboard": "weldnet.training.dashboard.Dashboard",
     "weldnet.progress.EpochLines": "weldnet.training.progress.EpochLines",
@@ -89,6 +92,8 @@ def parse_config(content: str | bytes, where: str) -> DictConfig:
     if isinstance(data, dict) and (target := SOURCES.get(str(data.get("source")))):
         del data["source"]
         plain["data"] = {"_target_": target, **data}
+    if isinstance(model := plain.get("model"), dict):
+        plain["model"] = {"_target_": MODULE, **model}
     return DictConfig(map_texts(plain, lambda text: MOVED.get(text, text)))
 
 

@@ -1,7 +1,7 @@
 """What each command takes. Settings are declared beside the objects that they configure, whose docstrings explain
 them."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any
 
@@ -10,9 +10,11 @@ from omegaconf import MISSING
 
 from weldnet.data.settings import BatchSettings, Framing, ImageSettings, ImageSize, SplitRule
 from weldnet.data.sources.source import Folder, Manifest, Synthetic
+from weldnet.evaluation.settings import Targets
 from weldnet.explain.settings import HeatmapSettings
 from weldnet.export.settings import Bounds, Int8Settings
 from weldnet.inference.settings import DeviceSettings, EngineSettings
+from weldnet.model.settings import ModelSettings
 from weldnet.serve.limits import ServeSettings
 
 Node = dict[str, Any]
@@ -30,18 +32,11 @@ class DataConfig(ImageSettings, BatchSettings, Framing, SplitRule, Synthetic, Ma
 
 
 @dataclass
-class ModelConfig:
-    """See `weldnet.model.network.make_backbone`, `WeldNet` and `weldnet.model.classifier.WeldClassifier`."""
+class ModelConfig(ModelSettings):
+    """`_target_` is `weldnet.model.classifier.WeldClassifier`, or a class of yours that inherits from it."""
 
+    _target_: str = MISSING
     backbone: str = MISSING
-    weights: str = "default"
-    channels_last: bool = True
-    zero_init_residual: bool = False
-    freeze_through: str | None = None
-    unfreeze_at_epoch: int | None = None
-    layer_decay: float = 1.0
-    label_smoothing: float = 0.0
-    cuda_graphs: str = "auto"
 
 
 @dataclass
@@ -54,7 +49,7 @@ class EvaluationConfig:
 
 @dataclass
 class DecisionConfig:
-    """See `weldnet.evaluation.decision.OperatingPoint`; null in a test keeps the checkpoint's own."""
+    """See `weldnet.evaluation.settings.Targets`; null in a test keeps the checkpoint's own."""
 
     max_escape_rate: float | None = None
     max_false_reject_rate: float | None = None
@@ -96,7 +91,7 @@ class TrainConfig(OutputKeys, SeedKeys):
     callbacks: Node = field(default_factory=dict)
     logger: Node = field(default_factory=dict)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    decision: DecisionConfig = field(default_factory=lambda: DecisionConfig(0.05, 0.05, 0.95))
+    decision: DecisionConfig = field(default_factory=lambda: DecisionConfig(**asdict(Targets())))
 
 
 @dataclass

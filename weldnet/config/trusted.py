@@ -54,6 +54,7 @@ class Rule:
 RULES = {
     # None for data.augmentation: a transform of the user's own is typed again.
     "data": Rule(packages=("weldnet.data.sources",), bases=("weldnet.data.sources.source.Source",)),
+    "model": Rule(("weldnet.model.classifier.WeldClassifier",)),
     "optimizer": Rule(packages=("torch.optim",), bases=("torch.optim.Optimizer",)),
     "scheduler": Rule(
         ("weldnet.model.optimizers.warmup_cosine",),
@@ -70,8 +71,8 @@ RULES = {
     ),
 }
 
-NODES = {pattern.removesuffix(".*") for pattern in RULES} - {"data"}
-"""Where a path must lie inside the run folder; images lie where they like."""
+NODES = {pattern.removesuffix(".*") for pattern in RULES} - {"data", "model"}
+"""Where a path must lie inside the run folder; images and weights lie where they like."""
 
 _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _LEAVES = re.compile(r"(^|[/\\])\.\.([/\\]|$)|^[/\\~]|^data:|://|::")

@@ -17,6 +17,7 @@ from scipy.stats import binom
 from weldnet.errors import check_choice
 from weldnet.evaluation.intervals import needed_images
 from weldnet.evaluation.metrics import Floats, Labels
+from weldnet.evaluation.settings import Targets
 
 Flags = NDArray[np.bool_]
 Verdicts = NDArray[np.str_]
@@ -108,9 +109,9 @@ def choose_operating_point(
     is_defect: Flags,
     good_classes: Sequence[str],
     *,
-    max_escape_rate: float = 0.05,
-    max_false_reject_rate: float = 0.05,
-    confidence: float = 0.95,
+    max_escape_rate: float = Targets.max_escape_rate,
+    max_false_reject_rate: float = Targets.max_false_reject_rate,
+    confidence: float = Targets.confidence,
 ) -> OperatingPoint:
     """The most permissive thresholds that calibration images certify.
 

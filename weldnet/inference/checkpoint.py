@@ -1,7 +1,7 @@
 """What a checkpoint carries, and how it is loaded without running code."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from weldnet.evaluation.judge import Judge
 from weldnet.files import find_damage, replace_file
 from weldnet.inference.model_card import FORMAT, TrainedCard, read_card
 from weldnet.inference.provenance import file_digest
-from weldnet.model.network import WeldNet, make_backbone
+from weldnet.model.classifier import WeldClassifier
+from weldnet.model.network import WeldNet
+from weldnet.model.settings import ModelSettings
 
 RECORD = "weldnet"
 """The key of a Lightning checkpoint under which its card stands, as `TrainedCard.to_plain` has it."""
@@ -39,24 +41,27 @@ class Checkpoint:
         return self.record.geometry
 
     def network(self) -> WeldNet:
-        """The network, in evaluation mode, float32; an InputError where the weights do not fit the card."""
+        """The network, in evaluation mode, float32; see `classifier`."""
+        return self.classifier().network
+
+    def classifier(self) -> WeldClassifier:
+        """The module around the network, in evaluation mode, float32; an InputError where the weights do not fit."""
         try:
             # First without memory: a damaged or hostile file may name a network of any size.
             with torch.device("meta"):
-                self._make_network().load_state_dict(self.weights, assign=True)
-            network = self._make_network()
-            network.load_state_dict(self.weights)
+                self._make_classifier().network.load_state_dict(self.weights, assign=True)
+            classifier = self._make_classifier()
+            classifier.network.load_state_dict(self.weights)
         except RuntimeError as error:
             raise InputError(
                 f"{self.path}: its weights do not fit its {self.record.backbone}; the file is damaged"
             ) from error
-        return network.eval()
+        return classifier.eval()
 
-    def _make_network(self) -> WeldNet:
-        record, geometry = self.record, self.geometry
-        backbone = make_backbone(record.backbone, (geometry.height, geometry.width))
-        backbone = replace(backbone, mean=record.mean, std=record.std)
-        return WeldNet(backbone, len(record.classes), channels_last=record.channels_last)
+    def _make_classifier(self) -> WeldClassifier:
+        record, size = self.record, (self.geometry.height, self.geometry.width)
+        settings = ModelSettings(record.backbone, weights="none", channels_last=record.channels_last)
+        return WeldClassifier(record.classes, settings, size=size, mean=record.mean, std=record.std)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -1,11 +1,16 @@
 """A checkpoint on images, in float32: what was tested is what runs."""
 
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import torch
+from lightning import Trainer
+from lightning.fabric.plugins.environments import LightningEnvironment
 from rich.progress import track
 
 from weldnet.data.batches import explain_workers
@@ -16,36 +21,75 @@ from weldnet.evaluation.decision import Flags
 from weldnet.evaluation.judge import Judge, Outputs
 from weldnet.hardware import choose_device, exact_float32
 from weldnet.inference.checkpoint import Checkpoint, judge_of
+from weldnet.inference.engines import check_finite
 from weldnet.inference.evaluation_report import EvaluationReport
 from weldnet.inference.model_card import NOT_CALIBRATED
 from weldnet.inference.settings import DeviceSettings
-from weldnet.model.network import WeldNet
+from weldnet.model.classifier import WeldClassifier
+
+UNTRUE_WARNINGS = (
+    # Rows of a memory-mapped array need no worker processes.
+    ".*does not have many workers",
+    # A resumed run writes into its own folder.
+    "Checkpoint directory .* exists and is not empty",
+    # Few batches are no fault; the epoch's figures are logged all the same.
+    "The number of training batches .* is smaller than the logging interval",
+    # Frozen stages keep their batch norm statistics.
+    r"Found \d+ module\(s\) in eval mode",
+)
+"""Lightning's warnings that say nothing to a user of weldnet."""
 
 
-def predict(network: WeldNet, data: WeldDataModule, split: str, device: torch.device) -> Outputs:
-    """What a network says of one split, in the order of `data.samples(split)`; float32 throughout, without TF32.
+@contextmanager
+def run_trainer() -> Iterator[None]:
+    """Within it, a trainer keeps to itself what says nothing to a user of weldnet, and Ctrl-C stays Ctrl-C.
 
     Raises:
-        InputError: its outputs are not finite.
+        KeyboardInterrupt: the trainer was interrupted; Lightning would exit by code 1.
     """
-    network = network.to(device)
-    batches, table = data.batches(split), data.samples(split)
-    features = [torch.empty(0, network.head.in_features)]
-    logits = [torch.empty(0, network.head.out_features)]
-    with torch.inference_mode(), exact_float32(), explain_workers(data.count_workers()):
-        for images, _ in track(batches, f"looking at {split}", total=len(batches)):
-            pooled = network.features(images.to(device))
-            features.append(pooled.cpu())
-            logits.append(network.head(pooled).cpu())
-    outputs = torch.cat(logits).double().numpy()
-    if not np.isfinite(outputs).all():
-        raise InputError("the network's outputs are not finite numbers; its training has diverged")
-    return Outputs(
-        outputs,
-        torch.cat(features).numpy(),
-        data.dataset(split).labels.numpy(),
-        table["group"].to_list(),
-    )
+    with warnings.catch_warnings():
+        for message in UNTRUE_WARNINGS:
+            warnings.filterwarnings("ignore", message=message)
+        # What is deprecated in how Lightning calls torch is between the two of them.
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"lightning\.")
+        # Its notes on hardware that is not there, and its tips.
+        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+        try:
+            yield
+        except SystemExit as stop:
+            raise KeyboardInterrupt from stop
+
+
+def predict(classifier: WeldClassifier, data: WeldDataModule, split: str, device: str) -> Outputs:
+    """The outputs for one split, in the order of `data.samples(split)`; float32 throughout, without TF32.
+
+    Args:
+        split: or a part of one, as `data.samples` takes it.
+        device: as `weldnet.hardware.choose_device` takes it.
+
+    Raises:
+        InputError: they are not finite.
+    """
+    place, network, batches = choose_device(device), classifier.network, data.batches(split)
+    outputs: list[Any] = [
+        {"logits": torch.empty(0, network.head.out_features), "features": torch.empty(0, network.head.in_features)}
+    ]
+    with run_trainer(), exact_float32(), explain_workers(data.count_workers()):
+        trainer = Trainer(
+            accelerator=place.type,
+            devices=1 if place.type == "cpu" else [place.index or 0],
+            # One process, whatever started it.
+            plugins=LightningEnvironment(),
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        outputs += trainer.predict(classifier, track(batches, f"measuring on {split}", total=len(batches))) or []
+    logits = torch.cat([each["logits"] for each in outputs]).double().numpy()
+    check_finite(logits)
+    features = torch.cat([each["features"] for each in outputs]).numpy()
+    return Outputs(logits, features, data.dataset(split).labels.numpy(), data.samples(split)["group"].to_list())
 
 
 def evaluate(
@@ -70,7 +114,7 @@ def evaluate(
         raise InputError(f"no image in split={split}; there are images in {', '.join(data.splits())}")
     assert data.geometry == checkpoint.geometry, "the network learned from another geometry"
     facts = _describe(checkpoint, data, split)
-    outputs = predict(checkpoint.network(), data, split, choose_device(device))
+    outputs = predict(checkpoint.classifier(), data, split, device)
     judge = judge or judge_of(checkpoint)
     if judge is None:
         facts["warnings"] = [*facts["warnings"], NOT_CALIBRATED]

@@ -1,8 +1,10 @@
 """WeldClassifier: the LightningModule."""
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 from lightning import LightningModule
@@ -16,8 +18,9 @@ from weldnet.errors import InputError, check_choice
 from weldnet.evaluation.metrics import METRICS, measure_confusion
 from weldnet.model.confusion import ConfusionMatrix
 from weldnet.model.cuda_graph import AUTO, MODES, GraphedNetwork, find_obstacle
-from weldnet.model.network import WeldNet
+from weldnet.model.network import WeldNet, make_backbone
 from weldnet.model.optimizers import parameter_groups
+from weldnet.model.settings import ModelSettings
 
 log = logging.getLogger(__name__)
 
@@ -30,55 +33,70 @@ class WeldClassifier(LightningModule):
     """Trains a `WeldNet` by cross entropy.
 
     It logs, for the stages train, val and test, `<stage>/<key>` of each of `METRICS`, means over the classes present,
-    and, outside training, `<stage>_recall/<class>`. Each checkpoint carries
-    `record`, a dict of plain types, under the key `weldnet`.
+    and, outside training, `<stage>_recall/<class>`. Each checkpoint carries `record`, a dict of plain types, under the
+    key `weldnet`. `load_from_checkpoint` takes any that weldnet has trained; optimizer and schedule are not in it.
 
     Args:
-        network: the network, with as many outputs as there are classes.
         classes: their names, in the order of the outputs.
+        settings: of the network and of how it learns, or a dict of them.
         optimizer: called with parameter groups; `torch.optim.AdamW` with its settings bound, say.
         scheduler: called with the optimizer and `total_steps`, stepped after each batch; None for a constant rate.
         lr: the head's learning rate.
-        layer_decay: see `parameter_groups`.
-        label_smoothing: from 0 to 1.
-        class_weights: float (C,) weights of the loss, None for equal ones.
-        freeze_through: the last stage that does not learn, None for none.
-        unfreeze_at_epoch: the epoch, counted from 0, from which every stage learns; None for never.
-        cuda_graphs: whether training replays a CUDA graph, see `GraphedNetwork`: `on`, `off`, or `auto`.
+        size: height and width of the images; None for the backbone's own.
+        class_weights: (C,), of the loss; None for equal ones.
+        mean, std: of RGB pixels from 0 to 1; None for the backbone's own.
+
+    Raises:
+        InputError: a setting is outside of what is allowed, or the weights cannot be loaded.
     """
 
     def __init__(
         self,
-        network: WeldNet,
         classes: Sequence[str],
+        settings: ModelSettings | Mapping[str, Any],
         optimizer: Callable[..., Optimizer] = torch.optim.AdamW,
         scheduler: Callable[..., LRScheduler] | None = None,
         *,
         lr: float = 1e-3,
-        layer_decay: float = 1.0,
-        label_smoothing: float = 0.0,
-        class_weights: Tensor | None = None,
-        freeze_through: str | None = None,
-        unfreeze_at_epoch: int | None = None,
-        cuda_graphs: str = "auto",
+        size: tuple[int, int] | None = None,
+        class_weights: Sequence[float] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        for name, value, low in (("layer_decay", layer_decay, 0.01), ("label_smoothing", label_smoothing, 0.0)):
-            if not low <= value <= 1:
+        if not isinstance(settings, ModelSettings):
+            settings = ModelSettings(**settings)
+        for name, low in (("layer_decay", 0.01), ("label_smoothing", 0.0)):
+            if not low <= (value := getattr(settings, name)) <= 1:
                 raise InputError(f"model.{name}={value}: allowed are {low} to 1")
-        if unfreeze_at_epoch is not None and freeze_through is None:
+        if settings.unfreeze_at_epoch is not None and settings.freeze_through is None:
             raise InputError("model.unfreeze_at_epoch is set, but nothing is frozen; set model.freeze_through, too")
-        check_choice("model.cuda_graphs", cuda_graphs, MODES)
-        self.network, self.classes = network, list(classes)
+        check_choice("model.cuda_graphs", settings.cuda_graphs, MODES)
+        backbone = make_backbone(
+            settings.backbone, size, settings.weights, zero_init_residual=settings.zero_init_residual
+        )
+        backbone = replace(backbone, mean=tuple(mean or backbone.mean), std=tuple(std or backbone.std))
+        self.network = WeldNet(backbone, len(classes), channels_last=settings.channels_last)
+        self.network.freeze(settings.freeze_through)
+        self.classes, self.settings, self.lr = list(classes), settings, lr
         self.make_optimizer, self.make_scheduler = optimizer, scheduler
-        self.lr, self.layer_decay = lr, layer_decay
-        self.unfreeze_at_epoch = unfreeze_at_epoch
-        self.cuda_graphs = cuda_graphs
-        self.graphed: GraphedNetwork | None = None
-        self.criterion = nn.CrossEntropyLoss(class_weights, label_smoothing=label_smoothing)
+        weights = None if class_weights is None else torch.tensor(class_weights)
+        self.criterion = nn.CrossEntropyLoss(weights, label_smoothing=settings.label_smoothing)
         self.record: dict[str, Any] = {}
-        network.freeze(freeze_through)
+        self.graphed: GraphedNetwork | None = None
         self.confusions = nn.ModuleDict({f"{stage}_confusion": ConfusionMatrix(len(classes)) for stage in STAGES})
+        plain = {"classes": self.classes, "settings": asdict(settings) | {"weights": "none"}, "lr": lr, "size": size}
+        plain |= {"class_weights": class_weights, "mean": backbone.mean, "std": backbone.std}
+        self.save_hyperparameters(plain, logger=False)
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, map_location: Any = None, *args: Any, **kwargs: Any) -> Self:
+        """The module of a checkpoint; as Lightning's, for checkpoints of before `save_hyperparameters`, too."""
+        if isinstance(checkpoint_path, (str, Path)):
+            content = torch.load(checkpoint_path, map_location="cpu", weights_only=True, mmap=True)
+            if cls.CHECKPOINT_HYPER_PARAMS_KEY not in content and "weldnet" in content:
+                kwargs = _read_record(content) | kwargs
+        return super().load_from_checkpoint(checkpoint_path, map_location, *args, **kwargs)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, C) of images (B, 3, H, W) from 0 to 255."""
@@ -106,10 +124,10 @@ class WeldClassifier(LightningModule):
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         return self._step("test", batch)
 
-    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """float32 logits (B, C) on the CPU."""
-        logits: Tensor = self(batch[0])
-        return logits.float().cpu()
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """`logits` (B, C) and pooled `features` (B, F), float32."""
+        features = self.network.features(batch[0])
+        return {"logits": self.network.head(features).float(), "features": features.float()}
 
     def confusion(self, stage: str) -> ConfusionMatrix:
         """What has been counted in this epoch of a stage."""
@@ -143,19 +161,19 @@ class WeldClassifier(LightningModule):
 
     def on_fit_start(self) -> None:
         obstacle = find_obstacle(self.trainer)
-        if self.unfreeze_at_epoch is not None:
+        if self.settings.unfreeze_at_epoch is not None:
             obstacle = obstacle or "model.unfreeze_at_epoch changes what learns"
-        wanted = self.cuda_graphs == "on" or (self.cuda_graphs == "auto" and AUTO)
+        wanted = self.settings.cuda_graphs == "on" or (self.settings.cuda_graphs == "auto" and AUTO)
         if wanted and not obstacle:
             self.graphed = GraphedNetwork(self.network)
-        elif self.cuda_graphs == "on" or (wanted and self.device.type == "cuda"):
+        elif self.settings.cuda_graphs == "on" or (wanted and self.device.type == "cuda"):
             log.warning("model.cuda_graphs: each step is launched by itself, since %s", obstacle)
 
     def on_fit_end(self) -> None:
         self.graphed = None
 
     def on_train_epoch_start(self) -> None:
-        if self.unfreeze_at_epoch is not None and self.current_epoch >= self.unfreeze_at_epoch:
+        if self.settings.unfreeze_at_epoch is not None and self.current_epoch >= self.settings.unfreeze_at_epoch:
             self.network.freeze(None)
 
     def on_train_epoch_end(self) -> None:
@@ -173,11 +191,24 @@ class WeldClassifier(LightningModule):
         self._log_epoch("test")
 
     def configure_optimizers(self) -> Any:
-        if self.unfreeze_at_epoch is not None and self.trainer.world_size > 1:
+        if self.settings.unfreeze_at_epoch is not None and self.trainer.world_size > 1:
             # DDP keeps in step only those parameters that learn when it starts.
             raise InputError("model.unfreeze_at_epoch works in one process only; take trainer.devices=1")
-        optimizer = self.make_optimizer(parameter_groups(self.network, self.lr, self.layer_decay), lr=self.lr)
+        optimizer = self.make_optimizer(parameter_groups(self.network, self.lr, self.settings.layer_decay), lr=self.lr)
         if self.make_scheduler is None:
             return optimizer
         scheduler = self.make_scheduler(optimizer, total_steps=int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def _read_record(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a `WeldClassifier` from a checkpoint of format 3 without hyper-parameters."""
+    record, weights = content["weldnet"], content["state_dict"].get("criterion.weight")
+    return {
+        "classes": record["classes"],
+        "settings": {"backbone": record["backbone"], "channels_last": record["channels_last"], "weights": "none"},
+        "size": (record["geometry"]["height"], record["geometry"]["width"]),
+        "class_weights": None if weights is None else weights.tolist(),
+        "mean": record.get("mean"),
+        "std": record.get("std"),
+    }

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from weldnet.errors import InputError, check_choice
 from weldnet.model.backbone import Backbone
 from weldnet.model.resnet import RESNETS, make_resnet
+from weldnet.model.settings import ModelSettings
 from weldnet.model.timm_backbone import Size, make_timm_backbone
 
 HEAD = "head"
@@ -15,7 +16,11 @@ HEAD = "head"
 
 
 def make_backbone(
-    name: str, size: Size | None = None, weights: str = "none", *, zero_init_residual: bool = False
+    name: str,
+    size: Size | None = None,
+    weights: str = "none",
+    *,
+    zero_init_residual: bool = ModelSettings.zero_init_residual,
 ) -> Backbone:
     """A backbone by name: one of `RESNETS`, or a model of timm.
 
@@ -46,7 +51,9 @@ class WeldNet(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, backbone: Backbone | str, num_classes: int, *, channels_last: bool = True) -> None:
+    def __init__(
+        self, backbone: Backbone | str, num_classes: int, *, channels_last: bool = ModelSettings.channels_last
+    ) -> None:
         super().__init__()
         self.backbone = make_backbone(backbone) if isinstance(backbone, str) else backbone
         self.channels_last = channels_last

@@ -10,7 +10,7 @@ from weldnet.errors import InputError
 from weldnet.model.network import WeldNet
 
 
-def parameter_groups(network: WeldNet, lr: float, layer_decay: float = 1.0) -> list[dict[str, Any]]:
+def parameter_groups(network: WeldNet, lr: float, layer_decay: float) -> list[dict[str, Any]]:
     """One or two groups a stage, with its learning rate; biases, norms and `undecayed` have no weight decay.
 
     Args:

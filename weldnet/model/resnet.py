@@ -29,7 +29,7 @@ LAYER = "layer3"
 """Attribution's default: at 300 x 30 layer4 is one column wide."""
 
 
-def make_resnet(name: str, weights: str = "none", *, zero_init_residual: bool = False) -> Backbone:
+def make_resnet(name: str, weights: str, *, zero_init_residual: bool) -> Backbone:
     """A ResNet without its last layer; it takes images of any size.
 
     Args:

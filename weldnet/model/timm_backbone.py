@@ -16,7 +16,7 @@ from weldnet.model.resnet import RESNETS
 Size = tuple[int, int]
 
 
-def make_timm_backbone(name: str, size: Size | None = None, weights: str = "none") -> Backbone:
+def make_timm_backbone(name: str, size: Size | None, weights: str) -> Backbone:
     """A model of timm without its classifier.
 
     Its stages are the groups of timm's `group_matcher`: `stem`, `stage1`, `stage2` and so on.

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from weldnet.evaluation.metrics import METRICS
 from weldnet.evaluation.vocabulary import BUILT_IN, Vocabulary, describe_classes
 from weldnet.files import write_text
 from weldnet.inference.checkpoint import kept_checkpoint, load_checkpoint
-from weldnet.inference.evaluate import evaluate
+from weldnet.inference.evaluate import evaluate, run_trainer
 from weldnet.inference.evaluation_report import EvaluationReport
 from weldnet.inference.model_card import TrainedCard
 from weldnet.inference.provenance import current_commit, current_versions
@@ -37,18 +36,6 @@ from weldnet.training.progress import say_end
 from weldnet.training.renewal import Renewal
 
 log = logging.getLogger(__name__)
-
-UNTRUE_WARNINGS = (
-    # Rows of a memory-mapped array need no worker processes.
-    ".*does not have many workers",
-    # A resumed run writes into its own folder.
-    "Checkpoint directory .* exists and is not empty",
-    # Few batches are no fault; the epoch's figures are logged all the same.
-    "The number of training batches .* is smaller than the logging interval",
-    # Frozen stages keep their batch norm statistics.
-    r"Found \d+ module\(s\) in eval mode",
-)
-"""Lightning's warnings that say nothing to a user of weldnet."""
 
 PROGRESS = "training.json"
 """In a run folder, once its training has ended: after how many epochs, and whether the test and its report are done."""
@@ -114,11 +101,7 @@ def train(
     model.record = record.to_plain()
     if resume_from:
         trainer.callbacks.append(Renewal(trainer.callbacks))  # type: ignore[attr-defined]
-    with warnings.catch_warnings(), explain_workers(data.count_workers()):
-        for message in UNTRUE_WARNINGS:
-            warnings.filterwarnings("ignore", message=message)
-        # What is deprecated in how Lightning calls torch is between the two of them.
-        warnings.filterwarnings("ignore", category=FutureWarning, module=r"lightning\.")
+    with run_trainer(), explain_workers(data.count_workers()):
         try:
             trainer.fit(model, datamodule=data, ckpt_path=resume_from, weights_only=True if resume_from else None)
             say_end(trainer)

@@ -2,7 +2,6 @@
 
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.evaluation.judge import Judge, fit_judge
-from weldnet.hardware import choose_device
 from weldnet.inference.checkpoint import Checkpoint, load_checkpoint, write_judge
 from weldnet.inference.evaluate import predict
 
@@ -17,8 +16,8 @@ def calibrate(checkpoint: Checkpoint, data: WeldDataModule, device: str, **targe
     Returns:
         The checkpoint as it is now.
     """
-    network, place = checkpoint.network(), choose_device(device)
-    train, select, thresholds = (predict(network, data, part, place) for part in ("train", "select", "calibrate"))
+    classifier = checkpoint.classifier()
+    train, select, thresholds = (predict(classifier, data, part, device) for part in ("train", "select", "calibrate"))
     record = checkpoint.record
     judge = fit_judge(
         record.classes, record.good_classes, train, select, thresholds, by_group=data.split_by_group, **targets
