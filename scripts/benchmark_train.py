@@ -116,7 +116,7 @@ def time_bare(cfg: Any, data: WeldDataModule, steps: int) -> float:
 def time_ours(cfg: Any, data: WeldDataModule, steps: int, folder: Path) -> float:
     """The second epoch of `weldnet-train`'s own loop, augmentation, metrics, logger and callbacks included."""
     from weldnet.config.build import build_model, build_trainer
-    from weldnet.training.fit import describe, train
+    from weldnet.training.fit import guard_fit
 
     cfg = cfg.copy()
     cfg.trainer.limit_train_batches, cfg.trainer.limit_val_batches = steps, 1
@@ -124,7 +124,8 @@ def time_ours(cfg: Any, data: WeldDataModule, steps: int, folder: Path) -> float
     cfg.trainer.enable_checkpointing, cfg.trainer.enable_progress_bar = False, False
     model = build_model(cfg, data)
     trainer = build_trainer(cfg, folder)
-    train(data, model, trainer, describe(data, model, ""))
+    with guard_fit(data, trainer):
+        trainer.fit(model, datamodule=data)
     return float(trainer.callback_metrics["throughput/images_per_s"])
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from weldnet.errors import InputError
 from weldnet.explain import attribution as explanation
-from weldnet.explain.attribution import METHODS, Explanation, attribute, draw_overlay, explain_network, scale_evidence
+from weldnet.explain.attribution import METHODS, Explanation, attribute, draw_overlay, explain_images, scale_evidence
 from weldnet.model.network import WeldNet
 
 LAYER = 4
@@ -150,7 +150,7 @@ def test_weldnet(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     same = WeldNet("resnet18", 3, channels_last=False)
     same.load_state_dict(network.state_dict())
     images, targets = draw_images(1, 300, 30)
-    found = explain_network(network, images, targets, method)
+    found = explain_images(network, images, targets, method)
     other = explain(same, same.trunk.get_submodule("layer3"), images, targets, method)
     np.testing.assert_allclose(found.maps, other.maps, atol=1e-3)
     assert found.resolution == ((300, 30) if method == "integrated_gradients" else (19, 2))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from weldnet.explain import attribution as explanation
-from weldnet.explain.attribution import explain_network
+from weldnet.explain.attribution import explain_images
 from weldnet.model.network import WeldNet
 from weldnet.synthetic.drawing import draw_weld
 from weldnet.synthetic.surface import HEIGHT, WIDTH, Seam
@@ -68,7 +68,7 @@ def train(network: nn.Module, welds: Welds, num_epochs: int, batch_size: int = 1
 
 def measure_lift(network: WeldNet, welds: Welds, method: str) -> float:
     """Mean share of the evidence in the box over the box's mean share of the area, where there is evidence at all."""
-    maps = explain_network(network, welds.images, welds.labels, method).maps
+    maps = explain_images(network, welds.images, welds.labels, method).maps
     seen = maps.any(axis=(1, 2))
     left, top, right, bottom = welds.boxes[seen].T
     shares = [share_inside(*pair) for pair in zip(maps[seen], welds.boxes[seen].tolist(), strict=True)]

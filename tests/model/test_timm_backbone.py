@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from weldnet.errors import InputError
-from weldnet.explain.attribution import explain_network
+from weldnet.explain.attribution import explain_images
 from weldnet.model.network import WeldNet, make_backbone
 from weldnet.model.optimizers import parameter_groups
 
@@ -98,7 +98,7 @@ def test_heatmaps_of_tokens() -> None:
     for method, weights in (("hires_cam", gradients), ("grad_cam", gradients[:, 1:].mean(dim=1, keepdim=True))):
         # The first token is the class's; the others are the patches, row by row.
         expected = (weights * tokens)[:, 1:].sum(dim=2).reshape(2, 4, 3).relu().detach()
-        found = explain_network(network, images, targets, method, "stage3")
+        found = explain_images(network, images, targets, method, "stage3")
         assert found.resolution == (4, 3)
         large = nn.functional.interpolate(expected[:, None], (64, 48), mode="bilinear")[:, 0]
         torch.testing.assert_close(torch.from_numpy(found.maps), large / large.amax((1, 2), keepdim=True))
@@ -109,11 +109,11 @@ def test_the_default_layer_shows_evidence(name: str, layer: str) -> None:
     torch.manual_seed(0)
     network = WeldNet(make_backbone(name, SIZE), 3)
     assert network.backbone.layer == layer
-    maps, (rows, columns) = explain_network(network, draw_images(), torch.tensor([0, 1]))
+    maps, (rows, columns) = explain_images(network, draw_images(), torch.tensor([0, 1]))
     assert maps.any()
     assert rows == 2 * columns
     with pytest.raises(InputError, match="layer=stage6: allowed are stage1"):
-        explain_network(network, draw_images(), torch.tensor([0, 1]), layer="stage6")
+        explain_images(network, draw_images(), torch.tensor([0, 1]), layer="stage6")
 
 
 def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from untrained import save_untrained
 
 from weldnet.errors import InputError
 from weldnet.explain import attribution as explanation
-from weldnet.explain.attribution import METHODS, draw_overlay, explain_network
+from weldnet.explain.attribution import METHODS, draw_overlay, explain_images
 from weldnet.explain.overlay import MARGIN_PX, draw_picture
 from weldnet.inference.checkpoint import load_checkpoint
 from weldnet.inference.engines import TorchEngine
@@ -65,7 +65,7 @@ def test_the_picture_shows_what_explain_finds(
         probabilities = engine.score(image[None]).probabilities[0]
         called = int(probabilities.argmax())
         wanted = torch.tensor([called if target is None else 2])
-        maps, _ = explain_network(engine.network, torch.from_numpy(image[None]), wanted, method, layer)
+        maps, _ = explain_images(engine.network, torch.from_numpy(image[None]), wanted, method, layer)
         picture = tmp_path / "x" / f"{Path(path).name}.png"
         assert find_overlay(picture, draw_overlay(image, maps[0]))
         with Image.open(picture) as opened:

@@ -15,7 +15,7 @@ from PIL import Image
 from serving import CONTENT_TYPE, Brightness, Client, listening, make_body, paint
 from trained import train_small
 
-from weldnet.explain.attribution import draw_overlay, explain_network
+from weldnet.explain.attribution import draw_overlay, explain_images
 from weldnet.inference.engines import TorchEngine
 from weldnet.inference.prediction import Prediction
 from weldnet.inference.predictor import Predictor, load_engine
@@ -216,7 +216,7 @@ def test_the_evidence_is_that_of_the_predicted_class(trained: Path, tmp_path: Pa
                 assert refused.json()["error"]
     image = read_image(photograph, height=32, width=16)
     target = torch.tensor([engine.facts.classes.index(str(prediction.predicted))])
-    maps, _ = explain_network(engine.network, torch.from_numpy(image[None]), target, "hires_cam", "layer3")
+    maps, _ = explain_images(engine.network, torch.from_numpy(image[None]), target, "hires_cam", "layer3")
     drawn = np.asarray(Image.open(io.BytesIO(answer.content))).astype(int)
     np.testing.assert_allclose(drawn, draw_overlay(image, maps[0]).astype(int), atol=1)
     assert not (tmp_path / "decisions").read_text(), "evidence is no decision"

@@ -11,7 +11,7 @@ from rich.console import Console
 from weldnet.evaluation.metrics import summarise
 from weldnet.inference.evaluation_report import EvaluationReport
 from weldnet.report.writer import save_evaluation
-from weldnet.training.crossval_report import CrossvalReport, is_tested, read_folds
+from weldnet.training.crossval_report import FILES, CrossvalReport, read_folds
 
 CLASSES = ["crack, long", "[pore]", "undercut"]
 LABELS = [np.array([0, 1, 1, 0, 2, 2, 0]), np.array([1, 0, 0])]
@@ -24,7 +24,7 @@ def folders(tmp_path: Path) -> dict[int, Path]:
     for fold, (logits, labels) in enumerate(zip(LOGITS, LABELS, strict=True)):
         folder = tmp_path / f"fold_{fold}"
         folder.mkdir()
-        assert not is_tested(folder)
+        assert not any((folder / name).exists() for name in FILES)
         rows = [(f"/data/{fold}_{i}.jpg", CLASSES[c], f"00{fold}{i // 2}", "test") for i, c in enumerate(labels)]
         facts = {
             "split": "test",
@@ -36,7 +36,7 @@ def folders(tmp_path: Path) -> dict[int, Path]:
             "checkpoint_digest": "",
         }
         save_evaluation(EvaluationReport(logits, labels, CLASSES, make_table(rows), facts), folder)
-        assert is_tested(folder)
+        assert all((folder / name).is_file() for name in FILES)
     return {fold: tmp_path / f"fold_{fold}" for fold in range(2)}
 
 

@@ -53,7 +53,7 @@ def run(cfg: DictConfig) -> None:
     model = engine.checkpoint.path if isinstance(engine, TorchEngine) else Path(cfg.ckpt_path).expanduser()
     if share.rank == 0:
         print(f"{count(len(paths), 'image')}, model {show(model)}, {facts.runtime}, output {show(folder)}", flush=True)
-        for reason in facts.point.reasons:
+        for reason in facts.point.reasons if facts.calibrated else ():
             print(reason, flush=True)
         if skipped:
             print(skipped.describe(base), flush=True)

@@ -50,7 +50,7 @@ def run(cfg: DictConfig) -> None:
             print(f"weldnet-serve: {process.show_address(cfg.host, bound)}  (Ctrl-C ends it)")
             facts = engine.facts
             print(f"model:     {facts.digest[:12]}, {facts.runtime}")
-            for reason in facts.point.reasons:
+            for reason in facts.point.reasons if facts.calibrated else ():
                 print(f"           {reason}")
             print(f"decisions: {show(file)}", flush=True)
             if not is_local and api_key is None:

@@ -119,16 +119,19 @@ def _judge(cfg: DictConfig, checkpoint: "Checkpoint") -> "Judge | None":
     """The checkpoint's judge with the typed targets; the thresholds are chosen anew on its calibration images."""
     from weldnet.config.build import check_decision
     from weldnet.inference.checkpoint import judge_of
-    from weldnet.training.kept_checkpoint import replace_judge
 
-    targets, good = check_decision(cfg.decision, own=True), cfg.evaluation.good_classes
-    judge = judge_of(checkpoint)
-    if judge is None and (good is not None or any(value is not None for value in targets.values())):
+    decision = check_decision(cfg.decision, own=True)
+    targets = {name: value for name, value in decision.items() if value is not None}
+    judge, good = judge_of(checkpoint), cfg.evaluation.good_classes
+    if good is None and not targets:
+        return judge
+    if judge is None:
         raise InputError(
             f"{checkpoint.path} is not calibrated, so there is nothing to choose thresholds from; name the run, or the "
             "checkpoint that it keeps"
         )
-    return judge and replace_judge(judge, None if good is None else list(good), **targets)
+    own = {name: getattr(judge.point, name) for name in decision}
+    return judge.choose(judge.good_classes if good is None else list(good), **(own | targets))
 
 
 main = command("test", run)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,8 +29,6 @@ from weldnet.errors import InputError
 if TYPE_CHECKING:
     from lightning import Trainer
 
-    from weldnet.data.datamodule import WeldDataModule
-    from weldnet.evaluation.vocabulary import Vocabulary
     from weldnet.inference.evaluation_report import EvaluationReport
 
 log = logging.getLogger(__name__)
@@ -37,23 +36,21 @@ log = logging.getLogger(__name__)
 
 def run(cfg: DictConfig) -> None:
     """Trains from a composed config; with `ckpt_path`, resumes inside that run's folder."""
+    stopped = None
     if cfg.ckpt_path is None:
         folder = name_folder("train", cfg.output_dir)
-        _train(pin(cfg, folder), folder, None)
-        return
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        cfg = pin(cfg, folder)
+    elif HydraConfig.get().mode == RunMode.MULTIRUN:
         raise InputError("--multirun starts new runs; leave ckpt_path out, or -m")
-    stopped = find_stopped_run(cfg, HydraConfig.get().overrides.task)
-    if stopped.is_complete:
-        _print_complete(stopped)
-        return
+    else:
+        stopped = find_stopped_run(cfg, HydraConfig.get().overrides.task)
+        cfg, folder = stopped.cfg, stopped.folder
+        if stopped.is_complete:
+            _print_complete(stopped)
+            return
     # Before the data: while they are set up, another command could change what was found.
-    with work_alone(stopped.folder):
-        _train(stopped.cfg, stopped.folder, stopped)
-
-
-def _train(cfg: DictConfig, folder: Path, stopped: StoppedRun | None) -> None:
-    reports = train_run(cfg, folder, stopped, f"{show_command('weldnet-train')} ckpt_path={show(folder)}")
+    with work_alone(folder) if stopped else nullcontext():
+        reports = train_run(cfg, folder, stopped, f"{show_command('weldnet-train')} ckpt_path={show(folder)}")
     if reports:
         _print_outcome(folder, reports)
 
@@ -97,11 +94,15 @@ def train_run(
         InputError: a setting, the hardware or the data do not allow it, or training has diverged.
     """
     from weldnet.config.build import build_data, build_model
-    from weldnet.training.fit import describe, train
+    from weldnet.data.sources.manifest import write_unreadable
+    from weldnet.evaluation.vocabulary import BUILT_IN, read_vocabulary
+    from weldnet.files import remove_leftovers, write_text
+    from weldnet.training.fit import describe, finish_run, guard_fit
     from weldnet.training.monitors import check_fit
 
     # Before the data: a file or hardware that is not there should be said at once.
-    good_classes, vocabulary = _read_evaluation(cfg)
+    good, file = cfg.evaluation.good_classes, cfg.evaluation.vocabulary
+    vocabulary = BUILT_IN if file is None else read_vocabulary(file)
     trainer = prepare_trainer(cfg, folder)
     if trainer.world_size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
         raise InputError("--multirun and several processes exclude each other; start one run at a time")
@@ -114,55 +115,30 @@ def train_run(
     # A checkpoint holds the weights.
     model = build_model(cfg, data, weights="none" if last else cfg.model.weights)
     text = OmegaConf.to_yaml(cfg)
-    record = describe(data, model, text, good_classes, vocabulary)
-
+    model.record = describe(data, model, text, None if good is None else list(good), vocabulary).to_plain()
     with work_alone(folder):
         if is_leader():
-            _start_folder(folder, text, data)
+            for each in (folder, folder / "checkpoints"):
+                remove_leftovers(each)
+            write_text(folder / CONFIG, text)
+            data.save_split(folder / "split.csv")
+            write_unreadable(data.unreadable, folder)
         with keep_log(folder / "train.log"), propose_resuming(resume, folder, CONFIG):
             for warning in data.warnings:
                 log.warning(warning)
             _announce(folder, trainer, data.found.describe_skipped())
             try:
                 if not (stopped and stopped.is_trained):
-                    train(data, model, trainer, record, last.path if last else None)
+                    with guard_fit(data, trainer, is_resumed=last is not None):
+                        path = last.path if last else None
+                        trainer.fit(model, datamodule=data, ckpt_path=path, weights_only=True if last else None)
                 if not is_leader() or cfg.trainer.get("fast_dev_run"):
                     return None
                 num_epochs = last.num_epochs if stopped and stopped.is_trained and last else trainer.current_epoch
-                return _evaluate(cfg, folder, data, trainer, num_epochs)
-            except (KeyboardInterrupt, SystemExit):
-                # Lightning turns the first into the second.
+                settings = _flatten(cfg)
+                return finish_run(data, folder, trainer, num_epochs, test=cfg.test, settings=settings, **cfg.decision)
+            except KeyboardInterrupt:
                 stop_here(resume)
-
-
-def _evaluate(
-    cfg: DictConfig, folder: Path, data: "WeldDataModule", trainer: "Trainer", num_epochs: int
-) -> "dict[str, EvaluationReport]":
-    from weldnet.training.fit import evaluate_kept, log_hyperparameters, note_progress
-
-    note_progress(folder, num_epochs, is_complete=False)
-    reports = evaluate_kept(data, folder, trainer, test=cfg.test, **cfg.decision)
-    log_hyperparameters(trainer, _flatten(cfg), reports)
-    note_progress(folder, num_epochs, is_complete=True)
-    return reports
-
-
-def _read_evaluation(cfg: DictConfig) -> "tuple[list[str] | None, Vocabulary]":
-    from weldnet.evaluation.vocabulary import BUILT_IN, read_vocabulary
-
-    good, file = cfg.evaluation.good_classes, cfg.evaluation.vocabulary
-    return None if good is None else list(good), BUILT_IN if file is None else read_vocabulary(file)
-
-
-def _start_folder(folder: Path, config: str, data: "WeldDataModule") -> None:
-    from weldnet.data.sources.manifest import write_unreadable
-    from weldnet.files import remove_leftovers, write_text
-
-    for each in (folder, folder / "checkpoints"):
-        remove_leftovers(each)
-    write_text(folder / CONFIG, config)
-    data.save_split(folder / "split.csv")
-    write_unreadable(data.unreadable, folder)
 
 
 def _announce(folder: Path, trainer: "Trainer", skipped: str) -> None:

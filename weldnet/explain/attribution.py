@@ -41,7 +41,7 @@ class Explanation(NamedTuple):
     resolution: tuple[int, int]
 
 
-def explain_network(
+def explain_images(
     network: WeldNet,
     images: Tensor,
     targets: Tensor,

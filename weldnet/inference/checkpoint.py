@@ -64,8 +64,9 @@ class Checkpoint:
         return WeldClassifier(record.classes, settings, size=size, mean=record.mean, std=record.std)
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def load_checkpoint(path: str | Path) -> Checkpoint:
     """Loads a weldnet checkpoint, or raises an InputError; nothing in the file can run code."""
+    path = Path(path)
     if not path.is_file():
         raise InputError(f"no checkpoint at {path} (ckpt_path)")
     try:

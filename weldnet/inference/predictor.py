@@ -1,6 +1,7 @@
 """Predictor: files to predictions, on all cores, whatever runs the model."""
 
 import hashlib
+import logging
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,9 +23,11 @@ from weldnet.evaluation.judge import give_verdicts
 from weldnet.hardware import available_cores
 from weldnet.inference.checkpoint import find_checkpoint, load_checkpoint
 from weldnet.inference.engines import Engine, TorchEngine
-from weldnet.inference.model_card import ModelFacts
+from weldnet.inference.model_card import NOT_CALIBRATED, ModelFacts
 from weldnet.inference.prediction import Prediction
 from weldnet.inference.settings import EngineSettings
+
+log = logging.getLogger(__name__)
 
 MAX_BATCH = 32
 MAX_BATCH_PIXELS = 2**22
@@ -49,13 +52,16 @@ class Predictor(ExitStack):
     and no more than twice as many batches as threads are in memory.
 
     Args:
+        engine: what scores, or `ckpt_path` for `load_engine`.
         num_threads: None for one a core.
     """
 
-    def __init__(self, engine: Engine, num_threads: int | None = None) -> None:
+    def __init__(self, engine: Engine | str, num_threads: int | None = None) -> None:
         super().__init__()
-        self.engine, self.num_threads = engine, num_threads or available_cores()
-        geometry = engine.facts.geometry
+        self.engine = load_engine(engine) if isinstance(engine, str) else engine
+        self.num_threads, geometry = num_threads or available_cores(), self.facts.geometry
+        if not self.facts.calibrated:
+            log.warning(NOT_CALIBRATED)
         self.batch_size = max(1, min(MAX_BATCH, MAX_BATCH_PIXELS // (geometry.height * geometry.width)))
         # One core each: threads of torch's and of numpy's own would fight over the cores.
         self.enter_context(threadpool_limits(1, "blas"))

@@ -5,8 +5,6 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-import weldnet
-
 
 def current_versions() -> dict[str, str]:
     """The versions of weldnet and of what it computes with."""
@@ -15,7 +13,7 @@ def current_versions() -> dict[str, str]:
 
 def current_commit() -> str | None:
     """The git commit of weldnet's source, with `-dirty` where it was changed since; None where it is no checkout."""
-    source = Path(weldnet.__file__).parent.parent
+    source = Path(__file__).parents[2]
     if not (source / ".git").exists():
         return None
     command = ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]

@@ -17,7 +17,7 @@ from weldnet.data.decode.images import UnreadableImage, to_geometry
 from weldnet.errors import InputError, check_choice
 from weldnet.evaluation.decision import REFER
 from weldnet.evaluation.judge import give_verdicts
-from weldnet.explain.attribution import METHODS, explain_network
+from weldnet.explain.attribution import METHODS, explain_images
 from weldnet.explain.overlay import draw_picture
 from weldnet.explain.settings import HeatmapSettings
 from weldnet.files import replace_file, write_text
@@ -143,7 +143,7 @@ def _explain_file(engine: TorchEngine, path: str, heatmap: HeatmapSettings, file
     _, (unlike,), (verdict,) = give_verdicts(probabilities, distances, facts.classes, facts.point)
     predicted = int(probabilities[0].argmax())
     wanted = predicted if heatmap.target is None else facts.classes.index(heatmap.target)
-    maps, (rows, columns) = explain_network(
+    maps, (rows, columns) = explain_images(
         engine.network, torch.from_numpy(image[None]), torch.tensor([wanted]), heatmap.method, heatmap.layer
     )
     note = " (unlike anything in training)" if unlike else "" if facts.calibrated else " (not calibrated)"

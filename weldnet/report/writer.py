@@ -16,7 +16,7 @@ from weldnet.errors import InputError
 from weldnet.evaluation.comparison import compare
 from weldnet.evaluation.decision import ACCEPT
 from weldnet.evaluation.metrics import cross_entropy
-from weldnet.explain.attribution import draw_overlay, explain_network
+from weldnet.explain.attribution import draw_overlay, explain_images
 from weldnet.explain.settings import HeatmapSettings
 from weldnet.files import write_csv, write_json
 from weldnet.hardware import choose_device
@@ -77,7 +77,7 @@ def write_report(
     network = checkpoint.network().to(choose_device(device))
     if rows:
         shown = images.pictures(rows)
-        maps, resolution = explain_network(network, torch.from_numpy(shown), torch.from_numpy(predicted[rows]))
+        maps, resolution = explain_images(network, torch.from_numpy(shown), torch.from_numpy(predicted[rows]))
         overlays = dict(zip(rows, map(draw_overlay, shown, maps), strict=True))
         explanation = {"method": HeatmapSettings.method, "layer": network.backbone.layer, "resolution": [*resolution]}
     report |= {

@@ -10,7 +10,7 @@ from fastapi import Response
 from numpy.typing import NDArray
 from PIL import Image
 
-from weldnet.explain.attribution import draw_overlay, explain_network
+from weldnet.explain.attribution import draw_overlay, explain_images
 from weldnet.inference.engines import TorchEngine
 from weldnet.inference.predictor import Predictor
 from weldnet.serve.answers import Refusal
@@ -44,7 +44,7 @@ class Explainer:
         target = torch.from_numpy(self.engine.score(image[None]).probabilities.argmax(axis=1))
         # The engine's lock: drawing sets torch's precision for the whole process, too.
         with self.engine.alone:
-            maps, _ = explain_network(self.network, torch.from_numpy(image[None]), target)
+            maps, _ = explain_images(self.network, torch.from_numpy(image[None]), target)
         file = io.BytesIO()
         Image.fromarray(draw_overlay(image, maps[0])).save(file, "PNG")
         return Response(file.getvalue(), headers={EVIDENCE: str(int(maps.any()))}, media_type="image/png")

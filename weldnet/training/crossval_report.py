@@ -141,11 +141,6 @@ def read_folds(folders: dict[int, Path], num_folds: int) -> CrossvalReport:
     return CrossvalReport(folds, pl.concat(tables), num_folds)
 
 
-def is_tested(folder: Path) -> bool:
-    """Whether a fold was trained and its held-out welds were tested."""
-    return all((folder / name).is_file() for name in FILES)
-
-
 def draw_counts(matrix: Sequence[Sequence[int]], classes: Sequence[str], title: str) -> Table:
     """A confusion matrix (C, C) as a table for the terminal; what was right is bold, nothing is a point."""
     table = Table("", title=title, title_justify="left")

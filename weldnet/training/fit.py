@@ -1,7 +1,9 @@
-"""From a built model to a kept and tested checkpoint."""
+"""Around `Trainer.fit`: what a run says of itself, its failures in words, and, after it, calibration and test."""
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +19,23 @@ from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.splits.leaks import fingerprint_names, fingerprints
 from weldnet.errors import InputError, check_choice
 from weldnet.evaluation.decision import find_good_classes
+from weldnet.evaluation.judge import fit_judge
 from weldnet.evaluation.metrics import METRICS
 from weldnet.evaluation.vocabulary import BUILT_IN, Vocabulary, describe_classes
 from weldnet.files import write_text
-from weldnet.inference.checkpoint import kept_checkpoint, load_checkpoint
-from weldnet.inference.evaluate import evaluate, run_trainer
+from weldnet.inference.checkpoint import Checkpoint, kept_checkpoint, load_checkpoint, write_judge
+from weldnet.inference.evaluate import evaluate, predict, run_trainer
 from weldnet.inference.evaluation_report import EvaluationReport
 from weldnet.inference.model_card import TrainedCard
 from weldnet.inference.provenance import current_commit, current_versions
+from weldnet.inference.settings import DeviceSettings
 from weldnet.model.classifier import WeldClassifier
 from weldnet.report.writer import save_evaluation, write_report
 from weldnet.spelling import tidy
-from weldnet.training.crossval_report import is_tested
+from weldnet.training.crossval_report import FILES
 from weldnet.training.dashboard import draw_test
-from weldnet.training.kept_checkpoint import calibrate
 from weldnet.training.loggers import Outcome, log_extra
-from weldnet.training.progress import say_end
+from weldnet.training.progress import print_early_end
 from weldnet.training.renewal import Renewal
 
 log = logging.getLogger(__name__)
@@ -44,7 +47,7 @@ PROGRESS = "training.json"
 def describe(
     data: WeldDataModule,
     model: WeldClassifier,
-    config: str,
+    config: str = "",
     good_classes: list[str] | None = None,
     vocabulary: Vocabulary = BUILT_IN,
 ) -> TrainedCard:
@@ -53,7 +56,6 @@ def describe(
     Args:
         config: the whole resolved config, as YAML.
         good_classes: those of sound welds; None for the usual names among the model's.
-
         vocabulary: numbers and names of ISO 6520-1.
 
     Raises:
@@ -83,29 +85,23 @@ def describe(
     )
 
 
-def train(
-    data: WeldDataModule, model: WeldClassifier, trainer: Trainer, record: TrainedCard, resume_from: Path | None = None
-) -> None:
-    """Fits the model; the trainer's callbacks keep the checkpoints, each with the record inside.
+@contextmanager
+def guard_fit(data: WeldDataModule, trainer: Trainer, *, is_resumed: bool = False) -> Iterator[None]:
+    """Within it, `trainer.fit` runs as a command's training does: quietly, its failures in words.
 
     Args:
-        data: set up, with images in train and val.
-        record: see `describe`.
-        resume_from: a `last.ckpt` to resume from; the optimizer, the schedule and every patience are as the model and
-            the trainer have them, not as they were.
+        is_resumed: the optimizer, the schedule and every patience are as the model and the trainer have them, not as
+            they were.
 
     Raises:
-        InputError: training has diverged, a callback asks for what is not logged, or a worker process was killed.
-        OSError: a file of the run cannot be written.
+        InputError: training has diverged, a callback asks for what is not logged, a worker process was killed, or no
+            checkpoint was kept.
     """
-    model.record = record.to_plain()
-    if resume_from:
+    if is_resumed:
         trainer.callbacks.append(Renewal(trainer.callbacks))  # type: ignore[attr-defined]
     with run_trainer(), explain_workers(data.count_workers()):
         try:
-            trainer.fit(model, datamodule=data, ckpt_path=resume_from, weights_only=True if resume_from else None)
-            say_end(trainer)
-            check_kept(trainer)
+            yield
         except MisconfigurationException as error:
             raise InputError(f"Lightning refuses this config: {error}") from error
         except torch.OutOfMemoryError as error:
@@ -113,14 +109,7 @@ def train(
                 f"the device has too little memory for a step ({str(error).splitlines()[0]}); take a smaller "
                 f"data.batch_size ({data.batch_settings.batch_size} now), and trainer.accumulate_grad_batches=2"
             ) from error
-
-
-def check_kept(trainer: Trainer) -> None:
-    """Warns, after training, of a figure that was never there to choose an epoch by.
-
-    Raises:
-        InputError: no checkpoint was kept at all.
-    """
+    print_early_end(trainer)
     savers = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
     idle = [each for each in savers if not each.best_model_path and not getattr(trainer, "fast_dev_run", False)]
     if savers and len(idle) == len(savers):
@@ -129,34 +118,56 @@ def check_kept(trainer: Trainer) -> None:
         log.warning("no epoch was chosen by %s: training ended before it was measured", each.monitor)
 
 
-def note_progress(run: Path, num_epochs: int, *, is_complete: bool) -> None:
-    """Notes that a run has ended its training after so many epochs, and whether everything after it is done."""
-    write_text(run / PROGRESS, json.dumps({"num_epochs": num_epochs, "is_complete": is_complete}) + "\n")
-
-
 def has_ended(run: Path, num_epochs: int | None = None) -> bool:
     """Whether a run ended its training after so many epochs, those of its last checkpoint; or after any."""
-    noted = _read_progress(run).get("num_epochs")
-    return noted is not None and num_epochs in (None, noted)
+    ended_after = _read_progress(run).get("num_epochs")
+    return ended_after is not None and num_epochs in (None, ended_after)
 
 
 def is_complete(run: Path, num_epochs: int | None = None) -> bool:
     """Whether a run ended its training after so many epochs, or after any, was tested, and has its report."""
-    has_report = (run / "report.html").is_file() and (run / "report.json").is_file()
-    is_noted = has_ended(run, num_epochs) and _read_progress(run).get("is_complete") is True
-    return is_noted and is_tested(run) and has_report
+    files = all((run / name).is_file() for name in (*FILES, "report.html", "report.json"))
+    return files and has_ended(run, num_epochs) and _read_progress(run).get("is_complete") is True
 
 
 def _read_progress(run: Path) -> dict[str, Any]:
     try:
-        noted = json.loads((run / PROGRESS).read_text(encoding="utf-8"))
+        progress = json.loads((run / PROGRESS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return noted if isinstance(noted, dict) else {}
+    return progress if isinstance(progress, dict) else {}
 
 
-def evaluate_kept(
-    data: WeldDataModule, run: Path, trainer: Trainer, *, test: bool, **targets: float
+def calibrate(
+    checkpoint: Checkpoint, data: WeldDataModule, device: str = DeviceSettings.device, **targets: float
+) -> Checkpoint:
+    """Fits a judge on the data that trained and validated a checkpoint, and writes it into the file.
+
+    Args:
+        data: set up, those of the training.
+        targets: as `weldnet.evaluation.decision.choose_operating_point` takes them.
+
+    Returns:
+        The checkpoint as it is now.
+    """
+    classifier, record = checkpoint.classifier(), checkpoint.record
+    train, select, thresholds = (predict(classifier, data, part, device) for part in ("train", "select", "calibrate"))
+    judge = fit_judge(
+        record.classes, record.good_classes, train, select, thresholds, by_group=data.split_by_group, **targets
+    )
+    write_judge(checkpoint.path, judge)
+    return load_checkpoint(checkpoint.path)
+
+
+def finish_run(
+    data: WeldDataModule,
+    run: Path,
+    trainer: Trainer,
+    num_epochs: int,
+    *,
+    test: bool,
+    settings: dict[str, Any],
+    **targets: float,
 ) -> dict[str, EvaluationReport]:
     """Calibrates the kept checkpoint of a run and tests it on validation data and, if `test` says so, on test data.
 
@@ -164,30 +175,26 @@ def evaluate_kept(
     `metrics.json`; without a test, that key stands alone and the other files are the validation's.
 
     Args:
-        trainer: that trained it; the test is drawn for its loggers.
+        trainer: that trained it; its loggers get the test, the settings and the final metrics.
+        num_epochs: that the run has trained.
+        settings: of the run, `group.key` of plain values.
         targets: as `weldnet.evaluation.decision.choose_operating_point` takes them.
 
     Returns:
         The reports by split.
     """
+    progress = {"num_epochs": num_epochs, "is_complete": False}
+    write_text(run / PROGRESS, json.dumps(progress) + "\n")
     device = str(trainer.strategy.root_device)
     checkpoint = calibrate(load_checkpoint(kept_checkpoint(run)), data, device, **targets)
     splits = ["val", "test"] if test and "test" in data.splits() else ["val"]
     reports = {split: evaluate(checkpoint, data, split, device) for split in splits}
-    metrics = {"validation": reports["val"].metrics()}
-    save_evaluation(reports[splits[-1]], run, metrics if len(splits) == 1 else reports["test"].metrics() | metrics)
-    validation = reports["val"] if len(splits) > 1 else None
-    report, gallery = write_report(checkpoint, data, reports[splits[-1]], run, validation=validation, device=device)
-    draw_test(trainer, reports[splits[-1]], report, gallery)
+    metrics = {split: report.metrics() for split, report in reports.items()}
+    tested, validation = reports[splits[-1]], reports["val"] if len(splits) > 1 else None
+    save_evaluation(tested, run, metrics.get("test", {}) | {"validation": metrics["val"]})
+    report, gallery = write_report(checkpoint, data, tested, run, validation=validation, device=device)
+    draw_test(trainer, tested, report, gallery)
+    final = {f"final/{split}_{each.key}": metrics[split][each.key] for split in splits for each in METRICS}
+    log_extra(trainer, "final", Outcome(settings, {key: value for key, value in final.items() if value is not None}))
+    write_text(run / PROGRESS, json.dumps(progress | {"is_complete": True}) + "\n")
     return reports
-
-
-def log_hyperparameters(trainer: Trainer, settings: dict[str, Any], reports: dict[str, EvaluationReport]) -> None:
-    """Gives the settings and the final metrics to the loggers; TensorBoard shows them under HPARAMS."""
-    figures = {
-        f"final/{split}_{metric.key}": value
-        for split, report in reports.items()
-        for metric in METRICS
-        if (value := report.metrics()[metric.key]) is not None
-    }
-    log_extra(trainer, "final", Outcome(settings, figures))

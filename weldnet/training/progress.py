@@ -89,7 +89,7 @@ class EpochLines(Callback):
         log.info(line)
 
 
-def say_end(trainer: Trainer) -> None:
+def print_early_end(trainer: Trainer) -> None:
     """Prints, after a training that ended before its last epoch, when and why."""
     epochs = trainer.max_epochs
     if epochs is None or trainer.current_epoch >= epochs or not trainer.is_global_zero:
