@@ -28,7 +28,7 @@ def test_every_name_is_there(name: str) -> None:
 
 def test_no_other_name_is_there() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'train'"):
-        _ = weldnet.train  # type: ignore[attr-defined]
+        _ = weldnet.train
     assert re.fullmatch(r"\d+\.\d+\.\d+", weldnet.__version__)
 
 

@@ -1,8 +1,6 @@
 """weldnet-crossval: every weld is held out once; mean, spread, each fold, and the pooled confusion matrix."""
 
 import gc
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -12,9 +10,6 @@ from weldnet.config.crossval_folder import CrossvalFolder, find_saved_config, fi
 from weldnet.config.hydra_app import command
 from weldnet.config.runs import is_leader, make_absolute, name_folder, show, show_command, stop_here, work_alone
 from weldnet.errors import InputError
-
-if TYPE_CHECKING:
-    from weldnet.training.crossval_report import CrossvalReport
 
 
 def run(cfg: DictConfig) -> None:
@@ -95,21 +90,15 @@ def _print_outcome(crossval: CrossvalFolder, resume: str, *, save: bool = True) 
     from weldnet.console import print_table
     from weldnet.training.crossval_report import read_folds
 
-    report = read_folds(crossval.finished(), crossval.num_folds)
+    folder, report = crossval.folder, read_folds(crossval.finished(), crossval.num_folds)
     print()
     if len(report.folds) < crossval.num_folds:
         print_table(report.table(report.metrics()))
-        print(f"folds:      {show(crossval.folder)}")
+        print(f"folds:      {show(folder)}")
         print(f"next:       {resume}")
         return
     if save:
-        report.save(crossval.folder)
-    _print_report(report, crossval.folder)
-
-
-def _print_report(report: "CrossvalReport", folder: Path) -> None:
-    from weldnet.console import print_table
-
+        report.save(folder)
     for table in report.tables():
         print_table(table)
     print(f"figures:    {show(folder / 'crossval.json')}, {show(folder / 'confusion_matrix.png')}")

@@ -12,12 +12,8 @@ from weldnet.config.runs import make_folder, name_folder, show
 from weldnet.errors import InputError, check_choice
 
 if TYPE_CHECKING:
-    from weldnet.data.datamodule import WeldDataModule
     from weldnet.evaluation.judge import Judge
     from weldnet.inference.checkpoint import Checkpoint
-    from weldnet.inference.evaluation_report import EvaluationReport
-
-    Tested = tuple[Checkpoint, WeldDataModule, EvaluationReport, EvaluationReport | None]
 
 log = logging.getLogger(__name__)
 
@@ -36,25 +32,23 @@ def run(cfg: DictConfig) -> None:
     choose_device(cfg.device)
     named = split_paths(cfg.ckpt_path)
     checkpoints = [load_checkpoint(find_checkpoint(path, Path("runs", "train"))) for path in named]
-    if len(checkpoints) == 1:
-        tested = _evaluate(cfg, checkpoints[0])
-        written = _write(tested, folder, cfg.device)
-        print_table(tested[2].table())
-        for sentence in written["summary"]:
-            print(sentence)
-        print(f"the page:   {show(folder / 'report.html')}")
-        print(f"metrics:    {show(folder / 'metrics.json')}")
-        print(f"one by one: {show(folder / 'predictions.csv')}")
-    else:
-        _compare(cfg, checkpoints, folder)
+    if len({tuple(checkpoint.record.classes) for checkpoint in checkpoints}) > 1:
+        raise InputError("ckpt_path=[A,B]: the two have other classes, so there is nothing to compare")
+    tests = [Test(cfg, checkpoint) for checkpoint in checkpoints]
+    if len(tests) > 1:
+        _compare(tests, folder)
+        return
+    written = tests[0].write(folder)
+    print_table(tests[0].report.table())
+    for sentence in written["summary"]:
+        print(sentence)
+    print(f"the page:   {show(folder / 'report.html')}")
+    print(f"metrics:    {show(folder / 'metrics.json')}")
+    print(f"one by one: {show(folder / 'predictions.csv')}")
 
 
 def split_paths(text: str) -> list[str]:
-    """`[A,B]` as two paths; anything else is one.
-
-    Raises:
-        InputError: there are more than two, or one is empty.
-    """
+    """`[A,B]` as two paths; anything else is one."""
     if not (text.startswith("[") and text.endswith("]")) or Path(text).exists():
         return [text]
     paths = [path.strip() for path in text[1:-1].split(",")]
@@ -63,53 +57,51 @@ def split_paths(text: str) -> list[str]:
     return paths
 
 
-def _evaluate(cfg: DictConfig, checkpoint: "Checkpoint") -> "Tested":
-    """Tests one checkpoint; nothing is written yet."""
-    from weldnet.inference.evaluate import evaluate
+class Test:
+    """One checkpoint, tested; nothing is written yet."""
 
-    why = "their splits differ, and welds of the training could stand in the test. Type data=folder data.root=DIR"
-    data = set_up_data(cfg, checkpoint, why)
-    judge, split = _judge(cfg, checkpoint), cfg.split or "test"
-    report = evaluate(checkpoint, data, split, cfg.device, judge)
-    if cfg.evaluation.vocabulary is not None:
+    def __init__(self, cfg: DictConfig, checkpoint: "Checkpoint") -> None:
         from weldnet.evaluation.vocabulary import describe_classes, read_vocabulary
+        from weldnet.inference.evaluate import evaluate
 
-        vocabulary = read_vocabulary(cfg.evaluation.vocabulary)
-        report.facts["vocabulary"] = describe_classes(report.classes, vocabulary)
-    known = data.unsplit == "split" and split == "test" and "val" in data.splits()
-    validation = evaluate(checkpoint, data, "val", cfg.device, judge) if known else None
-    return checkpoint, data, report, validation
+        why = "their splits differ, and welds of the training could stand in the test. Type data=folder data.root=DIR"
+        self.checkpoint, self.device = checkpoint, cfg.device
+        self.data = set_up_data(cfg, checkpoint, why)
+        judge, split = _judge(cfg, checkpoint), cfg.split or "test"
+        self.report = evaluate(checkpoint, self.data, split, cfg.device, judge)
+        if cfg.evaluation.vocabulary is not None:
+            vocabulary = read_vocabulary(cfg.evaluation.vocabulary)
+            self.report.facts["vocabulary"] = describe_classes(self.report.classes, vocabulary)
+        known = self.data.unsplit == "split" and split == "test" and "val" in self.data.splits()
+        self.validation = evaluate(checkpoint, self.data, "val", cfg.device, judge) if known else None
+
+    def write(self, folder: Path) -> dict[str, Any]:
+        """Writes all files of the test; returns the keys of `report.json`."""
+        from weldnet.data.sources.manifest import write_unreadable
+        from weldnet.report.writer import save_evaluation, write_report
+
+        data = self.data
+        make_folder(folder)
+        save_evaluation(self.report, folder)
+        write_unreadable(data.unreadable, folder)
+        if skipped := data.found.describe_skipped():
+            print(skipped)
+        for warning in data.warnings:
+            log.warning(warning)
+        validation, device = self.validation, self.device
+        return write_report(self.checkpoint, data, self.report, folder, validation=validation, device=device)[0]
 
 
-def _write(tested: "Tested", folder: Path, device: str) -> dict[str, Any]:
-    """Writes all files of a test; returns the keys of `report.json`."""
-    from weldnet.data.sources.manifest import write_unreadable
-    from weldnet.report.writer import save_evaluation, write_report
-
-    checkpoint, data, report, validation = tested
-    make_folder(folder)
-    save_evaluation(report, folder)
-    write_unreadable(data.unreadable, folder)
-    if skipped := data.found.describe_skipped():
-        print(skipped)
-    for warning in data.warnings:
-        log.warning(warning)
-    return write_report(checkpoint, data, report, folder, validation=validation, device=device)[0]
-
-
-def _compare(cfg: DictConfig, checkpoints: "list[Checkpoint]", folder: Path) -> None:
+def _compare(tests: list[Test], folder: Path) -> None:
     from weldnet.console import print_table
     from weldnet.files import write_json
     from weldnet.report.writer import compare_reports, draw_differences
 
-    if checkpoints[0].record.classes != checkpoints[1].record.classes:
-        raise InputError("ckpt_path=[A,B]: the two have other classes, so there is nothing to compare")
-    tested = [_evaluate(cfg, checkpoint) for checkpoint in checkpoints]
-    comparison = compare_reports(tested[0][2], tested[1][2])
-    for each, name in zip(tested, ("a", "b"), strict=True):
-        _write(each, folder / name, cfg.device)
-        print(show(each[0].path))
-        print_table(each[2].table())
+    comparison = compare_reports(*(test.report for test in tests))
+    for test, name in zip(tests, ("a", "b"), strict=True):
+        test.write(folder / name)
+        print(show(test.checkpoint.path))
+        print_table(test.report.table())
     write_json(folder / "comparison.json", comparison)
     print_table(draw_differences(comparison))
     print(f"all of it:  {show(folder / 'comparison.json')}; the pages: {show(folder / 'a')}, {show(folder / 'b')}")

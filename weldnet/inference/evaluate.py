@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import torch
 from lightning import Trainer
-from lightning.fabric.plugins.environments import LightningEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from rich.progress import track
 
 from weldnet.data.batches import explain_workers
@@ -107,27 +107,20 @@ def evaluate(
         judge: gives the verdicts; None for the checkpoint's own.
 
     Raises:
-        InputError: the split has no image; the network's outputs are not finite; or images that are not in the data's
-            own training split were in the checkpoint's, and the data do not allow a leak.
+        InputError: the split has no image; the outputs are not finite; or images that are not in the data's own
+            training split were in the checkpoint's, and the data do not allow a leak.
     """
     if data.samples(split).is_empty():
         raise InputError(f"no image in split={split}; there are images in {', '.join(data.splits())}")
     assert data.geometry == checkpoint.geometry, "the network learned from another geometry"
     facts = _describe(checkpoint, data, split)
-    outputs = predict(checkpoint.classifier(), data, split, device)
+    outputs, record = predict(checkpoint.classifier(), data, split, device), checkpoint.record
     judge = judge or judge_of(checkpoint)
     if judge is None:
         facts["warnings"] = [*facts["warnings"], NOT_CALIBRATED]
-    judgement = judge.judge(outputs) if judge else None
-    return EvaluationReport(
-        outputs.logits,
-        outputs.labels,
-        checkpoint.record.classes,
-        data.samples(split),
-        facts,
-        judgement,
-        judge.good_classes if judge else checkpoint.record.good_classes,
-    )
+    judgement, good_classes = (judge.judge(outputs), judge.good_classes) if judge else (None, record.good_classes)
+    samples = data.samples(split)
+    return EvaluationReport(outputs.logits, outputs.labels, record.classes, samples, facts, judgement, good_classes)
 
 
 def _describe(checkpoint: Checkpoint, data: WeldDataModule, split: str) -> dict[str, Any]:
@@ -153,14 +146,7 @@ def _describe(checkpoint: Checkpoint, data: WeldDataModule, split: str) -> dict[
 
 
 def find_seen(table: pl.DataFrame, trained_on: Flags, validated: Flags) -> list[str]:
-    """Says which images of a test the network or its thresholds come from.
-
-    Testing the training or the validation split on purpose is no leak.
-
-    Args:
-        table: the N samples to test.
-        trained_on, validated: (N,), whether the content of each was in training, or in validation.
-    """
+    """Says which of N images to test were in training, or in validation, by flags (N,) each; no leak on purpose."""
     split = table["split"]
     trained = table.filter(trained_on & (split != "train").to_numpy())
     chosen = table.filter(validated & ~split.is_in(["train", "val"]).to_numpy())

@@ -14,6 +14,7 @@ from rich.table import Table
 from weldnet.evaluation.metrics import METRICS, show_figure, summarise_confusion
 from weldnet.files import read_csv, write_csv, write_json
 from weldnet.inference.evaluation_report import caption_leaks, draw_table
+from weldnet.report.charts import draw_confusion, save_chart
 
 FIGURES = [metric.key for metric in METRICS]
 
@@ -25,7 +26,7 @@ _OF_FOLD = ("num_images", "not_measured", "num_trained_on", "validation_groups",
 
 @dataclass(frozen=True)
 class CrossvalReport:
-    """What the classifiers of K folds said of the images that each had never seen.
+    """The results of the classifiers of K folds on the images that each had never seen.
 
     Attributes:
         folds: the `metrics.json` of each fold, by its number.
@@ -46,38 +47,35 @@ class CrossvalReport:
             `num_folds`; `leaks` and `warnings` of any fold.
         """
         values = {name: [metrics[name] for metrics in self.folds.values()] for name in FIGURES}
+        measured = {name: row for name, row in values.items() if None not in row}
+        deviations = {name: float(np.std(row, ddof=1)) for name, row in measured.items() if len(row) > 1}
         groups = dict(self.predictions.group_by("fold").agg(pl.col("group").n_unique()).iter_rows())
+        notes = {
+            name: list(dict.fromkeys(each for metrics in self.folds.values() for each in metrics[name]))
+            for name in ("leaks", "warnings")
+        }
         return {
             "num_folds": self.num_folds,
-            "mean": {name: None if None in row else float(np.mean(row)) for name, row in values.items()},
-            "spread": {
-                name: float(np.std(row, ddof=1)) if len(row) > 1 and None not in row else None
-                for name, row in values.items()
-            },
+            "mean": {name: float(np.mean(row)) if name in measured else None for name, row in values.items()},
+            "spread": {name: deviations.get(name) for name in FIGURES},
             "spread_is": "standard deviation over the folds, ddof=1",
             "pooled": self.pooled(),
             "folds": [
                 {"fold": fold, "num_groups": groups[fold], **{name: metrics[name] for name in (*FIGURES, *_OF_FOLD)}}
                 for fold, metrics in self.folds.items()
             ],
-            **{
-                name: list(dict.fromkeys(each for metrics in self.folds.values() for each in metrics[name]))
-                for name in ("leaks", "warnings")
-            },
+            **notes,
         }
 
     def pooled(self) -> dict[str, Any]:
         """The keys of `summarise` for all held-out images together, every image counted once."""
         metrics = list(self.folds.values())
         confusion = np.sum([fold["confusion_matrix"] for fold in metrics], axis=0)
-        images = [fold["num_images"] for fold in metrics]
-        loss = float(np.average([fold["loss"] for fold in metrics], weights=images))
+        loss = float(np.average([fold["loss"] for fold in metrics], weights=[fold["num_images"] for fold in metrics]))
         return {"loss": loss, **summarise_confusion(confusion, metrics[0]["classes"])}
 
     def save(self, folder: Path) -> None:
         """Writes `predictions.csv`, `confusion_matrix.png` and, last, `crossval.json`, each all or nothing."""
-        from weldnet.report.charts import draw_confusion, save_chart
-
         metrics = self.metrics()
         write_csv(folder / "predictions.csv", self.predictions)
         matrix, classes = np.array(metrics["pooled"]["confusion_matrix"]), metrics["pooled"]["classes"]
@@ -93,31 +91,25 @@ class CrossvalReport:
         """For the terminal: the pooled confusion matrix, the pooled figures of each class, the folds."""
         metrics = self.metrics()
         pooled = metrics["pooled"]
-        return [
-            draw_counts(pooled["confusion_matrix"], pooled["classes"], "pooled; true down, predicted across"),
-            draw_table(pooled, self.title()),
-            self.table(metrics),
-        ]
+        title = "all folds together; rows: actual, columns: predicted"
+        counts = draw_counts(pooled["confusion_matrix"], pooled["classes"], title)
+        return [counts, draw_table(pooled, self.title()), self.table(metrics)]
 
     def table(self, metrics: dict[str, Any]) -> Table:
         """The figures of each fold, their mean and spread, from `metrics()`."""
-        num_done = len(metrics["folds"])
-        table = Table(
-            title=f"{num_done} of {self.num_folds} folds; spread: the standard deviation over them",
-            title_justify="left",
-            caption=caption_leaks(metrics["leaks"]),
-            caption_justify="left",
-        )
-        table.add_column("fold")
+        num_done, mean, spread = len(metrics["folds"]), metrics["mean"], metrics["spread"]
+        title = f"{num_done} of {self.num_folds} folds; spread: the standard deviation over them"
+        caption = caption_leaks(metrics["leaks"])
+        table = Table("fold", title=title, title_justify="left", caption=caption, caption_justify="left")
         for name in ("groups", "images", *FIGURES):
             table.add_column(name.removesuffix("_accuracy"), justify="right")
         for row in metrics["folds"]:
-            figures = [show_figure(row[name]) for name in FIGURES]
-            table.add_row(str(row["fold"]), str(row["num_groups"]), str(row["num_images"]), *figures)
+            cells = (row["fold"], row["num_groups"], row["num_images"])
+            table.add_row(*map(str, cells), *(show_figure(row[name]) for name in FIGURES))
         if num_done > 1:
             table.add_section()
-            table.add_row("mean", "", "", *(show_figure(metrics["mean"][name]) for name in FIGURES))
-            table.add_row("spread", "", "", *(f"± {show_figure(metrics['spread'][name])}" for name in FIGURES))
+            table.add_row("mean", "", "", *(show_figure(mean[name]) for name in FIGURES))
+            table.add_row("spread", "", "", *(f"± {show_figure(spread[name])}" for name in FIGURES))
         return table
 
 
@@ -128,16 +120,13 @@ def read_folds(folders: dict[int, Path], num_folds: int) -> CrossvalReport:
         folders: the run folder of each finished fold, by its number; at least one.
         num_folds: of the whole cross-validation.
     """
-    folds = {}
+    folds, tables = {}, []
     for fold, folder in folders.items():
         metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
         # An older version measured less.
         folds[fold] = summarise_confusion(np.array(metrics["confusion_matrix"]), metrics["classes"]) | metrics
-    # As text, so that every figure is written again to the last digit.
-    tables = [
-        read_csv(folder / "predictions.csv").insert_column(3, pl.lit(fold).alias("fold"))
-        for fold, folder in folders.items()
-    ]
+        # As text, so that every figure is written again to the last digit.
+        tables.append(read_csv(folder / "predictions.csv").insert_column(3, pl.lit(fold).alias("fold")))
     return CrossvalReport(folds, pl.concat(tables), num_folds)
 
 
@@ -148,7 +137,6 @@ def draw_counts(matrix: Sequence[Sequence[int]], classes: Sequence[str], title: 
         # Names across would not fit.
         table.add_column(str(i), justify="right")
     for i, (name, row) in enumerate(zip(classes, matrix, strict=True)):
-        table.add_row(
-            f"{i} {escape(name)}", *(f"[bold]{n}[/]" if i == j else str(n) if n else "." for j, n in enumerate(row))
-        )
+        cells = [f"[bold]{number}[/]" if i == j else str(number or ".") for j, number in enumerate(row)]
+        table.add_row(f"{i} {escape(name)}", *cells)
     return table

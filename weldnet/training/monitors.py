@@ -33,9 +33,6 @@ def check_monitor(key: str, monitor: str, classes: Collection[str] | None = None
     Args:
         key: where it was asked for.
         classes: those with validation images; None while the data are not known.
-
-    Raises:
-        InputError: it is not.
     """
     if monitor.startswith(RECALL):
         name = monitor.removeprefix(RECALL)
@@ -52,10 +49,7 @@ def check_monitor(key: str, monitor: str, classes: Collection[str] | None = None
 
 
 def check_fit(data: "WeldDataModule", trainer: "Trainer") -> None:
-    """Checks, before the first step, what data and trainer can do only together.
-
-    Args:
-        data: set up.
+    """Checks, before the first step, what data that are set up and a trainer can do only together.
 
     Raises:
         InputError: an epoch has too few images; validation is asked for at a step that no epoch has; or a callback
@@ -67,9 +61,8 @@ def check_fit(data: "WeldDataModule", trainer: "Trainer") -> None:
     if num_workers := data.image_settings.num_workers:
         check_processes("data.num_workers times trainer.devices", num_workers * trainer.num_devices)
     batch_size = data.batch_settings.batch_size
-    size = min(batch_size, len(data.samples("train")))
     if trainer.strategy.root_device.type == "cpu":
-        pixels = size * data.geometry.height * data.geometry.width
+        pixels = min(batch_size, len(data.samples("train"))) * data.geometry.height * data.geometry.width
         check_memory(f"data.batch_size={batch_size}", pixels * BYTES_PER_PIXEL, "a smaller data.batch_size")
     total = len(data.training_batches(trainer.world_size))
     batches = _limit(trainer.limit_train_batches, total)
@@ -77,13 +70,12 @@ def check_fit(data: "WeldDataModule", trainer: "Trainer") -> None:
         raise InputError(f"trainer.limit_train_batches={trainer.limit_train_batches} leaves none of {total} batches")
     if getattr(trainer, "fast_dev_run", False):
         return
-    first = _first_validation(trainer, batches)
-    validated = _validated_classes(data, trainer) if first <= _count_batches(trainer, batches) else set()
+    is_validated = _first_validation(trainer, batches) <= _count_batches(trainer, batches)
+    validated = _validated_classes(data, trainer) if is_validated else set()
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        monitor = getattr(callback, "monitor", None)
+        monitor, key = getattr(callback, "monitor", None), f"monitor of {type(callback).__name__}"
         if not isinstance(monitor, str):
             continue
-        key = f"monitor of {type(callback).__name__}"
         if monitor.startswith("val") and not validated:
             raise InputError(
                 f"{key}={monitor}: training ends before the first validation. An epoch has {batches} batches; give it "
@@ -100,11 +92,10 @@ def _limit(limit: float, total: int) -> int:
 
 def _validated_classes(data: "WeldDataModule", trainer: "Trainer") -> set[str]:
     """The classes that a validation of the training sees."""
-    labels = data.samples("select")["label"]
+    labels, size = data.samples("select")["label"], data.batch_settings.batch_size
     share = math.ceil(len(labels) / trainer.world_size)
-    batch_size = data.batch_settings.batch_size
-    batches = _limit(trainer.limit_val_batches, math.ceil(share / batch_size))
-    return set(labels.head(batches * batch_size * trainer.world_size))
+    batches = _limit(trainer.limit_val_batches, math.ceil(share / size))
+    return set(labels.head(batches * size * trainer.world_size))
 
 
 def _count_batches(trainer: "Trainer", batches: int) -> float:

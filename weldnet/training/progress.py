@@ -12,6 +12,15 @@ from torch import Tensor
 
 log = logging.getLogger(__name__)
 
+FIGURES = {
+    "loss": ("train/loss_epoch", ".4f"),
+    "val loss": ("val/loss", ".4f"),
+    "accuracy": ("val/accuracy", ".4f"),
+    "balanced": ("val/balanced_accuracy", ".4f"),
+    "images/s": ("throughput/images_per_s", ".1f"),
+}
+"""Of the line after an epoch: the metric of each, and how it is written."""
+
 
 class Throughput(Callback):
     """Logs `throughput/images_per_s` and `throughput/wait_share` of each training epoch, validation left out.
@@ -24,41 +33,36 @@ class Throughput(Callback):
         self.num_images, self.waited, self.worked = 0, 0.0, 0.0
         self.mark = time.perf_counter()
 
+    def _lap(self) -> float:
+        """The seconds since the last lap."""
+        before, self.mark = self.mark, time.perf_counter()
+        return self.mark - before
+
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        now = time.perf_counter()
-        self.waited += now - self.mark
-        self.mark = now
+        self.waited += self._lap()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: tuple[Tensor, Tensor], batch_idx: int
     ) -> None:
-        now = time.perf_counter()
-        self.worked += now - self.mark
-        self.mark = now
+        self.worked += self._lap()
         self.num_images += len(batch[1]) * trainer.world_size
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._drain()
+        if torch.cuda.is_available() and hasattr(self, "mark"):
+            # Steps are only queued on a GPU; they count until they are done.
+            torch.cuda.synchronize()
+            self.worked += self._lap()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.mark = time.perf_counter()
 
-    def _drain(self) -> None:
-        if torch.cuda.is_available() and hasattr(self, "mark"):
-            # Steps are only queued on a GPU; they count until they are done.
-            torch.cuda.synchronize()
-            self.worked += time.perf_counter() - self.mark
-            self.mark = time.perf_counter()
-
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._drain()
-        total = self.waited + self.worked
-        if not total:
-            return
-        values = {"throughput/images_per_s": self.num_images / total, "throughput/wait_share": self.waited / total}
-        trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
-        for logger in trainer.loggers:
-            logger.log_metrics(values, step=trainer.global_step)
+        self.on_validation_start(trainer, pl_module)
+        if total := self.waited + self.worked:
+            values = {"throughput/images_per_s": self.num_images / total, "throughput/wait_share": self.waited / total}
+            trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
+            for logger in trainer.loggers:
+                logger.log_metrics(values, step=trainer.global_step)
 
 
 class EpochLines(Callback):
@@ -71,32 +75,25 @@ class EpochLines(Callback):
         self.validated = True
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.is_global_zero:
-            return
-        shown = {
-            "loss": ("train/loss_epoch", ".4f"),
-            "val loss": ("val/loss", ".4f"),
-            "accuracy": ("val/accuracy", ".4f"),
-            "balanced": ("val/balanced_accuracy", ".4f"),
-            "images/s": ("throughput/images_per_s", ".1f"),
-        }
         metrics = {k: v for k, v in trainer.callback_metrics.items() if self.validated or not k.startswith("val/")}
-        parts = [f"{name} {float(metrics[key]):{form}}" for name, (key, form) in shown.items() if key in metrics]
+        shown = [f"{name} {float(metrics[key]):{form}}" for name, (key, form) in FIGURES.items() if key in metrics]
         self.validated = False
         seconds = time.perf_counter() - self.started
-        line = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {'  '.join(parts)}  {seconds:.0f} s"
-        print(line, flush=True)
-        log.info(line)
+        _print(trainer, f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {'  '.join(shown)}  {seconds:.0f} s")
 
 
 def print_early_end(trainer: Trainer) -> None:
     """Prints, after a training that ended before its last epoch, when and why."""
     epochs = trainer.max_epochs
-    if epochs is None or trainer.current_epoch >= epochs or not trainer.is_global_zero:
-        return
-    line = f"training stopped after epoch {trainer.current_epoch} of {epochs}: {_find_reason(trainer)}"
-    print(line, flush=True)
-    log.info(line)
+    if epochs is not None and trainer.current_epoch < epochs:
+        reason = _find_reason(trainer)
+        _print(trainer, f"training stopped after epoch {trainer.current_epoch} of {epochs}: {reason}")
+
+
+def _print(trainer: Trainer, line: str) -> None:
+    if trainer.is_global_zero:
+        print(line, flush=True)
+        log.info(line)
 
 
 def _find_reason(trainer: Trainer) -> str:
@@ -104,20 +101,15 @@ def _find_reason(trainer: Trainer) -> str:
         if isinstance(callback, Timer) and (callback.time_remaining() or 0) <= 0:
             return "trainer.max_time is over"
         if isinstance(callback, EarlyStopping) and callback.stopping_reason is not EarlyStoppingReason.NOT_STOPPED:
-            return _describe_stop(callback)
+            number = callback.wait_count
+            reasons = {
+                EarlyStoppingReason.PATIENCE_EXHAUSTED: f"has not got better in {number} validation"
+                f"{'s'[: number > 1]} (best {float(callback.best_score):.4f})",
+                EarlyStoppingReason.STOPPING_THRESHOLD: f"has reached stopping_threshold={callback.stopping_threshold}",
+                EarlyStoppingReason.DIVERGENCE_THRESHOLD: "is worse than divergence_threshold="
+                f"{callback.divergence_threshold}",
+            }
+            return f"{callback.monitor} {reasons.get(callback.stopping_reason, 'is no longer finite')}"
     if 0 <= trainer.max_steps <= trainer.global_step:
         return f"trainer.max_steps={trainer.max_steps} are done"
     return "a callback asked for it"
-
-
-def _describe_stop(stopping: EarlyStopping) -> str:
-    monitor, best = stopping.monitor, float(stopping.best_score)
-    match stopping.stopping_reason:
-        case EarlyStoppingReason.PATIENCE_EXHAUSTED:
-            number = stopping.wait_count
-            return f"{monitor} has not got better in {number} validation{'s'[: number > 1]} (best {best:.4f})"
-        case EarlyStoppingReason.STOPPING_THRESHOLD:
-            return f"{monitor} has reached stopping_threshold={stopping.stopping_threshold}"
-        case EarlyStoppingReason.DIVERGENCE_THRESHOLD:
-            return f"{monitor} is worse than divergence_threshold={stopping.divergence_threshold}"
-    return f"{monitor} is no longer finite"

@@ -3,13 +3,12 @@
 import logging
 import math
 from collections.abc import Sequence
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from lightning import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from weldnet.model.classifier import WeldClassifier
 from weldnet.model.optimizers import WarmupCosine
 
 log = logging.getLogger(__name__)
@@ -34,16 +33,14 @@ class Renewal(Callback):
                 # The run may have been interrupted before its test.
                 log.warning("early stopping has ended this run already; more epochs take a higher patience")
                 trainer.should_stop = True
-        assert isinstance(pl_module, WeldClassifier)
-        made = pl_module.configure_optimizers()
-        fresh, plan = (made, None) if isinstance(made, Optimizer) else (made["optimizer"], made["lr_scheduler"])
-        schedules = [config.scheduler for config in trainer.lr_scheduler_configs]
-        for optimizer in trainer.optimizers:
-            if plan is None:
-                renew_optimizer(optimizer, fresh, [1.0] * len(fresh.param_groups))
-            elif is_own(plan["scheduler"]) and is_own(schedules[0]):
-                factors = renew_schedule(schedules[0], plan["scheduler"], find_last_step(trainer))
-                renew_optimizer(optimizer, fresh, factors)
+        made: Any = pl_module.configure_optimizers()
+        if isinstance(made, Optimizer):
+            renew_optimizer(trainer.optimizers[0], made, [1.0] * len(made.param_groups))
+            return
+        schedule, fresh = trainer.lr_scheduler_configs[0].scheduler, made["lr_scheduler"]["scheduler"]
+        if is_own(schedule) and is_own(fresh):
+            factors = renew_schedule(schedule, fresh, find_last_step(trainer))
+            renew_optimizer(trainer.optimizers[0], made["optimizer"], factors)
 
 
 def is_own(schedule: object) -> TypeGuard[LambdaLR]:
@@ -65,13 +62,11 @@ def find_last_step(trainer: Trainer) -> int:
 def renew_schedule(schedule: LambdaLR, fresh: LambdaLR, last_step: int) -> list[float]:
     """Takes over the rates and the plan of a fresh schedule; returns the factor of each parameter group now."""
     schedule.base_lrs = fresh.base_lrs
-    factors = []
-    for curve, plan in zip(schedule.lr_lambdas, fresh.lr_lambdas, strict=True):
-        assert isinstance(curve, WarmupCosine)
+    curves = [curve for curve in schedule.lr_lambdas if isinstance(curve, WarmupCosine)]
+    for curve, plan in zip(curves, fresh.lr_lambdas, strict=True):
         assert isinstance(plan, WarmupCosine)
         curve.replan(plan, schedule.last_epoch, last_step)
-        factors.append(curve(schedule.last_epoch))
-    return factors
+    return [curve(schedule.last_epoch) for curve in curves]
 
 
 def renew_optimizer(optimizer: Optimizer, fresh: Optimizer, factors: Sequence[float]) -> None:
