@@ -156,14 +156,15 @@ def time_ours(cfg: Any, data: WeldDataModule, folder: Path, steps: int, **settin
         settings: `cuda_graphs` and `cache`.
     """
     from weldnet.config.build import build_model, build_trainer
-    from weldnet.training.fit import describe, train
+    from weldnet.training.fit import guard_fit
 
     cfg = cfg.copy()
     cfg.trainer.limit_train_batches, cfg.model.cuda_graphs = steps, settings["cuda_graphs"]
     data.image_settings.cache = settings["cache"]
     model = build_model(cfg, data)
     trainer = build_trainer(cfg, folder)
-    train(data, model, trainer, describe(data, model, ""))
+    with guard_fit(data, trainer):
+        trainer.fit(model, datamodule=data)
     torch.cuda.empty_cache()
     return float(trainer.callback_metrics["throughput/images_per_s"])
 

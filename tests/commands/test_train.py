@@ -6,15 +6,19 @@ import shutil
 import signal
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 import torch
-from calling import call, refuse
+from calling import call, exit_code, refuse
 from lightning import Callback, LightningModule, Trainer
-from training_runs import heed_interrupts
+from training_runs import Batch, heed_interrupts
+
+import weldnet
+from weldnet.model.classifier import WeldClassifier
 
 SMALL = [
     "experiment=demo",
@@ -27,6 +31,7 @@ SMALL = [
     "trainer.accelerator=cpu",
     "trainer.precision=32-true",
 ]
+PACKAGE = Path(weldnet.__file__).parent
 QUICK = [*SMALL, "callbacks.dashboard=null"]
 
 
@@ -192,6 +197,19 @@ def test_the_origin_keeps_and_tests_the_last_epoch(here: Path) -> None:
 
 
 @pytest.mark.slow
+def test_four_frames_lead_from_main_to_the_training_step(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def note(self: WeldClassifier, batch: Batch, batch_idx: int) -> None:
+        files = [(Path(frame.filename), frame.name) for frame in traceback.extract_stack()]
+        stacks.append([name for file, name in files if file.is_relative_to(PACKAGE)])
+        raise KeyboardInterrupt
+
+    stacks: list[list[str]] = []
+    monkeypatch.setattr(WeldClassifier, "training_step", note)
+    assert exit_code("train", *QUICK) == 130
+    # And the step itself.
+    assert [*stacks[0], "training_step"] == ["main", "run", "train_run", "training_step"]
+
+
 def test_early_stopping_on_request(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [*QUICK, "callbacks=early_stopping", "callbacks.early_stopping.patience=1", "trainer.max_epochs=50"]
     call("train", *arguments, "optimizer.lr=1e-9", "test=false")

@@ -21,7 +21,6 @@ from weldnet.config.runs import (
     propose_resuming,
     show,
     show_command,
-    stop_here,
     work_alone,
 )
 from weldnet.errors import InputError
@@ -127,18 +126,15 @@ def train_run(
             for warning in data.warnings:
                 log.warning(warning)
             _announce(folder, trainer, data.found.describe_skipped())
-            try:
-                if not (stopped and stopped.is_trained):
-                    with guard_fit(data, trainer, is_resumed=last is not None):
-                        path = last.path if last else None
-                        trainer.fit(model, datamodule=data, ckpt_path=path, weights_only=True if last else None)
-                if not is_leader() or cfg.trainer.get("fast_dev_run"):
-                    return None
-                num_epochs = last.num_epochs if stopped and stopped.is_trained and last else trainer.current_epoch
-                settings = _flatten(cfg)
-                return finish_run(data, folder, trainer, num_epochs, test=cfg.test, settings=settings, **cfg.decision)
-            except KeyboardInterrupt:
-                stop_here(resume)
+            if not (stopped and stopped.is_trained):
+                with guard_fit(data, trainer, is_resumed=last is not None):
+                    path = last.path if last else None
+                    trainer.fit(model, datamodule=data, ckpt_path=path, weights_only=True if last else None)
+            if not is_leader() or cfg.trainer.get("fast_dev_run"):
+                return None
+            num_epochs = last.num_epochs if stopped and stopped.is_trained and last else trainer.current_epoch
+            settings = _flatten(cfg)
+            return finish_run(data, folder, trainer, num_epochs, test=cfg.test, settings=settings, **cfg.decision)
 
 
 def _announce(folder: Path, trainer: "Trainer", skipped: str) -> None:

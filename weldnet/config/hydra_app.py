@@ -9,7 +9,9 @@ import tempfile
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from importlib.resources import files
+from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -91,25 +93,39 @@ def command(name: str, run: Callable[[DictConfig], None], find_saved: FindSaved 
     """
 
     def main() -> None:
-        call = _Call(name, run, find_saved)
+        call = _Call(name, find_saved)
+        # Contexts instead of wrappers, and Hydra only composes: a traceback starts at `main` and goes on at `run`.
         with end_with_reader(), call.report(), _hooked():
             check_typed(sys.argv[1:])
             register_schemas()
             call.find_root()
             with call.arrange():
-                hydra.main(config_path=CONFIGS, config_name=call.root, version_base="1.3")(call.make_run)()
+                hydra.main(config_path=CONFIGS, config_name=call.root, version_base="1.3")(call.add_job)()
+            for job in call.jobs:
+                with call.attempt(job):
+                    call.check(job.cfg)
+                    run(job.cfg)
             call.end()
 
     return main
 
 
+@dataclass(frozen=True)
+class _Job:
+    """The config of one run, and Hydra's own with what was typed for it."""
+
+    cfg: DictConfig
+    hydra: Any
+
+
 class _Call:
     """One call of a command: its run, or those of a sweep, and what came of them; `root` is the config to compose."""
 
-    def __init__(self, name: str, run: Callable[[DictConfig], None], find_saved: FindSaved | None) -> None:
-        self.name, self.run, self.find_saved, self.root = name, run, find_saved, name
+    def __init__(self, name: str, find_saved: FindSaved | None) -> None:
+        self.name, self.find_saved, self.root = name, find_saved, name
         self.shows_tracebacks = FULL_ERROR in os.environ
-        self.has_begun = self.is_incomplete = False
+        self.is_incomplete = False
+        self.jobs: list[_Job] = []
         self.mistakes: dict[str, Exception] = {}
 
     @contextmanager
@@ -166,10 +182,10 @@ class _Call:
                 # Without it Hydra prints its own errors its own way and exits by itself.
                 os.environ[FULL_ERROR] = "1"
                 yield
+        except (*MISTAKES, BrokenPipeError):
+            raise
         except Exception as error:
-            # Until the command begins, all that can be wrong is what was typed, here or in a file of the user's own.
-            if self.has_begun or isinstance(error, (*MISTAKES, BrokenPipeError)):
-                raise
+            # All that can be wrong by now is what was typed, here or in a file of the user's own.
             why = f"a file of --config-dir: {error}" if isinstance(error, UnicodeDecodeError) else str(error)
             raise HydraException((explain_refusal(error) if isinstance(error, OSError) else None) or why) from error
         finally:
@@ -177,16 +193,23 @@ class _Call:
             if not self.shows_tracebacks:
                 os.environ.pop(FULL_ERROR, None)
 
-    def make_run(self, cfg: DictConfig) -> None:
-        """Makes one run; what goes wrong in it is collected."""
-        self.has_begun = True
-        # Raised through Hydra, a mistake would print a line of Hydra's first, and end a sweep.
+    def add_job(self, cfg: DictConfig) -> None:
+        """Keeps a config that Hydra has composed; what goes wrong in its run need not pass through Hydra."""
+        self.jobs.append(_Job(cfg, HydraConfig.instance().cfg))
+
+    def check(self, cfg: DictConfig) -> None:
+        """Checks the keys of a run, and that `ckpt_path` was known before its config was composed."""
+        check_keys(cfg)
+        if self.find_saved and self.root == self.name and cfg.ckpt_path is not None:
+            raise InputError("ckpt_path is typed, not set in a file of --config-dir")
+
+    @contextmanager
+    def attempt(self, job: _Job) -> Iterator[None]:
+        """Within it, a run is made; what goes wrong in it is collected, so that a sweep goes on."""
+        HydraConfig.instance().cfg = job.hydra
         overrides = " ".join(HydraConfig.get().overrides.task)
         try:
-            check_keys(cfg)
-            if self.find_saved and self.root == self.name and cfg.ckpt_path is not None:
-                raise InputError("ckpt_path is typed, not set in a file of --config-dir")
-            self.run(cfg)
+            yield
         except (InputError, OmegaConfBaseException) as error:
             self.mistakes[overrides] = error
         except OSError as error:
@@ -199,6 +222,8 @@ class _Call:
             if stop.code != 1:
                 raise
             self.is_incomplete = True
+        finally:
+            HydraConfig.instance().cfg = None
 
     def end(self) -> None:
         """Raises the collected errors."""
