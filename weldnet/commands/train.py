@@ -55,11 +55,7 @@ def run(cfg: DictConfig) -> None:
 
 
 def prepare_trainer(cfg: DictConfig, folder: Path) -> "Trainer":
-    """Checks all of a config that needs no data, seeds, and builds the trainer of a run in `folder`.
-
-    Raises:
-        InputError: see `check_nodes` and `build_trainer`.
-    """
+    """Checks all of a config that needs no data, seeds, and builds the trainer of a run in `folder`."""
     from lightning import seed_everything
 
     from weldnet.config.build import build_trainer, check_nodes
@@ -88,9 +84,6 @@ def train_run(
 
     Returns:
         The reports by split; None where there is nothing to test: after `fast_dev_run`, and in all processes but one.
-
-    Raises:
-        InputError: a setting, the hardware or the data do not allow it, or training has diverged.
     """
     from weldnet.config.build import build_data, build_model
     from weldnet.data.sources.manifest import write_unreadable
@@ -112,7 +105,7 @@ def train_run(
         stopped.check_data(data)
     last = stopped.checkpoint if stopped else None
     # A checkpoint holds the weights.
-    model = build_model(cfg, data, weights="none" if last else cfg.model.weights)
+    model = build_model(cfg, data, weights="none" if last else None)
     text = OmegaConf.to_yaml(cfg)
     model.record = describe(data, model, text, None if good is None else list(good), vocabulary).to_plain()
     with work_alone(folder):
@@ -158,8 +151,7 @@ def _print_outcome(folder: Path, reports: "dict[str, EvaluationReport]") -> None
     for sentence in json.loads((folder / "report.json").read_text("utf-8"))["summary"]:
         print(sentence)
     print(f"the page:   {show(folder / 'report.html')}")
-    kept = kept_checkpoint(folder)
-    print(f"checkpoint: {show(kept)}")
+    print(f"checkpoint: {show(kept_checkpoint(folder))}")
     print(f"next:       {show_command('weldnet-test')} ckpt_path={show(folder)}")
 
 

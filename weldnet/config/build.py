@@ -138,9 +138,6 @@ def build_model(cfg: DictConfig, data: "WeldDataModule", weights: str | None = N
 
     Args:
         weights: instead of the config's.
-
-    Raises:
-        InputError: a setting is outside of what is allowed, or the weights are not to be had.
     """
     weighed = data.class_weights()
     return _make_classifier(

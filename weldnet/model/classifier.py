@@ -46,8 +46,6 @@ class WeldClassifier(LightningModule):
         class_weights: (C,), of the loss; None for equal ones.
         mean, std: of RGB pixels from 0 to 1; None for the backbone's own.
 
-    Raises:
-        InputError: a setting is outside of what is allowed, or the weights cannot be loaded.
     """
 
     def __init__(
