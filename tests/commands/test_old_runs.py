@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from calling import call
+from calling import call, exit_code
 from drawing import write_welds
 from trained import CLASSES
 
@@ -57,6 +57,18 @@ def test_an_old_checkpoint_predicts_and_is_tested(run: Path) -> None:
     metrics = json.loads(Path("tested/metrics.json").read_text(encoding="utf-8"))
     assert metrics["num_images"] == 32
     assert metrics["leaks"] == []
+
+
+def test_ctrl_c_ends_a_test(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Lightning alone would exit by code 1, which says that a file could not be read."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(WeldClassifier, "predict_step", interrupt)
+    assert exit_code("test", "ckpt_path=run", "output_dir=tested") == 130
+    assert capsys.readouterr().err.endswith("weldnet-test: interrupted\n")
+    assert not Path("tested").exists()
 
 
 @pytest.mark.parametrize("name", ["best", "last"])

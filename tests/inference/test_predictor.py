@@ -9,6 +9,7 @@ import pytest
 from brightness import FACTS, BrightnessEngine
 from drawing import save_image
 from numpy.typing import NDArray
+from untrained import save_untrained
 
 from weldnet.inference.engines import Scores
 from weldnet.inference.predictor import Predictor, load_engine
@@ -34,6 +35,12 @@ def test_order_verdicts_and_digests(files: list[str], num_threads: int) -> None:
         assert each.predicted == ("good" if bright > 0.5 else "pore")
         assert each.sha256 == hashlib.sha256(Path(files[number]).read_bytes()).hexdigest()
         assert (each.model_digest, each.error) == (FACTS.digest, None)
+
+
+def test_a_checkpoint_that_is_not_calibrated_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with Predictor(str(save_untrained(tmp_path / "a.ckpt")), 1) as predictor:
+        predictor.predict_contents(["a", "b"], [b"", b""])
+    assert [record.getMessage()[:35] for record in caplog.records] == ["the checkpoint is not calibrated, s"]
 
 
 def test_files_that_cannot_be_read_keep_their_place(files: list[str], tmp_path: Path) -> None:

@@ -27,6 +27,16 @@ from weldnet.inference.model_card import NOT_CALIBRATED
 from weldnet.inference.settings import DeviceSettings
 from weldnet.model.classifier import WeldClassifier
 
+LABELS = {
+    "train": "measuring on training images",
+    "val": "measuring on validation images",
+    "select": "fitting the temperature",
+    "calibrate": "setting the thresholds",
+    "test": "measuring on test images",
+    "all": "measuring on all images",
+}
+"""Of the progress bar, by the split or the part of validation."""
+
 UNTRUE_WARNINGS = (
     # Rows of a memory-mapped array need no worker processes.
     ".*does not have many workers",
@@ -85,7 +95,7 @@ def predict(classifier: WeldClassifier, data: WeldDataModule, split: str, device
             enable_progress_bar=False,
             enable_model_summary=False,
         )
-        outputs += trainer.predict(classifier, track(batches, f"measuring on {split}", total=len(batches))) or []
+        outputs += trainer.predict(classifier, track(batches, LABELS[split], total=len(batches))) or []
     logits = torch.cat([each["logits"] for each in outputs]).double().numpy()
     check_finite(logits)
     features = torch.cat([each["features"] for each in outputs]).numpy()

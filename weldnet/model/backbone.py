@@ -86,9 +86,6 @@ def read_state_dict(file: Path, allowed: Sequence[str]) -> dict[str, Tensor]:
     Args:
         file: saved by `torch.save(model.state_dict(), FILE)`, or with the ending `.safetensors`.
         allowed: the names that `model.weights` takes instead of a file.
-
-    Raises:
-        InputError: there is no such file, or it is not a state dict.
     """
     if not file.is_file():
         raise InputError(

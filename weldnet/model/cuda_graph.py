@@ -54,11 +54,7 @@ class GraphedNetwork:
         self.graphed: Callable[[Tensor], Any] | None = None
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Logits (B, C) of images as `WeldNet` takes them, for a backward pass.
-
-        Raises:
-            InputError: the network cannot be captured.
-        """
+        """Logits (B, C) of images as `WeldNet` takes them, for a backward pass."""
         if not (self.network.training and torch.is_grad_enabled()):
             return self._run(images)
         if self.graphed is None:

@@ -28,9 +28,6 @@ def make_backbone(
         size: height and width of the images; None for the backbone's own.
         weights: `none`, `default`, a name of the backbone's weights, or a file with a state dict.
         zero_init_residual: see `make_resnet`.
-
-    Raises:
-        InputError: see `make_resnet` and `make_timm_backbone`.
     """
     if name in RESNETS:
         return make_resnet(name, weights, zero_init_residual=zero_init_residual)
@@ -103,9 +100,6 @@ class WeldNet(nn.Module):
         """Freezes the stages from the stem through the named one; None sets all free.
 
         A frozen stage keeps its batch norm statistics, too.
-
-        Raises:
-            InputError: no such stage.
         """
         if through is not None:
             check_choice("model.freeze_through", through, self.stage_names[:-1])

@@ -87,9 +87,6 @@ def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup_share: float, f
         warmup_share: the share of them that rise.
         final_share: the rate at the end, as a share of the full one.
 
-    Raises:
-        InputError: a share is not from 0 to 1.
-
     Source: Loshchilov and Hutter 2017, SGDR; Goyal et al. 2017, warm-up.
     """
     for name, share in (("warmup_share", warmup_share), ("final_share", final_share)):

@@ -26,10 +26,6 @@ def make_timm_backbone(name: str, size: Size | None, weights: str) -> Backbone:
         size: height and width of the images; None for the model's own.
         weights: `none`; `default` or a tag (found in the caches of Hugging Face and torch, or downloaded to them); or a
             file with a state dict that timm's model saved.
-
-    Raises:
-        InputError: there is no such model; it does not take images of this size; or the weights cannot be loaded, or
-            belong to a different network.
     """
     try:
         import timm

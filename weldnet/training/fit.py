@@ -57,9 +57,6 @@ def describe(
         config: the whole resolved config, as YAML.
         good_classes: those of sound welds; None for the usual names among the model's.
         vocabulary: numbers and names of ISO 6520-1.
-
-    Raises:
-        InputError: a good class is not among the model's.
     """
     good_classes = find_good_classes(model.classes) if good_classes is None else [tidy(name) for name in good_classes]
     for name in good_classes:

@@ -48,9 +48,6 @@ class MLflowLogger(Logger):
         save_dir: the run folder.
         experiment_name: the experiment in MLflow.
         tracking_uri: a tracking server; None for `mlflow.db` and the folder `mlflow`, both in `save_dir`.
-
-    Raises:
-        InputError: MLflow is not installed, or the folder's name cannot stand in an SQLite address.
     """
 
     def __init__(self, save_dir: str, experiment_name: str, tracking_uri: str | None = None) -> None:
