@@ -45,7 +45,6 @@ class WeldClassifier(LightningModule):
         size: height and width of the images; None for the backbone's own.
         class_weights: (C,), of the loss; None for equal ones.
         mean, std: of RGB pixels from 0 to 1; None for the backbone's own.
-
     """
 
     def __init__(
@@ -88,13 +87,21 @@ class WeldClassifier(LightningModule):
         self.save_hyperparameters(plain, logger=False)
 
     @classmethod
-    def load_from_checkpoint(cls, checkpoint_path: Any, map_location: Any = None, *args: Any, **kwargs: Any) -> Self:
-        """The module of a checkpoint; as Lightning's, for checkpoints of before `save_hyperparameters`, too."""
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: Any,
+        map_location: Any = None,
+        hparams_file: Any = None,
+        strict: bool | None = None,
+        weights_only: bool | None = True,
+        **kwargs: Any,
+    ) -> Self:
+        """Lightning's, without running code, and for checkpoints that older versions wrote, too."""
         if isinstance(checkpoint_path, (str, Path)):
-            content = torch.load(checkpoint_path, map_location="cpu", weights_only=True, mmap=True)
+            content = torch.load(checkpoint_path, map_location="cpu", weights_only=weights_only, mmap=True)
             if cls.CHECKPOINT_HYPER_PARAMS_KEY not in content and "weldnet" in content:
                 kwargs = _read_record(content) | kwargs
-        return super().load_from_checkpoint(checkpoint_path, map_location, *args, **kwargs)
+        return super().load_from_checkpoint(checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, C) of images (B, 3, H, W) from 0 to 255."""
