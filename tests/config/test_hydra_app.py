@@ -4,6 +4,9 @@ import os
 import re
 import signal
 import sys
+import time
+import weakref
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from itertools import zip_longest
 from pathlib import Path
@@ -249,6 +252,42 @@ def test_sigterm_ends_a_command_as_ctrl_c_does(
     assert stop.value.code == 130
     assert capsys.readouterr().err == f"weldnet-{name}: interrupted\n"
     assert signal.getsignal(signal.SIGTERM) is unheeded
+
+
+def end_in_a_finalizer() -> None:
+    class Ended:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    Ended()
+
+
+def end_in_a_weak_reference() -> None:
+    class Ended:
+        pass
+
+    ended = Ended()
+    reference = weakref.ref(ended, lambda _: signal.raise_signal(signal.SIGTERM))
+    del ended
+    assert reference() is None
+
+
+@pytest.mark.parametrize("end", [end_in_a_finalizer, end_in_a_weak_reference])
+def test_a_signal_while_an_object_is_finalized_ends_a_command(
+    end: Callable[[], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python drops what is raised there, and would go on."""
+    monkeypatch.setattr(sys, "argv", ["weldnet-audit"])
+
+    def run(cfg: object) -> None:
+        end()
+        time.sleep(10)
+        print("it went on")
+
+    with pytest.raises(SystemExit) as stop:
+        command("audit", run)()
+    assert stop.value.code == 130
+    assert capsys.readouterr() == ("", "weldnet-audit: interrupted\n")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -240,20 +240,31 @@ class _Call:
 def _hooked() -> Iterator[None]:
     """Within it, SIGTERM ends the command as Ctrl-C does: by an exception, after which it can say how to resume.
 
-    At once: Lightning alone waits for the end of a step, which may never come. And a thread that the disk refuses
-    prints no traceback: the thread that waits for it raises the same error.
+    At once: Lightning alone waits for the end of a step, which may never come. A thread that the disk refuses prints no
+    traceback, since the thread that waits for it raises the same error. An interruption that comes while an object is
+    finalized, where Python drops what is raised, comes again.
     """
     before, show = signal.signal(signal.SIGTERM, signal.default_int_handler), threading.excepthook
+    show_dropped, repeats = sys.unraisablehook, list[threading.Timer]()
 
     def skip_refusals(args: threading.ExceptHookArgs) -> None:
         if args.exc_value is None or not is_refusal(args.exc_value):
             show(args)
 
-    threading.excepthook = skip_refusals
+    def interrupt_again(args: "sys.UnraisableHookArgs") -> None:
+        if args.exc_type is KeyboardInterrupt:
+            repeats.append(threading.Timer(0.02, signal.raise_signal, (signal.SIGTERM,)))
+            repeats[-1].start()
+        else:
+            show_dropped(args)
+
+    threading.excepthook, sys.unraisablehook = skip_refusals, interrupt_again
     try:
         yield
     finally:
-        threading.excepthook = show
+        for repeat in repeats:
+            repeat.cancel()
+        threading.excepthook, sys.unraisablehook = show, show_dropped
         signal.signal(signal.SIGTERM, before)
 
 
