@@ -1,15 +1,19 @@
 """Training beside the GPU's own limit: one CUDA graph of a whole step on ready tensors, nothing else."""
 
+import math
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import torch
 from benchmark_common import Options
+from lightning import Callback, LightningModule, Trainer
 from rich.table import Table
 from sampling import Sampling
 from torch import Tensor, nn
@@ -17,8 +21,8 @@ from torch import Tensor, nn
 from weldnet.console import print_table
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.errors import InputError
-from weldnet.hardware import use_tf32
-from weldnet.model.cuda_graph import GraphedNetwork
+from weldnet.hardware import exact_float32, use_tf32
+from weldnet.model.cuda_graph import GraphedStep
 from weldnet.model.network import WeldNet
 
 WARMUP = 10
@@ -39,12 +43,13 @@ class Recipe:
     half: bool
     channels_last: bool
     settings: tuple[str, ...]
+    autotune: bool = False
 
 
-RECIPES = (
-    Recipe("origin", False, False, ("experiment=origin",)),
-    Recipe("finetune", True, True, ("experiment=finetune", "callbacks=averaging", "trainer.precision=bf16-mixed")),
+FINETUNE = Recipe(
+    "finetune", True, True, ("experiment=finetune", "callbacks=averaging", "trainer.precision=bf16-mixed")
 )
+ORIGIN = Recipe("origin", False, False, ("experiment=origin",), autotune=True)
 
 
 def time_steps(step: Callable[[], object], steps: int) -> float:
@@ -66,24 +71,24 @@ class BareStep:
         torch.manual_seed(0)
         self.half = recipe.half
         self.network = WeldNet("resnet50", NUM_CLASSES, channels_last=recipe.channels_last).cuda().train()
-        self.optimizer = torch.optim.AdamW(self.network.parameters(), 1e-3, fused=True, capturable=capturable)
+        # A rate that float32 holds, as a graph reads it.
+        self.optimizer = torch.optim.AdamW(self.network.parameters(), 2**-10, fused=True, capturable=capturable)
         self.criterion = nn.CrossEntropyLoss()
         self.images = torch.rand(batch, 3, *SIZE, device="cuda") * 255
         self.labels = torch.arange(batch, device="cuda") % NUM_CLASSES
-        self.run: Callable[[Tensor], Tensor] = self.network
+
+    def compute(self, images: Tensor, labels: Tensor) -> tuple[Tensor]:
+        """The loss."""
+        with torch.autocast("cuda", torch.bfloat16, enabled=self.half, cache_enabled=False):
+            loss: Tensor = self.criterion(self.network(images), labels)
+        return (loss,)
 
     def __call__(self) -> Tensor:
         self.optimizer.zero_grad()
-        with torch.autocast("cuda", torch.bfloat16, enabled=self.half, cache_enabled=False):
-            loss: Tensor = self.criterion(self.run(self.images), self.labels)
+        (loss,) = self.compute(self.images, self.labels)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         return loss
-
-    def graph_network(self) -> "BareStep":
-        """The same with the network as a graph, as training has it."""
-        self.run = GraphedNetwork(self.network)
-        return self
 
     def capture(self) -> Callable[[], None]:
         """The whole step as one graph."""
@@ -103,18 +108,19 @@ class BareStep:
         self.graph.replay()
 
 
-def measure_bare(recipe: Recipe, batch: int) -> dict[str, float]:
-    """Images per second of the eager step, of the step with a graphed network, and of the whole step as a graph."""
-    rates = {
-        "eager": batch / time_steps(BareStep(recipe, batch), 60),
-        "graphed_network": batch / time_steps(BareStep(recipe, batch).graph_network(), 150),
-        "limit": batch / time_steps(BareStep(recipe, batch, capturable=True).capture(), 150),
-    }
-    torch.backends.cudnn.benchmark = True
-    rates["limit_autotuned"] = batch / time_steps(BareStep(recipe, batch, capturable=True).capture(), 150)
-    torch.backends.cudnn.benchmark = False
+def measure_limit(recipe: Recipe, batch: int) -> float:
+    """Images per second of the whole step as a graph."""
+    rate = batch / time_steps(BareStep(recipe, batch, capturable=True).capture(), 100)
     torch.cuda.empty_cache()
-    return rates
+    return rate
+
+
+def measure_layouts(batch: int) -> dict[str, float]:
+    """The origin's limit in exact float32, and in the other memory layout."""
+    limits = {"channels_last": measure_limit(replace(ORIGIN, channels_last=True), batch)}
+    with exact_float32():
+        limits["exact"] = measure_limit(ORIGIN, batch)
+    return limits
 
 
 def compose(recipe: Recipe, folder: Path) -> Any:
@@ -149,8 +155,27 @@ def prepare_data(cfg: Any, num_train: int) -> WeldDataModule:
     return data
 
 
-def time_ours(cfg: Any, data: WeldDataModule, folder: Path, steps: int, **settings: str) -> float:
-    """Images per second of the second epoch of `weldnet-train`'s own loop.
+class Launching(Callback):
+    """Milliseconds to launch a step: an epoch's until its last one is launched, waits for a full queue included."""
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.started = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: Trainer, *arguments: Any) -> None:
+        self.ms = (time.perf_counter() - self.started) / trainer.fit_loop.epoch_loop.batch_progress.current.ready * 1e3
+
+
+def attempt(measure: Callable[[], tuple[float, float]]) -> tuple[float, float]:
+    """What is measured; not numbers where it fails, with the reason printed."""
+    try:
+        return measure()
+    except (InputError, RuntimeError):
+        traceback.print_exc()
+        return math.nan, math.nan
+
+
+def time_ours(cfg: Any, data: WeldDataModule, folder: Path, steps: int, **settings: str) -> tuple[float, float]:
+    """Images per second of the second epoch of `weldnet-train`'s own loop, and milliseconds to launch a step.
 
     Args:
         settings: `cuda_graphs` and `cache`.
@@ -163,22 +188,26 @@ def time_ours(cfg: Any, data: WeldDataModule, folder: Path, steps: int, **settin
     data.image_settings.cache = settings["cache"]
     model = build_model(cfg, data)
     trainer = build_trainer(cfg, folder)
+    trainer.callbacks.append(launching := Launching())  # type: ignore[attr-defined]
     with guard_fit(data, trainer):
         trainer.fit(model, datamodule=data)
     torch.cuda.empty_cache()
-    return float(trainer.callback_metrics["throughput/images_per_s"])
+    return float(trainer.callback_metrics["throughput/images_per_s"]), launching.ms
 
 
-def compare_losses(recipe: Recipe) -> float:
-    """The largest relative difference of 50 losses, of graphs from those of single steps."""
+def compare_losses() -> float:
+    """The largest relative difference of 50 losses in exact float32, of graphs from those of single steps."""
     losses = []
-    torch.backends.cudnn.deterministic = True
-    for step in (BareStep(recipe, 32), BareStep(recipe, 32).graph_network()):
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    for is_graphed in (False, True):
+        step = BareStep(ORIGIN, 32)
+        graphed = GraphedStep(step.compute, lambda: None, step.optimizer)
         generator = torch.Generator("cuda").manual_seed(0)
         found = []
         for _ in range(NUM_LOSSES):
             step.images.copy_(torch.rand(step.images.shape, generator=generator, device="cuda") * 255)
-            found.append(step().detach().clone())
+            loss = graphed(step.images, step.labels)[0] if is_graphed else step()
+            found.append(loss.detach().clone())
         losses.append(torch.stack(found))
     torch.backends.cudnn.deterministic = False
     return float(((losses[1] - losses[0]) / losses[0]).abs().max())
@@ -191,36 +220,46 @@ def run(options: Options) -> dict[str, Any]:
     if not torch.cuda.is_available():
         raise InputError("the benchmark `device` needs a CUDA device")
     use_tf32()
+    # Bare steps see the streams of captures.
     torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
     figures: dict[str, Any] = {"rows": []}
-    figures["loss_difference"] = compare_losses(RECIPES[0])
-    print(f"losses of {NUM_LOSSES} steps, graph against eager: {figures['loss_difference']:.1e}", flush=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for recipe in RECIPES:
+        for recipe in (FINETUNE, ORIGIN):
+            # Kernels are chosen once a process, for each kind of number.
+            torch.backends.cudnn.benchmark = recipe.autotune
             cfg = compose(recipe, folder)
-            steps = {32: 25 * options.steps, 256: 10 * options.steps}
+            steps = {32: 25 * options.steps, 256: 8 * options.steps}
             data = prepare_data(cfg, max(batch * number for batch, number in steps.items()))
             on_disk = data.images
             for batch in BATCHES:
-                row: dict[str, Any] = {"recipe": recipe.name, "batch": batch, **measure_bare(recipe, batch)}
-                print(row, flush=True)
-                data.batch_settings.batch_size = batch
-                data.images = on_disk
-                row["ours_eager"] = time_ours(
-                    cfg, data, folder / "off", steps[batch] // 3, cuda_graphs="off", cache="disk"
-                )
+                row: dict[str, Any] = {"recipe": recipe.name, "batch": batch, "limit": measure_limit(recipe, batch)}
+                row["eager"] = batch / time_steps(BareStep(recipe, batch), 40)
+                data.batch_settings.batch_size, data.images = batch, on_disk
                 with Sampling() as sampling:
-                    row["ours"] = time_ours(cfg, data, folder / "on", steps[batch], cuda_graphs="on", cache="disk")
+                    row["ours"], row["launch_ms"] = attempt(
+                        partial(time_ours, cfg, data, folder / "on", steps[batch], cuda_graphs="auto", cache="disk")
+                    )
+                row["ours_eager"], _ = attempt(
+                    partial(time_ours, cfg, data, folder / "off", steps[batch] // 8, cuda_graphs="off", cache="disk")
+                )
                 rows = torch.arange(len(data.table["row"].unique())).numpy()
                 data.images = HeldImages(torch.as_tensor(on_disk.read(rows)))
-                row["ours_on_device"] = time_ours(
-                    cfg, data, folder / "device", steps[batch], cuda_graphs="on", cache="device"
+                row["ours_on_device"], row["launch_on_device_ms"] = attempt(
+                    partial(time_ours, cfg, data, folder / "device", steps[batch], cuda_graphs="auto", cache="device")
                 )
-                row["share_of_limit"] = max(row["ours"], row["ours_on_device"]) / row["limit"]
-                print(row, flush=True)
-                print(sampling.describe(12), flush=True)
+                row["share_of_limit"] = row["ours"] / row["limit"]
+                print(
+                    {key: round(value, 2) if isinstance(value, float) else value for key, value in row.items()},
+                    flush=True,
+                )
+                if (recipe, batch) == (FINETUNE, 32):
+                    print(sampling.describe(16), flush=True)
                 figures["rows"].append(row)
+    figures["origin_limits"] = measure_layouts(32)
+    print(figures["origin_limits"], flush=True)
+    with exact_float32():
+        figures["loss_difference"] = compare_losses()
     return figures
 
 
@@ -228,18 +267,17 @@ def show(figures: dict[str, Any]) -> None:
     """Prints the figures as a table."""
     columns = {
         "eager": "bare eager",
-        "graphed_network": "bare, network graphed",
         "limit": "bare graph = limit",
-        "limit_autotuned": "autotuned",
         "ours_eager": "weldnet-train, graphs off",
         "ours": "graphs on",
         "ours_on_device": "and data.cache=device",
+        "launch_ms": "ms to launch a step",
     }
     table = Table(title=f"training on {figures['device']}, images/s", title_justify="left")
     for column in ("recipe", "batch", *columns.values(), "of the limit"):
         table.add_column(column, justify="left" if column == "recipe" else "right")
     for row in figures["rows"]:
-        rates = [f"{row[key]:,.0f}" for key in columns]
+        rates = [f"{row[key]:,.1f}" if key.endswith("ms") else f"{row[key]:,.0f}" for key in columns]
         table.add_row(row["recipe"], str(row["batch"]), *rates, f"{row['share_of_limit']:.2f}")
     print_table(table)
     origin = next((row for row in figures["rows"] if row["recipe"] == "origin"), None)

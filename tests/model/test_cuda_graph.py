@@ -2,106 +2,146 @@
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.optim import SGD, Adam, AdamW
+from torch.optim.lr_scheduler import LambdaLR
 from training_runs import Batch, Losses, load_batches, make_trainer, quiet
 
+from weldnet import replay
+from weldnet.data.augmentation import BatchAugmentation
+from weldnet.data.mixing import Mixing
 from weldnet.errors import InputError
+from weldnet.model import classifier
 from weldnet.model.classifier import WeldClassifier
-from weldnet.model.cuda_graph import GraphedNetwork
-from weldnet.model.network import WeldNet
 from weldnet.model.settings import ModelSettings
+from weldnet.replay import Replay
 
 CLASSES = ["crack", "pore", "good"]
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
-def make_classifier(cuda_graphs: str = ModelSettings.cuda_graphs) -> WeldClassifier:
+def make_schedule(optimizer: torch.optim.Optimizer, total_steps: int) -> LambdaLR:
+    """Rates that change and that float32 holds, as a graph reads them."""
+    return LambdaLR(optimizer, lambda step: 2.0 ** -(step % 3))
+
+
+def make_classifier(
+    cuda_graphs: str = ModelSettings.cuda_graphs, optimizer: Any = AdamW, **settings: Any
+) -> WeldClassifier:
     torch.manual_seed(0)
-    return WeldClassifier(CLASSES, ModelSettings("resnet18", "none", cuda_graphs=cuda_graphs), lr=1e-4)
+    settings |= {"cuda_graphs": cuda_graphs, "weights": "none"}
+    optimizer = partial(optimizer, fused=True)
+    return WeldClassifier(CLASSES, ModelSettings("resnet18", **settings), optimizer, make_schedule, lr=2**-13)
 
 
-def draw_batches(number: int, size: int, last: int = 0) -> list[Batch]:
+def draw_batches(number: int, size: int, last: int = 0, height: int = 64, width: int = 32) -> list[Batch]:
     generator = torch.Generator().manual_seed(0)
     sizes = [size] * number + [last] * (last > 0)
     return [
-        (torch.randint(0, 256, (n, 3, 64, 32), dtype=torch.uint8, generator=generator), torch.arange(n) % len(CLASSES))
+        (
+            torch.randint(0, 256, (n, 3, height, width), dtype=torch.uint8, generator=generator),
+            torch.arange(n) % len(CLASSES),
+        )
         for n in sizes
     ]
 
 
-class Capture:
-    """Stands for `torch.cuda.make_graphed_callables`: warms up as it does, and counts the replays."""
+class Graph(list[Tensor]):
+    """Stands for a CUDA graph, and is what its replays fill."""
 
-    def __init__(self) -> None:
+    def __init__(self, function: Callable[..., Any], inputs: tuple[Tensor, ...]) -> None:
+        super().__init__()
+        self.function, self.inputs = function, inputs
         self.num_replays = 0
 
-    def __call__(self, module: nn.Module, sample: tuple[Tensor, ...], allow_unused_input: bool) -> Callable[..., Any]:
-        for _ in range(3):
-            module(*sample)
-
-        def replay(images: Tensor) -> Any:
-            self.num_replays += 1
-            return module(images)
-
-        return replay
+    def replay(self) -> None:
+        self.num_replays += 1
+        self[:] = self.function(*self.inputs)
 
 
 @pytest.fixture
-def capture(monkeypatch: pytest.MonkeyPatch) -> Capture:
-    capture = Capture()
-    monkeypatch.setattr(torch.cuda, "make_graphed_callables", capture)
-    return capture
+def graphs(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
+    """The graphs that are captured in a test, by a stand-in for torch's."""
+    made: list[Graph] = []
+
+    def capture(function: Callable[..., Any], inputs: tuple[Tensor, ...], generator: Any) -> tuple[Graph, Graph]:
+        made.append(Graph(function, inputs))
+        return made[-1], made[-1]
+
+    monkeypatch.setattr(replay, "capture", capture)
+    monkeypatch.setattr(replay, "run_aside", lambda function, *inputs: function(*inputs))
+    monkeypatch.setattr(classifier, "find_obstacle", lambda trainer: None)
+    return made
 
 
-def test_warming_up_leaves_no_trace_in_batch_norm(capture: Capture) -> None:
-    network = make_classifier().network
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    graphed = GraphedNetwork(network)
-    (images, _), (others, _) = draw_batches(2, 4)
-    graphed(images)
-    graphed(others)
-    first, second = WeldNet("resnet18", len(CLASSES)), network.state_dict()
-    first.load_state_dict(before)
-    first(images)
-    first(others)
-    assert all(torch.equal(value, second[name]) for name, value in first.state_dict().items())
-    assert capture.num_replays == 2
+def test_other_shapes_are_not_replayed(graphs: list[Graph]) -> None:
+    replayed = Replay(lambda x: (x + 1,))
+    for value in range(5):
+        assert float(replayed(torch.full((1,), value))[0]) == value + 1
+    assert graphs[0].num_replays == 3
+    assert torch.equal(replayed(torch.zeros(2))[0], torch.ones(2))
+    assert torch.equal(replayed(torch.zeros(1, dtype=torch.float64))[0], torch.ones(1, dtype=torch.float64))
+    assert [graph.num_replays for graph in graphs] == [3]
 
 
-def test_other_shapes_and_modes_are_not_replayed(capture: Capture) -> None:
-    network = make_classifier().network
-    graphed = GraphedNetwork(network)
-    (images, _), (fewer, _) = draw_batches(1, 4, last=3)
-    graphed(images)
-    assert capture.num_replays == 1
-    graphed(fewer)
-    graphed(images.float())
-    with torch.no_grad():
-        graphed(images)
-    network.eval()
-    graphed(images)
-    network.train()
-    network.freeze("layer1")
-    graphed(images)
-    assert capture.num_replays == 1
-    network.freeze(None)
-    graphed(images)
-    assert capture.num_replays == 2
-
-
-def test_a_network_that_cannot_be_captured_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_captured_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: Any, **settings: Any) -> None:
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
-    monkeypatch.setattr(torch.cuda, "make_graphed_callables", fail)
-    with pytest.raises(InputError, match=r"resnet18 cannot be captured \(operation.*\); take model\.cuda_graphs=off"):
-        GraphedNetwork(make_classifier().network)(draw_batches(1, 2)[0][0])
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    monkeypatch.setattr(torch.cuda, "graph", fail)
+    with pytest.raises(InputError, match=r"a step cannot be captured \(operation.*\); take model\.cuda_graphs=off"):
+        replay.capture(lambda: (), (), None)
+
+
+def train(folder: Path, graphs: str, settings: dict[str, Any], **model: Any) -> tuple[list[float], WeldClassifier]:
+    """The losses of two epochs with a smaller batch at the end of each, and what has learned."""
+    losses, learner = Losses(), make_classifier(graphs, layer_decay=0.5, **model)
+    trainer = make_trainer(folder, callbacks=[losses], max_epochs=2, **settings)
+    trainer.fit(learner, load_batches(*draw_batches(4, 4, 3, 32, 16)), load_batches(*draw_batches(1, 4, 0, 32, 16)))
+    return losses.losses, learner
+
+
+@quiet
+@pytest.mark.parametrize(
+    ("optimizer", "settings"),
+    [
+        (AdamW, {"gradient_clip_val": 0.1}),
+        (Adam, {}),
+        (partial(SGD, momentum=0.9, nesterov=True), {}),
+    ],
+)
+def test_a_whole_step_is_lightnings(
+    tmp_path: Path, graphs: list[Graph], optimizer: Any, settings: dict[str, Any]
+) -> None:
+    model = {"optimizer": optimizer, "label_smoothing": 0.1}
+    expected, single = train(tmp_path, "off", settings, **model)
+    losses, graphed = train(tmp_path, "on", settings, **model)
+    assert [graph.num_replays for graph in graphs] == [6], "eight full batches less two"
+    assert losses == pytest.approx(expected, rel=1e-6)
+    for name, value in single.state_dict().items():
+        torch.testing.assert_close(graphed.state_dict()[name], value, rtol=1e-5, atol=1e-7, msg=name)
+    rates = [[group["lr"] for group in model.trainer.optimizers[0].param_groups] for model in (single, graphed)]
+    assert rates[0] == rates[1]
+    assert all(type(rate) is float for rate in rates[1]), "schedules and checkpoints know numbers"
+    means = [float(model.trainer.callback_metrics["train/loss_epoch"]) for model in (single, graphed)]
+    assert means[1] == pytest.approx(means[0], rel=1e-5)
+
+
+@quiet
+def test_what_learns_anew_is_captured_anew(tmp_path: Path, graphs: list[Graph]) -> None:
+    model = {"freeze_through": "layer1", "unfreeze_at_epoch": 1}
+    expected, _ = train(tmp_path, "off", {}, **model)
+    losses, _ = train(tmp_path, "on", {}, **model)
+    assert [graph.num_replays for graph in graphs] == [2, 2], "four full batches each, less two"
+    assert losses == pytest.approx(expected, rel=1e-6)
 
 
 @quiet
@@ -125,6 +165,20 @@ def test_the_setting_is_checked() -> None:
 GPU: dict[str, Any] = {"accelerator": "gpu", "devices": 1, "max_epochs": 7}
 
 
+@pytest.fixture
+def replays(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is captured on a GPU in a test."""
+    captured: list[str] = []
+    capture = replay.capture
+
+    def note(function: Callable[..., Any], *arguments: Any) -> Any:
+        captured.append(function.__name__)
+        return capture(function, *arguments)
+
+    monkeypatch.setattr(replay, "capture", note)
+    return captured
+
+
 def train_on_gpu(folder: Path, graphs: str, **settings: Any) -> tuple[list[float], WeldClassifier]:
     """The losses of 56 steps, every eighth on a smaller batch, and what has learned."""
     losses = Losses()
@@ -136,10 +190,15 @@ def train_on_gpu(folder: Path, graphs: str, **settings: Any) -> tuple[list[float
 
 @needs_cuda
 @quiet
-def test_on_a_gpu_a_graph_learns_what_single_steps_learn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("settings", [{}, {"gradient_clip_val": 0.5}])
+def test_on_a_gpu_a_graph_learns_what_single_steps_learn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replays: list[str], settings: dict[str, Any]
+) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
-    single, one = train_on_gpu(tmp_path, "off")
-    graph, other = train_on_gpu(tmp_path, "on")
+    single, one = train_on_gpu(tmp_path, "off", **settings)
+    assert replays == []
+    graph, other = train_on_gpu(tmp_path, "auto", **settings)
+    assert replays == ["_run"]
     assert len(graph) == 56
     assert graph == pytest.approx(single, rel=1e-4)
     statistics = {name: value for name, value in one.network.named_buffers() if "running" in name}
@@ -151,14 +210,45 @@ def test_on_a_gpu_a_graph_learns_what_single_steps_learn(tmp_path: Path, monkeyp
 
 @needs_cuda
 @quiet
-@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
-def test_on_a_gpu_a_graph_learns_in_mixed_precision(tmp_path: Path, precision: str) -> None:
-    graph, _ = train_on_gpu(tmp_path, "on", precision=precision)
+def test_on_a_gpu_a_graph_learns_in_mixed_precision(tmp_path: Path, replays: list[str]) -> None:
+    graph, _ = train_on_gpu(tmp_path, "on", precision="bf16-mixed")
+    assert replays == ["_run"]
     assert sum(graph[-8:]) < sum(graph[:8])
 
 
 @needs_cuda
 @quiet
-def test_on_a_gpu_accumulated_gradients_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    train_on_gpu(tmp_path, "on", accumulate_grad_batches=2)
-    assert any("trainer.accumulate_grad_batches adds up gradients" in record.message for record in caplog.records)
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"accumulate_grad_batches": 2}, "trainer.accumulate_grad_batches adds up gradients"),
+        ({"precision": "16-mixed"}, "trainer.precision=16-mixed leaves out steps"),
+        ({"detect_anomaly": True}, "trainer.detect_anomaly looks at each result"),
+    ],
+)
+def test_on_a_gpu_what_no_graph_does_is_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, replays: list[str], settings: dict[str, Any], reason: str
+) -> None:
+    train_on_gpu(tmp_path, "auto", **settings)
+    assert replays == []
+    assert any(reason in record.message for record in caplog.records)
+
+
+@needs_cuda
+def test_on_a_gpu_augmentation_is_replayed_as_it_is(replays: list[str]) -> None:
+    """The draws of a replay are those of a generator with the step's seed."""
+    augment, generator = BatchAugmentation("weld"), torch.Generator("cuda")
+
+    def change(images: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        mixed: tuple[Tensor, ...] = Mixing(len(CLASSES), 0.2, 1.0)(augment(images, generator), labels, generator)
+        return mixed
+
+    replayed = Replay(change, generator)
+    for seed, (images, labels) in enumerate(draw_batches(6, 16)):
+        batch = images.cuda(), labels.cuda()
+        generator.manual_seed(seed)
+        found = [each.clone() for each in replayed(*batch)]
+        generator.manual_seed(seed)
+        for mine, expected in zip(found, change(*batch), strict=True):
+            torch.testing.assert_close(mine, expected)
+    assert replays == ["change"]

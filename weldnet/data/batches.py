@@ -86,7 +86,7 @@ class BalancedSampler(DistributedSampler[Any]):
         self.weights = (1.0 / torch.bincount(labels).clamp(min=1))[labels].double()
 
     def __iter__(self) -> Iterator[int]:
-        generator = make_generator("cpu", self.seed, self.epoch, self.rank)
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, self.epoch, self.rank))
         return iter(torch.multinomial(self.weights, self.num_samples, replacement=True, generator=generator).tolist())
 
 
@@ -146,10 +146,10 @@ class TrainingBatches(DistributedSampler[Any]):
             yield indices[start:end]
 
 
-def make_generator(device: torch.device | str, *entropy: int) -> torch.Generator:
-    """A generator whose state is a function of some whole numbers, such as seed and step."""
+def derive_seed(*entropy: int) -> int:
+    """A seed that is a function of some whole numbers, such as seed and step."""
     (state,) = np.random.SeedSequence(entropy).generate_state(1, np.uint64)
-    return torch.Generator(device).manual_seed(int(state) % 2**63)
+    return int(state) % 2**63
 
 
 def weigh_classes(labels: Tensor, num_classes: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,14 @@ from lightning import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from weldnet.data.augmentation import make_augmentation
+from weldnet.data.augmentation import BatchAugmentation, make_augmentation
 from weldnet.data.batches import (
     Batch,
     ImagesOnDevice,
     TrainingBatches,
     WeldImages,
+    derive_seed,
     make_batches,
-    make_generator,
     order_images,
     weigh_classes,
 )
@@ -43,6 +44,7 @@ from weldnet.data.splits.rules import (
 from weldnet.data.storage import CACHES, HeldImages, Images, store
 from weldnet.errors import InputError, check_choice
 from weldnet.hardware import available_cores, check_processes
+from weldnet.replay import Replay
 
 BALANCES = ("none", "weights", "sampler")
 
@@ -106,6 +108,7 @@ class WeldDataModule(LightningDataModule):
         self.shares = asdict(self.rule.shares)
         self.augment = make_augmentation(batches.augmentation)
         Mixing(2, batches.mixup, batches.cutmix)
+        self.replay: Replay | None = None
         self.seed, self.wanted_classes, self.unsplit = seed, classes, unsplit
         self.table = pl.DataFrame()
         self.classes: list[str] = []
@@ -241,7 +244,12 @@ class WeldDataModule(LightningDataModule):
         if self.trainer is None or not self.trainer.training:
             return batch
         index = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        return self.augmented(batch, self.trainer.current_epoch, index, self.trainer.global_rank)
+        step = (self.trainer.current_epoch, index, self.trainer.global_rank)
+        # A transform of one image draws, and may do anything, on the CPU.
+        is_graphed = getattr(self.trainer.lightning_module, "graphed", None) is not None
+        if is_graphed and isinstance(self.augment, BatchAugmentation):
+            return self._replay(batch, *step)
+        return self.augmented(batch, *step)
 
     def augmented(self, batch: Batch, *step: int) -> Batch:
         """The batch as training sees it at a step: a function of the seed and the step, so that a resumed run agrees.
@@ -250,13 +258,30 @@ class WeldDataModule(LightningDataModule):
             batch: on any device.
             step: whole numbers that identify this batch: epoch, index in the epoch, rank.
         """
-        generator = make_generator(batch[0].device, self.seed, *step)
-        images, labels = self.augment(batch[0], generator), batch[1]
+        generator = torch.Generator(batch[0].device).manual_seed(derive_seed(self.seed, *step))
+        return self._change(generator, *batch)
+
+    def _replay(self, batch: Batch, *step: int) -> Batch:
+        """The same by a CUDA graph, into memory that the next call overwrites."""
+        if self.replay is None:
+            generator = torch.Generator(batch[0].device)
+            self.replay = Replay(partial(self._change, generator), generator)
+        assert self.replay.generator
+        self.replay.generator.manual_seed(derive_seed(self.seed, *step))
+        images, labels = self.replay(*batch)
+        return images, labels
+
+    def _change(self, generator: torch.Generator, images: Tensor, labels: Tensor) -> Batch:
+        images = self.augment(images, generator)
         mixup, cutmix = self.batch_settings.mixup, self.batch_settings.cutmix
         if not (mixup or cutmix):
             return images, labels
         mixed: Batch = Mixing(len(self.classes), mixup, cutmix)(images, labels, generator)
         return mixed
+
+    def teardown(self, stage: str) -> None:
+        """Frees the graph, and the memory it works on."""
+        self.replay = None
 
     def class_weights(self) -> Tensor | None:
         """float32 (C,) weights for the loss under `balance=weights`: mean class count over the class's own."""

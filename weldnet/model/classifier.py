@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,8 +17,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from weldnet.errors import InputError, check_choice
 from weldnet.evaluation.metrics import METRICS, measure_confusion
-from weldnet.model.confusion import ConfusionMatrix
-from weldnet.model.cuda_graph import AUTO, MODES, GraphedNetwork, find_obstacle
+from weldnet.model.confusion import ConfusionMatrix, MeanLoss
+from weldnet.model.cuda_graph import MODES, GraphedStep, find_obstacle
 from weldnet.model.network import WeldNet, make_backbone
 from weldnet.model.optimizers import parameter_groups
 from weldnet.model.settings import ModelSettings
@@ -27,6 +28,9 @@ log = logging.getLogger(__name__)
 Batch = tuple[Tensor, Tensor]
 
 STAGES = ("train", "val", "test")
+
+OF_A_STEP = ("training_step", "backward", "optimizer_step", "optimizer_zero_grad", "configure_gradient_clipping")
+"""What a subclass may do in its own way, and a graph does in ours."""
 
 
 class WeldClassifier(LightningModule):
@@ -80,8 +84,9 @@ class WeldClassifier(LightningModule):
         weights = None if class_weights is None else torch.tensor(class_weights)
         self.criterion = nn.CrossEntropyLoss(weights, label_smoothing=settings.label_smoothing)
         self.record: dict[str, Any] = {}
-        self.graphed: GraphedNetwork | None = None
+        self.graphed: GraphedStep | None = None
         self.confusions = nn.ModuleDict({f"{stage}_confusion": ConfusionMatrix(len(classes)) for stage in STAGES})
+        self.losses = nn.ModuleDict({f"{stage}_loss": MeanLoss() for stage in STAGES})
         plain = {"classes": self.classes, "settings": asdict(settings) | {"weights": "none"}, "lr": lr, "size": size}
         plain |= {"class_weights": class_weights, "mean": backbone.mean, "std": backbone.std}
         self.save_hyperparameters(plain, logger=False)
@@ -108,26 +113,40 @@ class WeldClassifier(LightningModule):
         logits: Tensor = self.network(images)
         return logits
 
-    def _step(self, stage: str, batch: Batch) -> dict[str, Tensor]:
-        images, labels = batch
-        logits: Tensor = self.graphed(images) if stage == "train" and self.graphed else self(images)
-        # Smoothing and class weights are for learning; what is compared and reported is the plain cross entropy.
-        loss: Tensor = self.criterion(logits, labels) if stage == "train" else functional.cross_entropy(logits, labels)
+    def _learn(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss to learn by, with smoothing and class weights, and the logits."""
+        logits = self(images)
+        return self.criterion(logits, labels), logits
+
+    def _count(self, stage: str, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         # Soft labels, as mixup and CutMix make them, count as the class of the largest share.
         classes = labels.argmax(1) if labels.is_floating_point() else labels
         self.confusion(stage).update(logits.detach().argmax(1), classes)
-        self.log(f"{stage}/loss", loss, on_step=stage == "train", on_epoch=True, batch_size=len(labels), sync_dist=True)
-        return {"loss": loss, "logits": logits.detach().float()}
+        self.mean_loss(stage).update(loss.detach(), len(labels))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss; the labels are int64 (B,) or float (B, C), the share of each class."""
-        return self._step("train", batch)["loss"]
+        loss, logits = (self.graphed or self._learn)(*batch)
+        self._count("train", loss, logits, batch[1])
+        return loss
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        if not self.graphed:
+            super().backward(loss, *args, **kwargs)
+
+    def _evaluation_step(self, stage: str, batch: Batch) -> dict[str, Tensor]:
+        images, labels = batch
+        logits = self(images)
+        # What is compared and reported is the plain cross entropy.
+        loss = functional.cross_entropy(logits, labels)
+        self._count(stage, loss, logits, labels)
+        return {"loss": loss, "logits": logits.float()}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        return self._step("val", batch)
+        return self._evaluation_step("val", batch)
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        return self._step("test", batch)
+        return self._evaluation_step("test", batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """`logits` (B, C) and pooled `features` (B, F), float32."""
@@ -139,6 +158,12 @@ class WeldClassifier(LightningModule):
         confusion = self.confusions[f"{stage}_confusion"]
         assert isinstance(confusion, ConfusionMatrix)
         return confusion
+
+    def mean_loss(self, stage: str) -> MeanLoss:
+        """That of this epoch of a stage; the trainer resets it."""
+        loss = self.losses[f"{stage}_loss"]
+        assert isinstance(loss, MeanLoss)
+        return loss
 
     def _log_epoch(self, stage: str) -> None:
         counts = self.confusion(stage)
@@ -164,22 +189,47 @@ class WeldClassifier(LightningModule):
         for needed_to_resume in ("current_model_state", "averaging_state"):
             checkpoint.pop(needed_to_resume, None)
 
-    def on_fit_start(self) -> None:
+    def on_train_start(self) -> None:
         obstacle = find_obstacle(self.trainer)
-        if self.settings.unfreeze_at_epoch is not None:
-            obstacle = obstacle or "model.unfreeze_at_epoch changes what learns"
-        wanted = self.settings.cuda_graphs == "on" or (self.settings.cuda_graphs == "auto" and AUTO)
-        if wanted and not obstacle:
-            self.graphed = GraphedNetwork(self.network)
-        elif self.settings.cuda_graphs == "on" or (wanted and self.device.type == "cuda"):
+        if any(getattr(type(self), name) is not getattr(WeldClassifier, name) for name in OF_A_STEP):
+            obstacle = obstacle or f"{type(self).__name__} has a step of its own"
+        if self.settings.cuda_graphs != "off" and not obstacle:
+            (optimizer,) = self.trainer.optimizers
+            clip = partial(
+                self.configure_gradient_clipping,
+                optimizer,
+                self.trainer.gradient_clip_val,
+                self.trainer.gradient_clip_algorithm,
+            )
+            self.graphed = GraphedStep(self._learn, clip, optimizer)
+        elif self.settings.cuda_graphs == "on" or (self.settings.cuda_graphs == "auto" and self.device.type == "cuda"):
             log.warning("model.cuda_graphs: each step is launched by itself, since %s", obstacle)
 
-    def on_fit_end(self) -> None:
+    def on_train_end(self) -> None:
         self.graphed = None
 
     def on_train_epoch_start(self) -> None:
         if self.settings.unfreeze_at_epoch is not None and self.current_epoch >= self.settings.unfreeze_at_epoch:
             self.network.freeze(None)
+        self._log_loss("train", "train/loss_epoch")
+        self._log_loss("train", "train/loss", logger=False)
+
+    def _log_loss(self, stage: str, key: str, **settings: Any) -> None:
+        """Has the trainer log the mean loss at the epoch's end."""
+        self.log(key, self.mean_loss(stage), on_step=False, on_epoch=True, **settings)
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if batch_idx == 0 or (every and self.trainer.global_step % every == 0):
+            self.log("train/loss_step", outputs["loss"])
+            # For a callback that watches it within the first epoch.
+            self.log("train/loss", outputs["loss"], logger=False)
+
+    def on_validation_epoch_start(self) -> None:
+        self._log_loss("val", "val/loss")
+
+    def on_test_epoch_start(self) -> None:
+        self._log_loss("test", "test/loss")
 
     def on_train_epoch_end(self) -> None:
         if not torch.isfinite(self.trainer.callback_metrics["train/loss_epoch"]):

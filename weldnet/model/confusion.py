@@ -1,4 +1,4 @@
-"""Counts of actual and predicted classes, kept on the device."""
+"""Sums over the batches of an epoch, kept on the device: an update never waits for it."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from torchmetrics import Metric
 class ConfusionMatrix(Metric):
     """A confusion matrix, int64 (C, C): rows are the actual classes, columns the predicted ones.
 
-    Unlike torchmetrics' own, an update never waits for the device.
+    Unlike torchmetrics' own, it counts without waiting for the device.
 
     Args:
         num_classes: C.
@@ -28,3 +28,24 @@ class ConfusionMatrix(Metric):
 
     def compute(self) -> Tensor:
         return self.counts.view(self.num_classes, self.num_classes)
+
+
+class MeanLoss(Metric):
+    """The mean loss of an epoch's images, float32."""
+
+    full_state_update = False
+    total: Tensor
+    num_images: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.zeros(()), dist_reduce_fx="sum")
+        self.add_state("num_images", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, loss: Tensor, num_images: int) -> None:
+        """Adds the mean loss of a batch."""
+        self.total.add_(loss, alpha=num_images)
+        self.num_images.add_(num_images)
+
+    def compute(self) -> Tensor:
+        return self.total / self.num_images

@@ -1,19 +1,21 @@
-"""A training step's forward and backward pass as one CUDA graph each, so that no kernel is launched by itself."""
+"""A whole training step as one CUDA graph."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from lightning import Trainer
-from torch import Tensor, nn
+from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch import Tensor
+from torch.optim import Optimizer
 
-from weldnet.errors import InputError
-from weldnet.model.network import WeldNet
+from weldnet.replay import Replay, Tensors
 
 MODES = ("auto", "on", "off")
 
-AUTO = False
-"""Whether `auto` is `on` where a graph can be captured: once scripts/check_gpu.sh has passed on a card."""
+GRADIENT_HOOKS = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
 
 
 def find_obstacle(trainer: Trainer) -> str | None:
@@ -24,72 +26,81 @@ def find_obstacle(trainer: Trainer) -> str | None:
         return "several processes train"
     if trainer.accumulate_grad_batches > 1:
         return "trainer.accumulate_grad_batches adds up gradients, and a graph overwrites them"
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, GradientAccumulationScheduler) or any(
+            is_overridden(hook, callback, Callback) for hook in GRADIENT_HOOKS
+        ):
+            return f"{type(callback).__name__} deals with gradients"
+    if torch.is_anomaly_enabled():
+        return "trainer.detect_anomaly looks at each result"
+    if trainer.precision == "16-mixed":
+        return "trainer.precision=16-mixed leaves out steps, as it finds on the way"
+    if not all(group.get("fused") for optimizer in trainer.optimizers for group in optimizer.param_groups):
+        return "the optimizer is not a fused one (optimizer.fused=true)"
     return None
 
 
-class _Network(nn.Module):
-    """What is captured: the graph's `forward` replaces this module's, and the network keeps its own."""
+class GraphedStep:
+    """A whole step: the loss, its gradients, and what the optimizer makes of them.
 
-    def __init__(self, network: WeldNet) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.network(images)
-        return logits
-
-
-class GraphedNetwork:
-    """Replays a network on batches of the shape of the first one; other batches run as they always do.
-
-    At 300 x 30 a GPU computes faster than its kernels can be launched, hundreds a step. The logits and gradients of a
-    replay lie in memory of the graph, which the next replay overwrites: use them, or copy them, before.
+    Lightning's own backward pass must be left out then; its call of the optimizer finds no gradients, and does nothing.
 
     Args:
-        network: on a CUDA device; its parameters stay where they are in memory.
+        compute: from images and labels to the loss, which needs gradients, and to what else is wanted.
+        clip: called between the backward pass and the optimizer.
+        optimizer: a fused one; its learning rates may change from step to step.
     """
 
-    def __init__(self, network: WeldNet) -> None:
-        self.network = network
-        self.graphed: Callable[[Tensor], Any] | None = None
+    def __init__(
+        self, compute: Callable[[Tensor, Tensor], Tensors], clip: Callable[[], None], optimizer: Optimizer
+    ) -> None:
+        self.compute, self.clip, self.optimizer = compute, clip, optimizer
+        device = optimizer.param_groups[0]["params"][0].device
+        self.rates = torch.zeros(len(optimizer.param_groups), device=device)
+        self.settings: list[Any] = []
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Logits (B, C) of images as `WeldNet` takes them, for a backward pass."""
-        if not (self.network.training and torch.is_grad_enabled()):
-            return self._run(images)
-        if self.graphed is None:
-            self._capture(images)
-        is_same = (images.shape, images.dtype) == self.shape and self.learns == _learning(self.parameters)
-        logits: Tensor = self.graphed(images) if is_same and self.graphed is not None else self._run(images)
-        return logits
+    def __call__(self, images: Tensor, labels: Tensor) -> Tensors:
+        """What `compute` returns, detached."""
+        settings = [_freeze_settings(group) for group in self.optimizer.param_groups]
+        if settings != self.settings:
+            # What learns, or how, has changed, and would be left out of a replay.
+            self.settings, self.replay = settings, Replay(self._run)
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.rates.copy_(torch.tensor(rates), non_blocking=True)
+        return self.replay(images, labels)
 
-    def _run(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.network(images)
-        return logits
-
-    def _capture(self, images: Tensor) -> None:
-        self.parameters = list(self.network.parameters())
-        self.shape, self.learns = (images.shape, images.dtype), _learning(self.parameters)
-        buffers = list(self.network.buffers())
-        before = [buffer.clone() for buffer in buffers]
-        # What is captured keeps nodes of autograd that belong to the capture's stream; autograd sees to the order.
-        torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
-        try:
-            # It runs the network on the sample first, for warming up; batch norm must not learn from that.
-            self.graphed = torch.cuda.make_graphed_callables(
-                _Network(self.network), (images.clone(),), allow_unused_input=True
-            )
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            raise InputError(
-                f"model.cuda_graphs: {self.network.backbone.name} cannot be captured "
-                f"({str(error).splitlines()[0]}); take model.cuda_graphs=off"
-            ) from error
-        with torch.no_grad():
-            for buffer, value in zip(buffers, before, strict=True):
-                buffer.copy_(value)
+    def _run(self, images: Tensor, labels: Tensor) -> Tensors:
+        self.optimizer.zero_grad()
+        loss, *others = self.compute(images, labels)
+        # Autocast is for the forward pass alone.
+        with torch.autocast(images.device.type, enabled=False):
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.clip()
+            with read_rates(self.optimizer, self.rates):
+                self.optimizer.step()
+        # Those of a capture belong to the graph.
+        self.optimizer.zero_grad()
+        return tuple(each.detach() for each in (loss, *others))
 
 
-def _learning(parameters: list[nn.Parameter]) -> list[bool]:
-    return [parameter.requires_grad for parameter in parameters]
+def _freeze_settings(group: dict[str, Any]) -> tuple[list[bool], dict[str, Any]]:
+    learns = [parameter.requires_grad for parameter in group["params"]]
+    return learns, {name: value for name, value in group.items() if name not in ("params", "lr")}
+
+
+@contextmanager
+def read_rates(optimizer: Optimizer, rates: Tensor) -> Iterator[None]:
+    """Within it an optimizer reads the learning rates of its groups from memory, where they can be replaced.
+
+    Outside, they are the numbers that schedules, loggers and checkpoints know.
+    """
+    before = [dict(group) for group in optimizer.param_groups]
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        # torch wants to be told of a capture, and only then.
+        group.update(lr=rate, capturable=rates.is_cuda and torch.cuda.is_current_stream_capturing())
+    try:
+        yield
+    finally:
+        for group, kept in zip(optimizer.param_groups, before, strict=True):
+            group.clear()
+            group.update(kept)

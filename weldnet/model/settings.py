@@ -16,8 +16,8 @@ class ModelSettings:
         unfreeze_at_epoch: the epoch, counted from 0, from which every stage learns; None for never.
         layer_decay: see `weldnet.model.optimizers.parameter_groups`.
         label_smoothing: from 0 to 1.
-        cuda_graphs: whether training replays a CUDA graph, see `weldnet.model.cuda_graph.GraphedNetwork`: `on`, `off`,
-            or `auto`.
+        cuda_graphs: whether training replays a CUDA graph, see `weldnet.model.cuda_graph.GraphedStep`: `on`, `off`, or
+            `auto`, which is on wherever it can be.
     """
 
     backbone: str
