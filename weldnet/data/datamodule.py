@@ -245,9 +245,10 @@ class WeldDataModule(LightningDataModule):
             return batch
         index = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
         step = (self.trainer.current_epoch, index, self.trainer.global_rank)
-        # A transform of one image draws, and may do anything, on the CPU.
         is_graphed = getattr(self.trainer.lightning_module, "graphed", None) is not None
-        if is_graphed and isinstance(self.augment, BatchAugmentation):
+        changes = self.batch_settings.mixup or self.batch_settings.cutmix or getattr(self.augment, "active", False)
+        # A transform of one image may do anything, on the CPU, too.
+        if is_graphed and changes and isinstance(self.augment, BatchAugmentation):
             return self._replay(batch, *step)
         return self.augmented(batch, *step)
 
