@@ -2,7 +2,7 @@
 
 import inspect
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import hydra
@@ -12,11 +12,12 @@ from lightning import Trainer
 from omegaconf import OmegaConf
 
 from weldnet.config.build import build_data, check_nodes
+from weldnet.config.hydra_app import show_options
 from weldnet.config.schema import register_schemas
 from weldnet.config.targets import check_target
 from weldnet.data.sources.found import Found
 from weldnet.data.sources.manifest import SCHEMA
-from weldnet.data.sources.source import Manifest
+from weldnet.data.sources.source import PATHS, Manifest, SourceKeys
 from weldnet.errors import InputError
 from weldnet.model.classifier import WeldClassifier
 
@@ -102,6 +103,13 @@ def test_a_source_of_your_own_is_a_class_and_a_file(tmp_path: Path, monkeypatch:
     table = build_data(cfg.data, cfg.seed).find().table
     assert table["path"].to_list() == [f"{tmp_path}/weld1_a.jpg", f"{tmp_path}/weld2_a.jpg"]
     assert table["group"].to_list() == ["weld1", "weld2"]
+
+
+def test_the_keys_are_those_of_every_source() -> None:
+    nodes = [OmegaConf.load(CONFIGS / "data" / f"{name}.yaml") for name in names("data")]
+    assert {hydra.utils.get_class(node["_target_"]) for node in nodes} == {*SourceKeys.__bases__}
+    assert {*PATHS} <= {each.name for each in fields(SourceKeys)}
+    assert show_options("data") == f"data: {', '.join(names('data'))}"
 
 
 class Focal(WeldClassifier):

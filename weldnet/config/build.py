@@ -13,7 +13,7 @@ from weldnet.config.schema import DataConfig
 from weldnet.config.targets import check_target, find_target, instantiate
 from weldnet.config.trainer import check_built, check_numbers, check_trainer, make_profiler
 from weldnet.data.settings import BatchSettings, Framing, ImageSettings, SplitRule
-from weldnet.data.sources.source import Folder, Manifest, Source
+from weldnet.data.sources.source import Source, SourceKeys
 from weldnet.errors import InputError
 from weldnet.model.settings import ModelSettings
 
@@ -61,7 +61,7 @@ def _build_source(data: DictConfig, keys: DataConfig) -> Source:
     if not (is_dataclass(kind) and isinstance(kind, type) and issubclass(kind, Source)):
         raise InputError(f"data._target_={keys._target_} is no source: a dataclass that has a method `find`")
     read = {each.name for each in fields(kind)}
-    readers = {each.name: reader for reader in (Manifest, Folder) for each in fields(reader)}
+    readers = {each.name: reader for reader in SourceKeys.__bases__ for each in fields(reader) if each.default is None}
     for name, reader in readers.items():
         if name not in read and getattr(keys, name) is not None:
             raise InputError(

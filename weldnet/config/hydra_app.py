@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from weldnet.config.literal import escape
 from weldnet.config.mistakes import check_keys, check_typed, explain, takes_value
 from weldnet.config.schema import register_schemas
+from weldnet.data.sources.source import PATHS
 from weldnet.errors import InputError
 from weldnet.files import explain_refusal, is_refusal
 
@@ -38,8 +39,8 @@ MISTAKES = (InputError, HydraException, OmegaConfBaseException)
 
 VERBATIM = {
     *("output_dir", "ckpt_path", "source", "sort_into", "target"),
-    *("data.root", "data.manifest", "data.group_pattern", "data.cache_dir", "model.weights"),
-    *("audit.suggest_split", "evaluation.vocabulary", "serve.records"),
+    *(f"data.{key}" for key in (*PATHS, "group_pattern", "cache_dir")),
+    *("model.weights", "audit.suggest_split", "evaluation.vocabulary", "serve.records"),
 }
 """Keys whose values are paths, globs or regular expressions: taken as typed, not as Hydra's grammar has them."""
 
@@ -64,6 +65,12 @@ def quote_verbatim(argument: str, *, is_sweep: bool = False) -> str:
     # Hydra reads a backslash only before a quote, where each must be doubled.
     value = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + (r"\'" if found[2] else ""), value)
     return f"{plus}{key}='{value}'"
+
+
+def show_options(group: str) -> str:
+    """A group of configs and its options, as `--help` lists them: `${options:GROUP}` in a root config."""
+    names = sorted(file.name for file in (files("weldnet.configs") / group).iterdir())
+    return f"{group}: {', '.join(name.removesuffix('.yaml') for name in names if name.endswith('.yaml'))}"
 
 
 def put_options_first(arguments: list[str]) -> list[str]:
@@ -98,6 +105,7 @@ def command(name: str, run: Callable[[DictConfig], None], find_saved: FindSaved 
         with end_with_reader(), call.report(), _hooked():
             check_typed(sys.argv[1:])
             register_schemas()
+            OmegaConf.register_new_resolver("options", show_options, replace=True)
             call.find_root()
             with call.arrange():
                 hydra.main(config_path=CONFIGS, config_name=call.root, version_base="1.3")(call.add_job)()

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
+from weldnet.data.sources.source import PATHS
 from weldnet.errors import InputError
 
 Changes = Mapping[str, tuple[Any, Any]]
@@ -13,7 +14,7 @@ Changes = Mapping[str, tuple[Any, Any]]
 GROUPS = ("data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger", "experiment")
 
 OF_MACHINE = (
-    *("data.root", "data.manifest", "data.cache", "data.cache_dir", "data.num_workers"),
+    *(f"data.{key}" for key in (*PATHS, "cache", "cache_dir", "num_workers")),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "model.cuda_graphs"),
     *("trainer.enable_progress_bar", "trainer.log_every_n_steps"),
     *("callbacks.dashboard", "callbacks.learning_rate", "callbacks.throughput", "callbacks.epoch_lines", "logger"),

@@ -15,6 +15,7 @@ from typing import NoReturn
 from omegaconf import DictConfig
 
 from weldnet.config.literal import escape
+from weldnet.data.sources.source import PATHS
 from weldnet.errors import InputError
 from weldnet.files import is_refusal, lock_folder, name_failures
 
@@ -152,6 +153,6 @@ def propose_resuming(command: str, folder: Path, kept: str) -> Iterator[None]:
 
 def make_absolute(data: DictConfig) -> None:
     """Makes the paths of a `data` node absolute, so that a saved config means the same from any directory."""
-    for key in ("root", "manifest", "cache_dir"):
+    for key in (*PATHS, "cache_dir"):
         if data[key] is not None:
             data[key] = escape(os.path.abspath(os.path.expanduser(data[key])))

@@ -9,7 +9,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from weldnet.data.settings import BatchSettings, Framing, ImageSettings, ImageSize, SplitRule
-from weldnet.data.sources.source import Folder, Manifest, Synthetic
+from weldnet.data.sources.source import SourceKeys
 from weldnet.evaluation.settings import Targets
 from weldnet.explain.settings import HeatmapSettings
 from weldnet.export.settings import Bounds, Int8Settings
@@ -21,7 +21,7 @@ Node = dict[str, Any]
 
 
 @dataclass
-class DataConfig(ImageSettings, BatchSettings, Framing, SplitRule, Synthetic, Manifest, Folder):
+class DataConfig(ImageSettings, BatchSettings, Framing, SplitRule, SourceKeys):
     """The settings of every source and of `weldnet.data.datamodule.WeldDataModule`, side by side.
 
     `_target_` is the class of the source; null in a test is the checkpoint's own.

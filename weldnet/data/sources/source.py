@@ -145,3 +145,12 @@ class Synthetic:
         return Found(
             read_manifest(write_synthetic(folder, num_images=self.num_images, num_seams=self.num_seams, seed=seed))
         )
+
+
+@dataclass
+class SourceKeys(Synthetic, Manifest, Folder):
+    """The keys of every source, side by side: a new source is one more base."""
+
+
+PATHS = ("root", "manifest")
+"""The keys that are paths: taken as typed, saved in full, and changed on resume where the files have moved."""
