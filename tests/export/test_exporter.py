@@ -196,8 +196,9 @@ def test_openvino_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             raise RuntimeError("\n")
 
     monkeypatch.setattr(openvino_format, "import_extra", lambda _: Full)
+    monkeypatch.setattr(openvino_format, "write_onnx", lambda _, folder: folder / "model.onnx")
     with pytest.raises(OSError, match="openvino cannot write: RuntimeError"):
-        FORMATS["openvino"].write(tmp_path / "model.onnx", None)
+        FORMATS["openvino"].write(torch.export.export(torch.nn.Identity(), (torch.zeros(1),)), tmp_path, None)
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), float("inf")])

@@ -19,7 +19,7 @@ from trained import train_small
 
 from weldnet.errors import InputError
 from weldnet.export.exporter import require_judge
-from weldnet.export.graph import write_graph
+from weldnet.export.graph import trace_graph
 from weldnet.inference.checkpoint import kept_checkpoint, load_checkpoint
 from weldnet.inference.export_format import import_extra
 from weldnet.inference.exported import FORMATS, load_export
@@ -36,7 +36,7 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     judge = require_judge(checkpoint)
     for name in ("onnx", "openvino"):
         (folder / name).mkdir()
-        FORMATS[name].write(write_graph(checkpoint, judge, folder / name), None)
+        FORMATS[name].write(trace_graph(checkpoint, judge), folder / name, None)
         record = {
             "format_version": 1,
             "format": name,

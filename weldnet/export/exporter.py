@@ -13,7 +13,7 @@ from typing import Any
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.errors import InputError
 from weldnet.evaluation.judge import Judge
-from weldnet.export.graph import write_graph
+from weldnet.export.graph import trace_graph
 from weldnet.export.parity import check, measure, score_split
 from weldnet.export.quantization import choose_point, count_convolutions, quantise
 from weldnet.export.settings import Bounds, Int8Settings
@@ -56,7 +56,7 @@ def export_model(
         return quantise(graph, data.dataset("train"), int8, num_float)
 
     with build_folder(folder) as built:
-        chosen.write(write_graph(checkpoint, judge, built), change if chosen.is_int8 else None)
+        chosen.write(trace_graph(checkpoint, judge), built, change if chosen.is_int8 else None)
         card = _describe(checkpoint, judge, chosen, built)
         write_json(built / CARD, card.model_dump(mode="json"))
         engine = load_export(built, device="cpu", precision="float32")

@@ -1,14 +1,13 @@
-"""A checkpoint's network with its judge as one graph, in ONNX."""
+"""A checkpoint's network with its judge as one graph."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from weldnet.evaluation.judge import Judge
 from weldnet.inference.checkpoint import Checkpoint
-from weldnet.inference.export_format import import_extra
 from weldnet.model.backbone import StridedConv2d
 from weldnet.model.network import WeldNet
 
@@ -44,26 +43,13 @@ class JudgedNet(nn.Module):
         return probabilities, (nearest + residual / self.residual_variance).sqrt() / self.max_distance
 
 
-def write_graph(checkpoint: Checkpoint, judge: Judge, folder: Path) -> Path:
-    """Writes `model.onnx`: a network in float32 with input `images` and outputs `probabilities`, `distance`."""
-    import_extra("onnxscript")
-    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
-
+def trace_graph(checkpoint: Checkpoint, judge: Judge) -> ExportedProgram:
+    """A network in float32 with input `images` and outputs `probabilities`, `distance`, for batches of any size."""
     # Channels-last is torch's own matter; the graph would carry its strides.
     plain = replace(checkpoint, record=checkpoint.record.model_copy(update={"channels_last": False}))
     geometry = checkpoint.geometry
-    program = torch.onnx.export(
+    return torch.export.export(
         JudgedNet(plain.network(), judge).eval(),
         (torch.zeros(2, 3, geometry.height, geometry.width, dtype=torch.uint8),),
-        input_names=["images"],
-        output_names=["probabilities", "distance"],
         dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}},
-        dynamo=True,
-        optimize=True,
-        verbose=False,
     )
-    assert program is not None
-    # It holds the source lines and paths of this machine.
-    ClearMetadataAndDocStringPass()(program.model)
-    program.save(folder / "model.onnx", external_data=False)
-    return folder / "model.onnx"

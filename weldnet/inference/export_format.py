@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch.export import ExportedProgram
 
 from weldnet.errors import InputError
 
@@ -27,8 +28,8 @@ class ExportFormat:
         name: as a user types it.
         files: of the network, in the export's folder; no name is ever taken from a record.
         packages: that it needs, all of the extra `export`; the last one runs it.
-        write: makes the files from an ONNX file in the same folder, which only stays if it is one of them. An int8
-            format is given what quantises the network on its way.
+        write: makes the files in a folder from the program that torch.export made, with input `images` and outputs
+            `probabilities` and `distance`. An int8 format is given what quantises the network on its way.
         open: from the contents of the files and a precision to what runs them and its name in words. The files are
             untrusted: nothing else may be read. An error of any kind means that they are damaged.
         precisions: that it runs in.
@@ -38,7 +39,7 @@ class ExportFormat:
     name: str
     files: tuple[str, ...]
     packages: tuple[str, ...]
-    write: Callable[[Path, Change | None], None]
+    write: Callable[[ExportedProgram, Path, Change | None], None]
     open: Callable[[Sequence[bytes], str], tuple[Run, str]]
     precisions: tuple[str, ...] = ("float32",)
     is_int8: bool = False

@@ -3,12 +3,38 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+from torch.export import ExportedProgram
+
 from weldnet.errors import InputError
 from weldnet.inference.export_format import Change, ExportFormat, Run, import_extra
 
+NETWORK = "model.onnx"
 
-def _write(file: Path, quantise: Change | None) -> None:
-    assert quantise is None, "the file is the format's own"
+
+def write_onnx(program: ExportedProgram, folder: Path) -> Path:
+    """Writes `model.onnx` from a program that `ExportFormat.write` takes."""
+    import_extra("onnxscript")
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
+    converted = torch.onnx.export(
+        program,
+        input_names=["images"],
+        output_names=["probabilities", "distance"],
+        dynamo=True,
+        optimize=True,
+        verbose=False,
+    )
+    assert converted is not None
+    # It holds the source lines and paths of this machine.
+    ClearMetadataAndDocStringPass()(converted.model)
+    converted.save(folder / NETWORK, external_data=False)
+    return folder / NETWORK
+
+
+def _write(program: ExportedProgram, folder: Path, quantise: Change | None) -> None:
+    assert quantise is None, "only OpenVINO's network is quantised"
+    write_onnx(program, folder)
 
 
 def _open(contents: Sequence[bytes], precision: str) -> tuple[Run, str]:
@@ -26,4 +52,4 @@ def _open(contents: Sequence[bytes], precision: str) -> tuple[Run, str]:
     return lambda images: session.run(["probabilities", "distance"], {"images": images}), runtime
 
 
-ONNX = ExportFormat("onnx", ("model.onnx",), ("onnx", "onnxscript", "onnxruntime"), _write, _open)
+ONNX = ExportFormat("onnx", (NETWORK,), ("onnx", "onnxscript", "onnxruntime"), _write, _open)

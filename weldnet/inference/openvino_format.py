@@ -8,23 +8,25 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch.export import ExportedProgram
 
 from weldnet.errors import InputError
 from weldnet.hardware import available_cores
 from weldnet.inference.engines import PRECISIONS, first_line
 from weldnet.inference.export_format import Change, ExportFormat, Run, import_extra
+from weldnet.inference.onnx_format import write_onnx
 
 NETWORK, WEIGHTS = "model.xml", "model.bin"
 
 
-def _write(file: Path, quantise: Change | None) -> None:
-    openvino = import_extra("openvino")
+def _write(program: ExportedProgram, folder: Path, quantise: Change | None) -> None:
+    openvino, file = import_extra("openvino"), write_onnx(program, folder)
     network = openvino.convert_model(file)
     try:
-        openvino.save_model(quantise(network) if quantise else network, file.with_name(NETWORK), compress_to_fp16=False)
+        openvino.save_model(quantise(network) if quantise else network, folder / NETWORK, compress_to_fp16=False)
     # openvino raises it for a full disk as for any other.
     except RuntimeError as error:
-        raise OSError(errno.EIO, f"openvino cannot write: {first_line(error)}", str(file.with_name(NETWORK))) from error
+        raise OSError(errno.EIO, f"openvino cannot write: {first_line(error)}", str(folder / NETWORK)) from error
     file.unlink()
 
 
