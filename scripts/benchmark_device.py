@@ -128,9 +128,9 @@ def compose(recipe: Recipe, folder: Path) -> Any:
     import hydra
 
     from weldnet.config.build import check_nodes
-    from weldnet.config.schema import register_schemas
+    from weldnet.config.schema import TrainConfig, register_schema
 
-    register_schemas()
+    register_schema("train", TrainConfig)
     settings = ["data=synthetic", "data.num_images=960", "data.num_seams=24", "model.weights=none", "trainer=gpu"]
     with hydra.initialize_config_module("weldnet.configs", version_base="1.3"):
         cfg = hydra.compose("train", [*recipe.settings, *settings, "trainer.max_epochs=2"])

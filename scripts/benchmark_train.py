@@ -82,9 +82,9 @@ def compose(manifest: Path) -> Any:
     import hydra
 
     from weldnet.config.build import check_nodes
-    from weldnet.config.schema import register_schemas
+    from weldnet.config.schema import TrainConfig, register_schema
 
-    register_schemas()
+    register_schema("train", TrainConfig)
     with hydra.initialize_config_module("weldnet.configs", version_base="1.3"):
         cfg = hydra.compose("train", ["data=manifest", "model.weights=none", "trainer.max_epochs=2"])
     cfg.data.manifest, cfg.data.cache_dir, cfg.data.allow_leak = str(manifest), str(manifest.parent), True

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from untrained import make_card
 
 from weldnet.config import crossval_folder, resume
-from weldnet.config.schema import register_schemas
+from weldnet.config.schema import CrossvalConfig, TrainConfig, register_schema
 from weldnet.data.decode.images import Geometry
 from weldnet.inference.checkpoint import RECORD
 
@@ -29,7 +29,7 @@ def compose(command: str, folder: Path, *overrides: str) -> dict[str, Any]:
 
 @cache
 def _compose(command: str, overrides: tuple[str, ...]) -> DictConfig:
-    register_schemas()
+    register_schema(command, {"train": TrainConfig, "crossval": CrossvalConfig}[command])
     with hydra.initialize_config_module("weldnet.configs", version_base="1.3"):
         return hydra.compose(command, [*SMALL, *overrides])
 

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from weldnet.config.build import build_data, check_nodes
 from weldnet.config.hydra_app import show_options
-from weldnet.config.schema import register_schemas
+from weldnet.config.schema import TrainConfig, register_schema
 from weldnet.config.targets import check_target
 from weldnet.data.sources.found import Found
 from weldnet.data.sources.manifest import SCHEMA
@@ -44,7 +44,7 @@ def test_every_trainer_argument_needs_no_plus() -> None:
     ],
 )
 def test_every_option_composes_and_fits_its_target(override: str) -> None:
-    register_schemas()
+    register_schema("train", TrainConfig)
     with hydra.initialize_config_module("weldnet.configs", version_base="1.3"):
         cfg = hydra.compose("train", [override])
     cfg.output_dir = "here"
@@ -55,7 +55,7 @@ def test_every_option_composes_and_fits_its_target(override: str) -> None:
 
 
 def test_an_optimizer_of_your_own_needs_no_more_than_its_class() -> None:
-    register_schemas()
+    register_schema("train", TrainConfig)
     with hydra.initialize_config_module("weldnet.configs", version_base="1.3"):
         cfg = hydra.compose("train")
     cfg.output_dir = "here"
@@ -67,7 +67,7 @@ def test_an_optimizer_of_your_own_needs_no_more_than_its_class() -> None:
 
 
 def test_the_origin_is_to_the_letter() -> None:
-    register_schemas()
+    register_schema("train", TrainConfig)
     with hydra.initialize_config_module("weldnet.configs", version_base="1.3"):
         cfg = hydra.compose("train", ["experiment=origin"])
     assert (cfg.model.backbone, cfg.model.weights, cfg.model.channels_last) == ("resnet50", "IMAGENET1K_V1", False)
@@ -96,7 +96,7 @@ def test_a_source_of_your_own_is_a_class_and_a_file(tmp_path: Path, monkeypatch:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "mine.yaml").write_text("_target_: test_build.Listing\n")
     (tmp_path / "labels.json").write_text('{"weld1_a.jpg": "good", "weld2_a.jpg": "pore"}')
-    register_schemas()
+    register_schema("train", TrainConfig)
     with hydra.initialize_config_module("weldnet.configs", version_base="1.3"):
         typed = [f"data.manifest={tmp_path}/labels.json", "data.group_pattern=weld.", f"data.cache_dir={tmp_path}"]
         cfg = hydra.compose("train", ["data=mine", *typed, f"hydra.searchpath=['file://{tmp_path}']"])
@@ -119,7 +119,7 @@ class Focal(WeldClassifier):
 
 def test_a_module_of_ones_own_is_a_class(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(Path(__file__).parent)
-    register_schemas()
+    register_schema("train", TrainConfig)
     with hydra.initialize_config_module("weldnet.configs", version_base="1.3"):
         cfg = hydra.compose("train", ["model=resnet18", "model._target_=test_build.Focal"])
     cfg.output_dir = "here"

@@ -10,12 +10,17 @@ from typing import Any, get_type_hints
 import hydra
 import pytest
 from omegaconf import DictConfig, OmegaConf
+from schemas import SCHEMAS
 
-from weldnet.config.schema import SCHEMAS, DataConfig, ModelConfig, TrainConfig
+from weldnet.config.schema import DataConfig, ModelConfig, TrainConfig
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"
 GROUPS = {"data": DataConfig, "model": ModelConfig, "experiment": TrainConfig}
+
+
+def test_every_command_is_compared() -> None:
+    assert {file.stem for file in (ROOT / "weldnet" / "commands").glob("[a-z]*.py")} == SCHEMAS.keys()
 
 
 def flatten(node: DictConfig, above: str = "") -> Iterator[tuple[str, Any]]:

@@ -15,12 +15,13 @@ import hydra
 import pytest
 from calling import exit_code
 from omegaconf import DictConfig, OmegaConf
+from schemas import SCHEMAS
 
 from weldnet.commands.test import main as run_test
 from weldnet.commands.train import main as run_train
 from weldnet.config.hydra_app import VERBATIM, command, end_with_reader, quote_verbatim
 
-COMMANDS = ("train", "test", "audit", "crossval", "predict", "explain", "export", "serve")
+COMMANDS = tuple(SCHEMAS)
 
 AWKWARD = [
     "plain",
@@ -58,7 +59,7 @@ def test_paths_and_patterns_arrive_as_typed(value: str, monkeypatch: pytest.Monk
         seen.update({key: str(OmegaConf.select(cfg, key)) for key in keys})
 
     monkeypatch.setattr(sys, "argv", ["weldnet-train", *(f"{key}={value}" for key in keys)])
-    command("train", run)()
+    command("train", run, SCHEMAS["train"])()
     assert seen == dict.fromkeys(keys, value)
 
 
@@ -230,7 +231,7 @@ def test_help_lists_the_groups_that_there_are(
 ) -> None:
     monkeypatch.setattr(sys, "argv", [f"weldnet-{name}", "--help"])
     with suppress(SystemExit):
-        command(name, print)()
+        command(name, print, SCHEMAS[name])()
     listed = re.search(r"== Groups.*\n((?:.+\n)+)", capsys.readouterr().out)
     assert listed is not None
     groups = dict(line.split(": ") for line in listed[1].splitlines())
@@ -248,7 +249,7 @@ def test_sigterm_ends_a_command_as_ctrl_c_does(
 ) -> None:
     monkeypatch.setattr(sys, "argv", [f"weldnet-{name}"])
     with pytest.raises(SystemExit) as stop:
-        command(name, lambda _: signal.raise_signal(signal.SIGTERM))()
+        command(name, lambda _: signal.raise_signal(signal.SIGTERM), SCHEMAS[name])()
     assert stop.value.code == 130
     assert capsys.readouterr().err == f"weldnet-{name}: interrupted\n"
     assert signal.getsignal(signal.SIGTERM) is unheeded
@@ -285,7 +286,7 @@ def test_a_signal_while_an_object_is_finalized_ends_a_command(
         print("it went on")
 
     with pytest.raises(SystemExit) as stop:
-        command("audit", run)()
+        command("audit", run, SCHEMAS["audit"])()
     assert stop.value.code == 130
     assert capsys.readouterr() == ("", "weldnet-audit: interrupted\n")
 

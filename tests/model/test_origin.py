@@ -19,7 +19,7 @@ from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 from training_runs import Losses, make_trainer, quiet
 
 from weldnet.config.build import build_data, build_model, check_nodes
-from weldnet.config.schema import register_schemas
+from weldnet.config.schema import TrainConfig, register_schema
 from weldnet.data.datamodule import WeldDataModule
 
 STEPS = 8
@@ -54,7 +54,7 @@ def plain_losses(model: nn.Module, data: WeldDataModule) -> list[float]:
 
 
 def compose_origin(root: Path, overrides: list[str]) -> DictConfig:
-    register_schemas()
+    register_schema("train", TrainConfig)
     with hydra.initialize_config_module("weldnet.configs", version_base="1.3"):
         cfg = hydra.compose("train", ["experiment=origin", "data=folder", "seed=3", *overrides])
     cfg.data.root, cfg.data.group_pattern = str(root), SEAM

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,10 +10,26 @@ from omegaconf import DictConfig
 
 from weldnet.config.hydra_app import command
 from weldnet.config.runs import make_absolute, make_folder, name_folder, show, show_command
+from weldnet.config.schema import DataConfig, OutputKeys, SeedKeys
 from weldnet.errors import InputError
 
 if TYPE_CHECKING:
     import polars as pl
+
+
+@dataclass
+class AuditSettings:
+    """See `weldnet.commands.audit`."""
+
+    suggest_split: str | None = None
+
+
+@dataclass
+class AuditConfig(OutputKeys, SeedKeys):
+    """What `weldnet-audit` takes."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    audit: AuditSettings = field(default_factory=AuditSettings)
 
 
 def run(cfg: DictConfig) -> None:
@@ -80,4 +97,4 @@ def _write_split(split: "pl.DataFrame", manifest: Path, num_images: int) -> None
         print(f"train on it by: {show_command('weldnet-train')} data=manifest data.manifest={show(manifest)}")
 
 
-main = command("audit", run)
+main = command("audit", run, AuditConfig)

@@ -9,6 +9,7 @@ from weldnet.commands.train import prepare_trainer, train_run
 from weldnet.config.crossval_folder import CrossvalFolder, find_saved_config, find_stopped_crossval
 from weldnet.config.hydra_app import command
 from weldnet.config.runs import is_leader, make_absolute, name_folder, show, show_command, stop_here, work_alone
+from weldnet.config.schema import CrossvalConfig
 from weldnet.errors import InputError
 
 
@@ -107,4 +108,4 @@ def _print_outcome(crossval: CrossvalFolder, resume: str, *, save: bool = True) 
     print("next:       train the one classifier to use, on all images, with the same keys")
 
 
-main = command("crossval", run, find_saved_config)
+main = command("crossval", run, CrossvalConfig, find_saved_config)

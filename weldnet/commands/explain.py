@@ -2,14 +2,25 @@
 
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import MISSING, DictConfig
 
 from weldnet.config.hydra_app import command, warn_of_no_effect
 from weldnet.config.own_data import find_origin
 from weldnet.config.runs import name_folder, propose_resuming, show, show_resume
+from weldnet.config.schema import ModelKeys
 from weldnet.errors import list_some
+from weldnet.explain.settings import HeatmapSettings
+from weldnet.inference.settings import DeviceSettings
+
+
+@dataclass
+class ExplainConfig(DeviceSettings, HeatmapSettings, ModelKeys):
+    """What `weldnet-explain` takes."""
+
+    source: str = MISSING
 
 
 def run(cfg: DictConfig) -> None:
@@ -49,4 +60,4 @@ def run(cfg: DictConfig) -> None:
         sys.exit(1)
 
 
-main = command("explain", run)
+main = command("explain", run, ExplainConfig)

@@ -1,17 +1,34 @@
 """weldnet-export: a checkpoint as a folder for ONNX Runtime or OpenVINO, measured before it is kept."""
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
+from omegaconf import MISSING, DictConfig
 
 from weldnet.config.build import take
 from weldnet.config.hydra_app import command, warn_of_no_effect
 from weldnet.config.own_data import find_origin, set_up_data
 from weldnet.config.runs import name_folder, show, show_command
+from weldnet.config.schema import DataConfig, ModelKeys
 from weldnet.errors import check_choice
+from weldnet.export.settings import Bounds, Int8Settings
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+
+@dataclass
+class ExportSettings(Int8Settings, Bounds):
+    """Of the gate and of int8."""
+
+
+@dataclass
+class ExportConfig(ModelKeys):
+    """What `weldnet-export` takes."""
+
+    format: str = MISSING
+    data: DataConfig = field(default_factory=DataConfig)
+    export: ExportSettings = field(default_factory=ExportSettings)
 
 
 def run(cfg: DictConfig) -> None:
@@ -64,4 +81,4 @@ def draw_parity(figures: dict[str, Any]) -> "Table":
     return table
 
 
-main = command("export", run)
+main = command("export", run, ExportConfig)

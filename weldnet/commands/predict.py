@@ -2,18 +2,31 @@
 
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig
+from omegaconf import MISSING, DictConfig
 
 from weldnet.config.hydra_app import command
 from weldnet.config.runs import make_folder, name_folder, propose_resuming, show, show_resume
+from weldnet.config.schema import ModelKeys
 from weldnet.errors import InputError
+from weldnet.inference.settings import EngineSettings
 
 if TYPE_CHECKING:
     from weldnet.inference.prediction_files import Outcome
     from weldnet.inference.processes import Share
+
+
+@dataclass
+class PredictConfig(EngineSettings, ModelKeys):
+    """What `weldnet-predict` takes; see `weldnet.inference.prediction_run`."""
+
+    source: str = MISSING
+    resume: bool = False
+    explain: str = "none"
+    sort_into: str | None = None
 
 
 def run(cfg: DictConfig) -> None:
@@ -105,4 +118,4 @@ def _print_outcome(outcome: "Outcome", folder: Path) -> None:
     print(f"one by one: {show(folder / 'predictions.csv')}, {show(folder / 'predictions.jsonl')}", flush=True)
 
 
-main = command("predict", run)
+main = command("predict", run, PredictConfig)

@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,7 +12,10 @@ from omegaconf import DictConfig
 from weldnet.config.build import take
 from weldnet.config.hydra_app import command
 from weldnet.config.runs import make_folder, name_folder, show
+from weldnet.config.schema import ModelKeys
 from weldnet.errors import InputError
+from weldnet.inference.settings import EngineSettings
+from weldnet.serve.limits import ServeSettings
 
 API_KEY = "WELDNET_API_KEY"
 """The environment variable: what stands on a command line, every user of the machine can read."""
@@ -20,6 +24,15 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 """The names of this machine to itself."""
 
 NEEDED = ("fastapi", "fastapi_offline", "prometheus_client", "python_multipart", "uvicorn")
+
+
+@dataclass
+class ServeConfig(EngineSettings, ModelKeys):
+    """What `weldnet-serve` takes."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    serve: ServeSettings = field(default_factory=ServeSettings)
 
 
 def run(cfg: DictConfig) -> None:
@@ -86,4 +99,4 @@ def _find_records(records: str | None, output_dir: str | None) -> Path:
     return Path(records).expanduser().absolute()
 
 
-main = command("serve", run)
+main = command("serve", run, ServeConfig)

@@ -1,6 +1,7 @@
 """weldnet-test: what a checkpoint is worth on images; two checkpoints on the same images."""
 
 import logging
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,9 @@ from omegaconf import DictConfig
 from weldnet.config.hydra_app import command
 from weldnet.config.own_data import set_up_data
 from weldnet.config.runs import make_folder, name_folder, show
+from weldnet.config.schema import DataConfig, DecisionConfig, EvaluationConfig, ModelKeys
 from weldnet.errors import InputError, check_choice
+from weldnet.inference.settings import DeviceSettings
 
 if TYPE_CHECKING:
     from weldnet.evaluation.judge import Judge
@@ -18,6 +21,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SPLIT_CHOICES = ("train", "val", "test", "all")
+
+
+@dataclass
+class TestConfig(DeviceSettings, ModelKeys):
+    """What `weldnet-test` takes."""
+
+    split: str | None = None
+    data: DataConfig = field(default_factory=DataConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    decision: DecisionConfig = field(default_factory=DecisionConfig)
 
 
 def run(cfg: DictConfig) -> None:
@@ -126,4 +139,4 @@ def _judge(cfg: DictConfig, checkpoint: "Checkpoint") -> "Judge | None":
     return judge.choose(judge.good_classes if good is None else list(good), **(own | targets))
 
 
-main = command("test", run)
+main = command("test", run, TestConfig)

@@ -23,6 +23,7 @@ from weldnet.config.runs import (
     show_command,
     work_alone,
 )
+from weldnet.config.schema import TrainConfig
 from weldnet.errors import InputError
 
 if TYPE_CHECKING:
@@ -177,4 +178,4 @@ def _flatten(cfg: DictConfig) -> dict[str, str | int | float | bool]:
     return flat | {f"trainer.{name}": cfg.trainer[name] for name in ("max_epochs", "precision") if name in cfg.trainer}
 
 
-main = command("train", run, find_saved_config)
+main = command("train", run, TrainConfig, find_saved_config)

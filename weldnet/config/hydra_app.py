@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from weldnet.config.literal import escape
 from weldnet.config.mistakes import check_keys, check_typed, explain, takes_value
-from weldnet.config.schema import register_schemas
+from weldnet.config.schema import register_schema
 from weldnet.data.sources.source import PATHS
 from weldnet.errors import InputError
 from weldnet.files import explain_refusal, is_refusal
@@ -88,7 +88,9 @@ def warn_of_no_effect(keys: Collection[str], where: str) -> None:
             log.warning("%s has no effect with %s", key, where)
 
 
-def command(name: str, run: Callable[[DictConfig], None], find_saved: FindSaved | None = None) -> Callable[[], None]:
+def command(
+    name: str, run: Callable[[DictConfig], None], schema: type, find_saved: FindSaved | None = None
+) -> Callable[[], None]:
     """A console script of a function that takes the composed config.
 
     A user's mistake ends in one message on standard error and exit code 2; HYDRA_FULL_ERROR=1 shows the traceback.
@@ -96,6 +98,7 @@ def command(name: str, run: Callable[[DictConfig], None], find_saved: FindSaved 
 
     Args:
         name: of the root config, and of the script.
+        schema: what the command takes, a dataclass.
         find_saved: for a command that resumes a run.
     """
 
@@ -104,7 +107,7 @@ def command(name: str, run: Callable[[DictConfig], None], find_saved: FindSaved 
         # Contexts instead of wrappers, and Hydra only composes: a traceback starts at `main` and goes on at `run`.
         with end_with_reader(), call.report(), _hooked():
             check_typed(sys.argv[1:])
-            register_schemas()
+            register_schema(name, schema)
             OmegaConf.register_new_resolver("options", show_options, replace=True)
             call.find_root()
             with call.arrange():

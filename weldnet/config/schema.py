@@ -1,8 +1,7 @@
-"""What each command takes. Settings are declared beside the objects that they configure, whose docstrings explain
-them."""
+"""What several commands take; what one takes stands in its file. Settings are declared beside the objects that they
+configure, whose docstrings explain them."""
 
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -11,11 +10,7 @@ from omegaconf import MISSING
 from weldnet.data.settings import BatchSettings, Framing, ImageSettings, ImageSize, SplitRule
 from weldnet.data.sources.source import SourceKeys
 from weldnet.evaluation.settings import Targets
-from weldnet.explain.settings import HeatmapSettings
-from weldnet.export.settings import Bounds, Int8Settings
-from weldnet.inference.settings import DeviceSettings, EngineSettings
 from weldnet.model.settings import ModelSettings
-from weldnet.serve.limits import ServeSettings
 
 Node = dict[str, Any]
 
@@ -101,85 +96,6 @@ class CrossvalConfig(TrainConfig):
     num_folds: int = 5
 
 
-@dataclass
-class TestConfig(DeviceSettings, ModelKeys):
-    """What `weldnet-test` takes."""
-
-    split: str | None = None
-    data: DataConfig = field(default_factory=DataConfig)
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    decision: DecisionConfig = field(default_factory=DecisionConfig)
-
-
-@dataclass
-class AuditSettings:
-    """See `weldnet.commands.audit`."""
-
-    suggest_split: str | None = None
-
-
-@dataclass
-class AuditConfig(OutputKeys, SeedKeys):
-    """What `weldnet-audit` takes."""
-
-    data: DataConfig = field(default_factory=DataConfig)
-    audit: AuditSettings = field(default_factory=AuditSettings)
-
-
-@dataclass
-class PredictConfig(EngineSettings, ModelKeys):
-    """What `weldnet-predict` takes; see `weldnet.inference.prediction_run`."""
-
-    source: str = MISSING
-    resume: bool = False
-    explain: str = "none"
-    sort_into: str | None = None
-
-
-@dataclass
-class ExplainConfig(DeviceSettings, HeatmapSettings, ModelKeys):
-    """What `weldnet-explain` takes."""
-
-    source: str = MISSING
-
-
-@dataclass
-class ExportSettings(Int8Settings, Bounds):
-    """Of the gate and of int8."""
-
-
-@dataclass
-class ExportConfig(ModelKeys):
-    """What `weldnet-export` takes."""
-
-    format: str = MISSING
-    data: DataConfig = field(default_factory=DataConfig)
-    export: ExportSettings = field(default_factory=ExportSettings)
-
-
-@dataclass
-class ServeConfig(EngineSettings, ModelKeys):
-    """What `weldnet-serve` takes."""
-
-    host: str = "127.0.0.1"
-    port: int = 8000
-    serve: ServeSettings = field(default_factory=ServeSettings)
-
-
-SCHEMAS = {
-    "train": TrainConfig,
-    "crossval": CrossvalConfig,
-    "test": TestConfig,
-    "audit": AuditConfig,
-    "predict": PredictConfig,
-    "explain": ExplainConfig,
-    "export": ExportConfig,
-    "serve": ServeConfig,
-}
-
-
-@cache
-def register_schemas() -> None:
-    """Makes the schemas known to Hydra; each root config lists its own first."""
-    for command, schema in SCHEMAS.items():
-        ConfigStore.instance().store(name=f"{command}_schema", node=schema)
+def register_schema(command: str, schema: type) -> None:
+    """Makes the schema of a command known to Hydra; its root config lists it first."""
+    ConfigStore.instance().store(name=f"{command}_schema", node=schema)
