@@ -229,7 +229,7 @@ def test_splits_of_the_source_are_ignored_aloud(whole: Path, here: Path, caplog:
         (["optimizer.lrr=1"], "did you mean 'optimizer.lr'"),
         (["model.weights=none", "optimizer.lr=-1"], "optimizer.lr=-1: allowed are"),
         (["num_folds=2", "model.weights=nonesuch"], "nonesuch: allowed are"),
-        (["~trainer.precision"], "~trainer.precision: a key cannot be taken away"),
+        (["~trainer.precision"], "~trainer.precision: a key cannot be removed"),
         (["~trainer.max_epochs"], "trainer.max_epochs is not given"),
         (["ckpt_path=last"], "no cross-validation below"),
         (["ckpt_path=nowhere"], "no cross-validation at"),

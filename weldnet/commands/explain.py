@@ -44,11 +44,11 @@ def run(cfg: DictConfig) -> None:
     engine = TorchEngine(checkpoint, cfg.device)
     names = [os.path.relpath(path, base) for path in paths]
     choices = {key: cfg[key] for key in ("method", "target", "layer")}
-    # By its path: `best` may mean a different run by then.
-    again = {"ckpt_path": checkpoint.path, "source": cfg.source, "device": cfg.device} | choices
+    # The path, not the name: `best` may mean a different run by then.
+    resume_settings = {"ckpt_path": checkpoint.path, "source": cfg.source, "device": cfg.device} | choices
     if cfg.method == "integrated_gradients":
-        del again["layer"]
-    with propose_resuming(show_resume("weldnet-explain", folder, again), folder, EXPLAINED_BY):
+        del resume_settings["layer"]
+    with propose_resuming(show_resume("weldnet-explain", folder, resume_settings), folder, EXPLAINED_BY):
         unreadable = explain_files(engine, paths, names, folder, **choices)
     if skipped:
         print(skipped.describe(base))

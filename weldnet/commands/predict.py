@@ -53,16 +53,16 @@ def run(cfg: DictConfig) -> None:
         refuse_inside("output_dir", folder, cfg.source)
     engine = load_engine(cfg.ckpt_path, device=share.choose_device(cfg.device), precision=cfg.precision)
     facts = engine.facts
-    explained = None if cfg.explain == "none" else engine
-    if explained is not None and not isinstance(explained, TorchEngine):
+    explaining_engine = None if cfg.explain == "none" else engine
+    if explaining_engine is not None and not isinstance(explaining_engine, TorchEngine):
         raise InputError(
-            f"explain={cfg.explain} needs gradients, which an export does not have; give the checkpoint that it came "
+            f"explain={cfg.explain} needs gradients, which an export does not have; give the checkpoint it was made "
             f"from (SHA-256 {facts.checkpoint_digest[:12]}), or explain=none"
         )
     if sort_into:
         make_folder(sort_into, "sort_into")
     make_folder(folder)
-    # By its path: `best` may mean a different run by then.
+    # The path, not the name: `best` may mean a different run by then.
     model = engine.checkpoint.path if isinstance(engine, TorchEngine) else Path(cfg.ckpt_path).expanduser()
     if share.rank == 0:
         print(f"{count(len(paths), 'image')}, model {show(model)}, {facts.runtime}, output {show(folder)}", flush=True)
@@ -71,37 +71,38 @@ def run(cfg: DictConfig) -> None:
         if skipped:
             print(skipped.describe(base), flush=True)
     keys = ("source", "explain", "sort_into", "device", "precision")
-    again = {"ckpt_path": model} | {key: cfg[key] for key in keys} | {"resume": "true"}
-    with propose_resuming(show_resume("weldnet-predict", folder, again), folder, JUDGED_BY):
+    resume_settings = {"ckpt_path": model} | {key: cfg[key] for key in keys} | {"resume": "true"}
+    with propose_resuming(show_resume("weldnet-predict", folder, resume_settings), folder, JUDGED_BY):
         with Predictor(engine, max(1, available_cores() // share.local_world)) as predictor:
             outcome = predict_into(folder, predictor, paths, base, sort_into=sort_into, share=share)
         if outcome is None:
             return
         _print_outcome(outcome, folder)
-        if explained:
+        if explaining_engine:
             from weldnet.report.explained import explain_files
 
             chosen = paths if cfg.explain == "all" else outcome.worst
-            explain_files(explained, chosen, [os.path.relpath(path, base) for path in chosen], folder / "explained")
+            explain_files(
+                explaining_engine, chosen, [os.path.relpath(path, base) for path in chosen], folder / "explained"
+            )
             if (page := folder / "explained" / "index.html").is_file():
                 print(f"explained:  {show(page)}")
     if outcome.num_unreadable:
         total = sum(outcome.verdicts.values())
-        words = f"{outcome.num_unreadable:,} of {total:,} files could not be read; see the column error"
-        print(words, file=sys.stderr)
+        print(f"{outcome.num_unreadable:,} of {total:,} files could not be read; see the column error", file=sys.stderr)
         sys.exit(1)
 
 
 def _find_folder(output_dir: str | None, resume: bool, share: "Share") -> Path:
-    """The run folder; with `resume` one that may hold predictions already."""
+    """The run folder: a new one or, with `resume`, one that holds predictions already."""
     from weldnet.inference.prediction_run import can_resume
 
     if output_dir is None and (resume or share.world > 1):
-        why = "resume=true needs the folder of the run" if resume else "several processes need one folder"
-        raise InputError(f"{why}: output_dir=DIR")
+        reason = "resume=true needs the folder of the run" if resume else "several processes need one folder"
+        raise InputError(f"{reason}: output_dir=DIR")
     if output_dir is not None:
         folder = Path(output_dir).expanduser().absolute()
-        # Where there is nothing to resume, the same command starts.
+        # Without anything to resume, the same command starts a new run.
         if share.rank or (resume and can_resume(folder)):
             return folder
     return name_folder("predict", output_dir)

@@ -1,1 +1,1 @@
-"""The only place where configuration becomes objects. Importing it costs no torch."""
+"""Builds objects from configuration; only this package does. Importing it does not import torch."""

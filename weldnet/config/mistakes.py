@@ -1,4 +1,7 @@
-"""What is wrong with what was typed, and what to type instead; Hydra's own messages say how Hydra failed."""
+"""Messages for mistakes in typed settings: what is wrong, and what to type instead.
+
+Hydra's own messages describe how Hydra failed.
+"""
 
 import os
 import re
@@ -20,7 +23,7 @@ OPTIONS_WITH_VALUE = {
 }
 FLAGS = {"--help", "--hydra-help", "--version", "--resolve", "--run", "--multirun", "--shell-completion"}
 
-KEPT = "~{}: a key cannot be taken away; give it a value"
+KEPT = "~{}: a key cannot be removed; give it a value"
 
 MESSAGES = {
     r"Config group override must be": "a group takes the name of one of its options, as in model=resnet50; --help "
@@ -36,7 +39,7 @@ MESSAGES = {
     r"^(?:Missing key|Key '[^']+' (?:is )?not in)(?s:.*)full_key: (\S+)": KEPT,
     r"^Missing mandatory value(?s:.*)full_key: (\S+)": "{0} is not given; type {0}=...",
 }
-"""What Hydra and OmegaConf say, and what is wrong, with the groups of the match."""
+"""Our message for each pattern of Hydra's and OmegaConf's; braces stand for the pattern's groups."""
 
 VALUES = {
     r"could not be converted to Integer": "allowed is a whole number",
@@ -46,13 +49,13 @@ VALUES = {
     r"is not a ListConfig": "allowed is a list, [A,B]",
     r"is not Optional": "null is not allowed",
 }
-"""What OmegaConf says of a value, and what is allowed."""
+"""The allowed values for each pattern of OmegaConf's messages."""
 
 
 def takes_value(option: str) -> bool:
-    """Whether the next argument belongs to an option; Hydra takes the beginning of a long one for the whole."""
-    is_begun = len(option) > 2 and option.startswith("--")
-    return option in OPTIONS_WITH_VALUE or (is_begun and any(known.startswith(option) for known in OPTIONS_WITH_VALUE))
+    """Whether the argument after an option is its value; Hydra accepts long options abbreviated."""
+    is_long = len(option) > 2 and option.startswith("--")
+    return option in OPTIONS_WITH_VALUE or (is_long and any(known.startswith(option) for known in OPTIONS_WITH_VALUE))
 
 
 def check_typed(arguments: Sequence[str]) -> None:
@@ -71,13 +74,13 @@ def check_typed(arguments: Sequence[str]) -> None:
 
 
 def check_keys(node: DictConfig, above: str = "") -> None:
-    """Checks that no key was added to a node whose keys the schema names, as `+key=value` does, nor taken away."""
+    """Refuses keys that were added (`+key=value`) or removed (`~key`) in a node whose keys a schema lists."""
     kind = OmegaConf.get_type(node)
     if not is_dataclass(kind):
         return
     known, keys = [field.name for field in fields(kind)], list(map(str, node))
-    if gone := sorted(set(known).difference(keys)):
-        raise InputError(KEPT.format(f"{above}{gone[0]}"))
+    if removed := sorted(set(known).difference(keys)):
+        raise InputError(KEPT.format(f"{above}{removed[0]}"))
     for key in keys:
         if key not in known:
             listed = ", ".join(f"{above}{name}" for name in known)
@@ -90,12 +93,12 @@ def explain(error: Exception, config_name: str) -> str:
     """What is wrong, and what to type instead."""
     text = str(error)
     if isinstance(error, InputError):
-        # From a worker process torch brings the whole traceback along.
+        # torch puts the whole traceback of a worker process into the message.
         return text.strip().splitlines()[-1].split("Error: ", 1)[-1] if "DataLoader worker" in text else text
     if isinstance(error, OverrideParseException):
         return (
             f"{error.override}: cannot be read; a list is [A,B], and text with brackets, commas, quotes or "
-            "letters beyond a to z stands in quotes of its own, as in 'KEY=\"TEXT\"'"
+            "letters beyond a to z needs quotes of its own, as in 'KEY=\"TEXT\"'"
         )
     for pattern, message in MESSAGES.items():
         if match := re.search(pattern, text):
@@ -116,7 +119,7 @@ def explain(error: Exception, config_name: str) -> str:
 
 
 def _explain_key(key: str, reason: str, config_name: str, group: str) -> str:
-    """What OmegaConf says of one key of a config file of the user's own, which lies in a group."""
+    """The message for one key in a user's own config file, from OmegaConf's reason; the file belongs to a group."""
     if not re.match(r"Key '[^']+' (?:is )?not in", reason):
         return f"{key}: {_explain_value(key, reason, config_name)}"
     if key == group:
@@ -128,28 +131,28 @@ def _explain_value(key: str, reason: str, config_name: str) -> str:
     if "is not a subclass of" in reason:
         keys = OmegaConf.select(_compose(config_name), key)
         return f"{key} has keys of its own; type {key}.KEY=..., where KEY is one of {', '.join(map(str, keys))}"
-    known = (words for pattern, words in VALUES.items() if re.search(pattern, reason))
-    return next(known, reason.partition("\n")[0])
+    allowed = (message for pattern, message in VALUES.items() if re.search(pattern, reason))
+    return next(allowed, reason.partition("\n")[0])
 
 
 def _suggest(key: str, config_name: str) -> str:
-    """The nearest key beside the first part of `key` that does not exist."""
+    """A hint: the key most like the first component of `key` that does not exist."""
     if key.startswith("hydra"):
         return "; --hydra-help lists Hydra's"
     node, above = _compose(config_name), ""
-    for part in key.split("."):
+    for component in key.split("."):
         if not OmegaConf.is_dict(node):
             return f"; {above} is a value, it has no keys"
-        start = f"{above}." if above else ""
-        if part not in node:
-            guess = nearest(part, map(str, node)).replace("'", f"'{start}", 1)
-            return guess or f"; {above or 'the config'} has {', '.join(map(str, node)) or 'no keys here'}"
-        node, above = node[part], f"{start}{part}"
+        prefix = f"{above}." if above else ""
+        if component not in node:
+            hint = nearest(component, map(str, node)).replace("'", f"'{prefix}", 1)
+            return hint or f"; {above or 'the config'} has {', '.join(map(str, node)) or 'no keys here'}"
+        node, above = node[component], f"{prefix}{component}"
     return ""
 
 
 def _compose(config_name: str) -> DictConfig:
-    """The config with the groups that were typed, or, where they do not compose, without."""
+    """Composes the config with the typed groups, or without them if they do not compose."""
     arguments = [word for argument in sys.argv[1:] for word in re.split(r"(?<=^--config-dir)=", argument)]
     folders = [word for before, word in pairwise(arguments) if before in ("--config-dir", "-cd")]
     groups = [word for word in arguments if re.fullmatch(r"\+?[\w/]+=\w+", word)]

@@ -53,24 +53,24 @@ class WeldDataModule(LightningDataModule):
     """Weld images from a source, split so that test measures welds that training never saw.
 
     `setup` finds the images, splits them where the source does not, refuses splits that leak, and decodes every image
-    once into the cache; from then on a batch is a copy of rows. A batch is `(images, labels)`: uint8 (B, 3, H, W), or
-    float32 from 0 to 255 where augmented, and int64 (B,), or float32 (B, C) where images are mixed.
+    once into the cache; afterwards a batch only copies rows. A batch is `(images, labels)`. Images are uint8
+    (B, 3, H, W), or float32 from 0 to 255 once augmented; labels are int64 (B,), or float32 (B, C) once mixed.
 
     Attributes:
         table: a row for each image with its split and the SHA-256 of its file.
-        found: the outcome of the source.
+        found: the images that the source found.
         warnings: each reason to trust the metrics less, one sentence each.
         leaks: each leak that was allowed, one sentence each.
         unreadable: the reason for each skipped file, by its path.
 
     Args:
-        source: of the images, such as `Folder`.
-        split_rule: who trains, validates and tests.
+        source: finds the images, such as `Folder`.
+        split_rule: which images train, validate and test.
         geometry: the network's input.
         batch_settings: how images become training batches.
         image_settings: where decoded images are kept.
-        seed: of the synthetic set, the splits, the order and the augmentation.
-        classes: the classes and their order; None: those of the data, sorted. A checkpoint's, when testing.
+        seed: determines the drawn images, the splits, the order and the augmentation.
+        classes: the classes in order, such as those of a checkpoint to test; None for those of the data, sorted.
         unsplit: what to do with a source without splits: `split` it, or use all of it as `test`.
 
     Example:
@@ -121,7 +121,7 @@ class WeldDataModule(LightningDataModule):
 
         Raises:
             InputError: see `Source.find`, `split_by_group`, `check_classes`; or files are unreadable, the splits leak,
-                or nothing says which images show the same weld.
+                or the groups of the images are unknown.
         """
         if self.classes:
             return
@@ -199,7 +199,7 @@ class WeldDataModule(LightningDataModule):
             return self._batches_on(device, split, sampler)
         size = None if sampler else self.batch_settings.batch_size
         num_workers = self.count_workers()
-        # With worker processes a thread would pin, and could break the capture of a CUDA graph.
+        # With worker processes a thread would pin the memory, which could break the capture of a CUDA graph.
         pin = device.type == "cuda" and not num_workers
         return make_batches(self.dataset(split), size, sampler, num_workers=num_workers, pin_memory=pin)
 
@@ -215,9 +215,9 @@ class WeldDataModule(LightningDataModule):
         return make_batches(held, None, torch.split(indices, self.batch_settings.batch_size))
 
     def count_workers(self) -> int:
-        """The worker processes of each training process; without `num_workers` the cores are shared out."""
+        """The worker processes of each training process; without `num_workers`, an equal share of the cores."""
         if self.image_settings.cache != "none":
-            # Decoded images are rows of memory, not worth a process.
+            # Copying decoded images from memory costs less than a worker process.
             return 0
         processes = self.trainer.num_devices if self.trainer else 1
         workers = self.image_settings.num_workers or max(1, available_cores() // processes)
@@ -225,7 +225,7 @@ class WeldDataModule(LightningDataModule):
         return workers
 
     def training_batches(self, replicas: int = 1, rank: int = 0) -> TrainingBatches:
-        """The batches of one of several processes in an epoch."""
+        """The batches that one of several training processes gets in each epoch."""
         labels = self.dataset("train").labels
         order = order_images(labels, self.seed, replicas, rank, balanced=self.batch_settings.balance == "sampler")
         return TrainingBatches(order, self.batch_settings.batch_size)
@@ -246,14 +246,14 @@ class WeldDataModule(LightningDataModule):
         index = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
         step = (self.trainer.current_epoch, index, self.trainer.global_rank)
         is_graphed = getattr(self.trainer.lightning_module, "graphed", None) is not None
-        changes = self.batch_settings.mixup or self.batch_settings.cutmix or getattr(self.augment, "active", False)
-        # A transform of one image may do anything, on the CPU, too.
-        if is_graphed and changes and isinstance(self.augment, BatchAugmentation):
+        is_changed = self.batch_settings.mixup or self.batch_settings.cutmix or getattr(self.augment, "active", False)
+        # A transform of single images may run any code, on the CPU too: no CUDA graph can replay it.
+        if is_graphed and is_changed and isinstance(self.augment, BatchAugmentation):
             return self._replay(batch, *step)
         return self.augmented(batch, *step)
 
     def augmented(self, batch: Batch, *step: int) -> Batch:
-        """The batch as training sees it at a step: a function of the seed and the step, so that a resumed run agrees.
+        """Augments and mixes a batch by the seed and the step alone, so that a resumed run gets the same batches.
 
         Args:
             batch: on any device.
@@ -263,7 +263,7 @@ class WeldDataModule(LightningDataModule):
         return self._change(generator, *batch)
 
     def _replay(self, batch: Batch, *step: int) -> Batch:
-        """The same by a CUDA graph, into memory that the next call overwrites."""
+        """Does what `augmented` does by replaying a CUDA graph; the next call overwrites the result."""
         if self.replay is None:
             generator = torch.Generator(batch[0].device)
             self.replay = Replay(partial(self._change, generator), generator)
@@ -281,11 +281,11 @@ class WeldDataModule(LightningDataModule):
         return mixed
 
     def teardown(self, stage: str) -> None:
-        """Frees the graph, and the memory it works on."""
+        """Frees the CUDA graph and its memory."""
         self.replay = None
 
     def class_weights(self) -> Tensor | None:
-        """float32 (C,) weights for the loss under `balance=weights`: mean class count over the class's own."""
+        """float32 (C,) weights for the loss under `balance=weights`: mean class count divided by the class's own."""
         if self.batch_settings.balance != "weights":
             return None
         return weigh_classes(self.dataset("train").labels, len(self.classes))

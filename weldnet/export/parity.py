@@ -1,4 +1,4 @@
-"""The gate of an export: its scores of real images, compared with those of its checkpoint."""
+"""The parity gate: compares the scores that an export and its checkpoint give to real images."""
 
 import math
 from collections.abc import Sequence
@@ -21,16 +21,16 @@ from weldnet.inference.engines import Engine, Scores
 from weldnet.inference.predictor import MAX_BATCH, MAX_BATCH_PIXELS
 
 BATCH_SIZES = (1, MAX_BATCH, 7)
-"""Taken in turn, to find a network that is right for one size only."""
+"""Used in turn, to detect an export that is correct for one batch size only."""
 
 
 def score_split(engine: Engine, data: WeldDataModule, split: str) -> Scores:
     """The scores of a split's images, in the order of `data.samples(split)`; on all cores."""
     dataset, geometry = data.dataset(split), data.geometry
-    most = max(1, MAX_BATCH_PIXELS // (geometry.height * geometry.width))
+    largest_batch = max(1, MAX_BATCH_PIXELS // (geometry.height * geometry.width))
     batches, start = [], 0
     for size in cycle(BATCH_SIZES):
-        batches.append(range(start, min(start + min(size, most), len(dataset))))
+        batches.append(range(start, min(start + min(size, largest_batch), len(dataset))))
         start = batches[-1].stop
         if start == len(dataset):
             break
@@ -38,9 +38,9 @@ def score_split(engine: Engine, data: WeldDataModule, split: str) -> Scores:
     def score(rows: range) -> Scores:
         return engine.score(dataset.pictures(rows))
 
-    # One core each, as where it will run: threads of torch's own would fight over the cores.
+    # One core for each thread, as in prediction: torch's own threads would compete for the cores.
     with ThreadPoolExecutor(available_cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        scores = list(track(pool.map(score, batches), f"measuring on {split}", total=len(batches)))
+        scores = list(track(pool.map(score, batches), f"predicting {split} images", total=len(batches)))
     return Scores(*map(np.concatenate, zip(*scores, strict=True)))
 
 
@@ -54,18 +54,18 @@ def measure(
 ) -> dict[str, Any]:
     """How far an export is from its checkpoint on N images, with the keys of `parity.json`.
 
-    A verdict may change where the checkpoint's own score lies so near a threshold that an error within
-    `max_probability_error` can carry it across; any other change is unexplained.
+    A changed verdict is explained if the checkpoint's own score lies within `max_probability_error` of a threshold.
+    Every other changed verdict counts as unexplained.
 
     Args:
         before, after: the scores of the checkpoint and of the export.
         labels: (N,), indices into the C classes.
-        points: of the checkpoint, and of the export; an int8 network has thresholds of its own.
-        bounds: as `Bounds.of` gives them.
+        points: the operating points of the checkpoint and of the export; an int8 network has its own thresholds.
+        bounds: the allowed differences, as `Bounds.of` returns them.
     """
     sides = (before, after)
-    given = [give_verdicts(*scores, classes, point) for scores, point in zip(sides, points, strict=True)]
-    (sound, was_unlike, were), (_, is_unlike, are) = given
+    decisions = [give_verdicts(*scores, classes, point) for scores, point in zip(sides, points, strict=True)]
+    (sound, unlike_before, verdicts_before), (_, unlike_after, verdicts_after) = decisions
     predicted = [scores.probabilities.argmax(axis=1) for scores in sides]
     bound, point = bounds.get("max_probability_error", 0.0), points[0]
     near = np.abs(before.distances - 1) <= bound
@@ -75,27 +75,31 @@ def measure(
     errors = np.abs(after.probabilities - before.probabilities)
     distance_errors = np.abs(after.distances - before.distances) / np.maximum(before.distances, 1)
     is_defect = mark_defects(labels, classes, point.good_classes)
-    worth = [_measure_worth(*each, labels, classes, is_defect) for each in zip(predicted, (were, are), strict=True)]
+    changed = verdicts_before != verdicts_after
+    summaries = [
+        _summarise(*side, labels, classes, is_defect)
+        for side in zip(predicted, (verdicts_before, verdicts_after), strict=True)
+    ]
     return {
         "num_images": len(labels),
         "largest_probability_error": float(errors.max()),
         "mean_probability_error": float(errors.mean()),
         "largest_distance_error": float(distance_errors.max()),
-        "before": worth[0],
-        "after": worth[1],
-        "verdict_changes": int((were != are).sum()),
-        "unexplained_verdict_changes": int(((were != are) & ~near).sum()),
+        "before": summaries[0],
+        "after": summaries[1],
+        "verdict_changes": int(changed.sum()),
+        "unexplained_verdict_changes": int((changed & ~near).sum()),
         "class_changes": int((predicted[0] != predicted[1]).sum()),
-        "unlike_changes": int((was_unlike != is_unlike).sum()),
+        "unlike_changes": int((unlike_before != unlike_after).sum()),
         "bounds": bounds,
     }
 
 
-def _measure_worth(
+def _summarise(
     predicted: Labels, verdicts: Verdicts, labels: Labels, classes: Sequence[str], is_defect: Flags
 ) -> dict[str, Any]:
     summary = summarise_confusion(confusion_matrix(labels, predicted, labels=range(len(classes))), classes)
-    # Photographs count here, so nobody needs to know their welds.
+    # Only the figures by photograph are used, so no groups are needed.
     counts = summarise_verdicts(verdicts, is_defect, [None])["photographs"]
     assert counts is not None
     shares = {name: summary[name] for name in ("accuracy", "balanced_accuracy")}
@@ -108,21 +112,29 @@ def check(figures: dict[str, Any]) -> None:
     error, distance_error = figures["largest_probability_error"], figures["largest_distance_error"]
     unexplained, changes, unlike = (figures[f"{name}_changes"] for name in ("unexplained_verdict", "verdict", "unlike"))
     accuracy, drop = after["balanced_accuracy"], before["balanced_accuracy"] - after["balanced_accuracy"]
-    escaped, escapes, defects = before["escapes"]["count"], after["escapes"]["count"], after["escapes"]["of"]
+    escapes_before, escapes, defects = before["escapes"]["count"], after["escapes"]["count"], after["escapes"]["of"]
     measured = [
         ("max_probability_error", error, f"probabilities are off by up to {error:.2g}"),
         ("max_probability_error", distance_error, f"distances are off by up to {distance_error:.2g}"),
-        ("max_probability_error", math.inf if unexplained else 0, f"{unexplained} verdicts differ for no such reason"),
+        (
+            "max_probability_error",
+            math.inf if unexplained else 0,
+            f"{unexplained} verdicts differ although no score is near a threshold",
+        ),
         ("max_accuracy_drop", drop, f"balanced accuracy falls by {drop:.4f}, to {accuracy:.4f}"),
         (
             "max_escape_increase",
-            (escapes - escaped) / max(1, defects),
-            f"{escapes} of {defects} defects are accepted, {escaped} before",
+            (escapes - escapes_before) / max(1, defects),
+            f"{escapes} of {defects} defects are accepted, {escapes_before} before",
         ),
-        # Where all is referred before and after no verdict can differ, whatever the network gives.
+        # If every image is referred before and after, no verdict can differ: `unlike` is compared as well.
         *(
-            ("max_verdict_changes", number / num_images, f"{number} {what} differ, {number / num_images:.4f} of all")
-            for number, what in ((changes, "verdicts"), (unlike, "answers to whether an image is unlike training"))
+            (
+                "max_verdict_changes",
+                number / num_images,
+                f"{number} {what} differ, {number / num_images:.4f} of all images",
+            )
+            for number, what in ((changes, "verdicts"), (unlike, "decisions that an image is unlike training"))
         ),
     ]
     refused = [
@@ -132,12 +144,12 @@ def check(figures: dict[str, Any]) -> None:
     ]
     if refused:
         advice = (
-            "Type another format; and report this one"
+            "Choose a different format, and report this one as a bug"
             if "max_probability_error" in bounds
-            else "Keep more of it in float32 (export.float_through=layer1 or layer2), type a larger bound, or take "
+            else "Keep more layers in float32 (export.float_through=layer1 or layer2), type a larger bound, or use "
             "format=openvino"
         )
         raise InputError(
-            f"the export is refused: it differs from its checkpoint. On {num_images} validation images, of "
-            f"which one is {1 / num_images:.2g} of all:\n" + "\n".join(refused) + f"\n{advice}"
+            f"the export is refused: it differs from its checkpoint. On {num_images} validation images "
+            f"(one image is {1 / num_images:.2g} of all):\n" + "\n".join(refused) + f"\n{advice}"
         )

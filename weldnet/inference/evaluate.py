@@ -1,4 +1,4 @@
-"""A checkpoint on images, in float32: what was tested is what runs."""
+"""Evaluates a checkpoint on labelled images, in float32 as in prediction."""
 
 import logging
 import warnings
@@ -35,34 +35,34 @@ LABELS = {
     "test": "measuring on test images",
     "all": "measuring on all images",
 }
-"""Of the progress bar, by the split or the part of validation."""
+"""Labels of the progress bar by split; `select` and `calibrate` are the two splits of validation."""
 
-UNTRUE_WARNINGS = (
+IRRELEVANT_WARNINGS = (
     # Rows of a memory-mapped array need no worker processes.
     ".*does not have many workers",
     # A resumed run writes into its own folder.
     "Checkpoint directory .* exists and is not empty",
-    # Few batches are no fault; the epoch's figures are logged all the same.
+    # Metrics are logged once an epoch, however few batches there are.
     "The number of training batches .* is smaller than the logging interval",
     # Frozen stages keep their batch norm statistics.
     r"Found \d+ module\(s\) in eval mode",
 )
-"""Lightning's warnings that say nothing to a user of weldnet."""
+"""Lightning's warnings that do not apply to weldnet."""
 
 
 @contextmanager
 def run_trainer() -> Iterator[None]:
-    """Within it, a trainer keeps to itself what says nothing to a user of weldnet, and Ctrl-C stays Ctrl-C.
+    """A context that hides a trainer's irrelevant warnings and keeps Ctrl-C a KeyboardInterrupt.
 
     Raises:
-        KeyboardInterrupt: the trainer was interrupted; Lightning would exit by code 1.
+        KeyboardInterrupt: the trainer was interrupted; Lightning alone would exit with code 1.
     """
     with warnings.catch_warnings():
-        for message in UNTRUE_WARNINGS:
+        for message in IRRELEVANT_WARNINGS:
             warnings.filterwarnings("ignore", message=message)
-        # What is deprecated in how Lightning calls torch is between the two of them.
+        # Lightning's own calls of deprecated torch functions.
         warnings.filterwarnings("ignore", category=FutureWarning, module=r"lightning\.")
-        # Its notes on hardware that is not there, and its tips.
+        # Lightning's notes on absent hardware, and its tips.
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         try:
             yield
@@ -74,21 +74,21 @@ def predict(classifier: WeldClassifier, data: WeldDataModule, split: str, device
     """The outputs for one split, in the order of `data.samples(split)`; float32 throughout, without TF32.
 
     Args:
-        split: or a part of one, as `data.samples` takes it.
-        device: as `weldnet.hardware.choose_device` takes it.
+        split: any name that `data.samples` takes.
+        device: any name that `weldnet.hardware.choose_device` takes.
 
     Raises:
-        InputError: they are not finite.
+        InputError: an output is not finite.
     """
-    place, network, batches = choose_device(device), classifier.network, data.batches(split)
+    torch_device, network, batches = choose_device(device), classifier.network, data.batches(split)
     outputs: list[Any] = [
         {"logits": torch.empty(0, network.head.out_features), "features": torch.empty(0, network.head.in_features)}
     ]
     with run_trainer(), exact_float32(), explain_workers(data.count_workers()):
         trainer = Trainer(
-            accelerator=place.type,
-            devices=1 if place.type == "cpu" else [place.index or 0],
-            # One process, whatever started it.
+            accelerator=torch_device.type,
+            devices=1 if torch_device.type == "cpu" else [torch_device.index or 0],
+            # One process, even where torchrun or SLURM started several.
             plugins=LightningEnvironment(),
             logger=False,
             enable_checkpointing=False,
@@ -117,12 +117,12 @@ def evaluate(
         judge: gives the verdicts; None for the checkpoint's own.
 
     Raises:
-        InputError: the split has no image; the outputs are not finite; or images that are not in the data's own
-            training split were in the checkpoint's, and the data do not allow a leak.
+        InputError: the split has no image; an output is not finite; or images outside of the training split trained
+            the checkpoint, and the data do not allow a leak.
     """
     if data.samples(split).is_empty():
         raise InputError(f"no image in split={split}; there are images in {', '.join(data.splits())}")
-    assert data.geometry == checkpoint.geometry, "the network learned from another geometry"
+    assert data.geometry == checkpoint.geometry, "the network was trained with a different geometry"
     facts = _describe(checkpoint, data, split)
     outputs, record = predict(checkpoint.classifier(), data, split, device), checkpoint.record
     judge = judge or judge_of(checkpoint)
@@ -140,8 +140,9 @@ def _describe(checkpoint: Checkpoint, data: WeldDataModule, split: str) -> dict[
     leaks = find_seen(samples, trained_on, validated)
     if leaks and not data.rule.allow_leak:
         raise InputError(
-            f"{leaks[0]}\nSuch a score measures memory. Test other images; or the training split, on purpose, by "
-            "split=train; or type data.allow_leak=true, and every report will say so"
+            f"{leaks[0]}\nThe score would measure memory. Test different images. To test the training split on "
+            "purpose, type split=train. To continue all the same, type data.allow_leak=true; every report will "
+            "mention it"
         )
     return {
         "split": split,
@@ -156,7 +157,14 @@ def _describe(checkpoint: Checkpoint, data: WeldDataModule, split: str) -> dict[
 
 
 def find_seen(table: pl.DataFrame, trained_on: Flags, validated: Flags) -> list[str]:
-    """Says which of N images to test were in training, or in validation, by flags (N,) each; no leak on purpose."""
+    """The leaks among N images to test, a sentence each: images that trained or validated the checkpoint.
+
+    An image that trained the network is no leak in the training split; one that validated it is none in train and val.
+
+    Args:
+        trained_on: (N,), whether the image trained the network.
+        validated: (N,), whether the image chose the epoch or the thresholds.
+    """
     split = table["split"]
     trained = table.filter(trained_on & (split != "train").to_numpy())
     chosen = table.filter(validated & ~split.is_in(["train", "val"]).to_numpy())
@@ -168,12 +176,12 @@ def find_seen(table: pl.DataFrame, trained_on: Flags, validated: Flags) -> list[
 
 
 def find_namesakes(table: pl.DataFrame, known: Fingerprints) -> list[str]:
-    """Warns where welds of a test have the names of welds of the training or validation."""
+    """A warning if welds of the test split have the same names as welds of training or validation; else none."""
     groups = table.filter(split="test")["group"].drop_nulls().unique().sort().to_list()
-    same = [group for group in groups if fingerprint(group.encode()) in known]
-    if not same:
+    namesakes = [group for group in groups if fingerprint(group.encode()) in known]
+    if not namesakes:
         return []
-    return [f"{count(same, 'weld')} of the test with a name that training or validation knows, too: {shorten(same)}"]
+    return [f"{count(namesakes, 'test weld')} named like a weld of training or validation: {shorten(namesakes)}"]
 
 
 def run_of(checkpoint: Path) -> Path:

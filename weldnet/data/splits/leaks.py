@@ -60,7 +60,7 @@ def refuse_leaks(leaks: Sequence[str]) -> None:
         raise InputError(
             f"these data leak, so a score would not measure unseen welds:\n{list_some(leaks)}\nMove each group and "
             "each copy to one side: weldnet-audit with the same data keys and audit.suggest_split=FILE.csv writes such "
-            "a split. To continue all the same, type data.allow_leak=true; every report will say so"
+            "a split. To continue all the same, type data.allow_leak=true; every report will mention it"
         )
 
 
