@@ -1,4 +1,4 @@
-"""Pictures of where a network looked: what is in them, where they lie, what is left when something stops."""
+"""Pictures of heatmaps: what is in them, where they are written, what is left when something stops."""
 
 import os
 import time
@@ -63,25 +63,25 @@ def test_the_picture_shows_what_explain_finds(
     for path in paths:
         image = read_image(path, height=64, width=32)
         probabilities = engine.score(image[None]).probabilities[0]
-        called = int(probabilities.argmax())
-        wanted = torch.tensor([called if target is None else 2])
+        predicted = int(probabilities.argmax())
+        wanted = torch.tensor([predicted if target is None else 2])
         maps, _ = explain_images(engine.network, torch.from_numpy(image[None]), wanted, method, layer)
         picture = tmp_path / "x" / f"{Path(path).name}.png"
         assert find_overlay(picture, draw_overlay(image, maps[0]))
         with Image.open(picture) as opened:
             caption = opened.info[CAPTION]
-        assert caption.startswith(f"{engine.facts.classes[called]}, {100 * probabilities[called]:.1f}")
-        unfound = "" if maps.any() else f"; nothing speaks for {engine.facts.classes[wanted]}"
+        assert caption.startswith(f"{engine.facts.classes[predicted]}, {100 * probabilities[predicted]:.1f}")
+        unfound = "" if maps.any() else f"; no evidence for {engine.facts.classes[wanted]}"
         assert caption.endswith(f": refer (not calibrated){unfound}")
 
 
-def test_where_nothing_speaks_for_a_class_the_caption_says_so(tmp_path: Path) -> None:
+def test_the_caption_reports_that_there_is_no_evidence_for_a_class(tmp_path: Path) -> None:
     blind = TorchEngine(load_checkpoint(save_untrained(tmp_path / "a.ckpt")), "cpu")
     blind.network.head.weight.data.zero_()
     explain_files(blind, save_photographs(tmp_path, ["a.png"]), ["a.png"], tmp_path / "x", target="pore")
     with Image.open(tmp_path / "x" / "a.png.png") as opened:
-        assert opened.info[CAPTION].endswith("(not calibrated); nothing speaks for pore")
-    assert "nothing speaks for pore" in (tmp_path / "x" / "index.html").read_text()
+        assert opened.info[CAPTION].endswith("(not calibrated); no evidence for pore")
+    assert "no evidence for pore" in (tmp_path / "x" / "index.html").read_text()
 
 
 def test_a_picture_does_not_depend_on_the_others(engine: TorchEngine, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The page in a browser, and the evidence of a real network."""
+"""The page in a browser, and the heatmaps of a real network."""
 
 import io
 import os
@@ -114,7 +114,7 @@ def test_the_page_shows_what_the_predictor_says(trained: Path, tmp_path: Path, b
         assert find(browser, "name").text == "good.jpg"
         find(browser, "explain").click()
         wait_for(browser, "document.getElementById('overlay').naturalWidth > 0")
-        assert find(browser, "looked").text.endswith("what spoke for good.")
+        assert find(browser, "heatmap").text.endswith("the heatmap for good: bright = strong.")
         assert all(name.startswith((f"http://127.0.0.1:{port}/", "blob:")) for name in browser.execute_script(LOADED))
     noted = browser.get_log("browser")  # type: ignore[no-untyped-call]
     complaints = [entry["message"] for entry in noted if "422" not in entry["message"]]
@@ -158,7 +158,7 @@ def test_the_page_asks_for_the_key_and_takes_drops_and_camera_pictures(tmp_path:
         assert find(browser, "name").text == "a\\u202egnp.png"
         assert "accepted" in wait_for(browser, "document.getElementById('status').textContent")
         assert not find(browser, "explains").is_displayed(), "an export explains nothing"
-        assert find(browser, "looked").text.startswith("An export cannot show where the network looked")
+        assert find(browser, "heatmap").text.startswith("An export has no heatmaps")
         find(browser, "camera").click()
         wait_for(browser, "document.getElementById('video').videoWidth > 0")
         find(browser, "take").click()
@@ -239,7 +239,9 @@ def test_a_key_dialog_that_was_left_is_made_up_for(tmp_path: Path, browser: "Web
         wait_for(browser, "document.getElementById('trouble').hidden")
 
 
-def test_where_nothing_speaks_for_a_class_the_page_says_so(trained: Path, tmp_path: Path, browser: "WebDriver") -> None:
+def test_the_page_reports_that_there_is_no_evidence_for_a_class(
+    trained: Path, tmp_path: Path, browser: "WebDriver"
+) -> None:
     engine = load_engine(str(trained / "run"), device="cpu")
     assert isinstance(engine, TorchEngine)
     engine.network.head.weight.data.zero_()
@@ -251,4 +253,4 @@ def test_where_nothing_speaks_for_a_class_the_page_says_so(trained: Path, tmp_pa
         find(browser, "explain").click()
         wait_for(browser, "document.getElementById('overlay').naturalWidth > 0")
         name = max(zip(engine.network.head.bias.tolist(), engine.facts.classes, strict=True))[1]
-        assert find(browser, "looked").text == f"What the network sees, twice: nothing in it speaks for {name}."
+        assert find(browser, "heatmap").text == f"What the network sees, twice: no evidence for {name} was found."

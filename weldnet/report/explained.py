@@ -151,23 +151,23 @@ def _explain_file(engine: TorchEngine, path: str, heatmap: HeatmapSettings, file
         verdict, note = REFER, " (the file is damaged)"
     title = make_visible(f"{facts.classes[predicted]}, {percent(probabilities[0, predicted])}: {verdict}{note}")
     name = make_visible(facts.classes[wanted])
-    sought, found = f"{name} ({percent(probabilities[0, wanted])})", bool(maps.any())
+    class_text, found = f"{name} ({percent(probabilities[0, wanted])})", bool(maps.any())
     notes = (
-        f"heatmap for {sought}: bright = strong" if found else f"no evidence for {sought}",
+        f"heatmap for {class_text}: bright = strong" if found else f"no evidence for {class_text}",
         f"{heatmap.method}{f' of {heatmap.layer}' if heatmap.layer else ''}, {rows} x {columns} points",
     )
-    caption = title if found else f"{title}; nothing speaks for {name}"
-    words = PngImagePlugin.PngInfo()
-    words.add_itxt(CAPTION, caption)
+    caption = title if found else f"{title}; no evidence for {name}"
+    metadata = PngImagePlugin.PngInfo()
+    metadata.add_itxt(CAPTION, caption)
     picture = draw_picture(image, maps[0], title, notes)
     file.parent.mkdir(parents=True, exist_ok=True)
     with replace_file(file) as temporary:
-        picture.save(temporary, "PNG", pnginfo=words)
+        picture.save(temporary, "PNG", pnginfo=metadata)
     return caption
 
 
 def _read_caption(picture: Path) -> str | None:
-    """The caption in a picture; None where there is none, or only a part of it, as after a power cut."""
+    """The caption in a picture; None if the picture is missing or incomplete, as after a power cut."""
     try:
         with Image.open(picture, formats=["PNG"]) as opened:
             opened.verify()

@@ -91,7 +91,7 @@ def _add_routes(app: FastAPI, service: Service, key: list[Any]) -> None:
     """Adds the service's routes; `key` describes the key that the guard asks for."""
     problem: dict[str, Any] = {"model": Problem}
     problems: dict[int | str, dict[str, Any]] = dict.fromkeys((400, 401, 403, 408, 411, 413, 415, 429, 503), problem)
-    found = {EVIDENCE: {"description": "0 where nothing speaks for the class", "schema": {"enum": ["0", "1"]}}}
+    found = {EVIDENCE: {"description": "0 where there is no evidence for the class", "schema": {"enum": ["0", "1"]}}}
     app.post(
         "/predict",
         summary="Predict photographs",

@@ -18,7 +18,7 @@ from weldnet.serve.limits import Limits
 from weldnet.serve.uploads import Upload
 
 EVIDENCE = "X-Evidence"
-"""The header that says whether a heatmap shows any."""
+"""The header of a heatmap: 1 if it shows evidence for the class, else 0."""
 
 
 class Explainer:

@@ -10,13 +10,13 @@ const VERDICTS = {
   unread: ["No verdict", "without a verdict"],
   waiting: ["Waiting for a verdict", "waiting"],
 };
-const UNEXPLAINED = "An export cannot show where the network looked; serve the checkpoint.";
+const UNEXPLAINED = "An export has no heatmaps; serve the checkpoint.";
 const MAX_HISTORY = 500;
 const THUMBNAIL = 96;
 
 const find = (id) => document.getElementById(id);
 const percent = (share) => `${(100 * share).toFixed(1)}\u00a0%`;
-// Marks that turn text round, or break lines, would let a name pass for another.
+// Marks that turn text round, or break lines, would make a name look like a different one.
 const visible = (text) =>
   text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (mark) => `\\u${mark.codePointAt(0).toString(16).padStart(4, "0")}`);
 
@@ -42,17 +42,17 @@ function symbol(name) {
 
 // Photographs
 
-async function judge(entry) {
+async function predict(entry) {
   try {
     const limit = model.limits.max_body_mb;
     if (entry.file.size > 1e6 * limit) throw new Error(`the file has more than ${limit} MB, the most that is taken`);
     const answer = await ask("predict", entry.file);
-    const said = await read(answer);
+    const response = await read(answer);
     // The first dialog for the key may have been left.
     if (answer.ok && model.explains === null) await introduce().then(() => complain("")).catch(() => {});
-    const result = said.results?.[0];
-    entry.error = result ? result.error : said.error;
-    if (result && !result.error) Object.assign(entry, { result, kind: result.verdict, request: said.request_id });
+    const result = response.results?.[0];
+    entry.error = result ? result.error : response.error;
+    if (result && !result.error) Object.assign(entry, { result, kind: result.verdict, request: response.request_id });
     else Object.assign(entry, { kind: "unread", isLost: !result });
   } catch (error) {
     Object.assign(entry, { kind: "unread", error: error.message, isLost: true });
@@ -81,7 +81,7 @@ function add(files) {
     find("history").append(entry.item);
     draw(entry);
     drawThumbnail(entry);
-    enqueue(() => judge(entry));
+    enqueue(() => predict(entry));
   }
   for (const old of entries.splice(0, Math.max(0, entries.length - MAX_HISTORY))) forget(old);
   if (fresh.length) select(fresh[0]);
@@ -106,8 +106,8 @@ function draw(entry) {
   const name = make("span");
   name.append(make("bdi", "", visible(entry.file.name)));
   const short = VERDICTS[entry.kind][0];
-  const said = entry.result ? `${short.split(" ")[0]}: ${visible(entry.result.predicted)}` : short;
-  words.append(name, make("span", `quiet ${entry.kind}`, said));
+  const text = entry.result ? `${short.split(" ")[0]}: ${visible(entry.result.predicted)}` : short;
+  words.append(name, make("span", `quiet ${entry.kind}`, text));
   entry.button.replaceChildren(entry.canvas, symbol(entry.kind), words);
   find("session").hidden = false;
   countVerdicts();
@@ -116,8 +116,8 @@ function draw(entry) {
 
 function countVerdicts() {
   const count = (kind) => entries.filter((entry) => entry.kind === kind).length;
-  const told = Object.entries(VERDICTS).filter(([kind]) => count(kind));
-  find("counts").textContent = told.map(([kind, [, word]]) => `${count(kind)} ${word}`).join(", ");
+  const counted = Object.entries(VERDICTS).filter(([kind]) => count(kind));
+  find("counts").textContent = counted.map(([kind, [, word]]) => `${count(kind)} ${word}`).join(", ");
 }
 
 function select(entry) {
@@ -149,7 +149,7 @@ function show(entry) {
   const shares = Object.entries(result?.probabilities ?? {}).sort((a, b) => b[1] - a[1]);
   find("bars").replaceChildren(...shares.map(([name, share]) => drawBar(name, share)));
   find("explains").hidden = !(result && model.explains);
-  showEvidence(entry);
+  showHeatmap(entry);
 }
 
 function drawBar(name, share) {
@@ -160,28 +160,29 @@ function drawBar(name, share) {
   return item;
 }
 
-function showEvidence(entry) {
+function showHeatmap(entry) {
   const isWanted = find("explain").checked && model.explains && Boolean(entry.result);
   const image = find("overlay");
   image.hidden = !(isWanted && entry.overlay);
   const cannot = entry.result && model.explains === false ? UNEXPLAINED : "";
-  find("looked").textContent = !isWanted ? cannot : entry.overlay ? caption(entry) : entry.trouble ?? "looking …";
+  const wanted = entry.overlay ? caption(entry) : entry.trouble ?? "drawing the heatmap …";
+  find("heatmap").textContent = isWanted ? wanted : cannot;
   if (!image.hidden) {
     image.src = entry.overlay;
     image.alt = caption(entry);
-  } else if (isWanted && !entry.isLooking) {
-    entry.isLooking = true;
-    enqueue(() => look(entry));
+  } else if (isWanted && !entry.isDrawing) {
+    entry.isDrawing = true;
+    enqueue(() => explain(entry));
   }
 }
 
 function caption({ result, isBare }) {
   const name = visible(result.predicted);
-  if (isBare) return `What the network sees, twice: nothing in it speaks for ${name}.`;
-  return `What the network sees; beside it, the brighter the stronger, what spoke for ${name}.`;
+  if (isBare) return `What the network sees, twice: no evidence for ${name} was found.`;
+  return `What the network sees; beside it the heatmap for ${name}: bright = strong.`;
 }
 
-async function look(entry) {
+async function explain(entry) {
   try {
     const answer = await ask("explain", entry.file);
     if (answer.ok) {
@@ -191,7 +192,7 @@ async function look(entry) {
   } catch (error) {
     entry.trouble = error.message;
   }
-  if (entry === selected) showEvidence(entry);
+  if (entry === selected) showHeatmap(entry);
 }
 
 // Keys and drops
@@ -200,9 +201,9 @@ function move(event) {
   const step = { ArrowUp: -1, ArrowLeft: -1, ArrowDown: 1, ArrowRight: 1, Home: -Infinity, End: Infinity }[event.key];
   if (step === undefined || !selected) return;
   event.preventDefault();
-  const place = Math.min(entries.length - 1, Math.max(0, entries.indexOf(selected) + step));
-  select(entries[place]);
-  entries[place].button.focus();
+  const index = Math.min(entries.length - 1, Math.max(0, entries.indexOf(selected) + step));
+  select(entries[index]);
+  entries[index].button.focus();
 }
 
 function complain(words) {
@@ -233,13 +234,13 @@ for (const id of ["choose", "shoot"])
     target.value = "";
   });
 find("history").addEventListener("keydown", move);
-find("explain").addEventListener("change", () => selected && showEvidence(selected));
+find("explain").addEventListener("change", () => selected && showHeatmap(selected));
 find("picture").addEventListener("error", ({ target }) => (target.hidden = true));
 find("again").addEventListener("click", () => {
   Object.assign(selected, { kind: "waiting", error: undefined, isLost: false });
   const entry = selected;
   draw(entry);
-  enqueue(() => judge(entry));
+  enqueue(() => predict(entry));
 });
 document.addEventListener("dragover", (event) => {
   event.preventDefault();

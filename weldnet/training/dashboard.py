@@ -117,7 +117,7 @@ def draw_test(trainer: Trainer, tested: EvaluationReport, report: Mapping[str, A
     Args:
         tested: the outcome.
         report: the keys of `report.json`.
-        gallery: mistakes and where the network looked.
+        gallery: mistakes with their heatmaps.
     """
     if not can_draw(trainer):
         return
