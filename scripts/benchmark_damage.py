@@ -77,7 +77,7 @@ def find_data(content: bytes) -> tuple[int, int]:
 
 
 def is_found(content: bytes) -> bool:
-    """Whether the decoder refuses a file, or says that it is damaged."""
+    """Whether the decoder refuses a file, or reports that it is damaged."""
     try:
         return open_picture(content).damage is not None
     except UnreadableImage:

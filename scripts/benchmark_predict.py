@@ -172,7 +172,7 @@ def prepare(options: Options, folder: Path) -> tuple[Path, str]:
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Interleaves all ways, then looks at the memory of many images."""
+    """Interleaves all ways, then measures the memory for many images."""
     taken: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

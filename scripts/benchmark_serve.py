@@ -111,7 +111,7 @@ def keep_to(cores: Sequence[int]) -> None:
 
 
 def measure_bare(checkpoint: Path, photographs: Sequence[bytes]) -> dict[str, float]:
-    """Images per second without HTTP: judged one by one on all cores; scored on one core one by one, and by eight."""
+    """Images per second without HTTP: predicted singly on all cores; scored on one core singly, and by eight."""
     engine = load_engine(str(checkpoint), device="cpu")
 
     def rate(work: Callable[[], int]) -> float:

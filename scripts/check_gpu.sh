@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What only a GPU can show: the CUDA tests, training's rate beside the card's limit, and where the demo's time goes.
-# Needs a python (PYTHON) with torch for CUDA and weldnet's dependencies; says which of these are missing. Six minutes.
+# Needs a python (PYTHON) with torch for CUDA and weldnet's dependencies; reports which of these are missing. Six minutes.
 #
 #     scripts/check_gpu.sh [rates] [tests] [demo]        all three without arguments; figures go to $OUT, else ./gpu
 set -euo pipefail

@@ -78,7 +78,7 @@ FLOAT32_OPERATORS: Any = (torch.backends.cudnn.conv, torch.backends.cudnn.rnn, t
 def use_tf32() -> None:
     """On a GPU, float32 convolutions multiply in TF32 (10 bits of mantissa) from now on, products of matrices do not.
 
-    It is what torch does unless told otherwise; a training's precision should not hang on that.
+    This is torch's default; the precision of a training run should not depend on a default.
     """
     for operator, precision in zip(FLOAT32_OPERATORS, ("tf32", "tf32", "ieee"), strict=True):
         operator.fp32_precision = precision

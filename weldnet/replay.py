@@ -21,7 +21,7 @@ class Replay:
 
     Args:
         function: what it does must not depend on values, and all that it changes must stay where it is in memory.
-        generator: what the function draws from, if it draws; each call goes on from its state at that moment.
+        generator: what the function draws from, if it draws; each call continues from its current state.
     """
 
     def __init__(self, function: Callable[..., Tensors], generator: torch.Generator | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Whether sizes that tell the class are found, and no others."""
+"""Whether sizes that predict the class are found, and no others."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -20,7 +20,7 @@ def sized(labels: Sequence[str], groups: Sequence[Any], width: Any, height: Any)
 
 
 @pytest.mark.parametrize("grouping", ["none", "per image", "two", "each shows both", "each shows one"])
-def test_a_size_that_tells_the_class_is_found(grouping: str) -> None:
+def test_a_size_that_predicts_the_class_is_found(grouping: str) -> None:
     labels = np.repeat(["a", "b"], 40)
     index = np.arange(80)
     groupings: dict[str, Sequence[Any]] = {
@@ -47,7 +47,7 @@ def test_the_aspect_alone_is_enough() -> None:
     assert score.is_clear
 
 
-def test_one_size_tells_nothing() -> None:
+def test_one_size_predicts_nothing() -> None:
     assert score_sizes(sized(["a", "b"] * 20, [None] * 40, 60, 50)) is None
     assert score_sizes(sized(["a"] * 40, [None] * 40, np.arange(40), 50)) is None
     assert check_sizes(None) == []

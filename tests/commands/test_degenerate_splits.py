@@ -68,7 +68,7 @@ REFUSED: dict[str, tuple[Split | None, int, str | None, str]] = {
     "all test, no groups": (repeat("test"), 99, None, "no image in train, only in test"),
     "all val": (repeat("val"), 99, OWN, "no image in train, only in val"),
     "val and test": (repeat("val", "test"), 99, OWN, "no image in train, only in val and test"),
-    "all train, no groups": (repeat("train"), 99, None, "has no val split, and nothing says"),
+    "all train, no groups": (repeat("train"), 99, None, "has no val split, and it is unknown"),
     "all train, one group": (repeat("train"), 99, "g", "no image in val"),
     "no splits, one group": (None, 99, "g", "no image in val"),
     "one group in all": (repeat("train", "val", "test"), 99, "g", "1 group in test also in"),
@@ -155,7 +155,7 @@ def test_a_checkpoint_is_tested_on_them(
 @pytest.mark.parametrize(
     ("rows", "group", "words"),
     [
-        (99, None, "data.num_folds holds out whole groups, and nothing says"),
+        (99, None, "data.num_folds holds out whole groups, and it is unknown"),
         (99, "g", "good, pore: all images in one group"),
         (1, "g", "pore: all images in one group"),
         (2, "{label}", "good, pore: all images in one group"),

@@ -69,7 +69,7 @@ def test_interrupted_it_says_how_to_go_on(
     assert exit_code("explain", "device=cpu", *go_on[1:]) == 0
     assert len(list((here / "x").rglob("*.png"))) == 4
     assert exit_code("explain", "device=cpu", *choices, "output_dir=x", "method=grad_cam") == 2
-    assert "name another folder" in capsys.readouterr().err
+    assert "name a different folder" in capsys.readouterr().err
 
 
 EXPORTED = {

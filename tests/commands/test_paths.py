@@ -35,7 +35,7 @@ def test_a_variable_is_refused_where_tensorboard_would_expand_it(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PLACE", "elsewhere")
-    assert "names a variable of the environment" in refuse(capsys, "train", *SMALL, "output_dir=out/$PLACE")
+    assert "names an environment variable" in refuse(capsys, "train", *SMALL, "output_dir=out/$PLACE")
     assert not (here / "out").exists()
 
 

@@ -206,7 +206,7 @@ def test_val_is_carved_from_train_by_whole_groups(root: Path) -> None:
     assert data.validation_groups == "unseen"
     assert any("taken from train" in warning for warning in data.warnings)
     write_manifest(table.with_columns(group=pl.lit(None, pl.String)), root.parent / "manifest.csv")
-    with pytest.raises(InputError, match=r"has no val split, and nothing says .* data\.groups=per_image"):
+    with pytest.raises(InputError, match=r"has no val split, and it is unknown .* data\.groups=per_image"):
         from_manifest(root.parent / "manifest.csv")
 
 

@@ -165,7 +165,7 @@ def make_huge(file: Path) -> None:
 
 
 def refer_outside(file: Path) -> None:
-    """An ONNX whose first weights lie in another file."""
+    """An ONNX whose first weights are in a separate file."""
     network = onnx.load(file)
     weights = network.graph.initializer[0]
     (file.parent.parent / "secret").write_bytes(weights.raw_data)

@@ -223,7 +223,7 @@ def test_on_a_gpu_a_graph_learns_in_mixed_precision(tmp_path: Path, replays: lis
     [
         ({"accumulate_grad_batches": 2}, "trainer.accumulate_grad_batches adds up gradients"),
         ({"precision": "16-mixed"}, "trainer.precision=16-mixed leaves out steps"),
-        ({"detect_anomaly": True}, "trainer.detect_anomaly looks at each result"),
+        ({"detect_anomaly": True}, "trainer.detect_anomaly checks each result"),
     ],
 )
 def test_on_a_gpu_what_no_graph_does_is_reported(

@@ -169,7 +169,7 @@ def test_a_stopped_run_goes_on(engine: TorchEngine, tmp_path: Path, monkeypatch:
     for other in ({"method": "grad_cam"}, {"layer": "layer2"}, {"target": "good"}):
         with pytest.raises(InputError, match="a different model, method, layer, target or source"):
             explain_files(engine, paths, names, folder, **other)
-    with pytest.raises(InputError, match="name another folder"):
+    with pytest.raises(InputError, match="name a different folder"):
         explain_files(engine, save_photographs(tmp_path / "others", names), names, folder)
 
 

@@ -128,7 +128,7 @@ def test_the_sentences_tell_the_gap_between_known_and_unseen_welds() -> None:
     [
         ({"calibrated": False}, "no operating point"),
         ({"good": ()}, "no class of sound welds is known"),
-        ({"welds": None, "validation_groups": "unknown"}, "Nothing says which weld a photograph shows."),
+        ({"welds": None, "validation_groups": "unknown"}, "It is unknown which weld a photograph shows."),
         ({"welds": 1}, "Only 1 weld: too few for an interval (10 needed)"),
         ({"welds": 120}, "Every photograph is a weld of its own."),
         ({"keep": 3}, "not measured: no image of it in this split"),

@@ -14,7 +14,7 @@ from weldnet.evaluation.intervals import proportion
 from weldnet.spelling import find_alike
 
 FEWEST_IMAGES = 5
-"""A class with fewer images is too small to say anything about."""
+"""A class with fewer images is too small for a finding about it."""
 
 _PURE = 0.95
 _FEW_GROUPS = 2
@@ -52,10 +52,10 @@ def check_groups(samples: pl.DataFrame) -> list[Finding]:
     """
     findings = []
     if lacking := samples["group"].null_count():
-        who = "nothing says" if lacking == len(samples) else f"of {lacking} of {len(samples)} images nothing says"
+        which = "all images" if lacking == len(samples) else f"{lacking} of {len(samples)} images"
         # Without splits of the source's own, training refuses to split by guess.
         severity: Severity = "warning" if samples["split"].null_count() else "note"
-        detail = f"{who} which weld is shown, so leaks of welds between splits stay unseen"
+        detail = f"the weld of {which} is unknown, so leaks of welds between splits stay unseen"
         findings.append(Finding("no_groups", severity, (), detail))
     known = samples.drop_nulls(["group", "split"])
     leaking = known.filter(pl.col("split").n_unique().over("group") > 1)

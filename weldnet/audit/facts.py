@@ -22,8 +22,8 @@ FACTS = {
     **dict.fromkeys(("bits", "pages", "width", "height"), pl.Int64),
     **dict.fromkeys(("low", "high", "range", "mean", "deviation", "black", "white"), pl.Float64),
 }
-"""The columns of facts; `reason` says why an image cannot be used. It is null where all other facts are known.
-`damaged` is set where the reason is damage, and part of the picture can still be seen.
+"""The columns of facts; `reason` is why an image cannot be used. It is null where all other facts are known.
+`damaged` is set where the reason is damage and part of the picture can still be decoded.
 
 `digest` is the file's SHA-256; `width` and `height` are of the upright picture; `low` and `high` are stored values,
 `range` is the span that they could have, null where the window does not work on them or they have no bounds;

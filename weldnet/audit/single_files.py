@@ -56,7 +56,7 @@ def check_files(facts: pl.DataFrame, window: Window) -> list[Finding]:
 
 
 def shows_something(window: Window) -> pl.Expr:
-    """Whether a picture can be told from others: it is neither of one colour nor hidden by the window."""
+    """Whether a picture can be distinguished from others: it is neither of one colour nor hidden by the window."""
     return pl.col("reason").is_null() & ~_is_constant() & ~_is_dark(window)
 
 

@@ -28,7 +28,7 @@ _PERMUTATIONS = 99
 
 @dataclass(frozen=True)
 class SizeScore:
-    """How well a small tree tells the classes by width, height and aspect, cross-validated.
+    """How well a small tree predicts the class from width, height and aspect, cross-validated.
 
     Attributes:
         chance: what guessing gives, 1 / C.
@@ -45,7 +45,7 @@ class SizeScore:
 def score_sizes(samples: pl.DataFrame) -> SizeScore | None:
     """Trains a tree of depth 3 on the sizes, cross-validated by group where every class has two groups or more.
 
-    None where there is nothing to tell: one size, or fewer than two classes that are not tiny.
+    None where size cannot matter: one size, or fewer than two classes that are not tiny.
 
     Args:
         samples: `label`, `group`, `width` and `height` (pixels, upright) of the images that can be read.
@@ -63,7 +63,7 @@ def score_sizes(samples: pl.DataFrame) -> SizeScore | None:
     # Guesses on a few images stray far from chance: three standard deviations.
     margin = max(_MARGIN, 3 * math.sqrt(chance * (1 - chance) / len(labels)))
     if by_group and len(blocks) == 1 and table["group"].n_unique() < len(table):
-        # Too few welds to deal out: sizes that only tell welds apart reach more by luck.
+        # Too few welds for folds: sizes that only distinguish welds score higher by luck.
         margin = max(margin, _MARGIN_OF_FEW)
     is_clear = score >= chance + margin and _is_significant(features, labels, folds, blocks, score)
     return SizeScore(score, chance, by_group, is_clear)
@@ -74,7 +74,7 @@ def check_sizes(score: SizeScore | None) -> list[Finding]:
     if score is None or not score.is_clear:
         return []
     detail = (
-        f"width, height and aspect alone tell the class with balanced accuracy {score.balanced_accuracy:.2f} "
+        f"width, height and aspect alone predict the class with balanced accuracy {score.balanced_accuracy:.2f} "
         f"(chance {score.chance:.2f}); a network could learn the crop instead of the defect"
     )
     return [Finding("size_predicts_class", "warning", (), detail)]

@@ -74,7 +74,7 @@ def _check_file(name: str | None) -> Path | None:
         return None
     file = Path(name).expanduser().absolute()
     if file.exists() or file.is_symlink():
-        raise InputError(f"audit.suggest_split={name} exists, and nothing is overwritten; name another file")
+        raise InputError(f"audit.suggest_split={name} exists, and nothing is overwritten; name a different file")
     if not (file.parent.is_dir() and os.access(file.parent, os.W_OK)):
         raise InputError(f"audit.suggest_split={name}: {file.parent} is no folder that you may write to")
     return file

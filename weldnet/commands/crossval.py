@@ -44,7 +44,7 @@ def run(cfg: DictConfig) -> None:
 
 
 def _check(crossval: CrossvalFolder) -> None:
-    """All that could stop a later fold, said before the first one is trained."""
+    """Raises everything that could stop a later fold before the first one is trained."""
     from weldnet.config.build import build_data, build_model
     from weldnet.training.monitors import check_fit
 

@@ -95,7 +95,7 @@ def _find_records(records: str | None, output_dir: str | None) -> Path:
     if records is None:
         return name_folder("serve", output_dir) / "decisions.jsonl"
     if output_dir is not None:
-        raise InputError("output_dir and serve.records both say where the decisions go; give one of them")
+        raise InputError("output_dir and serve.records both set where the decisions go; give one of them")
     return Path(records).expanduser().absolute()
 
 

@@ -93,7 +93,7 @@ def train_run(
     from weldnet.training.fit import describe, finish_run, guard_fit
     from weldnet.training.monitors import check_fit
 
-    # Before the data: a file or hardware that is not there should be said at once.
+    # Before the data: a missing file or missing hardware should be reported at once.
     good, file = cfg.evaluation.good_classes, cfg.evaluation.vocabulary
     vocabulary = BUILT_IN if file is None else read_vocabulary(file)
     trainer = prepare_trainer(cfg, folder)
@@ -169,7 +169,7 @@ def _print_complete(run: StoppedRun) -> None:
 
 
 def _flatten(cfg: DictConfig) -> dict[str, str | int | float | bool]:
-    """The settings that tell runs apart, as `group.key` of plain values, for the HPARAMS tab."""
+    """The settings that distinguish runs, as `group.key` of plain values, for the HPARAMS tab."""
     flat: dict[str, str | int | float | bool] = {"seed": cfg.seed}
     for group in ("data", "model", "optimizer", "scheduler"):
         for name, value in cfg[group].items():

@@ -102,7 +102,7 @@ def _check_checkpoint(key: str, node: DictConfig, home: str, written: dict[str, 
             f"{key}.filename as they are, and give other files a ModelCheckpoint of their own"
         )
     if file in written:
-        raise InputError(f"{written[file]} and {key} write the same file; give {key}.filename another name")
+        raise InputError(f"{written[file]} and {key} write the same file; give {key}.filename a different name")
     written[file] = key
     if number == 0:
         raise InputError(f"{key}.save_top_k=0 keeps nothing; to do without it, type {key}=null")

@@ -104,7 +104,7 @@ def command(
 
     def main() -> None:
         call = _Call(name, find_saved)
-        # Contexts instead of wrappers, and Hydra only composes: a traceback starts at `main` and goes on at `run`.
+        # Contexts instead of wrappers, and Hydra only composes: a traceback starts at `main`, then `run`.
         with end_with_reader(), call.report(), _hooked():
             check_typed(sys.argv[1:])
             register_schema(name, schema)
@@ -141,7 +141,7 @@ class _Call:
 
     @contextmanager
     def report(self) -> Iterator[None]:
-        """Within it, a mistake ends the command by one message, and an interruption by another."""
+        """A context in which a mistake or an interruption ends the command with a message."""
         logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
         for handler in logging.getLogger().handlers:
             handler.setLevel(logging.WARNING)
@@ -216,7 +216,7 @@ class _Call:
 
     @contextmanager
     def attempt(self, job: _Job) -> Iterator[None]:
-        """Within it, a run is made; what goes wrong in it is collected, so that a sweep goes on."""
+        """A context for one run that collects its errors, so that a sweep continues."""
         HydraConfig.instance().cfg = job.hydra
         overrides = " ".join(HydraConfig.get().overrides.task)
         try:
@@ -249,7 +249,7 @@ class _Call:
 
 @contextmanager
 def _hooked() -> Iterator[None]:
-    """Within it, SIGTERM ends the command as Ctrl-C does: by an exception, after which it can say how to resume.
+    """Within it, SIGTERM ends the command as Ctrl-C does: by an exception, after which it can print how to resume.
 
     At once: Lightning alone waits for the end of a step, which may never come. A thread that the disk refuses prints no
     traceback, since the thread that waits for it raises the same error. An interruption that comes while an object is

@@ -65,7 +65,7 @@ def to_plain(cfg: DictConfig) -> dict[str, Any]:
 
 
 def pin(cfg: DictConfig, folder: Path) -> DictConfig:
-    """The config of a run in `folder` with everything in it resolved, once: the time, say, stays what it was."""
+    """The config of a run in `folder`, resolved once, so that the time, for example, stays the same."""
     with open_dict(cfg):
         cfg.output_dir = escape(str(folder))
     return DictConfig(make_literal(to_plain(cfg)))

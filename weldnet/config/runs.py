@@ -37,12 +37,12 @@ def name_folder(command: str, output_dir: str | None) -> Path:
         folder = Path(output_dir).expanduser().absolute()
     if os.path.expandvars(folder) != str(folder):
         # Lightning's TensorBoard logger would, and write elsewhere.
-        raise InputError(f"output_dir={folder} names a variable of the environment; type its value, or another name")
+        raise InputError(f"output_dir={folder} names an environment variable; type its value, or a different name")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"output_dir={folder} is a file; name a folder")
     if folder.is_dir() and any(folder.iterdir()):
         hint = f"; or resume the run in it: ckpt_path={show(folder)}" if (folder / "config.yaml").is_file() else ""
-        raise InputError(f"output_dir={folder} is not empty, and nothing is overwritten; name another folder{hint}")
+        raise InputError(f"output_dir={folder} is not empty, and nothing is overwritten; name a different folder{hint}")
     above = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not (above.is_dir() and os.access(above, os.W_OK)):
         raise InputError(f"output_dir={folder} cannot be made: {above} is not a folder that you may write to")
@@ -136,7 +136,7 @@ def stop_here(resume: str) -> NoReturn:
 
 @contextmanager
 def propose_resuming(command: str, folder: Path, kept: str) -> Iterator[None]:
-    """Within it, an interruption says how to resume, and so does an error of the disk, where the folder holds `kept`.
+    """A context that adds how to resume to an interruption or a disk error, if the folder holds `kept`.
 
     An error that names no file, as TensorBoard's, names the folder.
     """

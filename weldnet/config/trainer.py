@@ -52,7 +52,7 @@ def check_numbers(cfg: DictConfig) -> None:
     for key, (low, high) in RANGES.items():
         value = OmegaConf.select(cfg, key)
         if value is None and key in NEEDED:
-            raise InputError(f"{key} is not given; type {key}={NEEDED[key]}, say")
+            raise InputError(f"{key} is not given; type {key}={NEEDED[key]}, for example")
         if value is not None and not low <= float(value) <= high:
             raise InputError(f"{key}={value}: allowed are {low} to {high}")
 

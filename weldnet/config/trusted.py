@@ -14,7 +14,7 @@ SPECIAL = ("_target_", "_args_", "_partial_", "_recursive_", "_convert_", "_mode
 """The keys that Hydra acts on."""
 
 PATHS = ("dirpath", "save_dir", "default_root_dir", "exclude_batches_path", "model_registry")
-"""Those arguments of Lightning's parts that are paths of their own, or an address to upload to; names and versions are
+"""Arguments of Lightning's classes that are paths of their own, or an address to upload to; names and versions are
 joined to them."""
 
 ADDRESS = "tracking_uri"
@@ -77,7 +77,7 @@ NODES = {pattern.removesuffix(".*") for pattern in RULES} - {"data", "model"}
 _NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _LEAVES = re.compile(r"(^|[/\\])\.\.([/\\]|$)|^[/\\~]|^data:|://|::")
 _PLACEHOLDER = re.compile(r"\{[^{}:!\[\]]*(:0?\d*(\.\d+)?[defg]?)?\}")
-"""Of a file's name, as in `{epoch:02d}`; another fill character could be a slash."""
+"""The format of a value in a file name, as in `{epoch:02d}`; other fill characters could be a slash."""
 
 
 def check_trusted(saved: dict[str, Any], folder: Path, typed: list[str]) -> None:
@@ -95,7 +95,7 @@ def check_trusted(saved: dict[str, Any], folder: Path, typed: list[str]) -> None
         if name in SPECIAL:
             rule = RULES.get(".".join([str(keys[0]), *("*" for _ in keys[1:-1])]))
             is_trusted = name == "_target_" and rule is not None and rule.allows(value)
-            reason = "is none of weldnet's, torch's or Lightning's parts for this key"
+            reason = "is not one of the classes of weldnet, torch or Lightning that this key allows"
         else:
             is_trusted = keys[0] not in NODES or not isinstance(value, str) or not _leaves(value, folder, str(name))
             reason = f"could lead out of the run folder {folder}"

@@ -186,7 +186,7 @@ class EachImage(nn.Module):
             uint8 (B, 3, H, W).
 
         Raises:
-            InputError: the transform gives another type or shape.
+            InputError: the transform returns a different type or shape.
         """
         # On the CPU, so that nothing waits for the device.
         host = torch.Generator().manual_seed(generator.initial_seed())

@@ -118,7 +118,7 @@ class TrainingBatches(DistributedSampler[Any]):
     """
 
     def __init__(self, order: "DistributedSampler[Any]", batch_size: int, device: torch.device | None = None) -> None:
-        # A DistributedSampler, so that Lightning neither shuffles nor shares it out, and says when an epoch begins.
+        # A DistributedSampler, so that Lightning neither shuffles nor divides it, and calls `set_epoch`.
         super().__init__(order.dataset, order.num_replicas, order.rank)
         if batch_size < 2:
             raise InputError(f"data.batch_size={batch_size}: training takes 2 or more, since batch norm does")
@@ -189,8 +189,8 @@ def _hand_over(batch: Any) -> Any:
     sends from a thread of its own, the batch would be lost, and the training wait for it for ever.
     """
     if get_worker_info() is not None:
-        for part in batch:
-            part.untyped_storage().share_memory_()
+        for tensor in batch:
+            tensor.untyped_storage().share_memory_()
     return batch
 
 

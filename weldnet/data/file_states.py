@@ -13,7 +13,7 @@ FILE_SCHEMA = {"path": pl.String, "size": pl.Int64, "mtime_ns": pl.Int64, "ctime
 
 
 def describe_files(paths: pl.Series, within: Path | None) -> tuple[pl.DataFrame, dict[int, str]]:
-    """Looks at N files without opening them.
+    """Reads the states of N files without opening them.
 
     Args:
         paths: N absolute paths.
@@ -42,7 +42,7 @@ def describe_files(paths: pl.Series, within: Path | None) -> tuple[pl.DataFrame,
 
 
 def find_leaving(within: Path | None) -> Callable[[str], str]:
-    """A function that says in words that a path leaves the folder by a symbolic link, or returns an empty string."""
+    """Returns a function that explains how a path leaves the folder by a symbolic link, or returns an empty string."""
     if within is None:
         return lambda path: ""
     inside, real = os.path.join(within, ""), os.path.join(os.path.realpath(within), "")

@@ -63,7 +63,7 @@ class FileImages:
     """
 
     def __init__(self, paths: pl.Series, known: Fingerprints, geometry: Geometry) -> None:
-        # A tensor, because a list of strings is copied into each worker page by page as soon as it is looked at.
+        # A tensor, because a list of strings is copied into each worker page by page as soon as it is read.
         self.paths = torch.from_numpy(
             np.array([os.fsencode(path) for path in paths]).view(np.uint8).reshape(len(paths), -1)
         )
@@ -87,7 +87,7 @@ class FileImages:
 
 
 def store(cache: str, table: pl.DataFrame, decoded: DecodedImages, geometry: Geometry) -> Images:
-    """The images of a table with `path` and `digest`, kept as `cache` says.
+    """The images of a table with `path` and `digest`, kept where `cache` chooses.
 
     Raises:
         InputError: they do not fit into memory.

@@ -55,7 +55,7 @@ def bootstrap_groups(
     Returns:
         By name, in plain types for JSON: `value` of all images, None where it does not exist; `low` and `high`, or None
         and the `reason`; `num_groups`; `num_resamples`; `num_lacking`, the resamples that lacked what the figure needs
-        (a class that m groups hold is lacking in a share of about exp(-m)); and what `describe_bounds` says. With fewer
+        (a class that m groups hold is lacking in a share of about exp(-m)); the keys of `describe_bounds`. With fewer
         than `FEWEST_GROUPS` groups there are no resamples, but the figure of each group under `per_group`.
     """
     num_groups = len(names)

@@ -1,4 +1,4 @@
-"""Whether the probabilities mean what they say: the temperature that corrects them, and how far they are off."""
+"""Calibration: the temperature that corrects the probabilities, and how far off they are."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from weldnet.evaluation.intervals import proportion
 from weldnet.evaluation.metrics import Floats, Labels, cross_entropy
 
 BOUNDS = (0.05, 20.0)
-"""Of the temperature. Beyond them the data say only "as certain" or "as uncertain as can be"."""
+"""Limits of the temperature. Beyond them the data only ask for "as certain" or "as uncertain as possible"."""
 
 
 def is_separated(logits: Floats, labels: Labels) -> bool:
@@ -24,7 +24,7 @@ def fit_temperature(logits: Floats, labels: Labels) -> float:
     """The temperature T within `BOUNDS` for which softmax(logits / T) has the least negative log-likelihood.
 
     It is convex in 1 / T, so there is one minimum. Where every image is right it falls for ever as T falls to 0: such
-    images show no mistake and cannot tell how certain to be, and T stays 1. T is never worse than 1 on these images (N,
+    images show no mistake, so they cannot determine T, and it stays 1. T is never worse than 1 on these images (N,
     at least 1), which must not be trained on.
 
     Source:

@@ -26,13 +26,13 @@ Counts = dict[str, dict[str, int]]
 ACCEPT, REJECT, REFER = VERDICTS = ("accept", "reject", "refer")
 
 GOOD_NAMES = ("good", "no defect")
-"""What a class of sound welds is called, in small letters, with spaces for `_` and `-`."""
+"""Usual names of a class of sound welds, in lower case, with spaces for `_` and `-`."""
 
 NO_GOOD_CLASS = "every image is referred: no class of sound welds is known; name them in evaluation.good_classes"
 
 CAVEAT = (
     "The bound assumes images exchangeable with the calibration data. It does not cover unseen welds: several "
-    "photographs of one weld tell less than as many welds. It is weaker still when validation holds known welds."
+    "photographs of one weld prove less than as many welds. It is weaker still when validation holds known welds."
 )
 """What every report of an operating point states."""
 

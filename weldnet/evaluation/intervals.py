@@ -9,7 +9,7 @@ Side = Literal["two-sided", "upper", "lower"]
 
 
 def proportion(k: int, n: int, confidence: float = 0.95, side: Side = "two-sided") -> dict[str, Any]:
-    """k of n with the exact interval of Clopper and Pearson, which covers the truth at least as often as it says.
+    """k of n with the exact interval of Clopper and Pearson, whose coverage is at least its confidence.
 
     It assumes n independent images: photographs of one weld are not. Clopper and Pearson, Biometrika 26 (1934): the
     bounds are quantiles of beta distributions.
@@ -19,7 +19,7 @@ def proportion(k: int, n: int, confidence: float = 0.95, side: Side = "two-sided
         side: `upper` bounds the truth from above only, and `low` is 0; `lower` from below only, and `high` is 1.
 
     Returns:
-        `value` (k / n), `low`, `high`, all None for n = 0; `k`, `n`; and what `describe_bounds` says.
+        `value` (k / n), `low`, `high`, all None for n = 0; `k`, `n`; and the keys of `describe_bounds`.
     """
     assert 0 <= k <= n, (k, n)
     value, low, high = None, None, None

@@ -1,1 +1,1 @@
-"""Attribution: the evidence for a class as a heatmap over the photograph."""
+"""Attribution: how much each pixel contributes to a class, as a heatmap over the photograph."""

@@ -24,8 +24,8 @@ def draw_picture(image: Pixels, evidence: Map, title: str, notes: Sequence[str])
 
     Args:
         evidence: (H, W) in 0..1.
-        title: say class, probability and verdict; text wraps.
-        notes: below it, smaller; say whose evidence, the method and the map's resolution.
+        title: class, probability and verdict; text wraps.
+        notes: below it, smaller: the class of the heatmap, the method and the map's resolution.
     """
     pair = Image.fromarray(draw_overlay(image, evidence))
     scale = _draw_scale(max(pair.height, 4 * _SMALL))

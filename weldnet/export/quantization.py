@@ -86,14 +86,14 @@ def choose_point(before: Scores, after: Scores, data: WeldDataModule, judge: Jud
     Raises:
         InputError: validation is not split as it was in training.
     """
-    part, point = (data.samples("val")["part"] == "calibrate").to_numpy(), judge.point
-    known, seen = softmax(judge.logits / judge.temperature, axis=1), before.probabilities[part]
+    calibrates, point = (data.samples("val")["part"] == "calibrate").to_numpy(), judge.point
+    known, seen = softmax(judge.logits / judge.temperature, axis=1), before.probabilities[calibrates]
     if known.shape != seen.shape or np.abs(known - seen).max() > 0.01:
         raise InputError(
             "int8 needs thresholds of its own, from the images that chose the checkpoint's; these data split "
             "validation in a different way. Give them as the training had them; where they have moved, by data.root=DIR"
         )
-    sound = sound_probability(after.probabilities[part], judge.classes, point.good_classes)
+    sound = sound_probability(after.probabilities[calibrates], judge.classes, point.good_classes)
     return choose_operating_point(
         sound,
         mark_defects(judge.labels, judge.classes, point.good_classes),

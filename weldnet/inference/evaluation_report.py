@@ -19,7 +19,7 @@ from weldnet.evaluation.metrics import CLASS_METRICS, METRICS, Floats, Labels, c
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """What a classifier said of some images.
+    """The outputs of a classifier for some images, and what is computed from them.
 
     Attributes:
         logits: (N, C).
@@ -52,14 +52,14 @@ class EvaluationReport:
 
         `iso_6520_1` is the number and name of the predicted class there; p is calibrated.
         """
-        predicted, said = np.array(self.classes)[self.logits.argmax(axis=1)], self.judgement
-        probabilities = said.probabilities if said else softmax(self.logits, axis=1)
+        predicted, judgement = np.array(self.classes)[self.logits.argmax(axis=1)], self.judgement
+        probabilities = judgement.probabilities if judgement else softmax(self.logits, axis=1)
         rows = len(self.labels)
         return self.samples.select("path", "label", "group").with_columns(
             pl.Series("predicted", predicted, pl.String),
             pl.Series("iso_6520_1", [self.facts.get("vocabulary", {}).get(name) for name in predicted], pl.String),
-            pl.Series("verdict", said.verdicts if said else [REFER] * rows, pl.String),
-            pl.Series("unlike_training", said.unlike_training if said else [None] * rows, pl.Boolean),
+            pl.Series("verdict", judgement.verdicts if judgement else [REFER] * rows, pl.String),
+            pl.Series("unlike_training", judgement.unlike_training if judgement else [None] * rows, pl.Boolean),
             **{f"p_{name}": pl.Series(column) for name, column in zip(self.classes, probabilities.T, strict=True)},
         )
 

@@ -35,7 +35,7 @@ class ExportEngine:
 
 
 def load_export(folder: Path, *, device: str, precision: str) -> ExportEngine:
-    """The engine of an export folder; nothing outside of the folder is read, whatever its files say.
+    """The engine of an export folder; nothing outside of the folder is read, whatever its files contain.
 
     Raises:
         InputError: the folder is no export, incomplete or changed since it was written; it does not run with this

@@ -194,7 +194,7 @@ Card = TypeVar("Card", bound=ModelCard)
 
 
 def read_card(kind: type[Card], content: bytes | dict[str, Any]) -> Card:
-    """The card in a `model.json` or in a checkpoint; an InputError says in one sentence where it is damaged."""
+    """The card in a `model.json` or in a checkpoint; where it is damaged, an InputError reports it in one sentence."""
     try:
         return kind.model_validate_json(content) if isinstance(content, bytes) else kind.model_validate(content)
     except ValidationError as error:

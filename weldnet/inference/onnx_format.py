@@ -40,9 +40,9 @@ def _write(program: ExportedProgram, folder: Path, quantise: Change | None) -> N
 def _open(contents: Sequence[bytes], precision: str) -> tuple[Run, str]:
     (network,) = contents
     onnxruntime = import_extra("onnxruntime")
-    # The key that weights in another file need: the runtime would open that file.
+    # Weights in a separate file need this key: the runtime would open that file.
     if b"location" in network:
-        raise InputError("its weights lie in another file, which is never read")
+        raise InputError("its weights are in a separate file, which is never read")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     # Its errors are raised as well; only they are shown.

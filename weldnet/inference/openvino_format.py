@@ -33,7 +33,7 @@ def _write(program: ExportedProgram, folder: Path, quantise: Change | None) -> N
 def _open(contents: Sequence[bytes], precision: str) -> tuple[Run, str]:
     openvino = import_extra("openvino")
     network, weights = contents
-    # It would read other formats as well, such as ONNX with its weights in another file.
+    # OpenVINO would also read other formats, such as ONNX with its weights in a separate file.
     if not network.startswith(b"<?xml"):
         raise InputError("its network is no XML")
     core, cores, of_thread = openvino.Core(), available_cores(), threading.local()

@@ -24,7 +24,7 @@ PART = "predictions.rank"
 NUM_WORST = 24
 """Of `explain=worst`."""
 UNREADABLE = "unreadable"
-"""In the place of a verdict, for files that cannot be read."""
+"""Stands instead of a verdict for files that cannot be read."""
 
 _BATCH = 4096
 

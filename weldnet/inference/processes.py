@@ -15,7 +15,7 @@ MAX_WAIT = timedelta(days=7)
 
 @dataclass(frozen=True)
 class Share:
-    """Which part of the work this process does: every `world`-th image, from the `rank`-th on."""
+    """The share of the work that this process does: every `world`-th image, from the `rank`-th on."""
 
     rank: int = 0
     world: int = 1
@@ -24,7 +24,7 @@ class Share:
 
     @classmethod
     def of_torchrun(cls) -> "Share":
-        """As torchrun's environment says; the whole without it."""
+        """The share by torchrun's environment variables; without them, all of the work."""
         values = [os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")]
         return cls(*map(int, values)) if all(value.isdecimal() for value in values) else cls()
 
@@ -35,7 +35,7 @@ class Share:
 
     @contextmanager
     def together(self) -> Iterator[Callable[[Any], list[Any]]]:
-        """Within it, a function that waits until every process has called it, and gives what each called it with."""
+        """A context with a function that waits until every process has called it, and returns all their arguments."""
         if self.world == 1:
             yield lambda value: [value]
             return

@@ -43,7 +43,7 @@ class WeldClassifier(LightningModule):
     Args:
         classes: their names, in the order of the outputs.
         settings: of the network and of how it learns, or a dict of them.
-        optimizer: called with parameter groups; `torch.optim.AdamW` with its settings bound, say.
+        optimizer: called with parameter groups, such as `torch.optim.AdamW` with its settings bound.
         scheduler: called with the optimizer and `total_steps`, stepped after each batch; None for a constant rate.
         lr: the head's learning rate.
         size: height and width of the images; None for the backbone's own.

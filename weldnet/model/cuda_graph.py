@@ -32,7 +32,7 @@ def find_obstacle(trainer: Trainer) -> str | None:
         ):
             return f"{type(callback).__name__} deals with gradients"
     if torch.is_anomaly_enabled():
-        return "trainer.detect_anomaly looks at each result"
+        return "trainer.detect_anomaly checks each result"
     if trainer.precision == "16-mixed":
         return "trainer.precision=16-mixed leaves out steps, as it finds on the way"
     if not all(group.get("fused") for optimizer in trainer.optimizers for group in optimizer.param_groups):
@@ -96,7 +96,7 @@ def read_rates(optimizer: Optimizer, rates: Tensor) -> Iterator[None]:
     """
     before = [dict(group) for group in optimizer.param_groups]
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        # torch wants to be told of a capture, and only then.
+        # torch must know of a capture, and only during one.
         group.update(lr=rate, capturable=rates.is_cuda and torch.cuda.is_current_stream_capturing())
     try:
         yield

@@ -21,7 +21,7 @@ from weldnet.explain.attribution import find_stretch
 from weldnet.files import replace_file
 from weldnet.spelling import make_visible
 
-# Okabe and Ito's colours, told apart by colour-blind people; light and dark grounds both carry them.
+# Okabe and Ito's colours, which colour-blind people can distinguish on light and dark backgrounds.
 _BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#8c8c8c"
 _MARKS = (
     ("o", _BLUE),

@@ -131,7 +131,7 @@ def _claim(folder: Path, facts: dict[str, Any]) -> None:
         write_text(file, text)
     elif file.read_bytes() != text.encode():
         raise InputError(
-            f"{folder} holds pictures of a different model, method, layer, target or source; name another folder"
+            f"{folder} holds pictures of a different model, method, layer, target or source; name a different folder"
         )
 
 

@@ -31,12 +31,12 @@ KINDS = {
     "cross_label_duplicate": Kind(
         "The same picture under more than one label",
         "At least one of the labels is wrong, in training and in the score.",
-        "Look at the pictures, keep the right label, remove the other copies.",
+        "View the pictures, keep the right label, remove the other copies.",
         True,
     ),
     "split_names": Kind(
         "Splits taken for classes",
-        "Training stops at them: a network would learn to tell train from test, and nothing would test it.",
+        "Training stops at them: a network would learn to distinguish train from test, and nothing would test it.",
         "Rename or move the folders: DIR/{train,val,test}/<class>/*; or write a manifest with a column split.",
     ),
     "alike_names": Kind(
@@ -56,24 +56,24 @@ KINDS = {
     ),
     "damaged": Kind(
         "Damaged files",
-        "Part of the picture is lost, shifted or made up, and no network can know; training stops at them.",
+        "Part of the picture is lost, shifted or made up, and no network can detect that; training stops at them.",
         "Copy them again from the camera, or leave them out by data.on_unreadable=skip.",
         True,
     ),
     "small_class": Kind(
         "Classes too small to learn or to test",
         "What a class has too few of, the network cannot learn, or the test cannot measure.",
-        "Photograph more, from other welds, or join or remove the class.",
+        "Photograph more, from different welds, or join or remove the class.",
     ),
     "class_group_confounded": Kind(
         "Classes seen on one weld only",
-        "A network can tell the weld by its colour or its light and never learn the defect; the score on these welds "
+        "A network can recognise the weld by its colour or light and never learn the defect; the score on these welds "
         "would not show it.",
-        "Photograph the class on other welds, and other classes on this one; test on other welds.",
+        "Photograph the class on different welds, and other classes on this one; test on different welds.",
     ),
     "size_predicts_class": Kind(
         "The image size gives the class away",
-        "How the pictures were cropped tells the class; resized to one shape, the network sees it as a stretch.",
+        "The crop reveals the class: resized to one shape, the network sees the pictures stretched differently.",
         "Crop all classes alike, or test on images that were.",
     ),
     "exact_duplicate": Kind(
@@ -84,7 +84,7 @@ KINDS = {
     ),
     "near_duplicate": Kind(
         "Nearly identical pictures",
-        "The same picture saved again, or a weld photographed twice from one place: split at random, they leak.",
+        "The same picture saved again, or a weld photographed twice from one position: split at random, they leak.",
         "Keep them in one group, or keep one of each.",
         True,
     ),
@@ -97,18 +97,18 @@ KINDS = {
     "constant": Kind(
         "Pictures of one colour",
         "They show no weld.",
-        "Look at them and remove them.",
+        "View them and remove them.",
         True,
     ),
     "clipped": Kind(
         "Clipped pictures",
         "Most pixels are pure black or pure white: what was there is lost.",
-        "Look at them; photograph again with another exposure.",
+        "View them; photograph again with a different exposure.",
         True,
     ),
     "bit_depth": Kind(
         "Bit depth",
-        "The window says which stored values become black and white; the wrong one hides what is in the picture.",
+        "The window sets which stored values become black and white; the wrong one hides what is in the picture.",
         "Give the window that fits the detector: data.window=[low,high] or data.window=percentile.",
         True,
     ),
@@ -119,7 +119,7 @@ KINDS = {
     ),
     "no_groups": Kind(
         "No groups",
-        "Nobody can tell which images show the same weld, so a leak between splits stays unseen.",
+        "It is unknown which images show the same weld, so a leak between splits stays unseen.",
         "Give a group column in a manifest, data.group_pattern='REGEX', or data.groups=per_image.",
     ),
 }

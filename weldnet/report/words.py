@@ -39,7 +39,7 @@ CAVEATS = {
         "Every image was declared a weld of its own (data.groups=per_image): if photographs share a weld, the figures "
         "are too good."
     ),
-    "unknown": "Nothing says which photographs show one weld: if a weld is in two splits, the figures are too good.",
+    "unknown": "It is unknown which photographs show one weld: if a weld is in two splits, the figures are too good.",
 }
 """What `validation_groups` means for the figures."""
 

@@ -85,7 +85,7 @@ class Guard:
             await refusal.to_response()(scope, receive, send_marked)
         except Exception:
             log.exception("the server failed", extra={"fields": {"request_id": request_id}})
-            failure = Refusal(500, f"the server failed; its log says why, at request {request_id}")
+            failure = Refusal(500, f"the server failed; see its log at request {request_id}")
             await failure.to_response()(scope, receive, send_marked)
         finally:
             self._note(scope, status, time.perf_counter() - started)

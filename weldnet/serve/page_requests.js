@@ -1,4 +1,4 @@
-// Requests: at most two at once; a busy server is asked again when it says so; the key is asked for once.
+// Requests: at most two at once; a busy server is asked again after the time it requests; the key is asked for once.
 
 const MAX_AT_ONCE = 2;
 

@@ -66,7 +66,7 @@ class Service:
         digest = self.predictor.facts.digest
         answer = Answer(results=predictions, model_digest=digest, request_id=request_id)
         if all(each.error for each in predictions):
-            response.status_code, answer.error = 422, "none of the files could be read; each says why"
+            response.status_code, answer.error = 422, "none of the files could be read; each has its error"
         return answer
 
     def _predict(self, uploads: Sequence[Upload]) -> list[Prediction]:

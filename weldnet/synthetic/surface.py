@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 HEIGHT, WIDTH = 480, 96
-"""Size of every drawn strip in pixels; one size for all classes, so that size tells nothing."""
+"""Size of every drawn strip in pixels; one size for all classes, so that size reveals nothing."""
 
 Field = npt.NDArray[np.floating[Any]]
 Color = tuple[float, float, float]

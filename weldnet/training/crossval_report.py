@@ -19,7 +19,7 @@ from weldnet.report.charts import draw_confusion, save_chart
 FIGURES = [metric.key for metric in METRICS]
 
 FILES = ("metrics.json", "predictions.csv", "confusion_matrix.png")
-"""What the test of a fold leaves; all of them tell that it is finished."""
+"""The files that the test of a fold leaves; a fold that has all of them is finished."""
 
 _OF_FOLD = ("num_images", "not_measured", "num_trained_on", "validation_groups", "split_digest", "checkpoint_digest")
 

@@ -1,4 +1,4 @@
-"""Around `Trainer.fit`: what a run says of itself, its failures in words, and, after it, calibration and test."""
+"""Runs `Trainer.fit` with log lines and readable errors, then calibrates and tests the result."""
 
 import json
 import logging
@@ -148,7 +148,7 @@ def calibrate(
         The checkpoint as it is now.
     """
     classifier, record = checkpoint.classifier(), checkpoint.record
-    train, select, thresholds = (predict(classifier, data, part, device) for part in ("train", "select", "calibrate"))
+    train, select, thresholds = (predict(classifier, data, split, device) for split in ("train", "select", "calibrate"))
     judge = fit_judge(
         record.classes, record.good_classes, train, select, thresholds, by_group=data.split_by_group, **targets
     )
@@ -166,7 +166,7 @@ def finish_run(
     settings: dict[str, Any],
     **targets: float,
 ) -> dict[str, EvaluationReport]:
-    """Calibrates the kept checkpoint of a run and tests it on validation data and, if `test` says so, on test data.
+    """Calibrates the kept checkpoint of a run and tests it on validation data and, if `test` is true, on test data.
 
     Writes the test's files and its report into the run folder, the validation's figures under `validation` in
     `metrics.json`; without a test, that key stands alone and the other files are the validation's.

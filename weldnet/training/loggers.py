@@ -119,7 +119,7 @@ def can_draw(trainer: Trainer) -> bool:
 
 
 def report_limits(trainer: Trainer) -> None:
-    """Says once, at the start of a run, what its loggers leave out."""
+    """Reports once, at the start of a run, what its loggers leave out."""
     for each in trainer.loggers:
         if not isinstance(each, TensorBoardLogger):
             lacking = "precision-recall curves" if isinstance(each, DRAWING) else "pictures, texts or curves"

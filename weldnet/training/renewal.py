@@ -1,4 +1,4 @@
-"""On resume: what the config says is in force again, after Lightning restored the states of the earlier epochs."""
+"""On resume: applies the config again, after Lightning restored the states of the earlier epochs."""
 
 import logging
 import math

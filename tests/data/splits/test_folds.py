@@ -137,7 +137,7 @@ def test_too_few_groups(counts: Counts, num_folds: int, message: str) -> None:
 
 def test_images_without_a_group() -> None:
     table = table_of([[2, 2]] * 6)
-    with pytest.raises(InputError, match=r"^data\.num_folds holds out whole groups, and nothing says"):
+    with pytest.raises(InputError, match=r"^data\.num_folds holds out whole groups, and it is unknown"):
         split_fold(table.with_columns(group=pl.when(pl.col("label") == "c0").then("group")), 3, 0, SHARES, 0)
 
 

@@ -45,7 +45,7 @@ def open_dicom(content: bytes, window: Window, max_pixels: int) -> Picture:
         stored = _apply_modality(_align_bits(values, header), header)
     except UnreadableImage:
         raise
-    # Of a damaged file pydicom raises whatever its parser stumbles over, and says so for a paragraph.
+    # For a damaged file pydicom raises any exception of its parser, with a message of a paragraph.
     except Exception as error:
         reason = shorten(str(error).partition(". ")[0], 160) or type(error).__name__
         raise UnreadableImage(f"damaged DICOM: {reason}") from error

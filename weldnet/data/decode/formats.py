@@ -84,7 +84,7 @@ def open_picture(
 ) -> Picture:
     """Decodes a file's first page to 8 bits.
 
-    The window says which stored values become black and white; it is applied to every image and every channel alike.
+    The window sets which stored values become black and white; it is applied to every image and every channel alike.
     `full`: the whole range of the stored type (an 8-bit image keeps its values). `percentile`: the 0.5th and the
     99.5th percentile of the picture's own values; where they are equal, its smallest and largest; a constant picture
     is black. `(low, high)`: these values, and in between linear. DICOM's values are those after the modality LUT.

@@ -55,7 +55,7 @@ def to_geometry(
     Args:
         content: the whole file.
         geometry: the network's input.
-        even_damaged: decode as much of a damaged file as possible; the picture's `damage` says so.
+        even_damaged: decode as much of a damaged file as possible; the picture's `damage` reports it.
         max_pixels: that the file's header may claim.
 
     Returns:

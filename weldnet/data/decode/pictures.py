@@ -35,7 +35,7 @@ _BLOCK = 2**18
 
 
 class UnreadableImage(InputError):
-    """A file that is not an image this decoder reads; the message says why, without the path."""
+    """A file that is not an image this decoder reads; the message is the reason, without the path."""
 
 
 def check_window(window: Any) -> Window:
@@ -142,7 +142,7 @@ class Picture:
 
     Attributes:
         image: 8 bits, mode "L" or "RGB": windowed, EXIF orientation applied, transparent pixels over black.
-        format: "JPEG", "PNG", "BMP", "TIFF", "WEBP" or "DICOM", as the content says.
+        format: "JPEG", "PNG", "BMP", "TIFF", "WEBP" or "DICOM", by the content.
         mode: pixel mode as stored: Pillow's name ("I;16", "RGB", "L") or DICOM's photometric interpretation.
         bits: bits a channel as stored; for DICOM, Bits Stored.
         size: width and height in pixels as stored, before the EXIF turn.

@@ -102,7 +102,7 @@ def _find_matches(pattern: str, skipped: Skipped) -> list[str]:
 def _explain_folder(pattern: str, folder: str) -> str:
     """Why a glob's matches in a folder are skipped: a folder above is, and the pattern does not name it."""
     named = pattern.split(os.sep)
-    return next((why for part in folder.split(os.sep) if part not in named and (why := explain_folder(part))), "")
+    return next((reason for name in folder.split(os.sep) if name not in named and (reason := explain_folder(name))), "")
 
 
 def _check_folders(pattern: str) -> None:

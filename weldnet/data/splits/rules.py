@@ -59,7 +59,7 @@ def complete_splits(
         The table with splits, and warnings, one sentence each.
 
     Raises:
-        InputError: a split is missing, and nothing says which images show the same weld.
+        InputError: a split is missing, and the groups of the images are unknown.
     """
     ready_made = table["split"].null_count() < len(table)
     if ready_made and ("val" in table["split"] or "train" not in table["split"]):
@@ -83,7 +83,7 @@ def require_groups(table: pl.DataFrame, why: str) -> None:
     """Refuses images without a group."""
     if table["group"].null_count():
         raise InputError(
-            f"{why}, and nothing says which images show the same weld; split at random, photographs of one weld would "
+            f"{why}, and it is unknown which images show the same weld; split at random, photographs of one weld would "
             "be in train and test, and the test would measure memory. Give one of: a group column in a manifest; "
             "data.group_pattern='REGEX', found in the file names; data.groups=per_image, if every image shows a "
             "different weld"
@@ -208,6 +208,6 @@ def split_validation(table: pl.DataFrame, seed: int) -> tuple[pl.DataFrame, bool
     if not by_group:
         shuffled = val.select(position=pl.int_range(pl.len()).shuffle(seed).over("label"))
         calibrates = (shuffled["position"] % 2 == 1).to_numpy()
-    parts = pl.Series(np.where(calibrates, "calibrate", "select"), dtype=pl.String)
+    halves = pl.Series(np.where(calibrates, "calibrate", "select"), dtype=pl.String)
     empty = pl.repeat(None, len(table), dtype=pl.String, eager=True)
-    return table.with_columns(part=empty.scatter(val["order"], parts)), by_group
+    return table.with_columns(part=empty.scatter(val["order"], halves)), by_group
