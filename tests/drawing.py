@@ -42,7 +42,7 @@ def write_welds(
     size: tuple[int, int] = (40, 20),
     ending: str = "jpg",
 ) -> Path:
-    """Writes root/<class>/seam<i>_<shot>.<ending>: every seam shows every class; brightness tells the class."""
+    """Writes root/<class>/seam<i>_<shot>.<ending>: every seam shows every class; brightness identifies the class."""
     for number, label in enumerate(classes):
         for seam in seams:
             for shot in range(shots):

@@ -164,10 +164,10 @@ def explain(number: int, file: object) -> str | None:
 )
 def test_what_the_system_refuses_is_explained(tmp_path: Path, number: int, words: str) -> None:
     for file in (str(tmp_path / "a"), os.fsencode(tmp_path / "a"), tmp_path / "not" / "there" / "a"):
-        said = explain(number, file)
-        assert said is not None
-        assert re.search(f"^{re.escape(os.fsdecode(str(file) if isinstance(file, Path) else file))}: ", said)
-        assert re.search(words.format(re.escape(str(tmp_path))), said)
+        message = explain(number, file)
+        assert message is not None
+        assert re.search(f"^{re.escape(os.fsdecode(str(file) if isinstance(file, Path) else file))}: ", message)
+        assert re.search(words.format(re.escape(str(tmp_path))), message)
 
 
 def test_an_error_without_a_file_is_explained_only_where_no_fault_of_ours_can_be_behind_it(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ READS = (
     "aten::unique_consecutive",
     "aten::unique_dim",
 )
-"""Operations whose result, or its shape, the CPU must know before it goes on."""
+"""Operations whose result, or its shape, the CPU must know before it continues."""
 
 MASKED = ("aten::index", "aten::index_put", "aten::index_put_")
 """These wait where an index is a mask."""

@@ -43,7 +43,7 @@ def test_the_needed_defects_are_the_fewest_that_suffice() -> None:
         assert needed_images(1 - recall) == next(n for n in range(1, 1000) if 0.05 ** (1 / n) >= recall)
 
 
-def test_what_a_test_could_prove_is_told_by_images_and_by_groups() -> None:
+def test_what_a_test_could_prove_is_reported_by_images_and_by_groups() -> None:
     rows = [(f"/{i}", "crack", f"g{i % 2}", "test") for i in range(29)] + [("/x", "pore", "g3", "train")]
     crack, pore = tabulate_recall(make_table(rows))
     assert (crack["images"], crack["groups"], pore["images"], pore["groups"]) == (29, 2, 0, 0)
@@ -102,7 +102,7 @@ def test_confounded_classes(counts: dict[tuple[str, str, str | None], int], conf
 
 
 @pytest.mark.parametrize(
-    ("counts", "said"),
+    ("counts", "message"),
     [
         ({("a", "A", "train"): 5, ("a", "B", "test"): 1, ("b", "A", "train"): 5, ("b", "B", "test"): 1}, ""),
         (
@@ -121,10 +121,10 @@ def test_confounded_classes(counts: dict[tuple[str, str, str | None], int], conf
         ({("a", "A", None): 9, ("a", "B", None): 9}, "only class"),
     ],
 )
-def test_small_classes(counts: dict[tuple[str, str, str | None], int], said: str) -> None:
+def test_small_classes(counts: dict[tuple[str, str, str | None], int], message: str) -> None:
     findings = check_small_classes(table_of(counts))
-    assert len(findings) == (said != "")
-    assert said in details(findings)
+    assert len(findings) == (message != "")
+    assert message in details(findings)
     errors = ("not in train", "only class")
     assert all((finding.severity == "error") == any(word in finding.detail for word in errors) for finding in findings)
 

@@ -27,7 +27,7 @@ def read(folder: Path) -> dict[str, Any]:
 def found_in(folder: Path) -> Found:
     findings = read(folder)["findings"]
     found = {(one["kind"], one["severity"], frozenset(one["paths"])) for one in findings}
-    assert len(found) == len(findings), "no finding is told twice"
+    assert len(found) == len(findings), "no finding is reported twice"
     assert all(one["detail"] for one in findings)
     return found
 
@@ -99,7 +99,7 @@ def test_the_window_of_the_training_is_the_one_of_the_audit(here: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["data.root=nowhere"], "no folder"),
         (["data=manifest"], "data.manifest"),
@@ -116,12 +116,12 @@ def test_the_window_of_the_training_is_the_one_of_the_audit(here: Path) -> None:
         (["trainer.max_epochs=3"], "no such key"),
     ],
 )
-def test_bad_use(here: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
+def test_bad_use(here: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
     write_welds(here / "photos")
     (here / "there.csv").write_text("mine")
     assert exit_code("audit", *arguments) == 2
     error = capsys.readouterr().err
-    assert said in error
+    assert message in error
     assert "Traceback" not in error
     assert sorted(file.name for file in here.iterdir()) == ["photos", "there.csv"]
     assert (here / "there.csv").read_text() == "mine"

@@ -39,15 +39,15 @@ def test_training_is_bounded(here: Path, capsys: pytest.CaptureFixture[str], typ
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("typed", "message"),
     [
         ("num_folds=1000000000000", "from 2 to 1000"),
         ("trainer.devices=99", "for each core"),
         ("data.cache=none data.num_workers=100000", "for each core"),
     ],
 )
-def test_cross_validation_is_bounded(here: Path, capsys: pytest.CaptureFixture[str], typed: str, said: str) -> None:
-    assert said in refuse(capsys, "crossval", *SMALL, *typed.split(), "output_dir=run")
+def test_cross_validation_is_bounded(here: Path, capsys: pytest.CaptureFixture[str], typed: str, message: str) -> None:
+    assert message in refuse(capsys, "crossval", *SMALL, *typed.split(), "output_dir=run")
     assert not (here / "run").exists()
 
 

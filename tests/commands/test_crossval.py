@@ -215,7 +215,7 @@ def test_splits_of_the_source_are_ignored_aloud(whole: Path, here: Path, caplog:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["num_folds=1"], "num_folds=1: allowed are"),
         (["num_folds=many"], "num_folds=many"),
@@ -235,10 +235,10 @@ def test_splits_of_the_source_are_ignored_aloud(whole: Path, here: Path, caplog:
         (["ckpt_path=nowhere"], "no cross-validation at"),
     ],
 )
-def test_a_mistake_is_said_before_any_training(
-    arguments: list[str], said: str, here: Path, capsys: pytest.CaptureFixture[str]
+def test_a_mistake_is_reported_before_any_training(
+    arguments: list[str], message: str, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert said in refuse(capsys, "crossval", *SMALL, *arguments)
+    assert message in refuse(capsys, "crossval", *SMALL, *arguments)
     assert not list(here.iterdir()), "a refused command leaves nothing behind"
 
 

@@ -46,7 +46,7 @@ def read_rows(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
 
 
-def test_predictions_tell_damage(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predictions_report_damage(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("ckpt_path=a.ckpt", "source=photos", "device=cpu", f"output_dir={out}", f"sort_into={out}_sorted")
     assert exit_code("predict", *arguments) == 1
     assert f"damaged, and therefore referred: {len(DAMAGED)}" in capsys.readouterr().out

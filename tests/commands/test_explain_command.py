@@ -54,7 +54,7 @@ def test_a_layer_that_has_no_effect(here: Path, caplog: pytest.LogCaptureFixture
     assert json.loads(next(here.rglob("explained_by.json")).read_text())["layer"] is None
 
 
-def test_interrupted_it_says_how_to_go_on(
+def test_interrupted_it_prints_how_to_resume(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupt(*_: Any) -> None:
@@ -89,7 +89,7 @@ EXPORTED = {
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["ckpt_path=a.ckpt"], "source is not given"),
         (["ckpt_path=a.ckpt", "source=nowhere"], "source=nowhere: no such file or folder"),
@@ -105,19 +105,19 @@ EXPORTED = {
         (["ckpt_path=a.ckpt", "source=."], "lies in the source"),
     ],
 )
-def test_bad_use(here: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
+def test_bad_use(here: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:
     (here / "export").mkdir()
     (here / "export" / "model.json").write_text(json.dumps(EXPORTED))
     assert exit_code("explain", "device=cpu", *arguments) == 2
     error = capsys.readouterr().err
-    assert said in error
+    assert message in error
     assert "Traceback" not in error
     assert sorted(file.name for file in here.iterdir()) == ["a.ckpt", "export", "welds"]
     assert [file.name for file in (here / "export").iterdir()] == ["model.json"]
 
 
 @pytest.mark.slow
-def test_a_trained_run_is_told_as_it_is_predicted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trained_run_is_explained_as_it_is_predicted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = train_small(tmp_path)
     monkeypatch.chdir(tmp_path)
     assert exit_code("explain", "device=cpu", "ckpt_path=run", "source=welds/*/seam0_*.jpg", "output_dir=x") == 0

@@ -43,9 +43,9 @@ def test_an_export_is_where_it_says_and_runs(
 ) -> None:
     call("export", f"ckpt_path={trained / 'run'}", "format=onnx")
     (folder,) = (workplace / "runs" / "export").iterdir()
-    said = capsys.readouterr().out
-    assert f"ckpt_path=runs/export/{folder.name} source=DIR" in said
-    assert "largest probability error" in said
+    printed = capsys.readouterr().out
+    assert f"ckpt_path=runs/export/{folder.name} source=DIR" in printed
+    assert "largest probability error" in printed
     assert sorted(path.name for path in folder.iterdir()) == ["model.json", "model.onnx", "parity.json"]
     assert load_engine(str(folder)).facts.classes == list(CLASSES)
     digest = json.loads((folder / "model.json").read_text())["checkpoint"]["digest"]

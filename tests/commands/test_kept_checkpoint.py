@@ -193,7 +193,7 @@ def test_a_resumed_average_equals_an_uninterrupted_one(here: Path, typed: str) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("typed", "message"),
     [
         (
             "callbacks=early_stopping callbacks.early_stopping.monitor=val/loss callbacks.early_stopping.patience=1 "
@@ -214,11 +214,11 @@ def test_a_resumed_average_equals_an_uninterrupted_one(here: Path, typed: str) -
     ],
 )
 def test_a_training_that_ends_early_says_when_and_why(
-    here: Path, capsys: pytest.CaptureFixture[str], typed: str, said: str
+    here: Path, capsys: pytest.CaptureFixture[str], typed: str, message: str
 ) -> None:
     call("train", *RUN, *typed.split(), "trainer.max_epochs=9", "test=false")
-    assert said in capsys.readouterr().out
-    assert said in (here / "run" / "train.log").read_text()
+    assert message in capsys.readouterr().out
+    assert message in (here / "run" / "train.log").read_text()
 
 
 @pytest.mark.slow
@@ -235,6 +235,6 @@ def test_a_falling_loss_is_not_stopped_nor_is_an_end_explained_that_was_planned(
     stopping = ["callbacks=early_stopping", "callbacks.early_stopping.monitor=train/loss"]
     slowly = ["optimizer.lr=1e-4", "callbacks.early_stopping.patience=2", "trainer.max_epochs=4"]
     call("train", *RUN, *stopping, *slowly, "test=false")
-    said = capsys.readouterr().out
-    assert "epoch 4/4" in said
-    assert "stopped" not in said
+    printed = capsys.readouterr().out
+    assert "epoch 4/4" in printed
+    assert "stopped" not in printed

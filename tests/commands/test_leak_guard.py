@@ -1,4 +1,4 @@
-"""The leak guard through the real commands: refused by default, said everywhere where it is allowed."""
+"""The leak guard through the real commands: refused by default, reported everywhere if allowed."""
 
 import json
 import shutil

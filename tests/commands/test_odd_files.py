@@ -43,7 +43,7 @@ def test_a_row_for_each_and_nothing_else(tmp_path: Path, capfd: pytest.CaptureFi
     folder = tmp_path / "out"
     arguments = (f"ckpt_path={tmp_path / 'a.ckpt'}", f"source={tmp_path / 'scans'}", f"output_dir={folder}")
     assert exit_code("predict", *arguments) == 1
-    told = capfd.readouterr()
+    output = capfd.readouterr()
     rows = {Path(row["path"]).name: row for row in pl.read_csv(folder / "predictions.csv").iter_rows(named=True)}
     assert set(rows) == set(FILES)
     for name, (_, words) in FILES.items():
@@ -52,4 +52,4 @@ def test_a_row_for_each_and_nothing_else(tmp_path: Path, capfd: pytest.CaptureFi
         assert not words or pl.Series([error]).str.contains(words).all(), (name, error)
         assert "\n" not in error
         assert bool(rows[name]["predicted"]) != bool(error)
-    assert not [foreign for foreign in ("Traceback", "tempfile", "pydicom.", "Warning") if foreign in told.err]
+    assert not [foreign for foreign in ("Traceback", "tempfile", "pydicom.", "Warning") if foreign in output.err]

@@ -47,11 +47,11 @@ def test_predictions_are_those_of_the_test(home: Path, monkeypatch: pytest.Monke
     tested = read(home / "run")
     tested.select("path").write_csv(tmp_path / "new.csv")
     assert call(monkeypatch, home, f"source={tmp_path / 'new.csv'}", f"output_dir={tmp_path / 'out'}") == 0
-    said = read(tmp_path / "out")
+    predictions = read(tmp_path / "out")
     columns = ["path", "predicted", "verdict", "unlike_training"]
-    assert said.select(columns).equals(tested.select(columns))
+    assert predictions.select(columns).equals(tested.select(columns))
     for name in CLASSES:
-        assert largest(said[f"p_{name}"] - tested[f"p_{name}"]) < 1e-5
+        assert largest(predictions[f"p_{name}"] - tested[f"p_{name}"]) < 1e-5
 
 
 def test_bf16_stays_near(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_unreadable_files_exit_with_1(
     assert len(list((tmp_path / "out" / "explained").rglob("*.png"))) == 4
 
 
-def test_a_sweep_goes_on_after_unreadable_files(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_sweep_continues_after_unreadable_files(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     write_welds(tmp_path / "photos", CLASSES, seams=range(1))
     (tmp_path / "photos" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     folder = f"output_dir={tmp_path}/${{precision}}"
@@ -188,7 +188,7 @@ def test_processes_share_one_list_and_one_model(home: Path, tmp_path: Path, prec
         assert read(tmp_path / "out")["path"].n_unique() == len(read(tmp_path / "out")) == 240
 
 
-def test_copies_that_cannot_be_made_are_told_before_any_work(
+def test_copies_that_cannot_be_made_are_refused_before_any_work(
     home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").touch()

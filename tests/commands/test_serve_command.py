@@ -1,4 +1,4 @@
-"""weldnet-serve through its real main, and as a process that is told to stop."""
+"""weldnet-serve through its real main, and as a process that gets a signal."""
 
 import json
 import os
@@ -123,13 +123,13 @@ def test_a_stop_finishes_what_it_began(
     connection.send(body[100:])
     answer = connection.getresponse()
     assert answer.status == 200
-    said = json.loads(answer.read())["results"][0]
+    result = json.loads(answer.read())["results"][0]
     connection.close()
     _, noted = process.communicate(timeout=30)
     assert process.returncode == 0
     (run,) = (here / "runs" / "serve").iterdir()
     (line,) = (run / "decisions.jsonl").read_text().splitlines()
-    assert {key: json.loads(line)[key] for key in said} == said
+    assert {key: json.loads(line)[key] for key in result} == result
     assert last == f"decisions: {run.relative_to(here) / 'decisions.jsonl'}\n"
     lines = [json.loads(line) for line in noted.splitlines()]
     assert {(line["path"], line["status"]) for line in lines} == {

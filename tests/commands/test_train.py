@@ -230,8 +230,8 @@ def test_hostile_and_foreign_checkpoints_are_refused(here: Path, capsys: pytest.
     (here / "empty.ckpt").touch()
     torch.save({"state_dict": {}}, here / "foreign.ckpt")
     torch.save({"weldnet": print}, here / "code.ckpt")
-    for name, said in (("empty", "no checkpoint at all"), ("foreign", "not weldnet's"), ("code", "could run code")):
-        assert said in refuse(capsys, "test", f"ckpt_path={name}.ckpt")
+    for name, message in (("empty", "no checkpoint at all"), ("foreign", "not weldnet's"), ("code", "could run code")):
+        assert message in refuse(capsys, "test", f"ckpt_path={name}.ckpt")
     assert not (here / "runs").exists()
 
 
@@ -252,7 +252,7 @@ def test_two_processes_share_one_run(here: Path) -> None:
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_says_how_to_go_on(here: Path) -> None:
+def test_an_interrupted_run_prints_how_to_resume(here: Path) -> None:
     script = str(Path(sys.executable).with_name("weldnet-train"))
     arguments = [*QUICK, "trainer.max_epochs=500", "output_dir=run"]
     with subprocess.Popen(

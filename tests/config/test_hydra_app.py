@@ -277,13 +277,13 @@ def end_in_a_weak_reference() -> None:
 def test_a_signal_while_an_object_is_finalized_ends_a_command(
     end: Callable[[], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Python drops what is raised there, and would go on."""
+    """Python drops what is raised there, and would continue."""
     monkeypatch.setattr(sys, "argv", ["weldnet-audit"])
 
     def run(cfg: object) -> None:
         end()
         time.sleep(10)
-        print("it went on")
+        print("it continued")
 
     with pytest.raises(SystemExit) as stop:
         command("audit", run, SCHEMAS["audit"])()

@@ -70,7 +70,7 @@ def test_a_transform_keeps_type_and_shape(transform: v2.Transform) -> None:
 
 
 @pytest.mark.parametrize("shift", [0.0, 1e-9])
-def test_flips_are_exact_and_as_frequent_as_said(shift: float) -> None:
+def test_flips_are_exact_and_as_frequent_as_documented(shift: float) -> None:
     """By both ways that flips take: alone, and as part of a move."""
     images = random_images(1).repeat(400, 1, 1, 1)
     result = augment(images, flip=0.5, shift=shift)

@@ -97,7 +97,7 @@ def test_whole_batches_of_a_sampler_are_rows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("DataLoader worker (pid 7) is killed by signal: Killed.", "was killed"),
         ("DataLoader worker (pid(s) 7, 8) exited unexpectedly", "was killed"),
@@ -105,8 +105,8 @@ def test_whole_batches_of_a_sampler_are_rows() -> None:
         ("Caught RuntimeError in DataLoader worker process 0.\nunable to allocate shared memory(shm)", "--shm-size"),
     ],
 )
-def test_what_becomes_of_a_worker_is_told_in_words(text: str, said: str) -> None:
-    with pytest.raises(InputError, match=said), explain_workers(3):
+def test_the_end_of_a_worker_is_explained(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message), explain_workers(3):
         raise RuntimeError(text)
 
 

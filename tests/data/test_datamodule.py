@@ -133,7 +133,7 @@ def test_images_are_mixed_in_training_only(root: Path) -> None:
     assert torch.equal(data.on_after_batch_transfer(batch, 0)[0], batch[0])
 
 
-def test_more_than_one_page_is_said_aloud(root: Path) -> None:
+def test_more_than_one_page_is_a_warning(root: Path) -> None:
     pages = [Image.fromarray(draw_blobs(40, 20, seed=seed)) for seed in (70, 71)]
     pages[0].save(root / "pore" / "seam9_0.tif", save_all=True, append_images=pages[1:])
     (warning,) = from_folder(root, groups="per_image", group_pattern=None).warnings
@@ -181,7 +181,7 @@ def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:
     ("groups", "message"),
     [("per_seam", r"data\.groups=per_seam: allowed are per_image"), ("per_image", "exclude each other")],
 )
-def test_one_way_to_tell_welds_apart(groups: str, message: str) -> None:
+def test_one_source_of_groups(groups: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Folder(SEAM, groups)
 

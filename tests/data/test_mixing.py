@@ -18,7 +18,7 @@ def seeded(seed: int) -> torch.Generator:
 
 
 def mix(images: Tensor, seed: int = 0, mixup: float = 0.0, cutmix: float = 0.0) -> tuple[Tensor, Tensor]:
-    """Mixes a batch in which every image is a class of its own, so that its soft label tells its partner."""
+    """Mixes a batch in which every image is a class of its own, so that its soft label identifies its partner."""
     result: tuple[Tensor, Tensor] = Mixing(NUM_CLASSES, mixup, cutmix)(images, torch.arange(len(images)), seeded(seed))
     return result
 

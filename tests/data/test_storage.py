@@ -50,7 +50,7 @@ def test_without_a_cache_a_changed_file_is_refused(tmp_path: Path) -> None:
         images.read(np.array([1]))
 
 
-def test_memory_is_looked_at_first(tmp_path: Path) -> None:
+def test_memory_is_checked_first(tmp_path: Path) -> None:
     (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable:    1000 kB\n")
     check_memory("data.cache=memory", 900_000, "data.cache=disk", tmp_path / "meminfo")
     with pytest.raises(InputError, match=r"needs 0\.0 GB.*take data\.cache=disk"):

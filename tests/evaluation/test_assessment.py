@@ -26,7 +26,7 @@ def report(outputs: Outputs, judge: Judge | None) -> dict[str, Any]:
 
 def test_figures_equal_their_references(judge: Judge) -> None:
     outputs = draw(400, 3)
-    made, said = report(outputs, judge), judge.judge(outputs)
+    made, judgement = report(outputs, judge), judge.judge(outputs)
     predicted, labels = outputs.logits.argmax(1), outputs.labels
     defects = labels != 1
     k, n = int((predicted[defects] == 1).sum()), int(defects.sum())
@@ -39,11 +39,11 @@ def test_figures_equal_their_references(judge: Judge) -> None:
         (beta.ppf(0.025, k, n - k + 1), beta.ppf(0.975, k + 1, n - k))
     )
     assert "assumes independent images" in recall["interval_is"]
-    scores = said.probabilities[:, 2]
+    scores = judgement.probabilities[:, 2]
     assert made["by_group"]["auroc/pore"]["value"] == pytest.approx(roc_auc_score(labels == 2, scores))
     ap = made["by_group"]["average_precision/pore"]["value"]
     assert ap == pytest.approx(average_precision_score(labels == 2, scores))
-    accepted = said.verdicts == "accept"
+    accepted = judgement.verdicts == "accept"
     rows = made["verdicts"]["photographs"]
     assert rows["escapes"]["k"] == int(accepted[defects].sum())
     assert rows["false_calls"]["k"] == int((~accepted[~defects]).sum())
@@ -70,7 +70,7 @@ def test_few_welds_list_each(judge: Judge) -> None:
 
 @pytest.mark.parametrize("groups", ["known", "unknown"])
 @pytest.mark.parametrize("calibrated", [True, False])
-def test_what_is_lacking_is_said(judge: Judge, groups: str, calibrated: bool) -> None:
+def test_what_is_lacking_is_reported(judge: Judge, groups: str, calibrated: bool) -> None:
     outputs = draw(40, 5)
     keep = outputs.labels != 0
     names: list[str | None] = [f"weld{i % 12}" if groups == "known" else None for i in range(int(keep.sum()))]

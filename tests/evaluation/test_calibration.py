@@ -61,12 +61,12 @@ def test_temperature_is_never_worse_than_none(seed: int, num_images: int, scale:
     temperature = fit_temperature(logits, labels)
     assert BOUNDS[0] <= temperature <= BOUNDS[1]
     assert cross_entropy(logits / temperature, labels).mean() <= cross_entropy(logits, labels).mean()
-    # The called class stays the same.
+    # The predicted class stays the same.
     assert ((logits / temperature).argmax(1) == logits.argmax(1)).all()
 
 
 @pytest.mark.parametrize(("logits", "separated"), [([[2.0, 1.0], [0.0, 3.0]], True), ([[1.0, 1.0], [0.0, 3.0]], False)])
-def test_perfect_answers_cannot_tell_how_certain_to_be(logits: list[list[float]], separated: bool) -> None:
+def test_perfect_predictions_leave_the_temperature_at_one(logits: list[list[float]], separated: bool) -> None:
     labels = np.array([0, 1])
     assert is_separated(np.array(logits), labels) == separated
     assert (fit_temperature(np.array(logits), labels) == 1) == separated

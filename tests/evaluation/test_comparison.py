@@ -43,8 +43,8 @@ def test_differences_are_those_of_a_loop_over_images() -> None:
     ]
 
     def measure(predicted: Labels, where: Labels) -> tuple[float, float, float]:
-        called, true = predicted[where], labels[where]
-        return (called == true).mean(), balanced_accuracy_score(true, called), (called[true != 1] == 1).mean()
+        chosen, actual = predicted[where], labels[where]
+        return (chosen == actual).mean(), balanced_accuracy_score(actual, chosen), (chosen[actual != 1] == 1).mean()
 
     everything = np.subtract(measure(second, np.arange(240)), measure(first, np.arange(240)))
     resampled = np.array([np.subtract(measure(second, at), measure(first, at)) for at in drawn])
@@ -55,7 +55,7 @@ def test_differences_are_those_of_a_loop_over_images() -> None:
     assert result["differing"] == [i for i in range(240) if first[i] != second[i]]
 
 
-def test_pairs_show_a_smaller_difference_than_strangers() -> None:
+def test_paired_images_show_a_smaller_difference_than_independent_ones() -> None:
     rng = np.random.default_rng(1)
     labels, hard = rng.integers(3, size=600), np.repeat(rng.random(60) < 0.4, 10)
     first = np.where(hard, (labels + 1) % 3, labels)

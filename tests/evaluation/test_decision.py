@@ -271,8 +271,8 @@ def test_counts_per_photograph_and_per_weld() -> None:
         # One of two photographs held back: the weld does not escape.
         ("caught", ACCEPT, True),
         ("caught", REFER, True),
-        ("called", ACCEPT, False),
-        ("called", REFER, False),
+        ("false call", ACCEPT, False),
+        ("false call", REFER, False),
         ("rejected", REJECT, False),
         ("rejected", ACCEPT, False),
         ("fine", ACCEPT, False),

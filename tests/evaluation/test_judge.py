@@ -29,17 +29,17 @@ def judge() -> Judge:
 
 def test_verdicts_follow_the_thresholds(judge: Judge) -> None:
     outputs = draw(500, 3)
-    said = judge.judge(outputs)
+    judgement = judge.judge(outputs)
     point = judge.point
     assert point.accept_above is not None
     assert point.reject_below is not None
-    assert said.probabilities == pytest.approx(softmax(outputs.logits / judge.temperature, axis=1))
-    assert said.sound == pytest.approx(said.probabilities[:, 1])
-    for verdict, sound, unlike in zip(said.verdicts, said.sound, said.unlike_training, strict=True):
+    assert judgement.probabilities == pytest.approx(softmax(outputs.logits / judge.temperature, axis=1))
+    assert judgement.sound == pytest.approx(judgement.probabilities[:, 1])
+    for verdict, sound, unlike in zip(judgement.verdicts, judgement.sound, judgement.unlike_training, strict=True):
         expected = ACCEPT if sound > point.accept_above else REJECT if sound < point.reject_below else REFER
         assert verdict == (REFER if unlike else expected)
-    assert set(said.verdicts) == {ACCEPT, REJECT, REFER}
-    escaped = said.verdicts[outputs.labels != 1] == ACCEPT
+    assert set(judgement.verdicts) == {ACCEPT, REJECT, REFER}
+    escaped = judgement.verdicts[outputs.labels != 1] == ACCEPT
     assert escaped.mean() < 0.05
 
 

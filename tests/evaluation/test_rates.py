@@ -22,27 +22,27 @@ def test_weighted_rates_are_sklearns_of_repeated_images(seed: int, num_images: i
     weights = rng.integers(3, size=(1, num_groups)) + (np.arange(num_groups) == num_groups - 1)
     rates = resample_rates(predicted, labels, groups, NAMES, GOOD)(weights.astype(float))
     repeats = weights[0, groups]
-    true, called = np.repeat(labels, repeats), np.repeat(predicted, repeats)
-    expected = precision_recall_fscore_support(true, called, labels=range(4), zero_division=np.nan)
+    actual, repeated_predicted = np.repeat(labels, repeats), np.repeat(predicted, repeats)
+    expected = precision_recall_fscore_support(actual, repeated_predicted, labels=range(4), zero_division=np.nan)
     for i, name in enumerate(NAMES):
         for key, column in zip(("precision", "recall", "f1"), expected, strict=False):
-            # scikit-learn's precision and F1 of a class without images are 0 once it is called.
-            value = column[i] if (true == i).any() else np.nan
+            # scikit-learn's precision and F1 of a class without images are 0 once it is predicted.
+            value = column[i] if (actual == i).any() else np.nan
             assert rates[f"{key}/{name}"][0] == pytest.approx(value, nan_ok=True), (key, name)
-        others = called[true != i]
+        others = repeated_predicted[actual != i]
         specificity = np.mean(others != i) if len(others) else np.nan
         assert rates[f"specificity/{name}"][0] == pytest.approx(specificity, nan_ok=True)
     measured = sorted(set(labels.tolist()))
     for mean, column in zip(("macro_precision", "balanced_accuracy", "macro_f1"), expected, strict=False):
-        expected_mean = np.nan if set(measured) - set(true.tolist()) else column[measured].mean()
+        expected_mean = np.nan if set(measured) - set(actual.tolist()) else column[measured].mean()
         assert rates[mean][0] == pytest.approx(expected_mean, nan_ok=True)
-    assert rates["accuracy"][0] == pytest.approx(accuracy_score(true, called))
-    kappa = cohen_kappa_score(true, called) if len({*true, *called}) > 1 else np.nan
+    assert rates["accuracy"][0] == pytest.approx(accuracy_score(actual, repeated_predicted))
+    kappa = cohen_kappa_score(actual, repeated_predicted) if len({*actual, *repeated_predicted}) > 1 else np.nan
     assert rates["kappa"][0] == pytest.approx(kappa, nan_ok=True)
-    is_good, called_good = np.isin(true, [1, 3]), np.isin(called, [1, 3])
-    escapes = called_good[~is_good].mean() if (~is_good).any() else np.nan
+    is_good, predicted_good = np.isin(actual, [1, 3]), np.isin(repeated_predicted, [1, 3])
+    escapes = predicted_good[~is_good].mean() if (~is_good).any() else np.nan
     assert rates["escapes"][0] == pytest.approx(escapes, nan_ok=True)
-    false_calls = (~called_good[is_good]).mean() if is_good.any() else np.nan
+    false_calls = (~predicted_good[is_good]).mean() if is_good.any() else np.nan
     assert rates["false_calls"][0] == pytest.approx(false_calls, nan_ok=True)
 
 

@@ -35,7 +35,7 @@ def test_no_number_is_guessed(label: str) -> None:
     assert describe_classes([label]) == {}
 
 
-def test_numbers_are_told_once() -> None:
+def test_numbers_are_stated_once() -> None:
     numbers = [text.partition(",")[0] for text in BUILT_IN.values()]
     assert len(set(numbers)) == len(numbers) == 27
 

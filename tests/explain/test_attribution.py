@@ -1,4 +1,4 @@
-"""Maps of evidence against autograd, what they leave behind, and how they are drawn."""
+"""Heatmaps against autograd, what they leave behind, and how they are drawn."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext

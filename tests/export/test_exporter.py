@@ -80,7 +80,7 @@ def test_the_folder(setting: Setting) -> None:
     for name in FORMATS:
         files = {file.name: file for file in (folder / name).iterdir()}
         assert set(files) == {*FORMATS[name].files, "model.json", "parity.json"}
-        # Nothing tells of the machine that made it.
+        # Nothing identifies the machine that made it.
         for content in (file.read_bytes() for file in files.values()):
             assert b"site-packages" not in content
             assert str(folder).encode() not in content

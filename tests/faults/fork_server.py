@@ -94,8 +94,8 @@ class ForkServer:
         self._server.stdin.write(json.dumps(task) + "\n")
         self._server.stdin.flush()
         ended = json.loads(self._server.stdout.readline())
-        printed, told = (file.read_text("utf-8", errors="replace") for file in (out, err))
-        return Done(**ended, out=printed, err=told)
+        printed, error_text = (file.read_text("utf-8", errors="replace") for file in (out, err))
+        return Done(**ended, out=printed, err=error_text)
 
 
 def serve() -> Callable[[], None]:
@@ -131,7 +131,7 @@ def _become(task: dict[str, Any]) -> Callable[[], None]:
 
 
 def _watch(child: int, task: dict[str, Any]) -> dict[str, Any]:
-    """Sends the signal when its time has come, keeps the child to its bounds, and tells how it ended."""
+    """Sends the signal when its time has come, keeps the child to its bounds, and reports how it ended."""
     started, before_mb, over = time.monotonic(), _resident_mb(), ""
     kill_at = float("inf") if task["kill_after_s"] is None else started + task["kill_after_s"]
     handle = os.pidfd_open(child)

@@ -82,16 +82,16 @@ class Home:
         before = set(here.rglob("*"))
         environment = {"WELDNET_CACHE": str(self.folder / "cache")}
         done = self.server.run(here, command, *arguments, limit_s=LIMIT_S, environment=environment)
-        told = f"weldnet-{command} {shlex.join(arguments)[:2000]}\nexit {done.code}: {done.err[-3000:]!r}"
-        assert not done.over, f"over the bound of {done.over}: {told}"
-        assert done.code in (0, 1, 2), told
-        assert not re.search(INTERNALS, done.err), told
-        assert done.growth_mb < LIMIT_MB, f"{done.growth_mb:.0f} MB: {told}"
+        outcome = f"weldnet-{command} {shlex.join(arguments)[:2000]}\nexit {done.code}: {done.err[-3000:]!r}"
+        assert not done.over, f"over the bound of {done.over}: {outcome}"
+        assert done.code in (0, 1, 2), outcome
+        assert not re.search(INTERNALS, done.err), outcome
+        assert done.growth_mb < LIMIT_MB, f"{done.growth_mb:.0f} MB: {outcome}"
         if done.code == 2:
-            assert f"weldnet-{command}: " in done.err, told
+            assert f"weldnet-{command}: " in done.err, outcome
             left = set(here.rglob("*")) - before
             # A run that has begun keeps its log; one that is refused leaves nothing.
-            assert not left or any(path.name == "train.log" for path in left), f"{told}\nleft: {sorted(left)[:5]}"
+            assert not left or any(path.name == "train.log" for path in left), f"{outcome}\nleft: {sorted(left)[:5]}"
         return done
 
     def predict(self, here: Path, source: str, out: Path) -> None:

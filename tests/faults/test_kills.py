@@ -118,9 +118,9 @@ def check_kills(server: ForkServer, task: Task, whole: Whole, home: Path, chance
             except (AssertionError, OSError) as error:
                 fault = f" FAULT: {str(error)[:2000]}"
         landed.update(line.split()[0] for line in where)
-        told = f"{task.command} {case}, temporary files below {temporary.parent}: {', then '.join(where)}{fault}"
-        print(told, flush=True)
-        faults += [told] if fault else []
+        outcome = f"{task.command} {case}, temporary files below {temporary.parent}: {', then '.join(where)}{fault}"
+        print(outcome, flush=True)
+        faults += [outcome] if fault else []
         shutil.rmtree(here)
     print(f"{task.command}: {dict(landed)}, {len(faults)} faults")
     assert not faults, "\n\n".join(faults)

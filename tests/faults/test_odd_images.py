@@ -88,7 +88,7 @@ def read_rows(folder: Path) -> dict[str, dict[str, str]]:
 
 @dataclass(frozen=True)
 class Judged:
-    """What the commands said of all odd images."""
+    """The output of the commands for all odd images."""
 
     predict: Done
     rows: dict[str, dict[str, str]]
@@ -150,7 +150,7 @@ def test_one_line_on_stderr_for_a_bad_file(judged: Judged) -> None:
 
 
 @pytest.mark.parametrize("image", DAMAGED, ids=lambda image: image.name)
-def test_damage_is_told(image: OddImage, judged: Judged) -> None:
+def test_damage_is_reported(image: OddImage, judged: Judged) -> None:
     """A damaged file gets no verdict but refer, and the audit names it."""
     row = judged.rows[image.name]
     assert row["error"] or (row["damaged"] == "true" and row["verdict"] in ("refer", "")), row
@@ -158,7 +158,7 @@ def test_damage_is_told(image: OddImage, judged: Judged) -> None:
 
 
 @pytest.mark.parametrize("image", SOUND, ids=lambda image: image.name)
-def test_sound_files_are_not_called_damaged(image: OddImage, judged: Judged) -> None:
+def test_sound_files_are_not_reported_as_damaged(image: OddImage, judged: Judged) -> None:
     row = judged.rows[image.name]
     assert not row["error"], row["error"]
     assert row.get("damaged") in (None, "false"), "flagged as damaged"

@@ -194,7 +194,7 @@ FILE_CASES: list[tuple[str, str, Callable[[Path], object], bool, str]] = [
     ("onnx", "model.onnx", link_outside, True, "symbolic link that leaves"),
     ("onnx", "model.onnx", make_pipe, False, "no file model.onnx"),
     ("onnx", "model.onnx", make_huge, False, "larger than 2048 MiB"),
-    ("onnx", "model.onnx", refer_outside, True, "another file, which is never read"),
+    ("onnx", "model.onnx", refer_outside, True, "a separate file, which is never read"),
     ("onnx", "model.onnx", rename_output, True, "does not run"),
     ("openvino", "model.xml", write_text, True, "no XML"),
     ("openvino", "model.xml", refer_outside, True, "no XML"),
@@ -240,7 +240,7 @@ def test_a_missing_package_is_named(exports: Path, monkeypatch: pytest.MonkeyPat
         load_engine(str(exports / "onnx"))
 
 
-def test_nobody_is_told(exports: Path, tmp_path: Path) -> None:
+def test_nothing_is_sent_to_an_analytics_service(exports: Path, tmp_path: Path) -> None:
     """OpenVINO's reports would leave an identity in the home folder; nncf's go the same way."""
     code = (
         "import sys; from pathlib import Path\n"

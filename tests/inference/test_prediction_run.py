@@ -218,7 +218,7 @@ def test_requests_refused(
         check_request(explain, None if sort_into is None else tmp_path / sort_into, False)
 
 
-def test_a_full_disk_is_told(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported(tmp_path: Path) -> None:
     (tmp_path / "predictions.jsonl").symlink_to("/dev/full")
     with (
         pytest.raises(OSError, match=r"No space left.*predictions\.jsonl") as refused,

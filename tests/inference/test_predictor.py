@@ -43,7 +43,7 @@ def test_a_checkpoint_that_is_not_calibrated_says_so(tmp_path: Path, caplog: pyt
     assert [record.getMessage()[:35] for record in caplog.records] == ["the checkpoint is not calibrated, s"]
 
 
-def test_files_that_cannot_be_read_keep_their_place(files: list[str], tmp_path: Path) -> None:
+def test_files_that_cannot_be_read_keep_their_row(files: list[str], tmp_path: Path) -> None:
     (tmp_path / "text.jpg").write_text("no image")
     mixed = [str(tmp_path / "none.png"), *files[:3], str(tmp_path / "text.jpg"), str(tmp_path)]
     with Predictor(BrightnessEngine(), 1) as predictor:
@@ -57,7 +57,7 @@ def test_files_that_cannot_be_read_keep_their_place(files: list[str], tmp_path: 
     assert all((each.predicted, each.verdict) == (None, None) for each in predictions if each.error)
 
 
-def test_contents_are_judged_as_files_are(files: list[str]) -> None:
+def test_contents_are_predicted_as_files_are(files: list[str]) -> None:
     with Predictor(BrightnessEngine(), 2) as predictor:
         by_file = list(predictor.predict_files(files[:5]))
         by_content = predictor.predict_contents(files[:5], [Path(file).read_bytes() for file in files[:5]])

@@ -172,7 +172,7 @@ def test_schedule_runs_over_all_steps(tmp_path: Path) -> None:
 
 
 @quiet
-def test_divergence_is_said(tmp_path: Path) -> None:
+def test_divergence_is_reported(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, max_epochs=3)
     model = make_classifier(optimizer=torch.optim.SGD, lr=1e30)
     with pytest.raises(InputError, match=r"diverged; lower optimizer\.lr \(1e\+30 now\)"):

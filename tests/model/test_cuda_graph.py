@@ -145,16 +145,16 @@ def test_what_learns_anew_is_captured_anew(tmp_path: Path, graphs: list[Graph]) 
 
 
 @quiet
-@pytest.mark.parametrize(("setting", "is_told"), [("on", True), ("auto", False), ("off", False)])
+@pytest.mark.parametrize(("setting", "is_reported"), [("on", True), ("auto", False), ("off", False)])
 def test_without_a_gpu_steps_run_as_ever(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, setting: str, is_told: bool
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, setting: str, is_reported: bool
 ) -> None:
     model = make_classifier(cuda_graphs=setting)
     with caplog.at_level(logging.WARNING, "weldnet"):
         batches = load_batches(*draw_batches(1, 4))
         make_trainer(tmp_path, max_steps=1).fit(model, batches, batches)
     expected = "model.cuda_graphs: each step is launched by itself, since training runs on cpu"
-    assert [record.message for record in caplog.records] == [expected] * is_told
+    assert [record.message for record in caplog.records] == [expected] * is_reported
 
 
 def test_the_setting_is_checked() -> None:

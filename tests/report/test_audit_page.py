@@ -112,7 +112,7 @@ def test_a_photograph_that_is_gone_leaves_its_words(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "said"),
+    ("found", "message"),
     [
         ([], "Nothing found here"),
         ([finding("wrong_extension")], "read the warnings"),
@@ -122,14 +122,14 @@ def test_a_photograph_that_is_gone_leaves_its_words(tmp_path: Path) -> None:
         ([finding("group_leak", "error"), finding("cross_label_duplicate", "error")], "too high"),
     ],
 )
-def test_the_verdict_says_what_a_score_is_worth(tmp_path: Path, found: list[Finding], said: str) -> None:
+def test_the_verdict_states_how_far_to_trust_a_score(tmp_path: Path, found: list[Finding], message: str) -> None:
     first, second = judge(audit_of(tmp_path / "a.png", found))
-    assert said in second
+    assert message in second
     errors = sum(one.severity == "error" for one in found)
     assert first.startswith(f"{errors} error" if found else "No error")
 
 
-def test_findings_are_told_worst_first() -> None:
+def test_findings_are_listed_worst_first() -> None:
     found = [
         finding("near_duplicate", "note"),
         finding("clipped"),

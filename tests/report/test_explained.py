@@ -118,16 +118,16 @@ def test_no_name_leaves_the_folder(engine: TorchEngine, tmp_path: Path, name: st
 
 
 @pytest.mark.parametrize(
-    ("choices", "said"),
+    ("choices", "message"),
     [
         ({"method": "gradcam"}, "method=gradcam: allowed are .*did you mean 'grad_cam'"),
         ({"layer": "layer5"}, "layer=layer5: allowed are layer1, layer2, layer3, layer4;"),
         ({"target": "crak"}, "target=crak: allowed are good, crack, pore; did you mean 'crack'"),
     ],
 )
-def test_wrong_choices(engine: TorchEngine, tmp_path: Path, choices: dict[str, str], said: str) -> None:
+def test_wrong_choices(engine: TorchEngine, tmp_path: Path, choices: dict[str, str], message: str) -> None:
     paths = save_photographs(tmp_path, ["a.png"])
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         explain_files(engine, paths, ["a.png"], tmp_path / "x", **choices)
     assert not (tmp_path / "x").exists()
 
@@ -144,7 +144,7 @@ def test_unreadable_files_are_passed_over(engine: TorchEngine, tmp_path: Path) -
     assert "gone.png</bdi>: no such file" in (tmp_path / "x" / "index.html").read_text()
 
 
-def test_a_stopped_run_goes_on(engine: TorchEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_run_resumes(engine: TorchEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ["a.png", "b.png", "c.png"]
     paths, folder = save_photographs(tmp_path, names), tmp_path / "x"
     drawn: list[str] = []

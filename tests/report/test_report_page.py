@@ -109,7 +109,7 @@ def test_the_page_of_hostile_names_is_whole_and_loads_nothing(tmp_path: Path) ->
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_sentences_tell_the_gap_between_known_and_unseen_welds() -> None:
+def test_the_sentences_state_the_gap_between_known_and_unseen_welds() -> None:
     report, _ = make_report()
     first, second = summarise(report)
     escapes = report["escapes"]
@@ -183,7 +183,7 @@ def test_numbers_in_words() -> None:
     assert describe_range(None, None) is None
 
 
-def test_welds_are_told_the_least_accurate_first() -> None:
+def test_welds_are_listed_the_least_accurate_first() -> None:
     table = pl.DataFrame(
         {
             "group": ["a", "a", "b", "b"],

@@ -64,15 +64,15 @@ def test_the_verdicts_are_the_predictors(client: Client, predictor: Predictor, f
     names, contents = ["a.png", "b.png", "c.png"], [paint(250), paint(20), paint(0)]
     answer = client.send(*zip(names, contents, strict=True))
     assert answer.status_code == 200
-    said = answer.json()
-    assert (said["model_digest"], said["error"]) == (FACTS.digest, None)
+    response = answer.json()
+    assert (response["model_digest"], response["error"]) == (FACTS.digest, None)
     expected = predictor.predict_contents(names, contents)
-    assert [one["verdict"] for one in said["results"]] == ["accept", "reject", "refer"]
-    assert [one["unlike_training"] for one in said["results"]] == [False, False, True]
-    for result, prediction, record in zip(said["results"], expected, read(file), strict=True):
+    assert [one["verdict"] for one in response["results"]] == ["accept", "reject", "refer"]
+    assert [one["unlike_training"] for one in response["results"]] == [False, False, True]
+    for result, prediction, record in zip(response["results"], expected, read(file), strict=True):
         assert result | {"time": ""} == prediction.model_dump(by_alias=True) | {"time": ""}
         assert {key: record[key] for key in result} == result
-        assert record["request_id"] == said["request_id"] == answer.headers["x-request-id"]
+        assert record["request_id"] == response["request_id"] == answer.headers["x-request-id"]
         assert (record["accept_above"], record["reject_below"], record["runtime"]) == (0.75, 0.25, "brightness")
         assert record["model_digest"] == FACTS.digest
         assert record["time"].endswith("+00:00")
@@ -81,9 +81,9 @@ def test_the_verdicts_are_the_predictors(client: Client, predictor: Predictor, f
 def test_a_damaged_file_is_referred(client: Client, file: Path) -> None:
     whole = paint(250)
     answer = client.send(("a.png", whole), ("b.png", break_sum(whole, b"IDAT")))
-    said = [("accept", False), ("refer", True)]
-    assert [(one["verdict"], one["damaged"]) for one in answer.json()["results"]] == said
-    assert [(record["verdict"], record["damaged"]) for record in read(file)] == said
+    verdicts = [("accept", False), ("refer", True)]
+    assert [(one["verdict"], one["damaged"]) for one in answer.json()["results"]] == verdicts
+    assert [(record["verdict"], record["damaged"]) for record in read(file)] == verdicts
 
 
 def test_a_file_that_cannot_be_read_stops_no_other(client: Client, file: Path) -> None:
@@ -376,7 +376,7 @@ def test_metrics_count(client: Client) -> None:
         assert line in text
 
 
-def test_a_failure_of_ours_is_told_in_words(predictor: Predictor, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_of_ours_is_explained(predictor: Predictor, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with opened(predictor, file) as client:
         monkeypatch.setattr(predictor.engine, "score", lambda images: 1 / 0)
         answer = client.send(("a.png", paint(250)))

@@ -219,7 +219,7 @@ def test_the_evidence_is_that_of_the_predicted_class(trained: Path, tmp_path: Pa
     maps, _ = explain_images(engine.network, torch.from_numpy(image[None]), target, "hires_cam", "layer3")
     drawn = np.asarray(Image.open(io.BytesIO(answer.content))).astype(int)
     np.testing.assert_allclose(drawn, draw_overlay(image, maps[0]).astype(int), atol=1)
-    assert not (tmp_path / "decisions").read_text(), "evidence is no decision"
+    assert not (tmp_path / "decisions").read_text(), "a heatmap is no decision"
 
 
 def test_a_key_dialog_that_was_left_is_made_up_for(tmp_path: Path, browser: "WebDriver") -> None:

@@ -118,17 +118,17 @@ def count_waiting(port: int) -> float:
     return float(text.split("\nweldnet_queue_length ")[1].split()[0])
 
 
-def test_what_takes_too_long_is_given_up_and_keeps_its_place_till_it_ends(tmp_path: Path) -> None:
+def test_what_takes_too_long_is_given_up_and_counts_as_queued_till_it_ends(tmp_path: Path) -> None:
     engine = Brightness()
     with listening(tmp_path / "d", engine, Limits(max_queue=1, request_timeout_s=0.3)) as port:
         engine.gate.clear()
-        status, said = post(port, *[("a.png", paint(250))] * 5)
+        status, response = post(port, *[("a.png", paint(250))] * 5)
         assert status == 503
-        assert "no answer within 0.3 s (serve.request_timeout_s)" in said["error"]
+        assert "no answer within 0.3 s (serve.request_timeout_s)" in response["error"]
         assert post(port, ("a.png", paint(250)))[0] == 429
         engine.gate.set()
         until(lambda: post(port, ("a.png", paint(250)))[0] == 200)
-    assert len((tmp_path / "d").read_text().splitlines()) == 1, "only what was told is recorded"
+    assert len((tmp_path / "d").read_text().splitlines()) == 1, "only sent predictions are recorded"
 
 
 def test_a_stop_lets_requests_end(tmp_path: Path) -> None:
@@ -187,8 +187,8 @@ def test_no_name_forges_a_line_of_the_log(tmp_path: Path, caplog: pytest.LogCapt
         say(port, b"GET /%0A%7B%22forged%22 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
     record = next(record for record in caplog.records if record.name == "weldnet.serve.guard")
     (line,) = JsonLines().format(record).splitlines()
-    said = json.loads(line)
-    assert (said["path"], said["status"], said["method"]) == ('/\n{"forged"', 404, "GET")
-    assert set(said) == {
+    fields = json.loads(line)
+    assert (fields["path"], fields["status"], fields["method"]) == ('/\n{"forged"', 404, "GET")
+    assert set(fields) == {
         *("time", "level", "logger", "message", "request_id", "method", "path", "status", "ms", "images"),
     }

@@ -62,7 +62,7 @@ def test_a_cancelled_item_is_let_go_and_not_done(doubler: Doubler) -> None:
             second.result()
 
 
-def test_an_error_is_told_and_the_next_batch_goes_on(doubler: Doubler) -> None:
+def test_an_error_is_reported_and_the_next_batch_runs(doubler: Doubler) -> None:
     doubler.gate.set()
     with ThreadPoolExecutor(1) as pool:
         batcher = Batcher(pool, 1, doubler)

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 GATE = 1e-3
 
-Said = list[tuple[str, str, str, bool, list[float]]]
+Predictions = list[tuple[str, str, str, bool, list[float]]]
 
 
 @pytest.fixture(scope="module")
@@ -48,17 +48,17 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def predict(home: Path, ckpt_path: str) -> Said:
+def predict(home: Path, ckpt_path: str) -> Predictions:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
-        arguments = [f"ckpt_path={ckpt_path}", "source=photos", f"output_dir=said_{ckpt_path}"]
+        arguments = [f"ckpt_path={ckpt_path}", "source=photos", f"output_dir=predicted_{ckpt_path}"]
         patch.setattr(sys, "argv", ["weldnet-predict", *arguments])
         run_predict()
-    rows = read_rows(home / f"said_{ckpt_path}" / "predictions.jsonl")
+    rows = read_rows(home / f"predicted_{ckpt_path}" / "predictions.jsonl")
     return [to_said(row | {"file": row["path"]}, [row[f"p_{name}"] for name in CLASSES]) for row in rows]
 
 
-def ask(home: Path, ckpt_path: str) -> Said:
+def ask(home: Path, ckpt_path: str) -> Predictions:
     engine = load_engine(str(home / ckpt_path))
     photos = sorted((home / "photos").iterdir())
     with Predictor(engine) as predictor, DecisionRecords(home / f"{ckpt_path}.jsonl", engine.facts) as records:
@@ -79,11 +79,11 @@ def to_said(row: dict[str, Any], probabilities: list[float]) -> tuple[str, str, 
 
 
 @pytest.fixture(scope="module")
-def expected(home: Path) -> Said:
+def expected(home: Path) -> Predictions:
     """What `weldnet-predict` says of the checkpoint: all verdicts occur."""
-    said = predict(home, "run")
-    assert {each[2] for each in said} == {"accept", "reject", "refer"}
-    return said
+    predictions = predict(home, "run")
+    assert {each[2] for each in predictions} == {"accept", "reject", "refer"}
+    return predictions
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def expected(home: Path) -> Said:
     [(predict, "onnx"), (predict, "openvino"), (ask, "run"), (ask, "onnx"), (ask, "openvino")],
     ids=["files-onnx", "files-openvino", "http-run", "http-onnx", "http-openvino"],
 )
-def test_the_same_is_said(home: Path, expected: Said, way: Any, ckpt_path: str) -> None:
-    said = way(home, ckpt_path)
-    assert [each[:4] for each in said] == [each[:4] for each in expected]
-    assert np.abs(np.array([each[4] for each in said]) - [each[4] for each in expected]).max() < GATE
+def test_all_ways_give_the_same_predictions(home: Path, expected: Predictions, way: Any, ckpt_path: str) -> None:
+    predictions = way(home, ckpt_path)
+    assert [each[:4] for each in predictions] == [each[:4] for each in expected]
+    assert np.abs(np.array([each[4] for each in predictions]) - [each[4] for each in expected]).max() < GATE

@@ -30,7 +30,7 @@ def folders(tmp_path: Path) -> dict[int, Path]:
             "split": "test",
             "num_trained_on": 0,
             "leaks": ["one seam twice"] if fold else [],
-            "warnings": ["said of every fold"],
+            "warnings": ["a warning of every fold"],
             "validation_groups": "unseen",
             "split_digest": str(fold),
             "checkpoint_digest": "",
@@ -61,7 +61,7 @@ def test_pooled_is_the_summary_of_all_images(folders: dict[int, Path], tmp_path:
     assert [fold["not_measured"] for fold in figures["folds"]] == [[], ["undercut"]]
     assert [fold["num_groups"] for fold in figures["folds"]] == [4, 2]
     assert figures["leaks"] == ["one seam twice"]
-    assert figures["warnings"] == ["said of every fold"]
+    assert figures["warnings"] == ["a warning of every fold"]
     lines = (tmp_path / "predictions.csv").read_text().splitlines()
     assert lines[0].startswith('path,label,group,fold,predicted,iso_6520_1,verdict,unlike_training,"p_crack, long"')
     assert [line.split(",0,")[0] for line in lines[1:2]] == ['/data/0_0.jpg,"crack, long",0000']

@@ -22,7 +22,7 @@ from weldnet.data.storage import FileImages
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:This DataLoader will create .* worker processes")
-def test_a_killed_worker_is_said_and_nothing_hangs(
+def test_a_killed_worker_is_reported_and_nothing_hangs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_welds(tmp_path / "welds", seams=range(8))

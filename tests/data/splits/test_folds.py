@@ -110,7 +110,7 @@ def test_few_groups_still_leave_one_to_validate_with() -> None:
         assert fold.filter(split="val")["group"].n_unique() == 1
 
 
-def test_splits_of_the_source_are_not_looked_at() -> None:
+def test_splits_of_the_source_are_ignored() -> None:
     table = table_of([[2, 2]] * 6)
     ready_made = table.with_columns(split=pl.lit("train"))
     assert split_fold(table, 3, 0, SHARES, 0)[1] == []

@@ -198,7 +198,7 @@ def test_count_by_split() -> None:
 
 
 @pytest.mark.parametrize("groups_a_class", [1, 2, 5])
-def test_validation_is_parted_by_whole_groups_where_they_allow(groups_a_class: int) -> None:
+def test_validation_is_split_by_whole_groups_where_they_allow(groups_a_class: int) -> None:
     rows = [
         (
             f"/d/{split}/{label}/{group}_{shot}.jpg",
