@@ -42,16 +42,16 @@ def run(cfg: DictConfig) -> None:
 
     folder = name_folder("export", cfg.output_dir)
     check_choice("format", cfg.format, tuple(FORMATS))
-    own = FORMATS[cfg.format]
-    without_effect = FOR_FLOAT if own.is_int8 else {*map(str, cfg.export)} - FOR_FLOAT
+    chosen_format = FORMATS[cfg.format]
+    without_effect = FOR_FLOAT if chosen_format.is_int8 else {*map(str, cfg.export)} - FOR_FLOAT
     warn_of_no_effect({f"export.{name}" for name in without_effect}, f"format={cfg.format}")
     bounds, int8 = take(Bounds, cfg.export), take(Int8Settings, cfg.export)
     checkpoint = load_checkpoint(find_origin(cfg.ckpt_path, " already"))
     require_judge(checkpoint)
-    for package in own.packages:
+    for package in chosen_format.packages:
         import_extra(package)
-    why = "an export is measured on its own validation images. Where they have moved, type data.root=DIR"
-    data = set_up_data(cfg, checkpoint, why, only_own=True)
+    reason = "an export is measured on its own validation images. Where they have moved, type data.root=DIR"
+    data = set_up_data(cfg, checkpoint, reason, only_own=True)
     figures = export_model(checkpoint, data, cfg.format, folder, bounds, int8)
     print_table(draw_parity(figures))
     print(f"the export: {show(folder)}")

@@ -77,9 +77,9 @@ class Test:
         from weldnet.evaluation.vocabulary import describe_classes, read_vocabulary
         from weldnet.inference.evaluate import evaluate
 
-        why = "their splits differ, and welds of the training could stand in the test. Type data=folder data.root=DIR"
+        hint = "their splits differ, and welds of the training could stand in the test. Type data=folder data.root=DIR"
         self.checkpoint, self.device = checkpoint, cfg.device
-        self.data = set_up_data(cfg, checkpoint, why)
+        self.data = set_up_data(cfg, checkpoint, hint)
         judge, split = _judge(cfg, checkpoint), cfg.split or "test"
         self.report = evaluate(checkpoint, self.data, split, cfg.device, judge)
         if cfg.evaluation.vocabulary is not None:
@@ -135,8 +135,8 @@ def _judge(cfg: DictConfig, checkpoint: "Checkpoint") -> "Judge | None":
             f"{checkpoint.path} is not calibrated, so there is nothing to choose thresholds from; name the run, or the "
             "checkpoint that it keeps"
         )
-    own = {name: getattr(judge.point, name) for name in decision}
-    return judge.choose(judge.good_classes if good is None else list(good), **(own | targets))
+    targets_of_judge = {name: getattr(judge.point, name) for name in decision}
+    return judge.choose(judge.good_classes if good is None else list(good), **(targets_of_judge | targets))
 
 
 main = command("test", run, TestConfig)

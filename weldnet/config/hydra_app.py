@@ -197,8 +197,8 @@ class _Call:
             raise
         except Exception as error:
             # All that can be wrong by now is what was typed, here or in a file of the user's own.
-            why = f"a file of --config-dir: {error}" if isinstance(error, UnicodeDecodeError) else str(error)
-            raise HydraException((explain_refusal(error) if isinstance(error, OSError) else None) or why) from error
+            message = f"a file of --config-dir: {error}" if isinstance(error, UnicodeDecodeError) else str(error)
+            raise HydraException((explain_refusal(error) if isinstance(error, OSError) else None) or message) from error
         finally:
             sys.argv = typed
             if not self.shows_tracebacks:
@@ -224,10 +224,10 @@ class _Call:
         except (InputError, OmegaConfBaseException) as error:
             self.mistakes[overrides] = error
         except OSError as error:
-            words = explain_refusal(error)
-            if words is None or self.shows_tracebacks:
+            message = explain_refusal(error)
+            if message is None or self.shows_tracebacks:
                 raise
-            self.mistakes[overrides] = InputError(words)
+            self.mistakes[overrides] = InputError(message)
         except SystemExit as stop:
             # 1: some files could not be read. An interruption ends the sweep.
             if stop.code != 1:

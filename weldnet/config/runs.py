@@ -124,8 +124,8 @@ def show_command(name: str) -> str:
 
 def show_resume(name: str, folder: Path, values: Mapping[str, object]) -> str:
     """A command that resumes in a folder, as one would type it here; what is None is left out."""
-    words = shlex.join(f"{key}={value}" for key, value in values.items() if value is not None)
-    return f"{show_command(name)} {words} output_dir={show(folder)}"
+    arguments = shlex.join(f"{key}={value}" for key, value in values.items() if value is not None)
+    return f"{show_command(name)} {arguments} output_dir={show(folder)}"
 
 
 def stop_here(resume: str) -> NoReturn:

@@ -60,12 +60,12 @@ class Mixing(nn.Module):
         partners = torch.rand(n, generator=generator, device=images.device).argsort()
         # The share of CutMix among the samples: 0, 1 or, with both on, a half.
         cuts = torch.rand(n, generator=generator, device=images.device) < (self.cutmix > 0) / (1 + (self.mixup > 0))
-        own = draw_symmetric_beta(self.mixup + cuts * (self.cutmix - self.mixup), generator)
-        kept = (~draw_boxes(1 - own, height, width, generator)).float()
+        share = draw_symmetric_beta(self.mixup + cuts * (self.cutmix - self.mixup), generator)
+        kept = (~draw_boxes(1 - share, height, width, generator)).float()
         # The border may clip a box: its label goes by the pixels that are left.
-        own = torch.where(cuts, kept.mean((1, 2)), own)
-        weights = torch.where(cuts.view(-1, 1, 1), kept, own.view(-1, 1, 1)).unsqueeze(1)
-        return torch.lerp(images[partners], images, weights), torch.lerp(targets[partners], targets, own.view(-1, 1))
+        share = torch.where(cuts, kept.mean((1, 2)), share)
+        weights = torch.where(cuts.view(-1, 1, 1), kept, share.view(-1, 1, 1)).unsqueeze(1)
+        return torch.lerp(images[partners], images, weights), torch.lerp(targets[partners], targets, share.view(-1, 1))
 
 
 def draw_symmetric_beta(alpha: Tensor, generator: torch.Generator) -> Tensor:

@@ -28,8 +28,8 @@ def proportion(k: int, n: int, confidence: float = 0.95, side: Side = "two-sided
         value = k / n
         low = 0.0 if k == 0 or side == "upper" else float(betaincinv(k, n - k + 1, tail))
         high = 1.0 if k == n or side == "lower" else float(betainccinv(k + 1, n - k, tail))
-    words = describe_bounds(side, confidence, "exact, Clopper-Pearson; assumes independent images")
-    return {"value": value, "low": low, "high": high, "k": k, "n": n} | words
+    description = describe_bounds(side, confidence, "exact, Clopper-Pearson; assumes independent images")
+    return {"value": value, "low": low, "high": high, "k": k, "n": n} | description
 
 
 def describe_bounds(side: Side, confidence: float, method: str) -> dict[str, str]:

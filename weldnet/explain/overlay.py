@@ -30,16 +30,16 @@ def draw_picture(image: Pixels, evidence: Map, title: str, notes: Sequence[str])
     pair = Image.fromarray(draw_overlay(image, evidence))
     scale = _draw_scale(max(pair.height, 4 * _SMALL))
     width = max(_LEAST_WIDTH, pair.width + _SCALE_ROOM + 3 * MARGIN_PX)
-    words = [
+    lines = [
         (line, size, ink)
         for text, size, ink in ((title, _LARGE, _INK), *((note, _SMALL, _QUIET) for note in notes))
         for line in _wrap(text, size, width - 2 * MARGIN_PX)
     ]
-    top = MARGIN_PX + sum(_line_height(size) for _, size, _ in words) + MARGIN_PX // 2
+    top = MARGIN_PX + sum(_line_height(size) for _, size, _ in lines) + MARGIN_PX // 2
     bottom = top + scale.height
     picture = Image.new("RGB", (width, bottom + MARGIN_PX), "white")
     pen, y = ImageDraw.Draw(picture), MARGIN_PX
-    for line, size, ink in words:
+    for line, size, ink in lines:
         pen.text((MARGIN_PX, y), line, ink, _font(size))
         y += _line_height(size)
     picture.paste(pair, (MARGIN_PX, bottom - pair.height))

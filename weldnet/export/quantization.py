@@ -41,7 +41,7 @@ def quantise(network: Any, images: WeldImages, settings: Int8Settings, num_float
     tail = nncf.Subgraph(inputs=[pool.get_friendly_name()], outputs=results)
     kept = nncf.IgnoredScope(names=find_convolutions(network)[:num_float], subgraphs=[tail])
     # The mean range of the images, nncf's own choice, cuts off what makes an image unlike training.
-    whole = nncf.quantization.range_estimator.RangeEstimatorParametersSet.MINMAX
+    full_range = nncf.quantization.range_estimator.RangeEstimatorParametersSet.MINMAX
     # Its progress is for a terminal.
     with nullcontext() if sys.stdout.isatty() else redirect_stdout(io.StringIO()):
         return nncf.quantize(
@@ -50,7 +50,7 @@ def quantise(network: Any, images: WeldImages, settings: Int8Settings, num_float
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(rows),
             ignored_scope=kept,
-            advanced_parameters=nncf.AdvancedQuantizationParameters(activations_range_estimator_params=whole),
+            advanced_parameters=nncf.AdvancedQuantizationParameters(activations_range_estimator_params=full_range),
         )
 
 

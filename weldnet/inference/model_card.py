@@ -199,8 +199,8 @@ def read_card(kind: type[Card], content: bytes | dict[str, Any]) -> Card:
         return kind.model_validate_json(content) if isinstance(content, bytes) else kind.model_validate(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        words = [".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")]
-        raise InputError(make_visible(": ".join(filter(None, words)))[:MAX_SENTENCE]) from error
+        sentence_parts = [".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")]
+        raise InputError(make_visible(": ".join(filter(None, sentence_parts)))[:MAX_SENTENCE]) from error
 
 
 def describe_running(card: TrainedCard | ExportCard, **facts: Any) -> ModelFacts:

@@ -112,8 +112,8 @@ def _claim(folder: Path, facts: ModelFacts, task: dict[str, str | None]) -> None
 
 def can_resume(folder: Path) -> bool:
     """Whether a run stopped here, however early."""
-    own = {".lock", f".{JUDGED_BY}.tmp"}
-    return (folder / JUDGED_BY).is_file() or (folder.is_dir() and {path.name for path in folder.iterdir()} <= own)
+    ignored = {".lock", f".{JUDGED_BY}.tmp"}
+    return (folder / JUDGED_BY).is_file() or (folder.is_dir() and {path.name for path in folder.iterdir()} <= ignored)
 
 
 def copy_sorted(prediction: Prediction, base: str, folder: Path) -> None:

@@ -109,13 +109,13 @@ def _describe_escapes(report: Figures) -> str:
         return "no class of sound welds is named, so escapes cannot be counted"
     if not found["n"]:
         return "no defect is among them"
-    bound, why = found["high"], _IF_INDEPENDENT
+    bound, basis = found["high"], _IF_INDEPENDENT
     by_weld = report["by_group"]["escapes"]["high"]
     if by_weld is not None and by_weld > bound and not report["num_without_group"]:
-        bound, why = by_weld, "over welds"
+        bound, basis = by_weld, "over welds"
     return (
         f"{found['k']:,} of {count(found['n'], 'defect')} would have been called good ({percent(found['value'])}; "
-        f"{_AT_MOST} {percent(bound)}, {why})"
+        f"{_AT_MOST} {percent(bound)}, {basis})"
     )
 
 

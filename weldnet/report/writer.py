@@ -43,10 +43,10 @@ def save_evaluation(tested: EvaluationReport, folder: Path, metrics: dict[str, A
         folder: an existing folder.
         metrics: what `metrics.json` is to hold; None for `tested.metrics()`.
     """
-    own = tested.metrics()
-    write_json(folder / "metrics.json", metrics or own)
+    tested_metrics = tested.metrics()
+    write_json(folder / "metrics.json", metrics or tested_metrics)
     write_csv(folder / "predictions.csv", tested.predictions())
-    matrix = np.array(own["confusion_matrix"])
+    matrix = np.array(tested_metrics["confusion_matrix"])
     save_chart(draw_confusion(matrix, tested.classes, tested.title()), folder / "confusion_matrix.png")
 
 

@@ -72,8 +72,10 @@ def bind(host: str, port: int) -> socket.socket:
         bound.bind(address)
     except OSError as error:
         bound.close()
-        why = str(error.strerror).lower()
-        raise InputError(f"{host} port {port}: {why}; name a different one, or port=0 for any that is free") from error
+        cause = str(error.strerror).lower()
+        raise InputError(
+            f"{host} port {port}: {cause}; name a different one, or port=0 for any that is free"
+        ) from error
     return bound
 
 

@@ -56,8 +56,8 @@ class Service:
             writing = asyncio.to_thread(self.records.append, request_id, predictions)
             await asyncio.wait_for(writing, self.limits.request_timeout_s)
         except OSError as error:
-            why = "the disk does not answer" if isinstance(error, TimeoutError) else error.strerror or error
-            reason = f"the decision cannot be recorded ({why}), and no verdict is given without"
+            cause = "the disk does not answer" if isinstance(error, TimeoutError) else error.strerror or error
+            reason = f"the decision cannot be recorded ({cause}), and no verdict is given without"
             raise Refusal(503, reason) from error
         for each in predictions:
             self.images.labels("unreadable" if each.error else "judged").inc()

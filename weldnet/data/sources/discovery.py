@@ -45,16 +45,16 @@ class Skipped(dict[str, list[str]]):
         """One line: how many files were skipped, and why; those that may have been meant are named, below `top`."""
         named = [reason for reason in (UNREAD, STRAY, OTHER) if reason in self]
         rest = sorted(self.keys() - set(named), key=lambda reason: -len(self[reason]))
-        words = []
+        counts = []
         for reason in [*named, *rest]:
             paths = self[reason]
             names = [os.path.relpath(path, top) for path in sorted(paths)] if reason in named else []
             shown = reason.replace("photographs", "photograph") if len(paths) == 1 else reason
             many = " or more" if len(paths) >= _MOST else ""
-            words.append(f"{len(paths):,}{many} {shown}{f' ({shorten(names)})' if names else ''}")
+            counts.append(f"{len(paths):,}{many} {shown}{f' ({shorten(names)})' if names else ''}")
         total = sum(map(len, self.values()))
         # Names that are not UTF-8 cannot be printed as they are.
-        return make_visible(f"skipped {total:,} {'file' if total == 1 else 'files'}: {', '.join(words)}")
+        return make_visible(f"skipped {total:,} {'file' if total == 1 else 'files'}: {', '.join(counts)}")
 
     def to_list(self) -> list[dict[str, Any]]:
         """Reason, number and the first paths of each, of plain types."""

@@ -55,9 +55,9 @@ class Found:
         """
         if not unreadable:
             return table, []
-        reasons = {table["path"][row]: why for row, why in sorted(unreadable.items())}
+        reasons = {table["path"][row]: reason for row, reason in sorted(unreadable.items())}
         named = self.locate(reasons)
-        shown = list_some([f"{named[path]}: {why}" for path, why in reasons.items()])
+        shown = list_some([f"{named[path]}: {reason}" for path, reason in reasons.items()])
         if len(reasons) == len(table):
             raise InputError(f"none of the images can be read:\n{shown}")
         if policy == "stop":
