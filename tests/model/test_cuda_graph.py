@@ -4,13 +4,17 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from lightning import Callback
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, ModelPruning, StochasticWeightAveraging
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 from training_runs import Batch, Losses, load_batches, make_trainer, quiet
 
 from weldnet import replay
@@ -19,6 +23,7 @@ from weldnet.data.mixing import Mixing
 from weldnet.errors import InputError
 from weldnet.model import classifier
 from weldnet.model.classifier import WeldClassifier
+from weldnet.model.cuda_graph import GRADIENT_HOOKS, GraphedStep, find_obstacle
 from weldnet.model.settings import ModelSettings
 from weldnet.replay import Replay
 
@@ -160,6 +165,105 @@ def test_without_a_gpu_steps_run_as_ever(
 def test_the_setting_is_checked() -> None:
     with pytest.raises(InputError, match=r"model\.cuda_graphs=yes: allowed are auto, on, off"):
         make_classifier(cuda_graphs="yes")
+
+
+class Clips(Callback):
+    def on_before_optimizer_step(self, *arguments: Any) -> None:
+        """Nothing; that it is there counts."""
+
+
+def make_optimizer(*, fused: bool = True) -> SGD:
+    return SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9, fused=fused)
+
+
+def schedule(**settings: Any) -> dict[str, Any]:
+    scheduler = OneCycleLR(make_optimizer(), max_lr=0.1, total_steps=10, **settings)
+    return {"lr_scheduler_configs": [SimpleNamespace(scheduler=scheduler)]}
+
+
+@pytest.mark.parametrize(
+    ("settings", "obstacle"),
+    [
+        ({}, None),
+        (schedule(cycle_momentum=False), None),
+        (schedule(), "scheduler changes the momentum"),
+        ({"strategy": SingleDeviceStrategy(torch.device("cpu"))}, "training runs on cpu"),
+        ({"world_size": 2}, "several processes train"),
+        ({"strategy": DDPStrategy(parallel_devices=[torch.device("cuda", 0)])}, "DDPStrategy deals with gradients"),
+        ({"accumulate_grad_batches": 2}, "adds up gradients"),
+        ({"callbacks": [GradientAccumulationScheduler({0: 1})]}, "GradientAccumulationScheduler deals with"),
+        ({"callbacks": [StochasticWeightAveraging(0.1)]}, "StochasticWeightAveraging deals with"),
+        ({"callbacks": [ModelPruning("l1_unstructured")]}, "ModelPruning deals with"),
+        ({"callbacks": [Callback(), Clips()]}, "Clips deals with gradients"),
+        ({"precision": "16-mixed"}, "leaves out steps"),
+        ({"optimizers": [make_optimizer(fused=False)]}, "not a fused one"),
+    ],
+)
+def test_where_steps_cannot_be_graphs(settings: dict[str, Any], obstacle: str | None) -> None:
+    defaults = {
+        "strategy": SingleDeviceStrategy(torch.device("cuda", 0)),
+        "world_size": 1,
+        "accumulate_grad_batches": 1,
+        "callbacks": [],
+        "precision": "32-true",
+        "optimizers": [make_optimizer()],
+        "lr_scheduler_configs": [],
+    }
+    trainer: Any = SimpleNamespace(**(defaults | settings))
+    found = find_obstacle(trainer)
+    assert found is None if obstacle is None else obstacle in str(found)
+
+
+@quiet
+@pytest.mark.parametrize("hook", [None, *GRADIENT_HOOKS])
+def test_a_module_that_deals_with_gradients_gets_them(
+    tmp_path: Path, graphs: list[Graph], monkeypatch: pytest.MonkeyPatch, hook: str | None
+) -> None:
+    class Mine(WeldClassifier):
+        pass
+
+    seen: list[bool] = []
+    if hook:
+        monkeypatch.setattr(Mine, hook, lambda self, *arguments: seen.append(True), raising=False)
+    model = make_classifier()
+    model.__class__ = Mine
+    batches = load_batches(*draw_batches(4, 4, 0, 32, 16))
+    make_trainer(tmp_path, max_epochs=1).fit(model, batches, batches)
+    assert (len(graphs), len(seen)) == ((0, 4) if hook else (1, 0))
+
+
+@quiet
+def test_half_precision_rounds_no_rate(tmp_path: Path, graphs: list[Graph], monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[Tensor] = []
+    step = GraphedStep.__call__
+
+    def note(self: GraphedStep, *batch: Tensor) -> Any:
+        outputs = step(self, *batch)
+        rates.append(self.rates.clone())
+        return outputs
+
+    monkeypatch.setattr(GraphedStep, "__call__", note)
+    model = make_classifier()
+    model.lr, model.make_scheduler = 1e-3, None
+    batches = load_batches(*draw_batches(1, 4, 0, 32, 16))
+    make_trainer(tmp_path, max_epochs=1, precision="bf16-true").fit(model, batches, batches)
+    assert torch.equal(rates[0], torch.full_like(rates[0], 1e-3, dtype=torch.float32))
+
+
+@quiet
+def test_a_graph_of_an_interrupted_training_is_dropped(
+    tmp_path: Path, graphs: list[Graph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_classifier()
+    batches = load_batches(*draw_batches(4, 4, 0, 32, 16))
+    monkeypatch.setattr(WeldClassifier, "on_train_end", lambda self: None)
+    make_trainer(tmp_path, max_epochs=1).fit(model, batches, batches)
+    monkeypatch.setattr(classifier, "find_obstacle", lambda trainer: "of a reason")
+    before = model.network.head.weight.detach().clone()
+    trainer = make_trainer(tmp_path, max_steps=1)
+    trainer.fit(model, batches, batches)
+    assert graphs[0].num_replays == 2, "those of the first training"
+    assert not torch.equal(model.network.head.weight, before)
 
 
 GPU: dict[str, Any] = {"accelerator": "gpu", "devices": 1, "max_epochs": 7}

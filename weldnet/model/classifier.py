@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from weldnet.errors import InputError, check_choice
 from weldnet.evaluation.metrics import METRICS, measure_confusion
 from weldnet.model.confusion import ConfusionMatrix, MeanLoss
-from weldnet.model.cuda_graph import MODES, GraphedStep, find_obstacle
+from weldnet.model.cuda_graph import GRADIENT_HOOKS, MODES, GraphedStep, find_obstacle
 from weldnet.model.network import WeldNet, make_backbone
 from weldnet.model.optimizers import parameter_groups
 from weldnet.model.settings import ModelSettings
@@ -29,8 +29,11 @@ Batch = tuple[Tensor, Tensor]
 
 STAGES = ("train", "val", "test")
 
-OF_A_STEP = ("training_step", "backward", "optimizer_step", "optimizer_zero_grad", "configure_gradient_clipping")
-"""What a subclass may do in its own way, and a graph does in ours."""
+OF_A_STEP = (
+    *("training_step", "backward", "optimizer_step", "optimizer_zero_grad", "configure_gradient_clipping"),
+    *GRADIENT_HOOKS,
+)
+"""What a subclass may do in its own way, and a graph does in ours, or leaves out."""
 
 
 class WeldClassifier(LightningModule):
@@ -190,6 +193,8 @@ class WeldClassifier(LightningModule):
             checkpoint.pop(needed_to_resume, None)
 
     def on_train_start(self) -> None:
+        # An interrupted training may have left one, of its own optimizer.
+        self.graphed = None
         obstacle = find_obstacle(self.trainer)
         if any(getattr(type(self), name) is not getattr(WeldClassifier, name) for name in OF_A_STEP):
             obstacle = obstacle or f"{type(self).__name__} has a step of its own"

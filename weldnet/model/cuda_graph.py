@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 from lightning import Callback, Trainer
-from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, ModelPruning, StochasticWeightAveraging
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.optim import Optimizer
@@ -17,6 +18,9 @@ MODES = ("auto", "on", "off")
 
 GRADIENT_HOOKS = ("on_before_zero_grad", "on_before_backward", "on_after_backward", "on_before_optimizer_step")
 
+CHANGE_STEPS = (GradientAccumulationScheduler, ModelPruning, StochasticWeightAveraging)
+"""Callbacks that change what a step does, once it has been captured."""
+
 
 def find_obstacle(trainer: Trainer) -> str | None:
     """Why the steps of a trainer cannot be graphs; None where they can."""
@@ -24,13 +28,17 @@ def find_obstacle(trainer: Trainer) -> str | None:
         return f"training runs on {trainer.strategy.root_device.type}"
     if trainer.world_size > 1:
         return "several processes train"
+    if not isinstance(trainer.strategy, SingleDeviceStrategy):
+        return f"{type(trainer.strategy).__name__} deals with gradients"
     if trainer.accumulate_grad_batches > 1:
         return "trainer.accumulate_grad_batches adds up gradients, and a graph overwrites them"
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, GradientAccumulationScheduler) or any(
+        if isinstance(callback, CHANGE_STEPS) or any(
             is_overridden(hook, callback, Callback) for hook in GRADIENT_HOOKS
         ):
             return f"{type(callback).__name__} deals with gradients"
+    if any(getattr(config.scheduler, "cycle_momentum", False) for config in trainer.lr_scheduler_configs):
+        return "the scheduler changes the momentum in each step (scheduler.cycle_momentum=false)"
     if torch.is_anomaly_enabled():
         return "trainer.detect_anomaly checks each result"
     if trainer.precision == "16-mixed":
@@ -55,8 +63,6 @@ class GraphedStep:
         self, compute: Callable[[Tensor, Tensor], Tensors], clip: Callable[[], None], optimizer: Optimizer
     ) -> None:
         self.compute, self.clip, self.optimizer = compute, clip, optimizer
-        device = optimizer.param_groups[0]["params"][0].device
-        self.rates = torch.zeros(len(optimizer.param_groups), device=device)
         self.settings: list[Any] = []
 
     def __call__(self, images: Tensor, labels: Tensor) -> Tensors:
@@ -65,8 +71,10 @@ class GraphedStep:
         if settings != self.settings:
             # What learns, or how, has changed, and would be left out of a replay.
             self.settings, self.replay = settings, Replay(self._run)
-        rates = [group["lr"] for group in self.optimizer.param_groups]
-        self.rates.copy_(torch.tensor(rates), non_blocking=True)
+            self.rates = torch.zeros(len(settings), dtype=torch.float32, device=images.device)
+        # The default type is a half one where trainer.precision is.
+        rates = torch.tensor([group["lr"] for group in self.optimizer.param_groups], dtype=torch.float32)
+        self.rates.copy_(rates, non_blocking=True)
         return self.replay(images, labels)
 
     def _run(self, images: Tensor, labels: Tensor) -> Tensors:
