@@ -202,6 +202,27 @@ def test_code_does_not_run(content: dict[str, Any], tmp_path: Path) -> None:
 
 
 @quiet
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        {"_instantiator": "lightning.pytorch.cli.instantiate_module"},
+        {"_instantiator": "os.system"},
+        {"settings": {"backbone": "resnet18", "weights": "no/such/file"}},
+    ],
+)
+def test_lightning_makes_nothing_that_a_file_names(saved: Path, tmp_path: Path, hostile: dict[str, Any]) -> None:
+    whole = torch.load(saved, weights_only=True)
+    torch.save(whole | {"hyper_parameters": whole["hyper_parameters"] | hostile}, tmp_path / "a.ckpt")
+    assert WeldClassifier.load_from_checkpoint(tmp_path / "a.ckpt").classes == ["crack", "pore"]
+
+
+@quiet
+def test_lightning_misses_a_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        WeldClassifier.load_from_checkpoint(tmp_path / "none.ckpt")
+
+
+@quiet
 def test_truncated_and_garbage(saved: Path, tmp_path: Path) -> None:
     file, whole = tmp_path / "a.ckpt", saved.read_bytes()
     for content in (b"", b"PK\x03\x04", b"garbage" * 100, whole[:1000], whole[: len(whole) // 2], whole[:-10]):

@@ -105,10 +105,16 @@ class WeldClassifier(LightningModule):
         **kwargs: Any,
     ) -> Self:
         """Lightning's, without running code, and for checkpoints that older versions wrote, too."""
-        if isinstance(checkpoint_path, (str, Path)):
+        if isinstance(checkpoint_path, (str, Path)) and Path(checkpoint_path).is_file():
             content = torch.load(checkpoint_path, map_location="cpu", weights_only=weights_only, mmap=True)
-            if cls.CHECKPOINT_HYPER_PARAMS_KEY not in content and "weldnet" in content:
+            known = content.get(cls.CHECKPOINT_HYPER_PARAMS_KEY, {})
+            if hparams_file is None and not known and "weldnet" in content:
                 kwargs = _read_record(content) | kwargs
+            elif hparams_file is None and isinstance(settings := known.get("settings"), dict):
+                # The weights are in the checkpoint; its settings could name a file.
+                kwargs = {"settings": settings | {"weights": "none"}} | kwargs
+        # Lightning would call what a checkpoint names.
+        kwargs.setdefault("_instantiator", None)
         return super().load_from_checkpoint(checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs)
 
     def forward(self, images: Tensor) -> Tensor:
