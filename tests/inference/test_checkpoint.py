@@ -21,10 +21,11 @@ from weldnet.data.sources.source import Folder
 from weldnet.data.splits.leaks import fingerprints
 from weldnet.errors import InputError
 from weldnet.inference.checkpoint import RECORD, find_checkpoint, load_checkpoint, write_checkpoint
+from weldnet.inference.evaluate import evaluate
 from weldnet.inference.provenance import current_versions, file_digest
 from weldnet.model.classifier import WeldClassifier
 from weldnet.model.settings import ModelSettings
-from weldnet.training.fit import describe
+from weldnet.training.fit import calibrate, describe
 
 GEOMETRY = Geometry(32, 16, "letterbox", "long_side_vertical")
 CONFIG = "data:\n  source: folder  # ß\n"
@@ -220,6 +221,38 @@ def test_lightning_makes_nothing_that_a_file_names(saved: Path, tmp_path: Path, 
 def test_lightning_misses_a_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         WeldClassifier.load_from_checkpoint(tmp_path / "none.ckpt")
+
+
+@quiet
+@pytest.mark.parametrize(
+    ("settings", "message", "evaluates"),
+    [
+        (
+            {"geometry": Geometry(32, 16)},
+            r"the data have Geometry\(.*\); the checkpoint has learned from Geometry",
+            False,
+        ),
+        (
+            {"classes": ["pore", "crack"]},
+            "the data have the classes pore, crack; the checkpoint has learned crack",
+            False,
+        ),
+        ({"seed": 1}, "the data are not those of the training: their splits differ", True),
+    ],
+)
+def test_other_data_do_not_calibrate(
+    data: WeldDataModule, saved: Path, settings: dict[str, Any], message: str, evaluates: bool
+) -> None:
+    arguments = {"geometry": GEOMETRY, "image_settings": data.image_settings, "seed": 0}
+    other = WeldDataModule(data.source, **(arguments | settings))  # type: ignore[arg-type]
+    other.setup()
+    checkpoint, before = load_checkpoint(saved), saved.read_bytes()
+    with pytest.raises(InputError, match=message):
+        calibrate(checkpoint, other)
+    assert saved.read_bytes() == before
+    if not evaluates:
+        with pytest.raises(InputError, match=message):
+            evaluate(checkpoint, other, "test")
 
 
 @quiet

@@ -117,12 +117,13 @@ def evaluate(
         judge: gives the verdicts; None for the checkpoint's own.
 
     Raises:
-        InputError: the split has no image; an output is not finite; or images outside of the training split trained
-            the checkpoint, and the data do not allow a leak.
+        InputError: the split has no image; the geometry or the classes of the data differ from the checkpoint's; an
+            output is not finite; or images outside of the training split trained the checkpoint, and the data do not
+            allow a leak.
     """
     if data.samples(split).is_empty():
         raise InputError(f"no image in split={split}; there are images in {', '.join(data.splits())}")
-    assert data.geometry == checkpoint.geometry, "the network was trained with a different geometry"
+    check_data(checkpoint, data)
     facts = _describe(checkpoint, data, split)
     outputs, record = predict(checkpoint.classifier(), data, split, device), checkpoint.record
     judge = judge or judge_of(checkpoint)
@@ -131,6 +132,17 @@ def evaluate(
     judgement, good_classes = (judge.judge(outputs), judge.good_classes) if judge else (None, record.good_classes)
     samples = data.samples(split)
     return EvaluationReport(outputs.logits, outputs.labels, record.classes, samples, facts, judgement, good_classes)
+
+
+def check_data(checkpoint: Checkpoint, data: WeldDataModule) -> None:
+    """Checks that the images and the classes of data are those that a network takes and gives."""
+    if data.geometry != checkpoint.geometry:
+        raise InputError(f"the data have {data.geometry}; the checkpoint has learned from {checkpoint.geometry}")
+    if data.classes != checkpoint.record.classes:
+        raise InputError(
+            f"the data have the classes {', '.join(data.classes)}; the checkpoint has learned "
+            f"{', '.join(checkpoint.record.classes)}, in this order (WeldDataModule(..., classes=...))"
+        )
 
 
 def _describe(checkpoint: Checkpoint, data: WeldDataModule, split: str) -> dict[str, Any]:

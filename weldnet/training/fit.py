@@ -24,7 +24,7 @@ from weldnet.evaluation.metrics import METRICS
 from weldnet.evaluation.vocabulary import BUILT_IN, Vocabulary, describe_classes
 from weldnet.files import write_text
 from weldnet.inference.checkpoint import Checkpoint, kept_checkpoint, load_checkpoint, write_judge
-from weldnet.inference.evaluate import evaluate, predict, run_trainer
+from weldnet.inference.evaluate import check_data, evaluate, predict, run_trainer
 from weldnet.inference.evaluation_report import EvaluationReport
 from weldnet.inference.model_card import TrainedCard
 from weldnet.inference.provenance import current_commit, current_versions
@@ -146,7 +146,16 @@ def calibrate(
 
     Returns:
         The checkpoint as it is now.
+
+    Raises:
+        InputError: the data are not those of the training; images it has learned would set the thresholds.
     """
+    check_data(checkpoint, data)
+    if data.split_digest != checkpoint.record.split_digest:
+        raise InputError(
+            "the data are not those of the training: their splits differ, and images it has learned could set the "
+            "thresholds; give it the same source, split_rule and seed"
+        )
     classifier, record = checkpoint.classifier(), checkpoint.record
     train, select, thresholds = (predict(classifier, data, split, device) for split in ("train", "select", "calibrate"))
     judge = fit_judge(
