@@ -126,6 +126,7 @@ def change_record(**fields: Any) -> Change:
         (change_record(geometry={"height": 10.0, "width": 10}), "record is damaged.*valid integer"),
         (change_record(geometry={"height": 10, "width": True}), "record is damaged.*valid integer"),
         (change_record(classes=["crack", "p" * 256]), "record is damaged.*255 characters"),
+        (change_record(classes=[str(number) for number in range(1001)]), "record is damaged.*at most 1000 items"),
         (lambda content: content | {"epoch": "1"}, "record is damaged.*epoch"),
         (change_record(classes=7), "record is damaged"),
         (change_record(classes=["crack", 3]), "record is damaged"),

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from torch import Tensor
 
 from weldnet.data.decode.images import Geometry
+from weldnet.data.splits.rules import MAX_CLASSES
 from weldnet.errors import InputError
 from weldnet.evaluation.decision import OperatingPoint, choose_operating_point
 from weldnet.evaluation.judge import Judge
@@ -85,7 +86,7 @@ class ModelCard(BaseModel):
         revalidate_instances="always",
     )
 
-    classes: list[Name] = Field(min_length=1)
+    classes: list[Name] = Field(min_length=1, max_length=MAX_CLASSES)
     geometry: Annotated[Geometry, _from_dict(lambda values: Geometry(**values))]
     vocabulary: dict[str, str]
     split_digest: str

@@ -165,6 +165,7 @@ def test_check_splits_warns(rows: Rows, warning: str | None) -> None:
     ("rows", "message"),
     [
         ([("crack", "train", "a"), ("crack", "test", "b")], r"one class only \(crack\)"),
+        ([(f"seam{i}", "train", f"{i}") for i in range(1001)], r"1001 classes \(seam.*\); allowed are 1000"),
         ([*FINE, ("undercut", "test", "e")], "undercut: in test but not in train"),
         ([*FINE, ("undercut", "val", "e")], "undercut: in val but not in train"),
         ([("crack", "test", "a"), ("pore", "test", "b")], "no image in train, only in test"),

@@ -116,6 +116,10 @@ def shared_groups(table: pl.DataFrame, *splits: str) -> list[str]:
     return sorted(counts.filter(pl.col("split") == len(splits))["group"])
 
 
+MAX_CLASSES = 1000
+"""A confusion matrix has the square of them, and an untrusted checkpoint says how many there are."""
+
+
 def check_classes(table: pl.DataFrame, known: Sequence[str] | None = None) -> None:
     """Refuses classes that a checkpoint does not know, or splits from which nothing can be learned or measured.
 
@@ -131,6 +135,11 @@ def check_classes(table: pl.DataFrame, known: Sequence[str] | None = None) -> No
                 f"{', '.join(known)}"
             )
         return
+    if len(classes) > MAX_CLASSES:
+        raise InputError(
+            f"{len(classes)} classes ({shorten(classes)}); allowed are {MAX_CLASSES}. Are these the classes, or the "
+            "welds?"
+        )
     if len(classes) < 2:
         raise InputError(f"one class only ({classes[0]}); a classifier needs two or more")
     trained = set(table.filter(split="train")["label"])
