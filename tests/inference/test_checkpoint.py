@@ -1,10 +1,12 @@
 """Checkpoints carry all that a test needs, and nothing that runs."""
 
 import io
+import logging
 import os
 import pickle
 import resource
 from collections.abc import Callable
+from contextlib import nullcontext
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from weldnet.data.sources.source import Folder
 from weldnet.data.splits.leaks import fingerprints
 from weldnet.errors import InputError
 from weldnet.inference.checkpoint import RECORD, find_checkpoint, load_checkpoint, write_checkpoint
-from weldnet.inference.evaluate import evaluate
+from weldnet.inference.evaluate import evaluate, run_trainer
 from weldnet.inference.provenance import current_versions, file_digest
 from weldnet.model.classifier import WeldClassifier
 from weldnet.model.settings import ModelSettings
@@ -254,6 +256,19 @@ def test_other_data_do_not_calibrate(
     if not evaluates:
         with pytest.raises(InputError, match=message):
             evaluate(checkpoint, other, "test")
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"), [(None, None), (SystemExit, KeyboardInterrupt), (ValueError, ValueError)]
+)
+def test_lightning_is_quiet_only_within(raised: type[BaseException] | None, expected: type[BaseException]) -> None:
+    lightning = logging.getLogger("lightning.pytorch")
+    before = lightning.level
+    with pytest.raises(expected) if raised else nullcontext(), run_trainer():
+        lightning.setLevel(logging.ERROR)
+        if raised:
+            raise raised
+    assert lightning.level == before
 
 
 @quiet

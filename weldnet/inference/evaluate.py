@@ -57,17 +57,21 @@ def run_trainer() -> Iterator[None]:
     Raises:
         KeyboardInterrupt: the trainer was interrupted; Lightning alone would exit with code 1.
     """
+    lightning = logging.getLogger("lightning.pytorch")
+    level = lightning.level
     with warnings.catch_warnings():
         for message in IRRELEVANT_WARNINGS:
             warnings.filterwarnings("ignore", message=message)
         # Lightning's own calls of deprecated torch functions.
         warnings.filterwarnings("ignore", category=FutureWarning, module=r"lightning\.")
         # Lightning's notes on absent hardware, and its tips.
-        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+        lightning.setLevel(logging.WARNING)
         try:
             yield
         except SystemExit as stop:
             raise KeyboardInterrupt from stop
+        finally:
+            lightning.setLevel(level)
 
 
 def predict(classifier: WeldClassifier, data: WeldDataModule, split: str, device: str) -> Outputs:
