@@ -217,6 +217,6 @@ def split_validation(table: pl.DataFrame, seed: int) -> tuple[pl.DataFrame, bool
     if not by_group:
         shuffled = val.select(position=pl.int_range(pl.len()).shuffle(seed).over("label"))
         calibrates = (shuffled["position"] % 2 == 1).to_numpy()
-    halves = pl.Series(np.where(calibrates, "calibrate", "select"), dtype=pl.String)
+    names = pl.Series(np.where(calibrates, "calibrate", "select"), dtype=pl.String)
     empty = pl.repeat(None, len(table), dtype=pl.String, eager=True)
-    return table.with_columns(part=empty.scatter(val["order"], halves)), by_group
+    return table.with_columns(part=empty.scatter(val["order"], names)), by_group
