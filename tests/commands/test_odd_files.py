@@ -23,7 +23,7 @@ FILES: dict[str, tuple[bytes, str]] = {
     "deflate.tif": (build_tiff([zlib.compress(RAMP.tobytes())], TAGS | {259: 8}), ""),
     "planes.tif": (build_tiff([RAMP.tobytes()] * 3, TAGS | {258: [16] * 3, 262: 2, 277: 3, 284: 2}), ""),
     "private.tif": (build_tiff([RAMP.tobytes()], TAGS | {259: 50013}), "compression 50013 .* read are .* save it"),
-    "lzw.tif": (LZW[:100] + b"\x55" * 200 + LZW[300:], "damaged TIFF: a strip or tile"),
+    "lzw.tif": (LZW[:100] + b"\x55" * 200 + LZW[300:], "this TIFF cannot be decoded: it is damaged"),
     "cut.tif": (LZW[: len(LZW) // 2], "truncated"),
     "bare.dcm": (make_dicom(RAMP)[132:], ""),
     "rle.dcm": (

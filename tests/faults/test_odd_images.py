@@ -142,7 +142,8 @@ def test_one_line_on_stderr_for_a_bad_file(judged: Judged) -> None:
     """Libraries write nothing there."""
     names = {image.name for image in ODD}
     for done in (judged.predict, judged.audit):
-        lines = [line for line in done.err.splitlines() if "could not be read" not in line]
+        # The checkpoint is untrained, which weldnet-predict warns of.
+        lines = [line for line in done.err.splitlines() if not re.search("could not be read|not calibrated", line)]
         unnamed = [line for line in lines if not any(name in line for name in names)]
         assert unnamed == []
         named = Counter(name for line in lines for name in names if re.search(rf"\b{name}\b", line))

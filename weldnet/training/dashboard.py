@@ -48,7 +48,8 @@ class Dashboard(Callback):
                 layout = {"recall of each class": {"validation": ["Multiline", ["val_recall/.*"]]}}
                 logger.experiment.add_custom_scalars(layout)
         if trainer.ckpt_path is None:
-            log_extra(trainer, "config", "```yaml\n" + str(model.record["config"]) + "\n```")
+            if "config" in model.record:
+                log_extra(trainer, "config", "```yaml\n" + str(model.record["config"]) + "\n```")
             log_extra(trainer, "classes by split", _class_table(data))
         dataset = data.dataset("train")
         chosen = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(data.seed))[: self.num_augmented]
