@@ -17,15 +17,15 @@ from torch.optim import SGD, Adam, AdamW
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 from training_runs import Batch, Losses, load_batches, make_trainer, quiet
 
-from weldnet import replay
+from weldnet import hardware
 from weldnet.data.augmentation import BatchAugmentation
 from weldnet.data.mixing import Mixing
 from weldnet.errors import InputError
+from weldnet.hardware import Replay
 from weldnet.model import classifier
 from weldnet.model.classifier import WeldClassifier
 from weldnet.model.cuda_graph import GRADIENT_HOOKS, GraphedStep, find_obstacle
 from weldnet.model.settings import ModelSettings
-from weldnet.replay import Replay
 
 CLASSES = ["crack", "pore", "good"]
 
@@ -80,8 +80,8 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
         made.append(Graph(function, inputs))
         return made[-1], made[-1]
 
-    monkeypatch.setattr(replay, "capture", capture)
-    monkeypatch.setattr(replay, "run_aside", lambda function, *inputs: function(*inputs))
+    monkeypatch.setattr(hardware, "capture", capture)
+    monkeypatch.setattr(hardware, "run_aside", lambda function, *inputs: function(*inputs))
     monkeypatch.setattr(classifier, "find_obstacle", lambda trainer: None)
     return made
 
@@ -103,7 +103,7 @@ def test_what_cannot_be_captured_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
     monkeypatch.setattr(torch.cuda, "graph", fail)
     with pytest.raises(InputError, match=r"a step cannot be captured \(operation.*\); take model\.cuda_graphs=off"):
-        replay.capture(lambda: (), (), None)
+        hardware.capture(lambda: (), (), None)
 
 
 def train(folder: Path, graphs: str, settings: dict[str, Any], **model: Any) -> tuple[list[float], WeldClassifier]:
@@ -273,13 +273,13 @@ GPU: dict[str, Any] = {"accelerator": "gpu", "devices": 1, "max_epochs": 7}
 def replays(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is captured on a GPU in a test."""
     captured: list[str] = []
-    capture = replay.capture
+    capture = hardware.capture
 
     def note(function: Callable[..., Any], *arguments: Any) -> Any:
         captured.append(function.__name__)
         return capture(function, *arguments)
 
-    monkeypatch.setattr(replay, "capture", note)
+    monkeypatch.setattr(hardware, "capture", note)
     return captured
 
 

@@ -43,8 +43,7 @@ from weldnet.data.splits.rules import (
 )
 from weldnet.data.storage import CACHES, HeldImages, Images, store
 from weldnet.errors import InputError, check_choice
-from weldnet.hardware import available_cores, check_processes
-from weldnet.replay import Replay
+from weldnet.hardware import Replay, available_cores, check_processes
 
 BALANCES = ("none", "weights", "sampler")
 

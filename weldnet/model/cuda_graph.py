@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torch.optim import Optimizer
 
-from weldnet.replay import Replay, Tensors
+from weldnet.hardware import Replay, Tensors
 
 MODES = ("auto", "on", "off")
 
