@@ -198,7 +198,7 @@ def test_a_run_in_any_spelling(here: Path) -> None:
     write_rows([{"label": DECOMPOSED, "group": str(here / "welds/train/gut /seam0_0.jpg")}] * 2)
     call("test", "ckpt_path=run", *MANIFEST, "data.allow_leak=true", "output_dir=namesakes")
     metrics = json.loads((here / "namesakes" / "metrics.json").read_text())
-    assert any("a name that training or validation knows" in warning for warning in metrics["warnings"])
+    assert any("named like a weld of training or validation" in warning for warning in metrics["warnings"])
 
 
 @pytest.mark.parametrize("typed", [COMPOSED, DECOMPOSED, f" {COMPOSED} "])
