@@ -251,3 +251,18 @@ def test_nothing_is_sent_to_an_analytics_service(exports: Path, tmp_path: Path) 
     quiet = os.environ | {"HOME": str(tmp_path), "CI": ""}
     subprocess.run([sys.executable, "-c", code, str(exports / "openvino")], env=quiet, check=True)
     assert not (tmp_path / "intel").exists()
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_a_signal_after_engines_were_dropped_ends_nothing(exports: Path, name: str) -> None:
+    """Each core of OpenVINO gives the thread a stack for signals, and takes it back in the order of their making."""
+    code = (
+        "import gc, signal, sys; from pathlib import Path; from weldnet.inference.exported import load_export\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: print('handled'))\n"
+        "first, second = (load_export(Path(sys.argv[1]), device='cpu', precision='float32') for _ in range(2))\n"
+        "del first; gc.collect()\n"
+        "del second; gc.collect()\n"
+        "signal.raise_signal(signal.SIGUSR1)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(exports / name)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr

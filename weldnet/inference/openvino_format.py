@@ -1,10 +1,12 @@
 """The formats `openvino` and `openvino_int8`: a network for OpenVINO, one core a call."""
 
 import errno
+import functools
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +38,7 @@ def _open(contents: Sequence[bytes], precision: str) -> tuple[Run, str]:
     # OpenVINO would also read other formats, such as ONNX with its weights in a separate file.
     if not network.startswith(b"<?xml"):
         raise InputError("its network is no XML")
-    core, cores, of_thread = openvino.Core(), available_cores(), threading.local()
+    core, cores, of_thread = _core(), available_cores(), threading.local()
     settings = {
         # Left to itself it takes bfloat16 wherever the hardware multiplies it.
         "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
@@ -54,6 +56,12 @@ def _open(contents: Sequence[bytes], precision: str) -> tuple[Run, str]:
     # What it really computes in: not every processor has bfloat16.
     used = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     return run, f"openvino {openvino.__version__.split('-')[0]} {'bf16' if used == 'bf16' else 'float32'}"
+
+
+@functools.cache
+def _core() -> Any:
+    """The one core of this process; a core that ends may leave the thread with a freed stack for signal handlers."""
+    return import_extra("openvino").Core()
 
 
 OPENVINO = ExportFormat("openvino", (NETWORK, WEIGHTS), ("onnx", "onnxscript", "openvino"), _write, _open, PRECISIONS)
