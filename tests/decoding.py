@@ -17,6 +17,7 @@ def read_image(
     resize: str = "stretch",
     orient: str = "as_is",
     window: Window = "full",
+    normalize: str = "imagenet",
 ) -> NDArray[np.uint8]:
     """uint8 (3, height, width)."""
-    return to_geometry(read_content(path), Geometry(height, width, resize, orient, window))[0]
+    return to_geometry(read_content(path), Geometry(height, width, resize, orient, window, normalize))[0]

@@ -103,6 +103,11 @@ def test_the_table_of_int8() -> None:
         ("run", ["format=onnx", "export.float_through=layer5"], "allowed are stem, layer1, layer2, layer3"),
         ("run", ["format=onnx", "export.max_accuracy_dorp=0"], "did you mean"),
         ("run", ["format=onnx", "data.image_size.height=64"], "data.image_size is the checkpoint's"),
+        (
+            "run",
+            ["format=onnx", "data.normalize=per_image"],
+            "data.normalize is the checkpoint's",
+        ),
         ("run", ["format=onnx", "data.root={trained}/others"], "data.root=DIR"),
         (
             "run",

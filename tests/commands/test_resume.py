@@ -65,6 +65,7 @@ REFUSED: list[tuple[list[str], str, str]] = [
     ([], "data.image_size.height=40", "geometry"),
     ([], "data.resize=letterbox", "geometry"),
     ([], "data.window=percentile", "window"),
+    ([], "data.normalize=per_image", "per_image is refused on resume: what learned from one geometry"),
     ([], "seed=1", "no longer those of the run"),
     ([], "data.shares.train=0.6", "no longer those of the run"),
     ([], "data.num_images=7", "no longer those of the run"),
@@ -230,6 +231,17 @@ def test_without_its_config_a_run_is_resumed_by_that_of_its_checkpoint(here: Pat
     call("train", "ckpt_path=run")
     (run,) = resumed
     assert (run.folder, run.cfg.data.batch_size) == (here / "run", 7)
+
+
+@pytest.mark.parametrize("command", ["train", "crossval"])
+def test_a_run_from_before_a_choice_has_made_it(command: str, here: Path) -> None:
+    config = compose(command, here / "run")
+    assert config["data"].pop("normalize") == "imagenet"
+    write_stopped(here / "run", config)
+    stopped = find_stopped(command, here / "run", "data.cache=memory")
+    assert (stopped.cfg if isinstance(stopped, StoppedRun) else stopped.recipe).data.normalize == "imagenet"
+    with pytest.raises(InputError, match=r"data\.normalize"):
+        find_stopped(command, here / "run", "data.normalize=per_image")
 
 
 @pytest.mark.parametrize("command", ["train", "crossval"])

@@ -113,8 +113,8 @@ def test_a_run_leaves_what_it_promises(
 
     error = refuse(capsys, "test", f"ckpt_path={run}", "output_dir=val")
     assert "not empty" in error
-    error = refuse(capsys, "test", f"ckpt_path={run}", "data.image_size.height=32")
-    assert "the checkpoint's" in error
+    for key in ("data.image_size.height=32", "data.normalize=per_image"):
+        assert "is the checkpoint's, and stays what it is" in refuse(capsys, "test", f"ckpt_path={run}", key)
     before = {file: file.stat().st_mtime_ns for file in run.rglob("*")}
     call("train", f"ckpt_path={run}")
     printed = capsys.readouterr().out

@@ -136,6 +136,7 @@ def test_whatever_changes_pixels_decodes_again(
         Geometry(12, 6, orient="long_side_vertical"),
         Geometry(12, 6, window=(10, 200)),
         Geometry(12, 6, window="percentile"),
+        Geometry(12, 6, normalize="per_image"),
     ):
         counter = Counter(monkeypatch)
         decode(files, tmp_path, geometry)

@@ -121,7 +121,7 @@ KEYS = """
     trainer.max_steps trainer.limit_train_batches trainer.limit_test_batches trainer.profiler trainer._target_
     trainer trainer.accelerator trainer.val_check_interval trainer.accumulate_grad_batches trainer.plugins
     decision.confidence decision.max_escape_rate evaluation.good_classes evaluation.vocabulary ckpt_path split
-    source precision device explain resume num_folds optimizer.lrr a.b hydra.run.dir
+    source precision device explain resume num_folds optimizer.lrr a.b hydra.run.dir data.normalize
 """.split()  # noqa: SIM905
 WHOLE = (
     "=",

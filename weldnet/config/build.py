@@ -149,6 +149,7 @@ def build_model(cfg: DictConfig, data: "WeldDataModule", weights: str | None = N
         lr=cfg.optimizer.lr,
         size=(data.geometry.height, data.geometry.width),
         class_weights=None if weighed is None else weighed.tolist(),
+        **data.geometry.statistics,
     )
 
 

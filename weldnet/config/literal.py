@@ -72,7 +72,7 @@ def pin(cfg: DictConfig, folder: Path) -> DictConfig:
 
 
 def parse_config(content: str | bytes, where: str) -> DictConfig:
-    """A saved config, as `pin` left it, with today's names of what has moved since.
+    """A saved config, as `pin` left it, with today's names of what has moved since, and with keys that are new.
 
     Raises:
         InputError: it is damaged, or holds an interpolation, which could read this machine's environment.
@@ -92,6 +92,9 @@ def parse_config(content: str | bytes, where: str) -> DictConfig:
     if isinstance(data, dict) and (target := SOURCES.get(str(data.get("source")))):
         del data["source"]
         plain["data"] = {"_target_": target, **data}
+    if isinstance(data := plain.get("data"), dict):
+        # What a run did before there was a choice.
+        data.setdefault("normalize", "imagenet")
     if isinstance(model := plain.get("model"), dict):
         plain["model"] = {"_target_": MODULE, **model}
     return DictConfig(map_texts(plain, lambda text: MOVED.get(text, text)))

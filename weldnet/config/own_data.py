@@ -1,5 +1,6 @@
 """The checkpoint that a command works from, and the data that trained it, built again from its own config."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from weldnet.config.literal import SOURCES, make_literal, parse_config, to_plain
 from weldnet.config.runs import make_absolute, show
 from weldnet.config.trusted import check_trusted
+from weldnet.data.settings import Framing
 from weldnet.errors import InputError
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ def set_up_data(cfg: DictConfig, checkpoint: "Checkpoint", why: str, *, only_own
 
     typed = HydraConfig.get().overrides.task
     keys = [override.lstrip("+~").partition("=")[0] for override in typed]
-    for key in ("data.image_size", "data.resize", "data.orient", "data.window"):
+    for key in ("data.image_size", *(f"data.{each.name}" for each in fields(Framing))):
         if any(each.startswith(key) for each in keys):
             raise InputError(f"{key} is the checkpoint's, and stays what it is")
     make_absolute(cfg.data)
@@ -64,7 +66,8 @@ def set_up_data(cfg: DictConfig, checkpoint: "Checkpoint", why: str, *, only_own
         saved.data.augmentation = now.data.augmentation
     geometry = checkpoint.geometry
     saved.data.image_size = {"height": geometry.height, "width": geometry.width}
-    saved.data.resize, saved.data.orient, saved.data.window = geometry.resize, geometry.orient, geometry.window
+    for each in fields(Framing):
+        saved.data[each.name] = getattr(geometry, each.name)
     is_unsplit = others and saved.data._target_ != SOURCES["synthetic"]
     unsplit = "test" if is_unsplit else "split"
     data = build_data(saved.data, saved.seed, classes=checkpoint.record.classes, unsplit=unsplit)

@@ -48,7 +48,7 @@ REFUSED = {
     "callbacks.*.monitor": "the best value so far is of {before}, and values of two kinds cannot be compared",
     "callbacks.*.mode": "it follows from the monitor, by which the best value so far was chosen",
     "model": "the weights of the run were made with {before}",
-    **dict.fromkeys(("data.image_size", "data.resize", "data.orient"), _OTHER_GEOMETRY),
+    **dict.fromkeys(("data.image_size", "data.resize", "data.orient", "data.normalize"), _OTHER_GEOMETRY),
     "data.window": "what learned from one window does not work on a different one",
     **dict.fromkeys(("seed", "data._target_", "data.group_pattern", "data.groups", "data.shares"), _OTHER_DATA),
     **dict.fromkeys(("data.num_images", "data.num_seams", "data.num_folds", "data.fold"), _OTHER_DATA),

@@ -17,14 +17,18 @@ class Framing:
     """How a picture fills the image.
 
     Attributes:
-        resize: `stretch` to the size, or `letterbox`: keep the aspect and fill the rest with black.
+        resize: `stretch` to the size, or `letterbox`: keep the aspect and fill the rest with black, or with
+            the mean of a standardised photograph.
         orient: `as_is`, or `long_side_vertical`: turn an image that is wider than high by 90 degrees.
         window: the stored values that become black and white; see `weldnet.data.decode.formats.open_picture`.
+        normalize: `imagenet`: grey levels as they are, which the network normalises as its weights expect; or
+            `per_image`: each photograph is standardised, see `weldnet.data.decode.images.standardise`.
     """
 
     resize: str = "stretch"
     orient: str = "as_is"
     window: Any = "full"
+    normalize: str = "imagenet"
 
 
 @dataclass

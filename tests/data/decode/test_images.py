@@ -197,7 +197,55 @@ def test_folder_is_refused(tmp_path: Path) -> None:
         read_image(tmp_path, height=8, width=8)
 
 
-@pytest.mark.parametrize("geometry", [{"resize": "crop"}, {"orient": "up"}, {"window": (2, 1)}, {"height": 0}])
+@pytest.mark.parametrize("resize", ["stretch", "letterbox"])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_photograph_is_standardised_by_its_own_pixels(tmp_path: Path, mode: str, resize: str) -> None:
+    Image.fromarray(draw_blobs(40, 10) // 2).convert(mode).save(tmp_path / "a.png")
+    size: dict[str, Any] = {"height": 60, "width": 30, "resize": resize}
+    plain, pixels = (read_image(tmp_path / "a.png", **size, normalize=name) for name in ("imagenet", "per_image"))
+    own = slice(7, 22) if resize == "letterbox" else slice(None)
+    inner = plain[..., own].astype(float)
+    expected = np.full(plain.shape, 128.0)
+    expected[..., own] = (128 + 40 * (inner - inner.mean()) / inner.std()).round().clip(0, 255)
+    assert (pixels == expected).all()
+    # Each rounded to a grey level, and hardly any clipped.
+    assert pixels[..., own].mean() == pytest.approx(128, abs=0.5)
+    assert pixels[..., own].std() == pytest.approx(40, abs=0.5)
+
+
+@pytest.mark.parametrize(("gain", "offset"), [(0.7, 0), (0.7, 100), (1, -25), (1.2, -20)])
+@pytest.mark.parametrize("resize", ["stretch", "letterbox"])
+def test_a_standardised_photograph_does_not_depend_on_its_light(
+    tmp_path: Path, resize: str, gain: float, offset: float
+) -> None:
+    bright = 25 + draw_blobs(60, 20).astype(float) * 0.75
+    relit = gain * bright + offset
+    assert 0 <= relit.min() < relit.max() <= 255, "nothing is clipped"
+    for name, levels in (("bright.png", bright), ("relit.png", relit)):
+        save_image(tmp_path / name, levels.round().astype(np.uint8))
+    size: dict[str, Any] = {"height": 50, "width": 30, "resize": resize, "normalize": "per_image"}
+    strips = [read_image(tmp_path / name, **size).astype(int) for name in ("bright.png", "relit.png")]
+    # The files are rounded to a level each, and a level of the darkest is more than one of the result.
+    assert np.abs(strips[0] - strips[1]).max() <= 2
+
+
+@pytest.mark.parametrize("level", [0, 90, 255])
+def test_a_photograph_of_one_colour_is_standardised_to_its_mean(tmp_path: Path, level: int) -> None:
+    file = save_image(tmp_path / "a.png", np.full((20, 10, 3), level, np.uint8))
+    assert (read_image(file, height=30, width=30, resize="letterbox", normalize="per_image") == 128).all()
+
+
+def test_rounding_is_not_taken_for_a_picture(tmp_path: Path) -> None:
+    """Two neighbouring levels deviate by half of one: they are not spread over the whole range."""
+    levels = np.full((8, 8, 3), 90, np.uint8)
+    levels[::2] += 1
+    pixels = read_image(save_image(tmp_path / "a.png", levels), height=8, width=8, normalize="per_image")
+    assert set(np.unique(pixels)) == {108, 148}
+
+
+@pytest.mark.parametrize(
+    "geometry", [{"resize": "crop"}, {"orient": "up"}, {"window": (2, 1)}, {"normalize": "grey"}, {"height": 0}]
+)
 def test_geometry_is_checked(tmp_path: Path, geometry: dict[str, Any]) -> None:
     file = save_image(tmp_path / "a.png", draw_noise(4, 4))
     with pytest.raises(InputError, match=f"data.*{next(iter(geometry))}"):

@@ -1,6 +1,7 @@
 """The only decoder: a file becomes an array here and nowhere else."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ __all__ = [
     "UnreadableImage",
     "Window",
     "check_window",
+    "show_photograph",
     "to_geometry",
 ]
 
@@ -28,11 +30,15 @@ DECODER_VERSION = 3
 
 RESIZES = ("stretch", "letterbox")
 ORIENTS = ("as_is", "long_side_vertical")
+NORMALIZES = ("imagenet", "per_image")
+
+STANDARD_MEAN, STANDARD_DEVIATION = 128, 40
+"""Of the grey levels of a standardised photograph."""
 
 
 @dataclass
 class Geometry(Framing, ImageSize):
-    """How a file becomes the network's input: size in pixels, resize, orientation, window."""
+    """How a file becomes the network's input: size in pixels, resize, orientation, window, normalisation."""
 
     def __post_init__(self) -> None:
         for name, size in (("height", self.height), ("width", self.width)):
@@ -40,7 +46,15 @@ class Geometry(Framing, ImageSize):
                 raise InputError(f"data.image_size.{name}={size}: allowed are 1 to 4096 pixels")
         check_choice("data.resize", self.resize, RESIZES)
         check_choice("data.orient", self.orient, ORIENTS)
+        check_choice("data.normalize", self.normalize, NORMALIZES)
         self.window = check_window(self.window)
+
+    @property
+    def statistics(self) -> dict[str, Any]:
+        """What `WeldClassifier` takes as `mean` and `std`; empty where it takes the backbone's own."""
+        if self.normalize == "imagenet":
+            return {}
+        return {"mean": (STANDARD_MEAN / 255,) * 3, "std": (STANDARD_DEVIATION / 255,) * 3}
 
 
 def to_geometry(
@@ -49,8 +63,9 @@ def to_geometry(
     """Decodes a file's bytes to the network's geometry.
 
     EXIF orientation is applied first, then `orient`, then the resize (bilinear with antialiasing, as torchvision's
-    `Resize` does on a PIL image). Grey becomes three equal channels; transparent pixels are laid over black. A large
-    JPEG is decoded at a half, a quarter or an eighth of its size where that stays well above the size asked for.
+    `Resize` does on a PIL image), then `standardise` where the geometry asks for it. Grey becomes three equal channels;
+    transparent pixels are laid over black. A large JPEG is decoded at a half, a quarter or an eighth of its size where
+    that stays well above the size asked for.
 
     Args:
         content: the whole file.
@@ -82,11 +97,43 @@ def to_geometry(
     # A picture decoded at a fraction is an approximation already; a first step by averages costs a third less.
     reduced = sorted(image.size) != sorted(picture.size)
     image = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0 if reduced else None)
+    border = 0
+    if geometry.normalize == "per_image":
+        image, border = standardise(image), STANDARD_MEAN
     if size != (geometry.width, geometry.height):
-        strip, image = image, Image.new(image.mode, (geometry.width, geometry.height))
+        frame = (geometry.width, geometry.height)
+        strip, image = image, Image.new(image.mode, frame, (border,) * len(image.getbands()))
         image.paste(strip, ((geometry.width - size[0]) // 2, (geometry.height - size[1]) // 2))
     pixels = np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)
     return np.ascontiguousarray(np.broadcast_to(pixels, (3, geometry.height, geometry.width))), picture
+
+
+def standardise(image: Image.Image) -> Image.Image:
+    """Brings the mean and the standard deviation of the pixels of all channels together to fixed grey levels.
+
+    So the gain and the offset of lamp and camera are gone; what colour says of the weld stays. Each level x becomes
+    128 + 40 (x - mean) / max(deviation, 1), rounded to the nearest level, halves to even ones, and clipped to 0..255.
+
+    Args:
+        image: mode "L" or "RGB"; "L" gives what three equal channels would.
+    """
+    levels, num_channels = np.arange(256), len(image.getbands())
+    counts = np.reshape(image.histogram(), (num_channels, 256)).sum(axis=0)
+    mean = np.average(levels, weights=counts)
+    deviation = np.average((levels - mean) ** 2, weights=counts) ** 0.5
+    # Below one level there is nothing but rounding.
+    changed = STANDARD_MEAN + STANDARD_DEVIATION * (levels - mean) / max(deviation, 1)
+    return image.point(np.rint(changed).clip(0, 255).astype(int).tolist() * num_channels)
+
+
+def show_photograph(
+    content: bytes, image: NDArray[np.uint8], geometry: Geometry, max_pixels: int = MAX_PIXELS
+) -> NDArray[np.uint8]:
+    """What people are shown of the file from which `to_geometry` made `image`: the same, but not standardised."""
+    if geometry.normalize == "imagenet":
+        return image
+    plain = replace(geometry, normalize="imagenet")
+    return to_geometry(content, plain, even_damaged=True, max_pixels=max_pixels)[0]
 
 
 def _is_turned(size: tuple[int, int], geometry: Geometry) -> bool:
