@@ -32,14 +32,14 @@ def make_card(**facts: Any) -> TrainedCard:
     return TrainedCard(**(own | facts))
 
 
-def save_untrained(file: Path, classes: tuple[str, ...] = ("good", "crack", "pore")) -> Path:
-    """Writes a checkpoint of a ResNet18 for 64 x 32 pixels; it is not calibrated."""
+def save_untrained(file: Path, classes: tuple[str, ...] = ("good", "crack", "pore"), **facts: Any) -> Path:
+    """Writes a checkpoint of a ResNet18 for 64 x 32 pixels; it is not calibrated. Other facts stand in its card."""
     torch.manual_seed(0)
     network = WeldNet("resnet18", len(classes))
     content = {
         "epoch": 0,
         "state_dict": {f"network.{name}": value for name, value in network.state_dict().items()},
-        RECORD: make_card(classes=list(classes)).to_plain(),
+        RECORD: make_card(classes=list(classes), **facts).to_plain(),
     }
     file.parent.mkdir(parents=True, exist_ok=True)
     torch.save(content, file)

@@ -49,6 +49,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_an_old_checkpoint_predicts_and_is_tested(run: Path) -> None:
+    assert load_checkpoint(run / "checkpoints" / "best.ckpt").geometry.normalize == "imagenet"
     call("predict", "ckpt_path=run", "source=welds/pore", "output_dir=predicted")
     rows = list(read_rows(Path("predicted/predictions.jsonl")))
     assert len(rows) == 120

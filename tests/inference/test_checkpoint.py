@@ -7,6 +7,8 @@ import pickle
 import resource
 from collections.abc import Callable
 from contextlib import nullcontext
+from copy import copy
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from weldnet.data.settings import ImageSettings
 from weldnet.data.sources.source import Folder
 from weldnet.data.splits.leaks import fingerprints
 from weldnet.errors import InputError
-from weldnet.inference.checkpoint import RECORD, find_checkpoint, load_checkpoint, write_checkpoint
+from weldnet.inference.checkpoint import RECORD, find_checkpoint, load_checkpoint, write_checkpoint, write_judge
 from weldnet.inference.evaluate import evaluate, run_trainer
 from weldnet.inference.provenance import current_versions, file_digest
 from weldnet.model.classifier import WeldClassifier
@@ -114,7 +116,7 @@ def change_record(**fields: Any) -> Change:
         (lambda content: {k: v for k, v in content.items() if k != "state_dict"}, "not weldnet's"),
         (lambda content: content["state_dict"], "not weldnet's"),
         (lambda content: [1, 2], "not weldnet's"),
-        (lambda content: content | {RECORD: {}}, "has checkpoint format None; this weldnet reads 3"),
+        (lambda content: content | {RECORD: {}}, "has checkpoint format None; this weldnet reads 3, 4"),
         (change_record(format=2), "has checkpoint format 2"),
         (change_record(colour="red"), "record is damaged.*colour"),
         (change_record(judge=ENDLESS), "record is damaged: judge: RecursionError"),
@@ -124,6 +126,7 @@ def change_record(**fields: Any) -> Change:
         (change_record(geometry={"height": 0}), "record is damaged"),
         (change_record(geometry={"height": 10, "depth": 3}), "record is damaged"),
         (change_record(geometry={"height": "10"}), "record is damaged"),
+        (change_record(geometry={"normalize": "grey"}), "record is damaged.*data.normalize=grey"),
         (change_record(geometry=[1]), "record is damaged"),
         (change_record(geometry={"height": 10.0, "width": 10}), "record is damaged.*valid integer"),
         (change_record(geometry={"height": 10, "width": True}), "record is damaged.*valid integer"),
@@ -370,6 +373,34 @@ def test_record_is_plain(data: WeldDataModule) -> None:
     plain = record.to_plain()
     assert type(pickle.loads(pickle.dumps(plain))) is dict
     assert record.fingerprints.tolist() == sorted(fingerprints(data.samples("train")["digest"]).tolist())
+
+
+def test_format_3_is_brought_up_to_date(content: dict[str, Any], tmp_path: Path) -> None:
+    record = content[RECORD]
+    old = {name: value for name, value in record["geometry"].items() if name != "normalize"}
+    torch.save(content | {RECORD: record | {"format": 3, "geometry": old}}, tmp_path / "a.ckpt")
+    loaded = load_checkpoint(tmp_path / "a.ckpt").record
+    assert loaded.geometry == GEOMETRY
+    assert (loaded.geometry.normalize, loaded.to_plain()["format"]) == ("imagenet", 4)
+    write_judge(tmp_path / "a.ckpt", None)
+    written = torch.load(tmp_path / "a.ckpt", weights_only=True)[RECORD]
+    assert (written["format"], written["geometry"]) == (4, record["geometry"])
+
+
+def test_standardised_data_need_their_own_statistics(data: WeldDataModule) -> None:
+    standardised = copy(data)
+    standardised.geometry = replace(GEOMETRY, normalize="per_image")
+    plain = WeldClassifier(data.classes, ModelSettings("resnet18", "none"))
+    with pytest.raises(InputError, match=r"make it by WeldClassifier\(\.\.\., \*\*data\.geometry\.statistics\)"):
+        describe(standardised, plain)
+    model = WeldClassifier(data.classes, ModelSettings("resnet18", "none"), **standardised.geometry.statistics)
+    record = describe(standardised, model)
+    assert (record.geometry, record.mean, record.std) == (standardised.geometry, (128 / 255,) * 3, (40 / 255,) * 3)
+    seen: list[torch.Tensor] = []
+    model.network.trunk.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    levels = torch.tensor([128, 168, 88], dtype=torch.uint8).view(3, 1, 1, 1).expand(3, 3, 32, 32)
+    model.eval()(levels)
+    torch.testing.assert_close(seen[0][:, :, 0, 0], torch.tensor([[0.0], [1], [-1]]).expand(3, 3), rtol=0, atol=1e-6)
 
 
 def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).mkdir()
         FORMATS[name].write(trace_graph(checkpoint, judge), folder / name, None)
         record = {
-            "format_version": 1,
+            "format_version": 2,
             "format": name,
             "classes": checkpoint.record.classes,
             "geometry": asdict(checkpoint.geometry),
@@ -78,6 +78,14 @@ def test_facts(exports: Path, name: str) -> None:
     assert facts.vocabulary == {"pore": "2017 surface pore"}
     runtime = FORMATS[name].packages[-1]
     assert facts.runtime == f"{runtime} {import_extra(runtime).__version__.split('-')[0]} float32"
+
+
+def test_version_1_takes_grey_levels_as_they_are(exports: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(exports / "onnx", tmp_path / "copy")
+    record = json.loads((folder / "model.json").read_text())
+    assert record["geometry"].pop("normalize") == "imagenet"
+    (folder / "model.json").write_text(json.dumps(record | {"format_version": 1}))
+    assert load_engine(str(folder)).facts.geometry == load_engine(str(exports / "onnx")).facts.geometry
 
 
 @pytest.mark.parametrize("name", ["onnx", "openvino"])
@@ -122,7 +130,8 @@ RECORDS: list[tuple[dict[str, Any], str]] = [
     ({"point": {}}, "point"),
     ({"format": "torch"}, "format"),
     ({"format": "openvino"}, "no file model.xml"),
-    ({"format_version": 2}, "format_version"),
+    ({"format_version": 3}, "format_version"),
+    ({"geometry": {"height": 32, "width": 16, "normalize": "grey"}}, "data.normalize=grey"),
     ({"files": {}}, "model.onnx is not the file"),
     ({"files": {"../../etc/passwd": "0" * 64}}, "model.onnx is not the file"),
     ({"files": {"model.onnx": "0" * 64}}, "model.onnx is not the file"),

@@ -12,7 +12,7 @@ from weldnet.data.decode.images import Geometry
 from weldnet.errors import InputError
 from weldnet.evaluation.judge import Judge
 from weldnet.files import find_damage, replace_file
-from weldnet.inference.model_card import FORMAT, TrainedCard, read_card
+from weldnet.inference.model_card import READS, TrainedCard, read_card
 from weldnet.inference.provenance import file_digest
 from weldnet.model.classifier import WeldClassifier
 from weldnet.model.network import WeldNet
@@ -96,8 +96,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         for name, value in content["state_dict"].items()
         if isinstance(name, str) and name.startswith(prefix)
     }
-    if record.get("format") != FORMAT:
-        raise InputError(f"{path} has checkpoint format {record.get('format')}; this weldnet reads {FORMAT}")
+    if record.get("format") not in READS:
+        reads = ", ".join(map(str, READS))
+        raise InputError(f"{path} has checkpoint format {record.get('format')}; this weldnet reads {reads}")
     epoch = content.get("epoch", -1)
     try:
         card = read_card(TrainedCard, record)

@@ -23,8 +23,11 @@ NOT_CALIBRATED = (
 REFER_ALL = replace(choose_operating_point(np.zeros(0), np.zeros(0, np.bool_), ()), reasons=(NOT_CALIBRATED,))
 """The operating point of a checkpoint without a judge."""
 
-FORMAT: Literal[3] = 3
+FORMAT: Literal[4] = 4
 """Of checkpoints."""
+
+READS = (3, FORMAT)
+"""The formats that load: 3 has no `geometry.normalize`, which is `imagenet` then."""
 
 MAX_SENTENCE = 300
 
@@ -50,6 +53,11 @@ def _convert(value: Any, kind: type, function: Callable[[Any], Any]) -> Any:
 
 def _read_judge(values: dict[str, Any]) -> Judge:
     return Judge.from_dict(_convert(values, Tensor, Tensor.numpy))
+
+
+def _bring_up(formats: tuple[int, ...]) -> BeforeValidator:
+    """Makes the newest of these formats of each: what a card lacks has a default."""
+    return BeforeValidator(lambda number: formats[-1] if type(number) is int and number in formats else number)
 
 
 def _check_hashes(hashes: Tensor) -> Tensor:
@@ -116,7 +124,7 @@ class TrainedCard(ModelCard):
         mean, std: of RGB pixels from 0 to 1, by which the network normalises.
     """
 
-    format: Literal[3] = FORMAT
+    format: Annotated[Literal[4], _bring_up(READS)] = FORMAT
     backbone: str
     channels_last: bool
     validation_groups: str
@@ -167,9 +175,12 @@ class Origin(BaseModel):
 
 
 class ExportCard(CalibratedCard):
-    """The card of an export, `model.json`; `files` holds the SHA-256 of each of the network's files."""
+    """The card of an export, `model.json`; `files` holds the SHA-256 of each of the network's files.
 
-    format_version: Literal[1] = 1
+    Version 1 has no `geometry.normalize`, which is `imagenet` then.
+    """
+
+    format_version: Annotated[Literal[2], _bring_up((1, 2))] = 2
     format: str
     files: dict[str, str]
     checkpoint: Origin

@@ -61,11 +61,17 @@ def describe(
     good_classes = find_good_classes(model.classes) if good_classes is None else [tidy(name) for name in good_classes]
     for name in good_classes:
         check_choice("evaluation.good_classes", name, model.classes)
+    normalises = {name: tuple(getattr(model.network.backbone, name)) for name in ("mean", "std")}
+    if normalises != normalises | data.geometry.statistics:
+        raise InputError(
+            f"the data are standardised ({data.geometry.normalize}), but the model normalises by other statistics; "
+            "make it by WeldClassifier(..., **data.geometry.statistics)"
+        )
     return TrainedCard(
         classes=model.classes,
         backbone=model.network.backbone.name,
-        mean=tuple(model.network.backbone.mean),
-        std=tuple(model.network.backbone.std),
+        mean=normalises["mean"],
+        std=normalises["std"],
         channels_last=model.network.channels_last,
         geometry=data.geometry,
         split_digest=data.split_digest,
