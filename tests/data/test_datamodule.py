@@ -1,11 +1,12 @@
 """WeldDataModule: from each source to checked splits and repeatable batches."""
 
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -43,7 +44,8 @@ def set_up(source: Source | None = None, **keys: Any) -> WeldDataModule:
     def take(kind: Any) -> Any:
         return kind(**{each.name: keys.pop(each.name) for each in fields(kind) if each.name in keys})
 
-    settings = [take(SplitRule), SMALL, take(BatchSettings), take(ImageSettings)]
+    geometry = keys.pop("geometry", SMALL)
+    settings = [take(SplitRule), geometry, take(BatchSettings), take(ImageSettings)]
     data = WeldDataModule(source or Synthetic(num_images=36, num_seams=6), *settings, **keys)
     data.setup()
     return data
@@ -89,6 +91,21 @@ def test_folder(root: Path) -> None:
     check_batches(data)
     assert len(data.samples("all")) == 32
     assert sum(sum(row.values()) for row in count_by_split(data.table).values()) == 32
+
+
+@pytest.mark.parametrize("cache", ["disk", "memory", "none"])
+def test_people_are_shown_photographs_as_they_are(root: Path, cache: str) -> None:
+    data = from_folder(root, cache=cache, geometry=replace(SMALL, normalize="per_image"))
+    rows, paths = [3, 0], data.samples("train")["path"]
+    standardised = [read_image(paths[row], height=16, width=8, normalize="per_image") for row in rows]
+    plain = [read_image(paths[row], height=16, width=8) for row in rows]
+    assert np.array_equal(data.dataset("train").pictures(rows), standardised)
+    assert np.array_equal(data.photographs("train", rows), plain)
+    assert not np.array_equal(plain, standardised)
+    assert np.array_equal(from_folder(root, cache=cache).photographs("train", rows), plain)
+    if cache != "none":
+        Path(paths[0]).unlink()
+        assert np.array_equal(data.photographs("train", rows), standardised)
 
 
 def test_manifest(root: Path) -> None:

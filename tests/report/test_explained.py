@@ -1,5 +1,6 @@
 """Pictures of heatmaps: what is in them, where they are written, what is left when something stops."""
 
+import io
 import os
 import time
 from collections.abc import Sequence
@@ -16,14 +17,19 @@ from PIL import Image
 from torch import nn
 from untrained import save_untrained
 
+from weldnet.data.decode.images import Geometry
 from weldnet.errors import InputError
 from weldnet.explain import attribution as explanation
 from weldnet.explain.attribution import METHODS, draw_overlay, explain_images
 from weldnet.explain.overlay import MARGIN_PX, draw_picture
 from weldnet.inference.checkpoint import load_checkpoint
 from weldnet.inference.engines import TorchEngine
+from weldnet.inference.predictor import Predictor
 from weldnet.report import explained as explaining
 from weldnet.report.explained import CAPTION, explain_files
+from weldnet.serve.heatmaps import Explainer
+from weldnet.serve.limits import Limits
+from weldnet.serve.uploads import Upload
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +79,25 @@ def test_the_picture_shows_what_explain_finds(
         assert caption.startswith(f"{engine.facts.classes[predicted]}, {100 * probabilities[predicted]:.1f}")
         unfound = "" if maps.any() else f"; no evidence for {engine.facts.classes[wanted]}"
         assert caption.endswith(f": refer (not calibrated){unfound}")
+
+
+def test_the_photograph_is_shown_as_it_is(tmp_path: Path) -> None:
+    """What the network gets of it is standardised."""
+    geometry = Geometry(64, 32, resize="letterbox", normalize="per_image")
+    file = save_untrained(tmp_path / "a.ckpt", geometry=geometry, **geometry.statistics)
+    engine = TorchEngine(load_checkpoint(file), "cpu")
+    (path,) = save_photographs(tmp_path, ["a.png"])
+    explain_files(engine, [path], ["a.png"], tmp_path / "x")
+    size: dict[str, Any] = {"height": 64, "width": 32, "resize": "letterbox"}
+    image = read_image(path, **size, normalize="per_image")
+    wanted = torch.from_numpy(engine.score(image[None]).probabilities.argmax(1))
+    maps, _ = explain_images(engine.network, torch.from_numpy(image[None]), wanted)
+    shown = draw_overlay(read_image(path, **size), maps[0])
+    assert find_overlay(tmp_path / "x" / "a.png.png", shown)
+    with Predictor(engine, 1) as predictor:
+        answer = Explainer(predictor, engine, Limits()).submit(Upload("a.png", Path(path).read_bytes())).result()
+    with Image.open(io.BytesIO(answer.body)) as served:
+        assert np.array_equal(np.asarray(served), shown)
 
 
 def test_the_caption_reports_that_there_is_no_evidence_for_a_class(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """WeldDataModule: from a source of weld images to batches."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import polars as pl
 import torch
 from lightning import LightningDataModule
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -32,7 +34,7 @@ from weldnet.data.sources.found import Found
 from weldnet.data.sources.manifest import SPLITS, write_manifest
 from weldnet.data.sources.source import Source
 from weldnet.data.splits.folds import check_fold, split_fold
-from weldnet.data.splits.leaks import find_contradictions, find_leaks, refuse_leaks
+from weldnet.data.splits.leaks import find_contradictions, find_leaks, fingerprints, refuse_leaks
 from weldnet.data.splits.rules import (
     check_classes,
     check_splits,
@@ -41,7 +43,7 @@ from weldnet.data.splits.rules import (
     split_validation,
     validation_groups,
 )
-from weldnet.data.storage import CACHES, HeldImages, Images, store
+from weldnet.data.storage import CACHES, FileImages, HeldImages, Images, store
 from weldnet.errors import InputError, check_choice
 from weldnet.hardware import Replay, available_cores, check_processes
 
@@ -190,6 +192,18 @@ class WeldDataModule(LightningDataModule):
         table = self.samples(split)
         labels = table["label"].cast(pl.Enum(self.classes)).to_physical().to_numpy().astype(np.int64)
         return WeldImages(self.images, table["row"].to_numpy().astype(np.int64), labels)
+
+    def photographs(self, split: str, rows: Sequence[int]) -> NDArray[np.uint8]:
+        """What people are shown of some images of a split, uint8 (B, 3, H, W): not standardised.
+
+        Where standardised ones are cached, the files are decoded again; if one has gone or changed, the cached ones are
+        shown.
+        """
+        if self.geometry.normalize != "imagenet":
+            table, plain = self.samples(split)[rows], replace(self.geometry, normalize="imagenet")
+            with suppress(InputError):
+                return FileImages(table["path"], fingerprints(table["digest"]), plain).read(np.arange(len(table)))
+        return self.dataset(split).pictures(rows)
 
     def batches(self, split: str, sampler: TrainingBatches | None = None) -> "DataLoader[Batch]":
         """Batches of one split, in the table's order or the sampler's."""

@@ -70,7 +70,7 @@ class Gallery:
     """Photographs of a tested set, a row of `predictions` each, with the words on each.
 
     Attributes:
-        thumbnails: from rows (B,) to uint8 (B, 3, H, W), as the network sees them.
+        thumbnails: from rows (B,) to uint8 (B, 3, H, W), in the network's geometry.
         overlays: by row, uint8 (h, w, 3): the photograph beside itself under its map, as `draw_overlay` makes it.
     """
 

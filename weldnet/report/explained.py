@@ -13,7 +13,7 @@ from PIL import Image, PngImagePlugin
 
 from weldnet.console import watch
 from weldnet.data.decode.formats import read_content
-from weldnet.data.decode.images import UnreadableImage, to_geometry
+from weldnet.data.decode.images import UnreadableImage, show_photograph, to_geometry
 from weldnet.errors import InputError, check_choice
 from weldnet.evaluation.decision import REFER
 from weldnet.evaluation.judge import give_verdicts
@@ -138,7 +138,8 @@ def _claim(folder: Path, facts: dict[str, Any]) -> None:
 def _explain_file(engine: TorchEngine, path: str, heatmap: HeatmapSettings, file: Path) -> str:
     """Draws the picture of one photograph, all or nothing, and returns its caption."""
     facts = engine.facts
-    image, decoded = to_geometry(read_content(path), facts.geometry, even_damaged=True)
+    content = read_content(path)
+    image, decoded = to_geometry(content, facts.geometry, even_damaged=True)
     probabilities, distances = engine.score(image[None])
     _, (unlike,), (verdict,) = give_verdicts(probabilities, distances, facts.classes, facts.point)
     predicted = int(probabilities[0].argmax())
@@ -159,7 +160,7 @@ def _explain_file(engine: TorchEngine, path: str, heatmap: HeatmapSettings, file
     caption = title if found else f"{title}; no evidence for {name}"
     metadata = PngImagePlugin.PngInfo()
     metadata.add_itxt(CAPTION, caption)
-    picture = draw_picture(image, maps[0], title, notes)
+    picture = draw_picture(show_photograph(content, image, facts.geometry), maps[0], title, notes)
     file.parent.mkdir(parents=True, exist_ok=True)
     with replace_file(file) as temporary:
         picture.save(temporary, "PNG", pnginfo=metadata)

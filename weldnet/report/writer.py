@@ -73,12 +73,12 @@ def write_report(
     predicted = tested.logits.argmax(axis=1)
     worst, escaped = find_mistakes(tested)
     rows = sorted({*worst, *escaped})
-    images, overlays, explanation = data.dataset(tested.facts["split"]), {}, None
+    split, overlays, explanation = tested.facts["split"], {}, None
     network = checkpoint.network().to(choose_device(device))
     if rows:
-        shown = images.pictures(rows)
-        maps, resolution = explain_images(network, torch.from_numpy(shown), torch.from_numpy(predicted[rows]))
-        overlays = dict(zip(rows, map(draw_overlay, shown, maps), strict=True))
+        images = torch.from_numpy(data.dataset(split).pictures(rows))
+        maps, resolution = explain_images(network, images, torch.from_numpy(predicted[rows]))
+        overlays = dict(zip(rows, map(draw_overlay, data.photographs(split, rows), maps), strict=True))
         explanation = {"method": HeatmapSettings.method, "layer": network.backbone.layer, "resolution": [*resolution]}
     report |= {
         "validation": None if validation is None else validation.assess(),
@@ -89,7 +89,7 @@ def write_report(
         "escaped": escaped,
     }
     report["summary"] = summarise(report)
-    gallery = Gallery(tested.predictions(), lambda rows: images.pictures(rows.tolist()), overlays)
+    gallery = Gallery(tested.predictions(), lambda rows: data.photographs(split, rows.tolist()), overlays)
     save_report(report, gallery, folder)
     if not worst:
         return report, None

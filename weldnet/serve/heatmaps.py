@@ -10,6 +10,7 @@ from fastapi import Response
 from numpy.typing import NDArray
 from PIL import Image
 
+from weldnet.data.decode.images import show_photograph
 from weldnet.explain.attribution import draw_overlay, explain_images
 from weldnet.inference.engines import TorchEngine
 from weldnet.inference.predictor import Predictor
@@ -37,14 +38,15 @@ class Explainer:
         decoded = self.predictor.decode(upload.content, self.limits.max_pixels)
         if decoded.image is None:
             raise Refusal(422, f"the file cannot be read: {decoded.error}")
-        return self.draw(decoded.image)
+        geometry, most = self.predictor.facts.geometry, self.limits.max_pixels
+        return self.draw(decoded.image, show_photograph(upload.content, decoded.image, geometry, most))
 
-    def draw(self, image: NDArray[np.uint8]) -> Response:
-        """Draws an image of the network's geometry, in the calling thread."""
+    def draw(self, image: NDArray[np.uint8], shown: NDArray[np.uint8]) -> Response:
+        """Draws what the network finds in an image of its geometry over what is shown of it, in the calling thread."""
         target = torch.from_numpy(self.engine.score(image[None]).probabilities.argmax(axis=1))
         # The engine's lock: drawing sets torch's precision for the whole process, too.
         with self.engine.alone:
             maps, _ = explain_images(self.network, torch.from_numpy(image[None]), target)
         file = io.BytesIO()
-        Image.fromarray(draw_overlay(image, maps[0])).save(file, "PNG")
+        Image.fromarray(draw_overlay(shown, maps[0])).save(file, "PNG")
         return Response(file.getvalue(), headers={EVIDENCE: str(int(maps.any()))}, media_type="image/png")

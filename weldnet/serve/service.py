@@ -41,7 +41,7 @@ class Service:
         black = np.zeros((1, 3, geometry.height, geometry.width), np.uint8)
         list(pool.map(self.predictor.engine.score, [black] * self.predictor.num_threads))
         if self.explainer:
-            self.explainer.pool.submit(self.explainer.draw, black[0]).result()
+            self.explainer.pool.submit(self.explainer.draw, black[0], black[0]).result()
 
     async def predict(self, request: Request, response: Response) -> Answer:
         """Predicts photographs; those that cannot be read get an `error`, and the others their verdict all the same."""
