@@ -1,6 +1,7 @@
 """The same photographs through a checkpoint, its exports and HTTP: the same classes and verdicts."""
 
 import asyncio
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import httpx
 import numpy as np
 import pytest
 from drawing import draw_noise, save_image
+from PIL import Image
 from trained import CLASSES, train_small
 
 from weldnet.commands.export import main as run_export
@@ -22,18 +24,20 @@ from weldnet.serve.records import DecisionRecords
 pytestmark = pytest.mark.slow
 
 GATE = 1e-3
+EXPORTS = ("onnx", "openvino")
 
 Predictions = list[tuple[str, str, str, bool, list[float]]]
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`run` and its exports `onnx` and `openvino`; `photos`: welds, and pictures that are none."""
+@pytest.fixture(scope="module", params=["imagenet", "per_image"])
+def home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`run` and its exports `onnx` and `openvino`; `photos`: welds, also in less light, and pictures that are none."""
     home = tmp_path_factory.mktemp("home")
-    train_small(home)
+    train_small(home, f"data.normalize={request.param}", "data.resize=letterbox")
     for number, file in enumerate(sorted((home / "welds").rglob("*.jpg"))[::12]):
         (home / "photos").mkdir(exist_ok=True)
         (home / "photos" / f"{number:02d}.jpg").write_bytes(file.read_bytes())
+        save_image(home / "photos" / f"{number:02d}_dark.png", np.asarray(Image.open(file)) // 2)
     for level in (0, 255):
         # Unlike anything in training, however it went.
         save_image(home / "photos" / f"even_{level}.png", np.full((50, 30, 3), level, np.uint8))
@@ -42,7 +46,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
         patch.setenv("WELDNET_CACHE", str(home / "cache"))
-        for kind in ("onnx", "openvino"):
+        for kind in EXPORTS:
             patch.setattr(sys, "argv", ["weldnet-export", "ckpt_path=run", f"format={kind}", f"output_dir={kind}"])
             run_export()
     return home
@@ -95,3 +99,14 @@ def test_all_ways_give_the_same_predictions(home: Path, expected: Predictions, w
     predictions = way(home, ckpt_path)
     assert [each[:4] for each in predictions] == [each[:4] for each in expected]
     assert np.abs(np.array([each[4] for each in predictions]) - [each[4] for each in expected]).max() < GATE
+
+
+def test_only_standardised_photographs_do_not_depend_on_their_light(home: Path, expected: Predictions) -> None:
+    normalize = load_engine(str(home / "run")).facts.geometry.normalize
+    assert {json.loads((home / kind / "model.json").read_text())["geometry"]["normalize"] for kind in EXPORTS} == {
+        normalize
+    }
+    good = {each[0].partition(".")[0]: each[4][0] for each in expected}
+    changes = [abs(good[f"{name}_dark"] - good[name]) for name in good if f"{name}_dark" in good]
+    assert len(changes) == 20
+    assert (max(changes) < 0.1) == (normalize == "per_image")
