@@ -1,6 +1,8 @@
 """The decoder against Pillow, NumPy and torchvision, and against files that are no images."""
 
+import re
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision.transforms import Resize
 
-from weldnet.data.decode.images import ENDINGS, UnreadableImage, Window
+from weldnet.data.decode.images import ENDINGS, Geometry, UnreadableImage, Window, to_geometry
 from weldnet.errors import InputError
 
 MODES = {
@@ -227,6 +229,22 @@ def test_a_standardised_photograph_does_not_depend_on_its_light(
     strips = [read_image(tmp_path / name, **size).astype(int) for name in ("bright.png", "relit.png")]
     # The files are rounded to a level each, and a level of the darkest is more than one of the result.
     assert np.abs(strips[0] - strips[1]).max() <= 2
+
+
+@pytest.mark.parametrize("normalize", ["imagenet", "per_image"])
+@pytest.mark.parametrize("resize", ["stretch", "letterbox"])
+@pytest.mark.parametrize("orient", ["as_is", "long_side_vertical"])
+def test_the_reader_of_the_deployment_guide(tmp_path: Path, normalize: str, resize: str, orient: str) -> None:
+    guide = Path(__file__).parents[3] / "docs" / "deployment.md"
+    (program,) = re.findall(r"```python\n(.*?)```", guide.read_text(encoding="utf-8"), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(program, names)
+    for number, (height, width, mode) in enumerate([(37, 90, "RGB"), (90, 37, "L"), (5, 200, "RGB"), (60, 30, "1")]):
+        file = tmp_path / f"{number}.png"
+        Image.fromarray(draw_blobs(height, width, number)).convert(mode).save(file)
+        geometry = Geometry(61, 32, resize, orient, normalize=normalize)
+        image, _ = to_geometry(file.read_bytes(), geometry)
+        assert np.array_equal(names["read_image"](file, asdict(geometry)), image[None])
 
 
 @pytest.mark.parametrize("level", [0, 90, 255])
