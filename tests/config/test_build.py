@@ -15,6 +15,8 @@ from weldnet.config.build import build_data, check_nodes
 from weldnet.config.hydra_app import show_options
 from weldnet.config.schema import TrainConfig, register_schema
 from weldnet.config.targets import check_target
+from weldnet.config.trusted import check_trusted
+from weldnet.data.augmentation import BatchAugmentation, Strengths
 from weldnet.data.sources.found import Found
 from weldnet.data.sources.manifest import SCHEMA
 from weldnet.data.sources.source import PATHS, Manifest, SourceKeys
@@ -103,6 +105,21 @@ def test_a_source_of_your_own_is_a_class_and_a_file(tmp_path: Path, monkeypatch:
     table = build_data(cfg.data, cfg.seed).find().table
     assert table["path"].to_list() == [f"{tmp_path}/weld1_a.jpg", f"{tmp_path}/weld2_a.jpg"]
     assert table["group"].to_list() == ["weld1", "weld2"]
+
+
+def test_single_changes_are_ordinary_keys(tmp_path: Path) -> None:
+    register_schema("train", TrainConfig)
+    node = {"_target_": "weldnet.data.augmentation.Strengths", "flip": 0.5, "convolution": 0.3}
+    typed = [f"+data.augmentation.{key}={value}" for key, value in node.items()]
+    with hydra.initialize_config_module("weldnet.configs", version_base="1.3"):
+        cfg = hydra.compose("train", typed)
+    augment = build_data(cfg.data, cfg.seed).augment
+    assert isinstance(augment, BatchAugmentation)
+    assert augment.strengths == Strengths(flip=0.5, convolution=0.3)
+    check_trusted({"data": {"augmentation": node}}, tmp_path, [])
+    cfg.data.augmentation = {**node, "flips": 0.5}
+    with pytest.raises(InputError, match=r"data\.augmentation\.flips: .*did you mean 'flip'"):
+        build_data(cfg.data, cfg.seed)
 
 
 def test_the_keys_are_those_of_every_source() -> None:

@@ -19,9 +19,7 @@ def seeded(seed: int) -> torch.Generator:
 
 def augment(images: Tensor, seed: int = 0, preset: str = "weld", **only: float) -> Tensor:
     """Augments under a preset or, where `only` names strengths, under those alone."""
-    augmentation = BatchAugmentation(preset)
-    if only:
-        augmentation.strengths = Strengths(**only)
+    augmentation = BatchAugmentation(Strengths(**only) if only else preset)
     result: Tensor = augmentation(images, seeded(seed))
     return result
 
@@ -164,6 +162,34 @@ def test_grey_blur_and_noise_do_what_they_say() -> None:
 
 
 @pytest.mark.parametrize("size", [(300, 30), (64, 64), (1, 1)])
+def test_convolutions_change_texture_and_colour_of_some(size: tuple[int, int]) -> None:
+    images = torch.randint(100, 156, (200, 3, *size), dtype=torch.uint8, generator=seeded(0))
+    result = augment(images, convolution=0.3)
+    changed = (result - images).abs().flatten(1).amax(1) > 0.01
+    assert result.isfinite().all()
+    # Four standard deviations of the binomial of 200 and 0.3.
+    assert changed.sum() == pytest.approx(60, abs=26)
+    flat = torch.full((8, 3, *size), 90, dtype=torch.uint8)
+    assert torch.allclose(augment(flat, convolution=1.0), flat.float(), atol=0.01)
+
+
+def test_a_convolution_keeps_shapes_where_they_are() -> None:
+    images = torch.full((32, 3, 40, 12), 100, dtype=torch.uint8)
+    images[:, :, 20:] = 150
+    result = augment(images, convolution=1.0)
+    rows = torch.cat([result[:, :, :19], result[:, :, 21:]], 2)
+    for half in (rows[:, :, :19], rows[:, :, 19:]):
+        assert torch.allclose(half, half[:, :, :1, :1].expand_as(half), atol=0.01), "only the edge sees both sides"
+
+
+@pytest.mark.parametrize("wrong", [{"flip": 1.5}, {"blur": -0.1}, {"noise": 256}, {"grey": float("nan")}])
+def test_strengths_are_in_range(wrong: dict[str, float]) -> None:
+    (name,) = wrong
+    with pytest.raises(InputError, match=rf"data\.augmentation\.{name}=.*: allowed are 0 to "):
+        Strengths(**wrong)
+
+
+@pytest.mark.parametrize("size", [(300, 30), (64, 64), (1, 1)])
 def test_reflections_add_light_to_some(size: tuple[int, int]) -> None:
     images = random_images(200, *size)
     result = augment(images, reflection=0.15)
@@ -173,7 +199,7 @@ def test_reflections_add_light_to_some(size: tuple[int, int]) -> None:
     assert result.max() <= 255
     # Four standard deviations of the binomial of 200 and 0.15; a spot of one pixel may miss it.
     assert 10 <= lit.sum() <= 50
-    assert torch.equal(augment(images, reflection=0.0), images.float())
+    assert augment(images, reflection=0.0) is images
 
 
 def test_reflections_are_spots_on_bright_metal() -> None:

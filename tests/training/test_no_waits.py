@@ -21,6 +21,8 @@ TWO_EPOCHS = [
 ]
 """The default recipe, with pictures, averaging, and a last batch that is smaller."""
 
+STRENGTHS = ["+data.augmentation._target_=weldnet.data.augmentation.Strengths", "+data.augmentation.convolution=0.5"]
+
 
 @pytest.fixture
 def here(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -30,12 +32,12 @@ def here(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mixing", [[], ["data.mixup=0.2"], ["data.mixup=0.2", "data.cutmix=1.0"]])
-def test_no_operation_of_a_step_needs_its_result_on_the_cpu(here: Path, mixing: list[str]) -> None:
+@pytest.mark.parametrize("changes", [[], ["data.mixup=0.2"], ["data.mixup=0.2", "data.cutmix=1.0"], STRENGTHS])
+def test_no_operation_of_a_step_needs_its_result_on_the_cpu(here: Path, changes: list[str]) -> None:
     call(
         "train",
         *TWO_EPOCHS,
-        *mixing,
+        *changes,
         "trainer=cpu",
         "trainer.precision=32-true",
         "+callbacks.reads._target_=waiting.CountReads",

@@ -52,8 +52,9 @@ class Rule:
 
 
 RULES = {
-    # None for data.augmentation: a transform of the user's own is typed again.
     "data": Rule(packages=("weldnet.data.sources",), bases=("weldnet.data.sources.source.Source",)),
+    # Of data.augmentation plain numbers only: a transform of the user's own is typed again.
+    "data.*": Rule(("weldnet.data.augmentation.Strengths",)),
     "model": Rule(("weldnet.model.classifier.WeldClassifier",)),
     "optimizer": Rule(packages=("torch.optim",), bases=("torch.optim.Optimizer",)),
     "scheduler": Rule(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,10 @@ class Strengths:
         grey: probability of losing the colour.
         blur: probability of a 3 x 3 binomial blur.
         noise: the largest standard deviation of sensor noise, in grey levels of 255, the same in all channels.
+        convolution: probability of being mixed with a random 3 x 3 convolution of the picture itself.
+
+    Raises:
+        InputError: a value is out of range.
     """
 
     flip: float = 0.0
@@ -37,7 +41,16 @@ class Strengths:
     grey: float = 0.0
     blur: float = 0.0
     noise: float = 0.0
+    convolution: float = 0.0
 
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not 0 <= value <= (limit := LIMITS.get(name, 1)):
+                raise InputError(f"data.augmentation.{name}={value}: allowed are 0 to {limit}")
+
+
+LIMITS = {"rotate_deg": 180, "shift": 0.5, "scale": 0.9, "noise": 255}
+"""The largest values; of all others 1."""
 
 PRESETS = {
     "none": Strengths(),
@@ -62,17 +75,19 @@ class BatchAugmentation(nn.Module):
     """Augments a batch; the same generator state gives the same result.
 
     Args:
-        preset: a key of `PRESETS`.
+        choice: a key of `PRESETS`, or the strengths themselves.
 
     Raises:
         InputError: no such preset.
     """
 
-    def __init__(self, preset: str) -> None:
+    def __init__(self, choice: str | Strengths) -> None:
         super().__init__()
-        check_choice("data.augmentation", preset, list(PRESETS))
-        self.strengths = PRESETS[preset]
-        self.active = preset != "none"
+        if isinstance(choice, str):
+            check_choice("data.augmentation", choice, list(PRESETS))
+            choice = PRESETS[choice]
+        self.strengths = choice
+        self.active = choice != PRESETS["none"]
 
     def forward(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """Args:
@@ -80,11 +95,12 @@ class BatchAugmentation(nn.Module):
             generator: on the images' device.
 
         Returns:
-            float32 (B, 3, H, W) from 0 to 255; the images themselves under the preset `none`.
+            float32 (B, 3, H, W) from 0 to 255; the images themselves where every strength is 0.
         """
         if not self.active:
             return images
         images = self._move(images.float(), generator)
+        images = self._convolve(images, generator)
         images = self._light(images, generator)
         images = self._reflect(images, generator)
         images = self._degrade(images, generator)
@@ -108,6 +124,24 @@ class BatchAugmentation(nn.Module):
         ]
         grid = functional.affine_grid(torch.stack(rows, 1), list(images.shape), align_corners=False)
         return functional.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+
+    def _convolve(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Mixes some of the images with a random convolution of each, in place: texture and colour change, not shape.
+
+        Source: Xu et al., Robust and Generalizable Visual Representation Learning via Random Convolutions, ICLR 2021,
+        arXiv:2007.13003 (with mixing; kernels of 3 x 3, as a strip is only 30 pixels wide).
+        """
+        if not self.strengths.convolution:
+            return images
+        rows, chosen = _choose(generator, self.strengths.convolution, len(images))
+        plain = images[rows]
+        mean = plain.mean(dim=(1, 2, 3), keepdim=True)
+        # By the variance of 1 / 27 a convolution keeps the contrast, on average.
+        kernels = torch.randn(3 * len(rows), 3, 3, 3, generator=generator, device=generator.device) / math.sqrt(27)
+        padded = functional.pad(plain - mean, (1, 1, 1, 1), mode="replicate").flatten(0, 1)
+        convolved = functional.conv2d(padded.unsqueeze(0), kernels, groups=len(rows)).view_as(plain) + mean
+        share = chosen * _uniform(generator, 0, 1, len(rows), 1, 1, 1)
+        return images.index_copy_(0, rows, torch.lerp(plain, convolved, share))
 
     def _light(self, images: Tensor, generator: torch.Generator) -> Tensor:
         s, n = self.strengths, len(images)
@@ -206,8 +240,8 @@ class EachImage(nn.Module):
         return changed
 
 
-def make_augmentation(choice: str | Callable[[Tensor], Tensor]) -> BatchAugmentation | EachImage:
-    """The augmentation of a preset's name or of a transform for one image.
+def make_augmentation(choice: str | Strengths | Callable[[Tensor], Tensor]) -> BatchAugmentation | EachImage:
+    """The augmentation of a preset's name, of strengths, or of a transform for one image.
 
     Raises:
         InputError: no such preset.
