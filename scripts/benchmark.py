@@ -13,18 +13,13 @@ It runs with the project's .venv. Without a manifest it draws its own photograph
 turns, so that a machine whose speed drifts slows all of it; the ratios are medians over the turns.
 """
 
-import importlib.util
 import json
 import logging
-import os
 import sys
-from pathlib import Path
 
-if importlib.util.find_spec("weldnet") is None:
-    python = Path(__file__).resolve().parent.parent / ".venv" / "bin" / "python"
-    if not python.exists() or Path(sys.executable).parent == python.parent:
-        sys.exit("benchmark.py: weldnet is not installed; run scripts/setup")
-    os.execv(python, [str(python), *sys.argv])
+from own_python import use_own_python
+
+use_own_python()
 
 import benchmark_damage
 import benchmark_data
