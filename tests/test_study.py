@@ -1,0 +1,320 @@
+"""scripts/study.py: cells are shared, measured once and measured rightly; the rule, and the seal of the tests."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import study
+import study_cells
+from calling import call
+from drawing import SEAM, write_welds
+from sklearn.metrics import balanced_accuracy_score
+from study_table import Row, choose
+from training_runs import quiet
+
+from weldnet.errors import InputError
+from weldnet.evaluation.metrics import cross_entropy
+
+SCRIPTS = Path(__file__).parent.parent / "scripts"
+
+TABLE = """
+baseline: origin
+rounds:
+  screening:
+    common: &common
+      - experiment=origin
+      - model=resnet18
+      - model.weights=none
+      - trainer=cpu
+      - trainer.max_epochs=1
+      - data.image_size.height=32
+      - data.image_size.width=16
+    sets:
+      drawn: &drawn {data: [data=synthetic, data.num_images=72, data.num_seams=12]}
+      folded: {data: [data=synthetic, data.num_images=72, data.num_seams=12], num_folds: 3, folds: [0, 1]}
+      given: {data: [data=manifest], split: val, chooses: false}
+    baseline_seeds: [0, 1]
+  score:
+    common: *common
+    sets:
+      drawn: {data: [data=synthetic, data.num_images=72, data.num_seams=12], split_seed: 1, seeds: [0, 1]}
+recipes:
+  origin: []
+  long: [trainer.max_epochs=2, callbacks=default]
+  wild: [optimizer=sgd, optimizer.lr=1e6]
+"""
+"""`wild` diverges at once."""
+
+
+def write_table(folder: Path, text: str = TABLE) -> Path:
+    (folder / "table.yaml").write_text(text)
+    return folder / "table.yaml"
+
+
+def read_cells(output: Path) -> dict[Path, dict[str, Any]]:
+    return {file.parent: json.loads(file.read_text()) for file in sorted(output.glob("cells/*/cell.json"))}
+
+
+def is_of(result: dict[str, Any], recipe: str, name: str, seed: int) -> bool:
+    return (result["recipe"], result["set"], result["seed"]) == (recipe, name, seed)
+
+
+def run(folder: Path, *arguments: str) -> int:
+    return study.main(["--study", str(folder / "table.yaml"), "--output", str(folder / "out"), *arguments])
+
+
+@pytest.fixture(scope="module")
+def studied(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A folder with `table.yaml` and the output `out` of two processes at once, and what they printed."""
+    folder = tmp_path_factory.mktemp("study")
+    command = [sys.executable, str(SCRIPTS / "study.py"), "--study", str(write_table(folder))]
+    both = [
+        subprocess.Popen([*command, "--output", str(folder / "out")], stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    printed = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    return folder, printed
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_cells(studied: tuple[Path, list[str]]) -> None:
+    folder, printed = studied
+    cells = read_cells(folder / "out")
+    assert len(cells) == 12
+    assert {result["recipe"] for result in cells.values() if "error" in result} == {"wild"}
+    assert sum("error" in result for result in cells.values()) == 3
+    measured = [sum(line.startswith("balanced accuracy") for line in text.splitlines()) for text in printed]
+    assert sum(measured) == 9, "each cell is trained by one of them"
+    assert "given is left out" in printed[0]
+    assert not list((folder / "out").rglob("*.ckpt"))
+
+
+@pytest.mark.slow
+@quiet
+def test_a_cell_is_what_weldnet_train_measures(
+    studied: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = studied
+    monkeypatch.chdir(tmp_path)
+    for recipe in ("origin", "long"):
+        result = next(
+            each
+            for each in read_cells(folder / "out").values()
+            if (each["recipe"], each["set"], each["fold"]) == (recipe, "folded", 1)
+        )
+        typed = result["command"].split()[1:]
+        call("train", *typed, f"output_dir={recipe}", "logger.tensorboard=null")
+        metrics = json.loads((tmp_path / recipe / "metrics.json").read_text())
+        for key in ("balanced_accuracy", "accuracy", "loss", "num_images"):
+            assert metrics[key] == pytest.approx(result[key], abs=1e-6), key
+
+
+@pytest.mark.slow
+def test_the_table_is_right(studied: tuple[Path, list[str]]) -> None:
+    folder, _ = studied
+    cells = read_cells(folder / "out")
+    rows = {row["recipe"]: row for row in json.loads((folder / "out" / "screening.json").read_text())["recipes"]}
+    figures: dict[tuple[str, str], list[float]] = {}
+    for recipe, seeds in (("origin", [0, 1]), ("long", [0])):
+        for name in ("drawn", "folded"):
+            worth, losses = rows[recipe]["sets"][name], []
+            for seed in seeds:
+                own = [each for each in cells if is_of(cells[each], recipe, name, seed)]
+                classes = cells[own[0]]["classes"]
+                table = pl.concat([pl.read_parquet(each / "predictions.parquet") for each in own])
+                labels = table["label"].cast(pl.Enum(classes)).to_physical().to_numpy().astype(int)
+                logits = table["logits"].to_numpy()
+                figures.setdefault((recipe, name), []).append(balanced_accuracy_score(labels, logits.argmax(1)))
+                losses.append(cross_entropy(logits, labels).mean())
+                assert worth["num_images"] == len(labels)
+            assert worth["balanced_accuracy"] == pytest.approx(np.mean(figures[recipe, name]))
+            assert worth["loss"] == pytest.approx(np.mean(losses))
+            assert worth["seeds"] == seeds
+    assert rows["long"]["sets"]["drawn"]["spread"] is None
+    before, after = (
+        {name: np.mean(figures[recipe, name]) for name in ("drawn", "folded")} for recipe in ("origin", "long")
+    )
+    gains = [(after[name] - before[name]) / (1 - before[name]) for name in before]
+    assert rows["long"]["gain"] == pytest.approx(np.mean(gains))
+    assert rows["origin"]["gain"] == 0
+    assert rows["wild"]["gain"] is None
+    assert len(rows["wild"]["failures"]) == 3
+    spreads = {name: np.std(figures["origin", name], ddof=1) for name in before}
+    assert rows["origin"]["sets"]["folded"]["spread"] == pytest.approx(spreads["folded"])
+    chance = np.mean([spreads[name] / (1 - before[name]) for name in before])
+    mine, theirs = (
+        sum(each["training_s"] for each in cells.values() if (each["recipe"], each["seed"]) == (name, 0))
+        for name in ("long", "origin")
+    )
+    assert rows["long"]["in_all"] == pytest.approx(mine / theirs)
+    markdown = (folder / "out" / "screening.md").read_text()
+    assert f"{after['folded']:.3f}" in markdown
+    assert f"over its own seeds is a gain of {chance:.2f}" in markdown
+    assert "Not measured: wild, drawn, seed 0: " in markdown
+
+
+@pytest.mark.slow
+@quiet
+def test_a_study_resumes_with_what_is_missing(
+    studied: tuple[Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = studied
+    before = {cell: (cell / "cell.json").stat().st_mtime_ns for cell in read_cells(folder / "out")}
+    lost = next(cell for cell in before if cell.name.startswith("long-drawn"))
+    figure = json.loads((lost / "cell.json").read_text())["loss"]
+    (lost / "cell.json").unlink()
+    (lost / "checkpoints").mkdir()
+    (lost / "checkpoints" / "best.ckpt").write_bytes(b"half")
+    assert run(folder, "--plan") == 0
+    assert "11 of 12 cells" in capsys.readouterr().out
+    assert not (lost / "cell.json").exists()
+    assert run(folder, "--hours", "0") == 0
+    assert "would take more than the 0:00:00" in capsys.readouterr().out
+    assert run(folder) == 0
+    after = {cell: (cell / "cell.json").stat().st_mtime_ns for cell in read_cells(folder / "out")}
+    assert [cell for cell in before if after[cell] != before[cell]] == [lost]
+    assert json.loads((lost / "cell.json").read_text())["loss"] == pytest.approx(figure, rel=1e-6)
+    assert not (lost / "checkpoints").exists()
+
+
+@pytest.mark.slow
+@quiet
+def test_the_tests_are_scored_once(
+    studied: tuple[Path, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, _ = studied
+    assert run(folder, "--round", "score") == 2
+    assert "--score RECIPE" in capsys.readouterr().err
+    assert run(folder, "--score", "long") == 0
+    assert "Scoring number 1" in (folder / "out" / "score.md").read_text()
+    assert len(read_cells(folder / "out")) == 12 + 4
+    for recipe in ("long", "wild"):
+        assert run(folder, "--score", recipe) == 2
+        assert "were scored on" in capsys.readouterr().err
+    began = time.time()
+    assert run(folder, "--score", "long", "--again") == 0
+    assert "Scoring number 2" in (folder / "out" / "score.md").read_text()
+    assert all((cell / "cell.json").stat().st_mtime < began for cell in read_cells(folder / "out"))
+
+
+def test_a_stopped_scoring_is_resumed_by_its_own_recipe_alone(tmp_path: Path) -> None:
+    study.seal(tmp_path, {"recipe": "calm"}, again=False)
+    study.seal(tmp_path, {"recipe": "calm"}, again=False)
+    with pytest.raises(InputError, match=r"were scored on .* with calm"):
+        study.seal(tmp_path, {"recipe": "wild"}, again=False)
+    study.complete_seal(tmp_path)
+    with pytest.raises(InputError, match="--again"):
+        study.seal(tmp_path, {"recipe": "calm"}, again=False)
+    study.seal(tmp_path, {"recipe": "calm"}, again=True)
+    assert len(json.loads((tmp_path / "scorings.json").read_text())) == 2
+
+
+def row(recipe: str, gain: float | None, per_epoch: float = 1.0, in_all: float = 1.0, failure: str = "") -> Row:
+    return Row(recipe, [], {}, gain, per_epoch, in_all, [failure] if failure else [])
+
+
+@pytest.mark.parametrize(
+    ("others", "chosen"),
+    [
+        ([], "origin"),
+        ([row("better", 0.1)], "better"),
+        ([row("hardly", 0.019, in_all=2.0)], "origin"),
+        ([row("better", 0.1), row("dearer", 0.115, in_all=1.5)], "better"),
+        ([row("better", 0.1), row("best", 0.13, in_all=1.5)], "best"),
+        ([row("slow", 0.5, per_epoch=2.1, in_all=2.1)], "origin"),
+        ([row("long", 0.5, in_all=4.1)], "origin"),
+        ([row("broken", 0.5, failure="diverged")], "origin"),
+        ([row("incomplete", None)], "origin"),
+    ],
+)
+def test_the_rule(others: list[Row], chosen: str) -> None:
+    found = choose([row("origin", 0.0), *others])
+    assert found is not None
+    assert found.recipe == chosen
+
+
+def test_nothing_is_chosen_before_anything_is_measured() -> None:
+    assert choose([row("origin", None)]) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("baseline: origin", "baseline: orign"), "did you mean 'origin'"),
+        (("split: val", "split: tset"), "rounds.screening.sets.given.split"),
+        (("chooses: false", "choose: false"), "rounds.screening.sets.given.choose"),
+        (("recipes:", "recipes: ["), "is no YAML"),
+    ],
+)
+def test_a_wrong_table_is_refused(
+    change: tuple[str, str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_table(tmp_path, TABLE.replace(*change))
+    assert run(tmp_path) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--round", "screning"], "did you mean 'screening'"),
+        (["--recipes", "lon"], "did you mean 'long'"),
+        (["--manifest", "given=nowhere.csv"], "no file nowhere.csv"),
+        (["--manifest", "welds=nowhere.csv"], "allowed are drawn, folded, given"),
+    ],
+)
+def test_wrong_arguments_are_refused(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_table(tmp_path)
+    assert run(tmp_path, *arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_wrong_override_is_refused_before_anything_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_table(tmp_path, TABLE.replace("callbacks=default", "optimizer.momentum=2"))
+    assert run(tmp_path) == 2
+    assert "optimizer" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_splits_are_fixed_and_a_set_of_validation_holds_no_test_image(tmp_path: Path) -> None:
+    manifest, file = write_manifest_of_welds(tmp_path), tmp_path / "sets" / "welds.csv"
+    for split, kept in (("test", {"train", "val", "test"}), ("val", {"train", "val"})):
+        file.unlink(missing_ok=True)
+        entry = {"data": ["data=manifest", f"data.group_pattern={SEAM}"], "split": split}
+        images = study_cells.ImageSet.model_validate(entry)
+        study_cells.split_images(file, images, None, manifest, tmp_path)
+        assert set(pl.read_csv(file)["split"]) == kept
+    before = file.read_bytes()
+    study_cells.split_images(file, images, None, manifest, tmp_path)
+    manifest.write_text("\n".join(manifest.read_text().splitlines()[:-1]))
+    with pytest.raises(InputError, match="no longer those of"):
+        study_cells.split_images(file, images, None, manifest, tmp_path)
+    assert file.read_bytes() == before
+
+
+def write_manifest_of_welds(folder: Path) -> Path:
+    write_welds(folder / "welds", seams=range(12))
+    files = sorted((folder / "welds").rglob("*.jpg"))
+    lines = [f"{file},{file.parent.name}" for file in files]
+    (folder / "welds.csv").write_text("\n".join(["path,label", *lines]))
+    return folder / "welds.csv"
+
+
+@pytest.mark.slow
+def test_every_recipe_of_the_study_is_one_of_weldnet_train() -> None:
+    shipped = study_cells.read_study(SCRIPTS / "study.yaml")
+    for part in shipped.rounds.values():
+        for own in shipped.recipes.values():
+            study_cells.check_recipe(part.common, own)
