@@ -1,5 +1,6 @@
 """The wrapper around Hydra: what is typed arrives, and what is wrong is reported once."""
 
+import io
 import os
 import re
 import signal
@@ -302,6 +303,24 @@ def test_help_for_a_reader_who_has_gone_ends_quietly(
         monkeypatch.setattr(sys, "stdout", closed)
         assert exit_code(name, "--help") == 128 + signal.SIGPIPE
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+@pytest.mark.parametrize("buffer_size", [0, 8192])
+@pytest.mark.parametrize("length", [1, 100_000])
+def test_what_could_not_be_written_may_be_dropped(
+    name: str, buffer_size: int, length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then a flush finds nothing left to write, and nobody gone."""
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    raw = os.fdopen(write_end, "wb", buffering=0)
+    binary = io.BufferedWriter(raw, buffer_size) if buffer_size else raw
+    with io.TextIOWrapper(binary, write_through=not buffer_size) as closed:
+        monkeypatch.setattr(sys, name, closed)
+        with pytest.raises(SystemExit) as stop, end_with_reader():
+            print("x" * length, file=closed, flush=name == "stderr")
+    assert stop.value.code == 128 + signal.SIGPIPE
 
 
 def test_a_broken_pipe_to_something_else_is_not_hidden() -> None:

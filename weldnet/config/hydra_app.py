@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import select
 import signal
 import sys
 import tempfile
@@ -288,11 +289,15 @@ def end_with_reader() -> Iterator[None]:
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        try:
-            sys.stdout.flush()
-        except BrokenPipeError:
-            # Python flushes once more when it ends.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(128 + signal.SIGPIPE)
-        # The pipe to something else.
-        raise
+        # A flush does not find out: a failed write drops what it could not write.
+        streams = select.poll()
+        for stream in (sys.stdout, sys.stderr):
+            streams.register(stream.fileno(), 0)
+        unread = streams.poll(0)
+        if not unread:
+            # The pipe to something else.
+            raise
+        # Python flushes once more when it ends.
+        for number, _ in unread:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+        sys.exit(128 + signal.SIGPIPE)
