@@ -201,7 +201,7 @@ def compare_losses() -> float:
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     for is_graphed in (False, True):
         step = BareStep(ORIGIN, 32)
-        graphed = GraphedStep(step.compute, lambda: None, step.optimizer)
+        graphed = GraphedStep(step.compute, lambda: None, step.optimizer, step.network)
         generator = torch.Generator("cuda").manual_seed(0)
         found = []
         for _ in range(NUM_LOSSES):

@@ -1,5 +1,6 @@
 """What this machine has: cores, devices, fast number formats, CUDA graphs."""
 
+import logging
 import math
 import os
 import threading
@@ -12,6 +13,8 @@ import torch
 from torch import Tensor
 
 from weldnet.errors import InputError, check_choice
+
+log = logging.getLogger(__name__)
 
 WARM_UP = 2
 """Calls that run as they always do, before one is captured: kernels are chosen, the optimizer makes its state."""
@@ -153,25 +156,38 @@ class Replay:
 
     At 300 x 30 a GPU computes faster than its kernels can be launched one by one.
 
-    Inputs of other shapes than the first ones' run the function itself. What a replay returns lies in memory of the
-    graph, which the next one overwrites.
+    The largest inputs so far are the captured ones; all others run the function itself, as all do where it cannot be
+    captured. What a replay returns lies in memory of the graph, which the next one overwrites.
 
     Args:
         function: what it does must not depend on values, and all that it changes must stay where it is in memory.
         generator: what the function draws from, if it draws; each call continues from its current state.
+        subject: what the function does, for messages.
+        is_required: raise an error where it cannot be captured, instead of a warning.
     """
 
-    def __init__(self, function: Callable[..., Tensors], generator: torch.Generator | None = None) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Tensors],
+        generator: torch.Generator | None = None,
+        *,
+        subject: str,
+        is_required: bool = False,
+    ) -> None:
         self.function, self.generator = function, generator
+        self.subject, self.is_required = subject, is_required
         self.inputs: Tensors = ()
         self.num_calls = 0
+        self.can_be_captured = True
 
     def __call__(self, *inputs: Tensor) -> Tensors:
         """Raises:
-        InputError: the function cannot be captured.
+        InputError: the function is required to be captured, and cannot be.
         """
-        self.inputs = self.inputs or tuple(each.clone() for each in inputs)
-        if [(each.shape, each.dtype) for each in inputs] != [(each.shape, each.dtype) for each in self.inputs]:
+        if not self.inputs or inputs[0].numel() > self.inputs[0].numel():
+            self.inputs, self.num_calls = tuple(each.clone() for each in inputs), 0
+        is_other = [(each.shape, each.dtype) for each in inputs] != [(each.shape, each.dtype) for each in self.inputs]
+        if is_other or not self.can_be_captured:
             return self.function(*inputs)
         for kept, given in zip(self.inputs, inputs, strict=True):
             kept.copy_(given)
@@ -179,9 +195,24 @@ class Replay:
         if self.num_calls <= WARM_UP:
             return run_aside(self.function, *self.inputs)
         if self.num_calls == WARM_UP + 1:
-            self.graph, self.outputs = capture(self.function, self.inputs, self.generator)
+            try:
+                self.graph, self.outputs = capture(self.function, self.inputs, self.generator)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                self._refuse(error)
+                return self.function(*inputs)
         self.graph.replay()
         return self.outputs
+
+    def _refuse(self, error: RuntimeError) -> None:
+        # torch's own at the end of a capture hides the first.
+        reason = str(error.__context__ or error).partition("\n")[0]
+        message = f"model.cuda_graphs: {self.subject} cannot be captured ({reason})"
+        if self.is_required:
+            raise InputError(f"{message}; take model.cuda_graphs=auto") from error
+        log.warning("%s, and is launched kernel by kernel", message)
+        self.can_be_captured = False
 
 
 def run_aside(function: Callable[..., Tensors], *inputs: Tensor) -> Tensors:
@@ -205,18 +236,15 @@ def capture(
         The graph, and what each replay fills.
 
     Raises:
-        InputError: something in it waits for the device, or is done on the CPU.
+        RuntimeError: something in it waits for the device, or is done on the CPU.
     """
     graph = torch.cuda.CUDAGraph()
     if generator:
         graph.register_generator_state(generator)
-    try:
-        with torch.cuda.graph(graph):
-            outputs = function(*inputs)
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        raise InputError(
-            f"model.cuda_graphs: a step cannot be captured ({str(error).splitlines()[0]}); take model.cuda_graphs=off"
-        ) from error
+    # What other threads do, such as to pin memory, is none of the capture; after a failed one torch leaves its stream.
+    with (
+        torch.cuda.stream(torch.cuda.current_stream()),
+        torch.cuda.graph(graph, capture_error_mode="thread_local"),
+    ):
+        outputs = function(*inputs)
     return graph, outputs

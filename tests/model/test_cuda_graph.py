@@ -1,6 +1,7 @@
 """A graph computes what the network computes, wherever shapes allow it; on a CPU a stand-in for torch's capture."""
 
 import logging
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning import Callback
+from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler, ModelPruning, StochasticWeightAveraging
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import Tensor
@@ -86,30 +87,98 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
     return made
 
 
+def add_one(images: Tensor) -> tuple[Tensor]:
+    return (images + 1,)
+
+
 def test_other_shapes_are_not_replayed(graphs: list[Graph]) -> None:
-    replayed = Replay(lambda x: (x + 1,))
+    replayed = Replay(add_one, subject="addition")
     for value in range(5):
-        assert float(replayed(torch.full((1,), value))[0]) == value + 1
+        assert float(replayed(torch.full((2,), value))[0][0]) == value + 1
     assert graphs[0].num_replays == 3
-    assert torch.equal(replayed(torch.zeros(2))[0], torch.ones(2))
-    assert torch.equal(replayed(torch.zeros(1, dtype=torch.float64))[0], torch.ones(1, dtype=torch.float64))
+    assert torch.equal(replayed(torch.zeros(1))[0], torch.ones(1))
+    assert torch.equal(replayed(torch.zeros(2, dtype=torch.float64))[0], torch.ones(2, dtype=torch.float64))
     assert [graph.num_replays for graph in graphs] == [3]
 
 
-def test_what_cannot_be_captured_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*arguments: Any, **settings: Any) -> None:
-        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+@pytest.mark.parametrize(
+    ("sizes", "replays"),
+    [
+        # As of a run that is resumed at the last batch of an epoch.
+        ([1, 4, 4, 4, 1, 4], [2]),
+        ([4, 1, 4, 1, 4, 1, 4], [2]),
+        ([1, 1, 1, 4, 4, 4], [1, 1]),
+        ([4, 4], []),
+    ],
+)
+def test_the_largest_batch_is_captured(graphs: list[Graph], sizes: list[int], replays: list[int]) -> None:
+    replayed = Replay(add_one, subject="addition")
+    for value, size in enumerate(sizes):
+        assert torch.equal(replayed(torch.full((size,), value))[0], torch.full((size,), value + 1))
+    assert [graph.num_replays for graph in graphs] == replays
+
+
+class RefusedCapture:
+    """Stands for `torch.cuda.graph` where an operation cannot be captured: torch raises again at the end."""
+
+    def __init__(self, graph: object, capture_error_mode: str) -> None:
+        assert capture_error_mode == "thread_local", "other threads pin memory"
+
+    def __enter__(self) -> None:
+        """Nothing; the operations raise."""
+
+    def __exit__(self, *arguments: object) -> None:
+        raise RuntimeError("operation failed due to a previous error during capture")
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The functions whose capture is refused in a test."""
+    refused: list[str] = []
+    capture = hardware.capture
+
+    def refuse(function: Callable[..., Any], inputs: tuple[Tensor, ...], generator: Any) -> Any:
+        def fail(*inputs: Tensor) -> Any:
+            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+        refused.append(function.__name__)
+        return capture(fail, inputs, generator)
 
     monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
-    monkeypatch.setattr(torch.cuda, "graph", fail)
-    with pytest.raises(InputError, match=r"a step cannot be captured \(operation.*\); take model\.cuda_graphs=off"):
-        hardware.capture(lambda: (), (), None)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: None)
+    monkeypatch.setattr(torch.cuda, "graph", RefusedCapture)
+    monkeypatch.setattr(hardware, "capture", refuse)
+    monkeypatch.setattr(hardware, "run_aside", lambda function, *inputs: function(*inputs))
+    monkeypatch.setattr(classifier, "find_obstacle", lambda trainer: None)
+    return refused
+
+
+REFUSED = "model.cuda_graphs: a training step cannot be captured (operation not permitted when stream is capturing)"
+
+
+@quiet
+def test_steps_that_cannot_be_captured_are_launched(
+    tmp_path: Path, refused: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    expected, _ = train(tmp_path, "off", {})
+    losses, _ = train(tmp_path, "auto", {})
+    assert refused == ["_run"], "it is tried once"
+    assert losses == pytest.approx(expected, rel=1e-6)
+    assert [record.message for record in caplog.records if record.name == "weldnet.hardware"] == [
+        f"{REFUSED}, and is launched kernel by kernel"
+    ]
+
+
+@quiet
+def test_a_graph_that_is_asked_for_is_required(tmp_path: Path, refused: list[str]) -> None:
+    with pytest.raises(InputError, match=re.escape(f"{REFUSED}; take model.cuda_graphs=auto")):
+        train(tmp_path, "on", {})
 
 
 def train(folder: Path, graphs: str, settings: dict[str, Any], **model: Any) -> tuple[list[float], WeldClassifier]:
     """The losses of two epochs with a smaller batch at the end of each, and what has learned."""
     losses, learner = Losses(), make_classifier(graphs, layer_decay=0.5, **model)
-    trainer = make_trainer(folder, callbacks=[losses], max_epochs=2, **settings)
+    trainer = make_trainer(folder, **(settings | {"callbacks": [losses, *settings.get("callbacks", [])]}), max_epochs=2)
     trainer.fit(learner, load_batches(*draw_batches(4, 4, 3, 32, 16)), load_batches(*draw_batches(1, 4, 0, 32, 16)))
     return losses.losses, learner
 
@@ -146,6 +215,22 @@ def test_what_learns_anew_is_captured_anew(tmp_path: Path, graphs: list[Graph]) 
     expected, _ = train(tmp_path, "off", {}, **model)
     losses, _ = train(tmp_path, "on", {}, **model)
     assert [graph.num_replays for graph in graphs] == [2, 2], "four full batches each, less two"
+    assert losses == pytest.approx(expected, rel=1e-6)
+
+
+class StillStatistics(Callback):
+    """Keeps the statistics of batch norm from the second epoch on."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, *arguments: Any) -> None:
+        if trainer.current_epoch:
+            pl_module.network.trunk.bn1.eval()
+
+
+@quiet
+def test_a_mode_that_a_callback_changes_is_captured_anew(tmp_path: Path, graphs: list[Graph]) -> None:
+    expected, _ = train(tmp_path, "off", {"callbacks": [StillStatistics()]})
+    losses, _ = train(tmp_path, "on", {"callbacks": [StillStatistics()]})
+    assert [graph.num_replays for graph in graphs] == [2, 2]
     assert losses == pytest.approx(expected, rel=1e-6)
 
 
@@ -339,6 +424,27 @@ def test_on_a_gpu_what_no_graph_does_is_reported(
 
 
 @needs_cuda
+@quiet
+def test_on_a_gpu_a_step_that_waits_is_launched(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not only the stand-in for torch's capture can be refused and continue."""
+    learn = WeldClassifier._learn
+
+    def wait(self: WeldClassifier, *batch: Tensor) -> tuple[Tensor, Tensor]:
+        loss, logits = learn(self, *batch)
+        assert loss.item() > 0
+        return loss, logits
+
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    monkeypatch.setattr(WeldClassifier, "_learn", wait)
+    expected, _ = train_on_gpu(tmp_path, "off")
+    losses, _ = train_on_gpu(tmp_path, "auto")
+    assert losses == pytest.approx(expected, rel=1e-4)
+    assert any("a training step cannot be captured" in record.message for record in caplog.records)
+
+
+@needs_cuda
 def test_on_a_gpu_augmentation_is_replayed_as_it_is(replays: list[str]) -> None:
     """The draws of a replay are those of a generator with the step's seed."""
     augment, generator = BatchAugmentation("weld"), torch.Generator("cuda")
@@ -347,7 +453,7 @@ def test_on_a_gpu_augmentation_is_replayed_as_it_is(replays: list[str]) -> None:
         mixed: tuple[Tensor, ...] = Mixing(len(CLASSES), 0.2, 1.0)(augment(images, generator), labels, generator)
         return mixed
 
-    replayed = Replay(change, generator)
+    replayed = Replay(change, generator, subject="augmentation")
     for seed, (images, labels) in enumerate(draw_batches(6, 16)):
         batch = images.cuda(), labels.cuda()
         generator.manual_seed(seed)

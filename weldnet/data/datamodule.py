@@ -279,7 +279,7 @@ class WeldDataModule(LightningDataModule):
         """Does what `augmented` does by replaying a CUDA graph; the next call overwrites the result."""
         if self.replay is None:
             generator = torch.Generator(batch[0].device)
-            self.replay = Replay(partial(self._change, generator), generator)
+            self.replay = Replay(partial(self._change, generator), generator, subject="augmentation")
         assert self.replay.generator
         self.replay.generator.manual_seed(derive_seed(self.seed, *step))
         images, labels = self.replay(*batch)

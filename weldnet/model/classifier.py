@@ -212,7 +212,8 @@ class WeldClassifier(LightningModule):
                 self.trainer.gradient_clip_val,
                 self.trainer.gradient_clip_algorithm,
             )
-            self.graphed = GraphedStep(self._learn, clip, optimizer)
+            is_required = self.settings.cuda_graphs == "on"
+            self.graphed = GraphedStep(self._learn, clip, optimizer, self.network, is_required=is_required)
         elif self.settings.cuda_graphs == "on" or (self.settings.cuda_graphs == "auto" and self.device.type == "cuda"):
             log.warning("model.cuda_graphs: each step is launched by itself, since %s", obstacle)
 

@@ -9,7 +9,7 @@ from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler, ModelPruning, StochasticWeightAveraging
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from lightning.pytorch.utilities.model_helpers import is_overridden
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from weldnet.hardware import Replay, Tensors
@@ -57,23 +57,34 @@ class GraphedStep:
         compute: from images and labels to the loss, which needs gradients, and to what else is wanted.
         clip: called between the backward pass and the optimizer.
         optimizer: a fused one; its learning rates may change from step to step.
+        network: what `compute` runs.
+        is_required: raise an error where a step cannot be captured, instead of a warning.
     """
 
     def __init__(
-        self, compute: Callable[[Tensor, Tensor], Tensors], clip: Callable[[], None], optimizer: Optimizer
+        self,
+        compute: Callable[[Tensor, Tensor], Tensors],
+        clip: Callable[[], None],
+        optimizer: Optimizer,
+        network: nn.Module,
+        *,
+        is_required: bool = False,
     ) -> None:
-        self.compute, self.clip, self.optimizer = compute, clip, optimizer
+        self.compute, self.clip, self.optimizer, self.is_required = compute, clip, optimizer, is_required
+        self.modules = list(network.modules())
         self.settings: list[Any] = []
 
     def __call__(self, images: Tensor, labels: Tensor) -> Tensors:
         """What `compute` returns, detached."""
-        settings = [_freeze_settings(group) for group in self.optimizer.param_groups]
+        groups = self.optimizer.param_groups
+        settings = [[module.training for module in self.modules], *(_freeze_settings(group) for group in groups)]
         if settings != self.settings:
             # What learns, or how, has changed, and would be left out of a replay.
-            self.settings, self.replay = settings, Replay(self._run)
-            self.rates = torch.zeros(len(settings), dtype=torch.float32, device=images.device)
+            self.settings = settings
+            self.replay = Replay(self._run, subject="a training step", is_required=self.is_required)
+            self.rates = torch.zeros(len(groups), dtype=torch.float32, device=images.device)
         # The default type is a half one where trainer.precision is.
-        rates = torch.tensor([group["lr"] for group in self.optimizer.param_groups], dtype=torch.float32)
+        rates = torch.tensor([group["lr"] for group in groups], dtype=torch.float32)
         self.rates.copy_(rates, non_blocking=True)
         return self.replay(images, labels)
 
