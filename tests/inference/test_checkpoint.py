@@ -79,6 +79,40 @@ def test_lightning_loads_it(model: WeldClassifier, saved: Path) -> None:
     assert torch.load(saved, weights_only=True)["hyper_parameters"] == loaded.hparams
 
 
+class Focused(WeldClassifier):
+    """A class of one's own that saves its arguments as Lightning shows it."""
+
+    def __init__(self, classes: list[str], settings: ModelSettings, *arguments: Any, focus: Any, **others: Any) -> None:
+        super().__init__(classes, settings, *arguments, **others)
+        self.focus = focus
+        self.save_hyperparameters()
+
+
+@quiet
+@pytest.mark.parametrize("focus", [2.0, "strong", [1, {"crack": 0.5}], torch.ones(2)])
+def test_a_subclass_may_save_its_arguments(data: WeldDataModule, tmp_path: Path, focus: Any) -> None:
+    model = Focused(data.classes, ModelSettings("resnet18", "none"), torch.optim.SGD, lr=0.5, focus=focus)
+    trainer = make_trainer(tmp_path, max_steps=1, max_epochs=1)
+    trainer.fit(model, datamodule=data)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    loaded = Focused.load_from_checkpoint(tmp_path / "last.ckpt")
+    assert (loaded.classes, loaded.settings, loaded.lr) == (model.classes, model.settings, 0.5)
+    assert str(loaded.focus) == str(focus)
+    assert WeldClassifier.load_from_checkpoint(tmp_path / "last.ckpt").settings == model.settings
+
+
+@quiet
+@pytest.mark.parametrize("focus", [Path("focus"), Geometry(), torch.nn.ReLU()])
+@pytest.mark.filterwarnings("ignore:Attribute 'focus' is an instance of `nn.Module`")
+def test_an_argument_that_runs_code_is_refused_before_training(
+    data: WeldDataModule, tmp_path: Path, focus: Any
+) -> None:
+    model = Focused(data.classes, ModelSettings("resnet18", "none"), focus=focus)
+    with pytest.raises(InputError, match=r"Focused saves its argument focus, a .*\(ignore=\['focus'\]\)"):
+        make_trainer(tmp_path, max_steps=1, max_epochs=1).fit(model, datamodule=data)
+    assert model.global_step == 0
+
+
 @quiet
 def test_round_trip(data: WeldDataModule, model: WeldClassifier, saved: Path) -> None:
     file = saved

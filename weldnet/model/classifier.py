@@ -1,6 +1,8 @@
 """WeldClassifier: the LightningModule."""
 
+import io
 import logging
+import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -90,9 +92,9 @@ class WeldClassifier(LightningModule):
         self.graphed: GraphedStep | None = None
         self.confusions = nn.ModuleDict({f"{stage}_confusion": ConfusionMatrix(len(classes)) for stage in STAGES})
         self.losses = nn.ModuleDict({f"{stage}_loss": MeanLoss() for stage in STAGES})
-        plain = {"classes": self.classes, "settings": asdict(settings) | {"weights": "none"}, "lr": lr, "size": size}
-        plain |= {"class_weights": class_weights, "mean": backbone.mean, "std": backbone.std}
-        self.save_hyperparameters(plain, logger=False)
+        self.plain: dict[str, Any] = {"classes": self.classes, "lr": lr, "size": size, "class_weights": class_weights}
+        self.plain |= {"settings": asdict(settings) | {"weights": "none"}, "mean": backbone.mean, "std": backbone.std}
+        self.save_hyperparameters(self.plain, logger=False)
 
     @classmethod
     def load_from_checkpoint(
@@ -187,8 +189,27 @@ class WeldClassifier(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["weldnet"] = self.record
+        checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = self._plain_hparams()
         if "callbacks" not in checkpoint:
             self._average(checkpoint)
+
+    def _plain_hparams(self) -> dict[str, Any]:
+        """The hyper-parameters as a checkpoint without code holds them; a subclass may have saved more."""
+        # A bare `save_hyperparameters()` keeps our own arguments as they were given.
+        hparams = {**self.hparams, **self.plain}
+        for name in ("optimizer", "scheduler"):
+            hparams.pop(name, None)
+        for name, value in hparams.items():
+            torch.save(value, content := io.BytesIO())
+            content.seek(0)
+            try:
+                torch.load(content, weights_only=True)
+            except pickle.UnpicklingError as error:
+                raise InputError(
+                    f"{type(self).__name__} saves its argument {name}, a {type(value).__name__}; a checkpoint holds "
+                    f"plain types only: save it as one, or take save_hyperparameters(ignore=[{name!r}])"
+                ) from error
+        return hparams
 
     def _average(self, checkpoint: dict[str, Any]) -> None:
         """Puts what validation measures into a checkpoint of weights alone, for which no callback is asked."""
@@ -199,6 +220,8 @@ class WeldClassifier(LightningModule):
             checkpoint.pop(needed_to_resume, None)
 
     def on_train_start(self) -> None:
+        # Not after the first epoch, when a checkpoint is saved.
+        self._plain_hparams()
         # An interrupted training may have left one, of its own optimizer.
         self.graphed = None
         obstacle = find_obstacle(self.trainer)
