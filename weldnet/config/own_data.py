@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from weldnet.config.literal import SOURCES, make_literal, parse_config, to_plain
 from weldnet.config.runs import make_absolute, show
+from weldnet.config.schema import SeedKeys
 from weldnet.config.trusted import check_trusted
 from weldnet.data.settings import Framing
 from weldnet.errors import InputError
@@ -58,6 +59,8 @@ def set_up_data(cfg: DictConfig, checkpoint: "Checkpoint", why: str, *, only_own
         saved.data = now.data
         # The others were not split into folds.
         saved.data.num_folds = saved.data.fold = None
+    elif "data" not in saved:
+        raise InputError(f"{show(checkpoint.path)} was not trained by a command; type data=folder data.root=DIR")
     else:
         check_trusted({"data": to_plain(saved.data) | {"augmentation": None}}, checkpoint.path, typed)
         for key in (each for each in keys if each.startswith("data.")):
@@ -70,7 +73,7 @@ def set_up_data(cfg: DictConfig, checkpoint: "Checkpoint", why: str, *, only_own
         saved.data[each.name] = getattr(geometry, each.name)
     is_unsplit = others and saved.data._target_ != SOURCES["synthetic"]
     unsplit = "test" if is_unsplit else "split"
-    data = build_data(saved.data, saved.seed, classes=checkpoint.record.classes, unsplit=unsplit)
+    data = build_data(saved.data, saved.get("seed", SeedKeys.seed), classes=checkpoint.record.classes, unsplit=unsplit)
     data.setup()
     if (only_own or not is_unsplit) and data.split_digest != checkpoint.record.split_digest:
         split_list = run_of(checkpoint.path) / "split.csv"
