@@ -21,8 +21,10 @@ def test_an_installed_wheel_trains_from_an_empty_folder(tmp_path: Path) -> None:
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", str(tmp_path), str(source)], check=True)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    build = [*pip, "--verbose", "wheel", "--no-deps", "--wheel-dir", str(tmp_path), str(source)]
+    built = subprocess.run(build, check=True, capture_output=True, text=True)
+    assert "is absent from the `packages` configuration" not in built.stdout + built.stderr
     (wheel,) = tmp_path.glob("weldnet-*.whl")
     # The editable install beside it would lend what the wheel lacks, so the list is compared, too.
     written = (("weldnet", "*.py"), ("weldnet", "*.html"), ("configs", "*.yaml"))
@@ -30,7 +32,7 @@ def test_an_installed_wheel_trains_from_an_empty_folder(tmp_path: Path) -> None:
     names = {name.replace("configs/", "weldnet/configs/") for name in names}
     assert names <= set(zipfile.ZipFile(wheel).namelist())
     site = tmp_path / "site"
-    subprocess.run([*pip, "install", "--no-deps", "--target", str(site), str(wheel)], check=True)
+    subprocess.run([*pip, "--quiet", "install", "--no-deps", "--target", str(site), str(wheel)], check=True)
     here = tmp_path / "empty"
     here.mkdir()
     small = ["experiment=demo", "model.backbone=resnet18", "data.num_images=36", "data.num_seams=6"]
