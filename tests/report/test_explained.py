@@ -22,6 +22,7 @@ from weldnet.errors import InputError
 from weldnet.explain import attribution as explanation
 from weldnet.explain.attribution import METHODS, draw_overlay, explain_images
 from weldnet.explain.overlay import MARGIN_PX, draw_picture
+from weldnet.explain.settings import HeatmapSettings
 from weldnet.inference.checkpoint import load_checkpoint
 from weldnet.inference.engines import TorchEngine
 from weldnet.inference.predictor import Predictor
@@ -63,8 +64,7 @@ def test_the_picture_shows_what_explain_finds(
     monkeypatch.setattr(explanation, "NUM_STEPS", 5)
     paths = save_photographs(tmp_path, ["a.png", "b.png"])
     assert (
-        explain_files(engine, paths, ["a.png", "b.png"], tmp_path / "x", method=method, layer=layer, target=target)
-        == {}
+        explain_files(engine, paths, ["a.png", "b.png"], tmp_path / "x", HeatmapSettings(method, layer, target)) == {}
     )
     for path in paths:
         image = read_image(path, height=64, width=32)
@@ -103,7 +103,9 @@ def test_the_photograph_is_shown_as_it_is(tmp_path: Path) -> None:
 def test_the_caption_reports_that_there_is_no_evidence_for_a_class(tmp_path: Path) -> None:
     blind = TorchEngine(load_checkpoint(save_untrained(tmp_path / "a.ckpt")), "cpu")
     blind.network.head.weight.data.zero_()
-    explain_files(blind, save_photographs(tmp_path, ["a.png"]), ["a.png"], tmp_path / "x", target="pore")
+    explain_files(
+        blind, save_photographs(tmp_path, ["a.png"]), ["a.png"], tmp_path / "x", HeatmapSettings(target="pore")
+    )
     with Image.open(tmp_path / "x" / "a.png.png") as opened:
         assert opened.info[CAPTION].endswith("(not calibrated); no evidence for pore")
     assert "no evidence for pore" in (tmp_path / "x" / "index.html").read_text()
@@ -153,7 +155,7 @@ def test_no_name_leaves_the_folder(engine: TorchEngine, tmp_path: Path, name: st
 def test_wrong_choices(engine: TorchEngine, tmp_path: Path, choices: dict[str, str], message: str) -> None:
     paths = save_photographs(tmp_path, ["a.png"])
     with pytest.raises(InputError, match=message):
-        explain_files(engine, paths, ["a.png"], tmp_path / "x", **choices)
+        explain_files(engine, paths, ["a.png"], tmp_path / "x", HeatmapSettings(**choices))
     assert not (tmp_path / "x").exists()
 
 
@@ -193,7 +195,7 @@ def test_a_stopped_run_resumes(engine: TorchEngine, tmp_path: Path, monkeypatch:
     assert all(f"<bdi>{name}</bdi>" in page for name in names)
     for other in ({"method": "grad_cam"}, {"layer": "layer2"}, {"target": "good"}):
         with pytest.raises(InputError, match="a different model, method, layer, target or source"):
-            explain_files(engine, paths, names, folder, **other)
+            explain_files(engine, paths, names, folder, HeatmapSettings(**other))
     with pytest.raises(InputError, match="name a different folder"):
         explain_files(engine, save_photographs(tmp_path / "others", names), names, folder)
 

@@ -49,7 +49,7 @@ def run(cfg: DictConfig) -> None:
     if cfg.method == "integrated_gradients":
         del resume_settings["layer"]
     with propose_resuming(show_resume("weldnet-explain", folder, resume_settings), folder, EXPLAINED_BY):
-        unreadable = explain_files(engine, paths, names, folder, **choices)
+        unreadable = explain_files(engine, paths, names, folder, HeatmapSettings(**choices))
     if skipped:
         print(skipped.describe(base))
     print(f"{len(paths) - len(unreadable):,} pictures: {show(folder)}")

@@ -27,31 +27,12 @@ def make_timm_backbone(name: str, size: Size | None, weights: str) -> Backbone:
         weights: `none`; `default` or a tag (found in the caches of Hugging Face and torch, or downloaded to them); or a
             file with a state dict that timm's model saved.
     """
-    try:
-        import timm
-    except ImportError as error:
-        raise InputError(
-            f"model.backbone={name}: allowed are {', '.join(RESNETS)}{nearest(name, RESNETS)}; for timm's models "
-            "pip install 'weldnet[timm]'"
-        ) from error
-    if not timm.is_model(name):
-        guess = nearest(name, RESNETS) or nearest(name, timm.list_models())
-        raise InputError(f"model.backbone={name}: allowed are {', '.join(RESNETS)}, and timm's models{guess}")
-    tags = [each.partition(".")[2] for each in timm.models.get_arch_pretrained_cfgs(name)]
-    architecture, _, tag = name.partition(".")
-    if weights in tags:
-        tag, weights = weights, "default"
-    if tag and tag not in tags:
-        raise InputError(f"model.backbone={name}: after the dot are allowed {', '.join(tags)}{nearest(tag, tags)}")
-    name = f"{architecture}.{tag}" if tag else architecture
+    name, weights, tags = _find_name(name, weights)
+    import timm
+
     card: Any = timm.models.get_pretrained_cfg(name)
     size = size or card.input_size[1:]
-    try:
-        probe, outputs = _probe(name, size)
-    # Each model refuses a size in its own way.
-    except Exception as error:
-        _probe(name, card.input_size[1:])
-        raise _refuse_size(name, size, card.input_size[1], fixed=card.fixed_input_size) from error
+    probe, outputs = _try_size(name, size, card)
     if not hasattr(probe, "group_matcher"):
         raise InputError(f"model.backbone={name}: timm does not divide this model into stages; choose a different one")
     groups = timm.models.group_parameters(probe, probe.group_matcher(coarse=True))
@@ -83,6 +64,27 @@ def make_timm_backbone(name: str, size: Size | None, weights: str) -> Backbone:
     )
 
 
+def _find_name(name: str, weights: str) -> tuple[str, str, list[str]]:
+    """The name with the tag of its weights, the weights, where a tag became `default`, and all tags of the model."""
+    try:
+        import timm
+    except ImportError as error:
+        raise InputError(
+            f"model.backbone={name}: allowed are {', '.join(RESNETS)}{nearest(name, RESNETS)}; for timm's models "
+            "pip install 'weldnet[timm]'"
+        ) from error
+    if not timm.is_model(name):
+        guess = nearest(name, RESNETS) or nearest(name, timm.list_models())
+        raise InputError(f"model.backbone={name}: allowed are {', '.join(RESNETS)}, and timm's models{guess}")
+    tags = [each.partition(".")[2] for each in timm.models.get_arch_pretrained_cfgs(name)]
+    architecture, _, tag = name.partition(".")
+    if weights in tags:
+        tag, weights = weights, "default"
+    if tag and tag not in tags:
+        raise InputError(f"model.backbone={name}: after the dot are allowed {', '.join(tags)}{nearest(tag, tags)}")
+    return f"{architecture}.{tag}" if tag else architecture, weights, tags
+
+
 def _create(name: str, size: Size, **settings: Any) -> nn.Module:
     import timm
 
@@ -108,6 +110,16 @@ def _probe(name: str, size: Size) -> tuple[Any, dict[str, Any]]:
             )
         outputs[""] = module(torch.zeros(1, 3, *size))
     return module, outputs
+
+
+def _try_size(name: str, size: Size, card: Any) -> tuple[Any, dict[str, Any]]:
+    """What `_probe` returns, or the refusal of the size, if the model does take its own."""
+    try:
+        return _probe(name, size)
+    # Each model refuses a size in its own way.
+    except Exception as error:
+        _probe(name, card.input_size[1:])
+        raise _refuse_size(name, size, card.input_size[1], fixed=card.fixed_input_size) from error
 
 
 def _find_patch(module: nn.Module) -> Size:

@@ -40,10 +40,7 @@ def explain_files(
     paths: Sequence[str],
     names: Sequence[str],
     folder: Path,
-    *,
-    method: str = HeatmapSettings.method,
-    layer: str | None = HeatmapSettings.layer,
-    target: str | None = HeatmapSettings.target,
+    heatmap: HeatmapSettings | None = None,
 ) -> dict[str, str]:
     """Draws heatmaps: `folder/<name>.png` for each photograph, and `index.html`.
 
@@ -52,24 +49,18 @@ def explain_files(
 
     Args:
         names: relative paths: the pictures' without their last ending.
-        method: one of `METHODS`.
-        layer: one of the backbone's `layers`, None for its own; integrated gradients ignore it.
-        target: the class to look for; None for the predicted one of each photograph.
 
     Raises:
         InputError: there is no such method, layer or class; a name leaves the folder; the folder holds pictures of a
             different model, method, layer, class or source.
     """
-    heatmap = _check_settings(engine, HeatmapSettings(method, layer, target))
+    heatmap = _check_settings(engine, heatmap or HeatmapSettings())
     if not paths:
         return {}
     pictures = {name: _name_picture(folder, name) for name in names}
-    facts = {
-        "checkpoint_digest": engine.facts.checkpoint_digest,
-        **vars(heatmap),
-        "base": paths[0].removesuffix(names[0]),
-    }
-    _claim(folder, facts)
+    digest, base = engine.facts.checkpoint_digest, paths[0].removesuffix(names[0])
+    facts = {"checkpoint_digest": digest, **vars(heatmap), "base": base}
+    _keep_facts(folder, facts)
     captions = {name: _read_caption(picture) for name, picture in pictures.items()}
     left = [(path, name) for path, name in zip(paths, names, strict=True) if captions[name] is None]
     unreadable = {}
@@ -80,25 +71,14 @@ def explain_files(
             captions[name] = _explain_file(engine, path, heatmap, pictures[name])
         except UnreadableImage as error:
             unreadable[path] = str(error)
-    _write_page(
-        folder, facts, pictures, captions, [(name, unreadable[path]) for path, name in left if path in unreadable]
-    )
-    return unreadable
-
-
-def _write_page(
-    folder: Path,
-    facts: dict[str, Any],
-    pictures: dict[str, Path],
-    captions: dict[str, str | None],
-    unreadable: list[tuple[str, str]],
-) -> None:
     shown = [
         {"name": name, "link": quote(os.fsencode(picture.relative_to(folder))), "caption": captions[name]}
         for name, picture in pictures.items()
         if captions[name] is not None
     ]
-    write_text(folder / "index.html", render("explained.html", **facts, pictures=shown, unreadable=unreadable))
+    reasons = [(name, unreadable[path]) for path, name in left if path in unreadable]
+    write_text(folder / "index.html", render("explained.html", **facts, pictures=shown, unreadable=reasons))
+    return unreadable
 
 
 def _check_settings(engine: TorchEngine, heatmap: HeatmapSettings) -> HeatmapSettings:
@@ -123,7 +103,7 @@ def _name_picture(folder: Path, name: str) -> Path:
     return picture
 
 
-def _claim(folder: Path, facts: dict[str, Any]) -> None:
+def _keep_facts(folder: Path, facts: dict[str, Any]) -> None:
     """Records in the folder what draws its pictures; refuses a folder with a different record."""
     file, text = folder / EXPLAINED_BY, json.dumps(facts, indent=2) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
