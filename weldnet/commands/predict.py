@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from weldnet.errors import InputError
 from weldnet.inference.settings import EngineSettings
 
 if TYPE_CHECKING:
+    from weldnet.inference.engines import TorchEngine
     from weldnet.inference.prediction_files import Outcome
     from weldnet.inference.processes import Share
 
@@ -52,12 +54,10 @@ def run(cfg: DictConfig) -> None:
     if cfg.explain != "none":
         refuse_inside("output_dir", folder, cfg.source)
     engine = load_engine(cfg.ckpt_path, device=share.choose_device(cfg.device), precision=cfg.precision)
-    facts = engine.facts
-    explaining_engine = None if cfg.explain == "none" else engine
-    if explaining_engine is not None and not isinstance(explaining_engine, TorchEngine):
+    if cfg.explain != "none" and not isinstance(engine, TorchEngine):
         raise InputError(
             f"explain={cfg.explain} needs gradients, which an export does not have; give the checkpoint it was made "
-            f"from (SHA-256 {facts.checkpoint_digest[:12]}), or explain=none"
+            f"from (SHA-256 {engine.facts.checkpoint_digest[:12]}), or explain=none"
         )
     if sort_into:
         make_folder(sort_into, "sort_into")
@@ -65,6 +65,7 @@ def run(cfg: DictConfig) -> None:
     # The path, not the name: `best` may mean a different run by then.
     model = engine.checkpoint.path if isinstance(engine, TorchEngine) else Path(cfg.ckpt_path).expanduser()
     if share.rank == 0:
+        facts = engine.facts
         print(f"{count(len(paths), 'image')}, model {show(model)}, {facts.runtime}, output {show(folder)}", flush=True)
         for reason in facts.point.reasons if facts.calibrated else ():
             print(reason, flush=True)
@@ -78,15 +79,8 @@ def run(cfg: DictConfig) -> None:
         if outcome is None:
             return
         _print_outcome(outcome, folder)
-        if explaining_engine:
-            from weldnet.report.explained import explain_files
-
-            chosen = paths if cfg.explain == "all" else outcome.worst
-            explain_files(
-                explaining_engine, chosen, [os.path.relpath(path, base) for path in chosen], folder / "explained"
-            )
-            if (page := folder / "explained" / "index.html").is_file():
-                print(f"explained:  {show(page)}")
+        if cfg.explain != "none" and isinstance(engine, TorchEngine):
+            _explain(engine, paths if cfg.explain == "all" else outcome.worst, base, folder / "explained")
     if outcome.num_unreadable:
         total = sum(outcome.verdicts.values())
         print(f"{outcome.num_unreadable:,} of {total:,} files could not be read; see the column error", file=sys.stderr)
@@ -117,6 +111,14 @@ def _print_outcome(outcome: "Outcome", folder: Path) -> None:
     if outcome.damaged:
         print(f"damaged, and therefore referred: {outcome.damaged:,}")
     print(f"one by one: {show(folder / 'predictions.csv')}, {show(folder / 'predictions.jsonl')}", flush=True)
+
+
+def _explain(engine: "TorchEngine", paths: Sequence[str], base: str, folder: Path) -> None:
+    from weldnet.report.explained import explain_files
+
+    explain_files(engine, paths, [os.path.relpath(path, base) for path in paths], folder)
+    if (page := folder / "index.html").is_file():
+        print(f"explained:  {show(page)}")
 
 
 main = command("predict", run, PredictConfig)

@@ -29,6 +29,7 @@ from weldnet.errors import InputError
 if TYPE_CHECKING:
     from lightning import Trainer
 
+    from weldnet.data.datamodule import WeldDataModule
     from weldnet.inference.evaluation_report import EvaluationReport
 
 log = logging.getLogger(__name__)
@@ -75,11 +76,9 @@ def prepare_trainer(cfg: DictConfig, folder: Path) -> "Trainer":
 def train_run(
     cfg: DictConfig, folder: Path, stopped: StoppedRun | None, resume: str
 ) -> "dict[str, EvaluationReport] | None":
-    """Trains one config in one run folder, keeps the best epoch and tests it.
+    """Trains one pinned config in one run folder, made once everything has been checked; tests the best epoch.
 
     Args:
-        cfg: what `weldnet-train` takes, pinned.
-        folder: of the run; made once everything has been checked.
         stopped: the run in that folder to resume; None for a new one.
         resume: the command that is shown when the run is interrupted.
 
@@ -87,9 +86,7 @@ def train_run(
         The reports by split; None where there is nothing to test: after `fast_dev_run`, and in all processes but one.
     """
     from weldnet.config.build import build_data, build_model
-    from weldnet.data.sources.manifest import write_unreadable
     from weldnet.evaluation.vocabulary import BUILT_IN, read_vocabulary
-    from weldnet.files import remove_leftovers, write_text
     from weldnet.training.fit import describe, finish_run, guard_fit
     from weldnet.training.monitors import check_fit
 
@@ -111,15 +108,9 @@ def train_run(
     model.record = describe(data, model, text, None if good is None else list(good), vocabulary).to_plain()
     with work_alone(folder):
         if is_leader():
-            for each in (folder, folder / "checkpoints"):
-                remove_leftovers(each)
-            write_text(folder / CONFIG, text)
-            data.save_split(folder / "split.csv")
-            write_unreadable(data.unreadable, folder)
+            _fill_folder(folder, text, data)
         with keep_log(folder / "train.log"), propose_resuming(resume, folder, CONFIG):
-            for warning in data.warnings:
-                log.warning(warning)
-            _announce(folder, trainer, data.found.describe_skipped())
+            _announce(folder, trainer, data)
             if not (stopped and stopped.is_trained):
                 with guard_fit(data, trainer, is_resumed=last is not None):
                     path = last.path if last else None
@@ -131,9 +122,22 @@ def train_run(
             return finish_run(data, folder, trainer, num_epochs, test=cfg.test, settings=settings, **cfg.decision)
 
 
-def _announce(folder: Path, trainer: "Trainer", skipped: str) -> None:
+def _fill_folder(folder: Path, config: str, data: "WeldDataModule") -> None:
+    from weldnet.data.sources.manifest import write_unreadable
+    from weldnet.files import remove_leftovers, write_text
+
+    for each in (folder, folder / "checkpoints"):
+        remove_leftovers(each)
+    write_text(folder / CONFIG, config)
+    data.save_split(folder / "split.csv")
+    write_unreadable(data.unreadable, folder)
+
+
+def _announce(folder: Path, trainer: "Trainer", data: "WeldDataModule") -> None:
+    for warning in data.warnings:
+        log.warning(warning)
     if is_leader():
-        if skipped:
+        if skipped := data.found.describe_skipped():
             log.info(skipped)
             print(skipped)
         tf32 = trainer.accelerator.name() == "cuda" and trainer.precision == "32-true"

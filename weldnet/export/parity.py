@@ -15,7 +15,7 @@ from weldnet.data.datamodule import WeldDataModule
 from weldnet.errors import InputError
 from weldnet.evaluation.decision import Flags, OperatingPoint, Verdicts, mark_defects, summarise_verdicts
 from weldnet.evaluation.judge import give_verdicts
-from weldnet.evaluation.metrics import Labels, summarise_confusion
+from weldnet.evaluation.metrics import Floats, Labels, summarise_confusion
 from weldnet.hardware import available_cores
 from weldnet.inference.engines import Engine, Scores
 from weldnet.inference.predictor import MAX_BATCH, MAX_BATCH_PIXELS
@@ -67,14 +67,10 @@ def measure(
     decisions = [give_verdicts(*scores, classes, point) for scores, point in zip(sides, points, strict=True)]
     (sound, unlike_before, verdicts_before), (_, unlike_after, verdicts_after) = decisions
     predicted = [scores.probabilities.argmax(axis=1) for scores in sides]
-    bound, point = bounds.get("max_probability_error", 0.0), points[0]
-    near = np.abs(before.distances - 1) <= bound
-    for threshold in (point.accept_above, point.reject_below):
-        if threshold is not None:
-            near |= np.abs(sound - threshold) <= bound
+    near = _find_near(before, sound, points[0], bounds.get("max_probability_error", 0.0))
     errors = np.abs(after.probabilities - before.probabilities)
     distance_errors = np.abs(after.distances - before.distances) / np.maximum(before.distances, 1)
-    is_defect = mark_defects(labels, classes, point.good_classes)
+    is_defect = mark_defects(labels, classes, points[0].good_classes)
     changed = verdicts_before != verdicts_after
     summaries = [
         _summarise(*side, labels, classes, is_defect)
@@ -93,6 +89,15 @@ def measure(
         "unlike_changes": int((unlike_before != unlike_after).sum()),
         "bounds": bounds,
     }
+
+
+def _find_near(scores: Scores, sound: Floats, point: OperatingPoint, bound: float) -> Flags:
+    """Which of N images have a score within a bound of a threshold."""
+    near: Flags = np.abs(scores.distances - 1) <= bound
+    for threshold in (point.accept_above, point.reject_below):
+        if threshold is not None:
+            near |= np.abs(sound - threshold) <= bound
+    return near
 
 
 def _summarise(

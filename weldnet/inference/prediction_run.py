@@ -31,19 +31,15 @@ def predict_into(
     sort_into: Path | None = None,
     share: Share = ALONE,
 ) -> Outcome | None:
-    """Writes `predictions.jsonl`, `predictions.csv` and `judged_by.json` into a folder.
+    """Writes `predictions.jsonl`, `predictions.csv` and `judged_by.json` into a folder, which is empty or such a run's.
 
     Resumes an interrupted run of the same model; files that could not be read are tried again.
 
     Args:
-        folder: an existing folder, empty or such a run's.
         paths: N absolute paths; those of the first process count.
         base: the folder below which they are named, see `weldnet.data.sources.selection.find_base`.
         sort_into: a folder that gets a copy of each file below its verdict.
-        share: what this process does; the first one merges.
-
-    Returns:
-        What was found; None in a process that is not the first.
+        share: what this process does; the first one merges, and the others return None.
 
     Raises:
         InputError: a different process writes to the folder; it belongs to a different model.
