@@ -74,7 +74,7 @@ class Test:
     """One checkpoint, tested; nothing is written yet."""
 
     def __init__(self, cfg: DictConfig, checkpoint: "Checkpoint") -> None:
-        from weldnet.evaluation.vocabulary import describe_classes, read_vocabulary
+        from weldnet.data.sources.vocabulary import describe_classes, read_vocabulary
         from weldnet.inference.evaluate import evaluate
 
         hint = "their splits differ, and welds of the training could stand in the test. Type data=folder data.root=DIR"

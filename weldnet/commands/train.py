@@ -86,7 +86,7 @@ def train_run(
         The reports by split; None where there is nothing to test: after `fast_dev_run`, and in all processes but one.
     """
     from weldnet.config.build import build_data, build_model
-    from weldnet.evaluation.vocabulary import BUILT_IN, read_vocabulary
+    from weldnet.data.sources.vocabulary import BUILT_IN, read_vocabulary
     from weldnet.training.fit import describe, finish_run, guard_fit
     from weldnet.training.monitors import check_fit
 

@@ -16,12 +16,12 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from weldnet.data.batches import explain_workers
 from weldnet.data.datamodule import WeldDataModule
+from weldnet.data.sources.vocabulary import BUILT_IN, Vocabulary, describe_classes
 from weldnet.data.splits.leaks import fingerprint_names, fingerprints
 from weldnet.errors import InputError, check_choice
 from weldnet.evaluation.decision import find_good_classes
 from weldnet.evaluation.judge import fit_judge
 from weldnet.evaluation.metrics import METRICS
-from weldnet.evaluation.vocabulary import BUILT_IN, Vocabulary, describe_classes
 from weldnet.files import write_text
 from weldnet.inference.checkpoint import Checkpoint, kept_checkpoint, load_checkpoint, write_judge
 from weldnet.inference.evaluate import check_data, evaluate, predict, run_trainer

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from weldnet.data.sources.vocabulary import BUILT_IN, describe_classes, read_vocabulary
 from weldnet.errors import InputError
-from weldnet.evaluation.vocabulary import BUILT_IN, describe_classes, read_vocabulary
 from weldnet.synthetic.drawn_set import CLASSES
 
 ISO_6520 = {"crack": 100, "surface_pore": 2017, "undercut": 501, "spatter": 602, "burn_through": 510}
