@@ -1,7 +1,6 @@
 """The table of images: path, label, group and split, read from a manifest."""
 
 import os
-import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +8,8 @@ from pathlib import Path
 import polars as pl
 
 from weldnet.data.sources.split_names import name_splits
-from weldnet.errors import InputError, list_some, shorten
+from weldnet.data.sources.typed_table import read_typed, refuse_rows
+from weldnet.errors import InputError, list_some
 from weldnet.files import write_csv
 from weldnet.spelling import tidy_all
 
@@ -38,7 +38,7 @@ def read_paths(file: str | Path) -> list[str]:
     """The absolute paths of a manifest of which only the column `path` is read; refuses as `read_manifest` does."""
     file = Path(os.path.abspath(file))
     table = _read_table(file, needed=("path",))
-    _refuse_rows(file, table, pl.col("path").is_null(), "path is empty")
+    refuse_rows(file, table, pl.col("path").is_null(), "path is empty")
     return _resolve_paths(file, table)["path"].to_list()
 
 
@@ -49,55 +49,25 @@ def read_rows(file: str | Path) -> pl.DataFrame:
         hint = "that is a folder: data=folder data.root=DIR" if file.is_dir() else "data.manifest=FILE.csv"
         raise InputError(f"no manifest at {file}; {hint}")
     table = _read_table(file, needed=("path", "label"))
-    _refuse_rows(file, table, pl.any_horizontal(pl.col("path", "label").is_null()), "path or label is empty")
-    _refuse_rows(file, table, ~pl.col("split").is_in(SPLITS), f"split is none of {', '.join(SPLITS)}")
+    refuse_rows(file, table, pl.any_horizontal(pl.col("path", "label").is_null()), "path or label is empty")
+    refuse_rows(file, table, ~pl.col("split").is_in(SPLITS), f"split is none of {', '.join(SPLITS)}")
     for name in ("split", "group"):
         if table[name].null_count() < len(table):
-            _refuse_rows(file, table, pl.col(name).is_null(), f"{name} is empty, while other rows have one")
+            refuse_rows(file, table, pl.col(name).is_null(), f"{name} is empty, while other rows have one")
     return _resolve_paths(file, table)
 
 
 def _read_table(file: Path, needed: Sequence[str]) -> pl.DataFrame:
-    """The rows that are not empty, with `row`, and `split` under the names of `SPLITS`."""
-    with file.open("rb") as start:
-        if start.read(2) in (b"\xff\xfe", b"\xfe\xff"):
-            raise InputError(f"{file} is UTF-16; save it as UTF-8 (Excel: CSV UTF-8)")
-    table = _read_columns(file, needed)
+    """The rows that are not empty, trimmed, with `row`, and `split` under the names of `SPLITS`."""
+    table = read_typed(file, list(SCHEMA), needed, " and, where known, group,split" if "label" in needed else "")
+    tidied = [tidy_all(table[name]) for name in ("label", "group", "split")]
+    table = table.with_columns(_trim_paths(file, table["path"]), *tidied)
     splits = name_splits(table["split"].drop_nulls().unique(), file)
-    table = table.with_columns(pl.col("split").replace(splits)).with_row_index("row", offset=2)
+    table = table.with_columns(pl.col("split").replace(splits))
     table = table.filter(~pl.all_horizontal(pl.col(list(SCHEMA)).is_null()))
     if table.is_empty():
         raise InputError(f"{file} has no rows")
     return table
-
-
-def _read_columns(file: Path, needed: Sequence[str]) -> pl.DataFrame:
-    """The columns of `SCHEMA` as text, trimmed, null where empty or lacking."""
-    try:
-        header = pl.read_csv(file, infer_schema=False, n_rows=0).columns
-        known = {name: name.strip().lower() for name in header if name.strip().lower() in SCHEMA}
-        table = pl.read_csv(file, infer_schema=False, columns=list(known) or None)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(
-            f"{file} cannot be read as CSV: {str(error).splitlines()[0]}; save it as UTF-8, separated by commas, names "
-            "with commas in double quotes"
-        ) from error
-    # Polars renames a column of the same name: path_duplicated_0.
-    names = [re.sub(r"_duplicated_\d+$", "", name.strip().lower()) for name in header]
-    twice = [name for name, column in zip(header, names, strict=True) if column in SCHEMA and names.count(column) > 1]
-    if twice:
-        raise InputError(f"{file} has one column more than once: {', '.join(sorted(twice))}; keep one of them")
-    table = table.rename(known)
-    if missing := [name for name in needed if name not in table.columns]:
-        also = " and, where known, group,split" if "label" in needed else ""
-        raise InputError(
-            f"{file} has no column {' and no column '.join(missing)}; its columns are {shorten(header)}; "
-            f"needed are {','.join(needed)}{also}, separated by commas"
-        )
-    absent = [pl.lit(None, pl.String).alias(name) for name in SCHEMA if name not in table.columns]
-    table = table.with_columns(absent).select(pl.col(list(SCHEMA)))
-    tidied = [tidy_all(table[name]) for name in ("label", "group", "split")]
-    return table.with_columns(_trim_paths(file, table["path"]), *tidied)
 
 
 def _trim_paths(file: Path, paths: pl.Series) -> pl.Series:
@@ -112,13 +82,6 @@ def _find_spelling(folder: Path, path: str) -> str:
     trimmed = path.strip()
     spellings = (path, trimmed, *(unicodedata.normalize(form, trimmed) for form in ("NFC", "NFD")))
     return next((each for each in spellings if os.path.lexists(folder / each)), trimmed)
-
-
-def _refuse_rows(file: Path, table: pl.DataFrame, fault: pl.Expr, what: str) -> None:
-    rows = table.filter(fault).select("row", "path", "label", "split")
-    if not rows.is_empty():
-        shown = [f"row {row}: path={path} label={label} split={split}" for row, path, label, split in rows.iter_rows()]
-        raise InputError(f"{file}: {what}:\n{list_some(shown)}")
 
 
 def _resolve_paths(file: Path, table: pl.DataFrame) -> pl.DataFrame:
@@ -136,7 +99,7 @@ def _resolve_paths(file: Path, table: pl.DataFrame) -> pl.DataFrame:
             f"path in full:\n{list_some(shown)}"
         )
     table = table.with_columns(paths.alias("path"))
-    _refuse_rows(file, table, pl.col("path").is_duplicated(), "one file in more than one row; keep one of them")
+    refuse_rows(file, table, pl.col("path").is_duplicated(), "one file in more than one row; keep one of them")
     return table
 
 

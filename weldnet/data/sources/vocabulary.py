@@ -6,7 +6,8 @@ from pathlib import Path
 
 import polars as pl
 
-from weldnet.errors import InputError, list_some, shorten
+from weldnet.data.sources.typed_table import read_typed, refuse_rows
+from weldnet.errors import InputError
 from weldnet.spelling import tidy
 
 COLUMNS = ("label", "iso_6520_1", "name")
@@ -76,48 +77,22 @@ def read_vocabulary(file: str | Path) -> Vocabulary:
             that is none, or a label of a different row.
     """
     file = Path(file)
-    table = _read_columns(file)
-    _refuse_rows(
+    if not file.is_file():
+        raise InputError(
+            f"no vocabulary at {file} (evaluation.vocabulary); name a CSV with the columns {','.join(COLUMNS)}"
+        )
+    table = read_typed(file, COLUMNS, needed=COLUMNS)
+    table = table.with_columns(pl.col(COLUMNS).str.strip_chars().replace("", None))
+    table = table.filter(~pl.all_horizontal(pl.col(COLUMNS).is_null()))
+    refuse_rows(
         file,
         table,
         pl.any_horizontal(pl.col(COLUMNS).is_null()),
         "a field is empty; leave out classes without a number, such as sound welds",
     )
     digits = pl.col("iso_6520_1").str.contains(r"^[1-6][0-9]{2,3}$")
-    _refuse_rows(file, table, ~digits, "iso_6520_1 is no number of the standard: 3 or 4 digits, the first 1 to 6")
+    refuse_rows(file, table, ~digits, "iso_6520_1 is no number of the standard: 3 or 4 digits, the first 1 to 6")
     folded = pl.col("label").map_elements(_fold, pl.String)
-    _refuse_rows(file, table, folded.is_duplicated(), "one class in more than one row; keep one of them")
+    refuse_rows(file, table, folded.is_duplicated(), "one class in more than one row; keep one of them")
     rows = table.select(COLUMNS).iter_rows()
     return {**BUILT_IN, **{_fold(label): _describe(number, name) for label, number, name in rows}}
-
-
-def _read_columns(file: Path) -> pl.DataFrame:
-    """`COLUMNS` as text, trimmed, null where empty, and `row`, the header being row 1; empty rows are left out."""
-    if not file.is_file():
-        raise InputError(
-            f"no vocabulary at {file} (evaluation.vocabulary); name a CSV with the columns {','.join(COLUMNS)}"
-        )
-    try:
-        table = pl.read_csv(file, infer_schema=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(
-            f"{file} cannot be read as CSV: {str(error).splitlines()[0]}; save it as UTF-8, separated by commas, names "
-            "with commas in double quotes"
-        ) from error
-    missing = [name for name in COLUMNS if name not in table.columns]
-    if missing:
-        raise InputError(
-            f"{file} has no column {' and no column '.join(missing)}; its columns are {shorten(table.columns)}; needed "
-            f"are {','.join(COLUMNS)}, separated by commas"
-        )
-    trimmed = table.select(pl.col(COLUMNS).str.strip_chars().replace("", None)).with_row_index("row", offset=2)
-    return trimmed.filter(~pl.all_horizontal(pl.col(COLUMNS).is_null()))
-
-
-def _refuse_rows(file: Path, table: pl.DataFrame, fault: pl.Expr, what: str) -> None:
-    rows = table.filter(fault)
-    if not rows.is_empty():
-        shown = [
-            f"row {row}: label={label} iso_6520_1={number} name={name}" for row, label, number, name in rows.iter_rows()
-        ]
-        raise InputError(f"{file}: {what}:\n{list_some(shown)}")
