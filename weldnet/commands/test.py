@@ -45,8 +45,8 @@ def run(cfg: DictConfig) -> None:
     choose_device(cfg.device)
     named = split_paths(cfg.ckpt_path)
     checkpoints = [load_checkpoint(find_checkpoint(path, Path("runs", "train"))) for path in named]
-    if len({tuple(checkpoint.record.classes) for checkpoint in checkpoints}) > 1:
-        raise InputError("ckpt_path=[A,B]: the two have other classes, so there is nothing to compare")
+    if len({tuple(checkpoint.card.classes) for checkpoint in checkpoints}) > 1:
+        raise InputError("ckpt_path=[A,B]: the two have different classes, so there is nothing to compare")
     tests = [Test(cfg, checkpoint) for checkpoint in checkpoints]
     if len(tests) > 1:
         _compare(tests, folder)
@@ -123,11 +123,10 @@ def _compare(tests: list[Test], folder: Path) -> None:
 def _judge(cfg: DictConfig, checkpoint: "Checkpoint") -> "Judge | None":
     """The checkpoint's judge with the typed targets; the thresholds are chosen anew on its calibration images."""
     from weldnet.config.build import check_decision
-    from weldnet.inference.checkpoint import judge_of
 
     decision = check_decision(cfg.decision, own=True)
     targets = {name: value for name, value in decision.items() if value is not None}
-    judge, good = judge_of(checkpoint), cfg.evaluation.good_classes
+    judge, good = checkpoint.card.judge, cfg.evaluation.good_classes
     if good is None and not targets:
         return judge
     if judge is None:

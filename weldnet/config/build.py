@@ -29,8 +29,8 @@ Settings = TypeVar("Settings")
 def take(kind: type[Settings], keys: Any) -> Settings:
     """The settings of a kind, from the keys of the same names."""
     assert is_dataclass(kind)
-    made: Settings = kind(**{each.name: getattr(keys, each.name) for each in fields(kind)})
-    return made
+    settings: Settings = kind(**{each.name: getattr(keys, each.name) for each in fields(kind)})
+    return settings
 
 
 def build_data(data: DictConfig, seed: int, **further: Any) -> "WeldDataModule":

@@ -88,7 +88,7 @@ class CrossvalFolder:
         if fold in self.finished():
             return str(json.loads((self.fold_folder(fold) / "metrics.json").read_text("utf-8"))["split_digest"])
         stopped = self.find_stopped_fold(fold)
-        return stopped.checkpoint.record.split_digest if stopped and stopped.checkpoint else None
+        return stopped.checkpoint.card.split_digest if stopped and stopped.checkpoint else None
 
     def find_stopped_fold(self, fold: int) -> StoppedRun | None:
         """The run of a fold to resume; None where it starts anew."""

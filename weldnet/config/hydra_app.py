@@ -3,11 +3,8 @@
 import logging
 import os
 import re
-import select
-import signal
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -22,12 +19,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from weldnet.config.endings import end_with_reader, end_with_signals
 from weldnet.config.literal import escape
 from weldnet.config.mistakes import check_keys, check_typed, explain, takes_value
 from weldnet.config.schema import register_schema
 from weldnet.data.sources.source import PATHS
 from weldnet.errors import InputError
-from weldnet.files import explain_refusal, is_refusal
+from weldnet.files import explain_refusal
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +104,7 @@ def command(
     def main() -> None:
         call = _Call(name, find_saved)
         # Contexts instead of wrappers, and Hydra only composes: a traceback starts at `main`, then `run`.
-        with end_with_reader(), call.report(), _hooked():
+        with end_with_reader(), call.report(), end_with_signals():
             check_typed(sys.argv[1:])
             register_schema(name, schema)
             OmegaConf.register_new_resolver("options", show_options, replace=True)
@@ -181,7 +179,7 @@ class _Call:
         typed = sys.argv
         is_sweep = any(argument == "-m" or argument.startswith("--m") for argument in typed[1:])
         try:
-            # Of a sweep Hydra keeps a file multirun.yaml, which in the current folder would overwrite another one.
+            # Of a sweep Hydra keeps a file multirun.yaml, which in the current folder would overwrite a different one.
             with tempfile.TemporaryDirectory() if is_sweep else nullcontext() as folder:
                 sweep_dir = [f"hydra.sweep.dir='{folder}'"] if is_sweep else []
                 words = [
@@ -246,58 +244,3 @@ class _Call:
             raise mistake
         if self.is_incomplete:
             sys.exit(1)
-
-
-@contextmanager
-def _hooked() -> Iterator[None]:
-    """Within it, SIGTERM ends the command as Ctrl-C does: by an exception, after which it can print how to resume.
-
-    At once: Lightning alone waits for the end of a step, which may never come. A thread that the disk refuses prints no
-    traceback, since the thread that waits for it raises the same error. An interruption that comes while an object is
-    finalized, where Python drops what is raised, comes again.
-    """
-    before, show = signal.signal(signal.SIGTERM, signal.default_int_handler), threading.excepthook
-    show_dropped, repeats = sys.unraisablehook, list[threading.Timer]()
-
-    def skip_refusals(args: threading.ExceptHookArgs) -> None:
-        if args.exc_value is None or not is_refusal(args.exc_value):
-            show(args)
-
-    def interrupt_again(args: "sys.UnraisableHookArgs") -> None:
-        if args.exc_type is KeyboardInterrupt:
-            repeats.append(threading.Timer(0.02, signal.raise_signal, (signal.SIGTERM,)))
-            repeats[-1].start()
-        else:
-            show_dropped(args)
-
-    threading.excepthook, sys.unraisablehook = skip_refusals, interrupt_again
-    try:
-        yield
-    finally:
-        for repeat in repeats:
-            repeat.cancel()
-        threading.excepthook, sys.unraisablehook = show, show_dropped
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def end_with_reader() -> Iterator[None]:
-    """Ends quietly when the reader of the output has ended, as `head` does; by the exit code of SIGPIPE."""
-    try:
-        try:
-            yield
-        finally:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        # A flush does not find out: a failed write drops what it could not write.
-        streams = select.poll()
-        for stream in (sys.stdout, sys.stderr):
-            streams.register(stream.fileno(), 0)
-        unread = streams.poll(0)
-        if not unread:
-            # The pipe to something else.
-            raise
-        # Python flushes once more when it ends.
-        for number, _ in unread:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
-        sys.exit(128 + signal.SIGPIPE)

@@ -53,7 +53,7 @@ def set_up_data(cfg: DictConfig, checkpoint: "Checkpoint", why: str, *, only_own
             raise InputError(f"{key} is the checkpoint's, and stays what it is")
     make_absolute(cfg.data)
     now = OmegaConf.create(make_literal(to_plain(cfg)))
-    saved: Any = parse_config(checkpoint.record.config, show(checkpoint.path))
+    saved: Any = parse_config(checkpoint.card.config, show(checkpoint.path))
     others = "data" in keys
     if others:
         saved.data = now.data
@@ -73,9 +73,9 @@ def set_up_data(cfg: DictConfig, checkpoint: "Checkpoint", why: str, *, only_own
         saved.data[each.name] = getattr(geometry, each.name)
     is_unsplit = others and saved.data._target_ != SOURCES["synthetic"]
     unsplit = "test" if is_unsplit else "split"
-    data = build_data(saved.data, saved.get("seed", SeedKeys.seed), classes=checkpoint.record.classes, unsplit=unsplit)
+    data = build_data(saved.data, saved.get("seed", SeedKeys.seed), classes=checkpoint.card.classes, unsplit=unsplit)
     data.setup()
-    if (only_own or not is_unsplit) and data.split_digest != checkpoint.record.split_digest:
+    if (only_own or not is_unsplit) and data.split_digest != checkpoint.card.split_digest:
         split_list = run_of(checkpoint.path) / "split.csv"
         hint = (
             f", or the run's own list, data=manifest data.manifest={show(split_list)}" if split_list.is_file() else ""

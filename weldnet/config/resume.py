@@ -52,9 +52,9 @@ class StoppedRun:
         """Checks that geometry, splits and classes are still those of the run."""
         if self.checkpoint is None:
             return
-        record = self.checkpoint.record
+        card = self.checkpoint.card
         now = (data.geometry, data.split_digest, data.classes)
-        if now != (self.checkpoint.geometry, record.split_digest, record.classes):
+        if now != (self.checkpoint.geometry, card.split_digest, card.classes):
             raise InputError(
                 "the data are no longer those of the run: their splits differ, and welds it has trained on could stand "
                 "in its test. Bring the data back as they were, or start a new run without ckpt_path"
@@ -87,7 +87,7 @@ def find_stopped_run(cfg: DictConfig, typed: list[str]) -> StoppedRun:
         if not (plain.get("callbacks") or {}).get("last"):
             raise InputError(f"{show(folder)} holds no checkpoints/last.ckpt, so it cannot be resumed")
         return StoppedRun(cfg, folder, None)
-    saved = to_plain(parse_config(checkpoint.record.config, show(checkpoint.path)))
+    saved = to_plain(parse_config(checkpoint.card.config, show(checkpoint.path)))
     changes = find_changes(saved, plain)
     check_changes(changes, saved, crossval=False)
     num_epochs, most = checkpoint.num_epochs, cfg.trainer.get("max_epochs") or 0
@@ -155,5 +155,5 @@ def _find_run(ckpt_path: str) -> tuple[Path, DictConfig]:
         file = find_checkpoint(ckpt_path, runs)
         folder = run_of(file)
         if not (folder / CONFIG).is_file():
-            return folder, parse_config(load_checkpoint(file).record.config, show(file))
+            return folder, parse_config(load_checkpoint(file).card.config, show(file))
     return folder, read_config(folder / CONFIG)
