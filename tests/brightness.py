@@ -50,5 +50,5 @@ class BrightnessEngine:
 
 
 def other_digest() -> ModelFacts:
-    """The facts of another model."""
+    """The facts of a different model."""
     return FACTS.model_copy(update={"digest": "c" * 64})

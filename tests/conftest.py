@@ -31,7 +31,7 @@ def thorough(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cores() -> None:
-    """Each of pytest-xdist's workers keeps to its share of the cores, or to what OMP_NUM_THREADS says."""
+    """Each of pytest-xdist's workers keeps to its share of the cores, or to OMP_NUM_THREADS."""
     if "OMP_NUM_THREADS" in os.environ:
         return
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))

@@ -98,7 +98,7 @@ def make_even(draw: Callable[[], Image.Image], *, grey: bool, **options: Any) ->
 
 
 def add_chunk(kind: bytes, data: bytes, *, is_whole: bool) -> bytes:
-    """A PNG with a chunk of metadata, with its check sum or another."""
+    """A PNG with a chunk of metadata, with its check sum or a different one."""
     chunk = make_chunk(kind, data)
     return insert(encode(draw_weld(), "PNG"), chunk if is_whole else chunk[:-4] + b"sum!")
 
@@ -243,7 +243,7 @@ BROKEN_METADATA: dict[str, Callable[[], bytes]] = {
 
 
 def make_frame(marker: int, bits: int = 8) -> bytes:
-    """A JPEG of another kind, as far as its frame header says."""
+    """A JPEG whose frame header names a different kind."""
     frame = b"\xff" + bytes([marker]) + struct.pack(">HBHHB", 11, bits, 16, 16, 1) + b"\1\x11\0"
     return b"\xff\xd8" + frame + b"\xff\xda\0\x08\1\1\0\0\x3f\0" + bytes(40) + b"\xff\xd9"
 

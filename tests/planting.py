@@ -45,7 +45,7 @@ class Welds:
         return Path(shutil.copy(of, self.add(label, group, split)))
 
     def save_again(self, of: Path, label: str, group: str, split: str) -> Path:
-        """The same picture to the eye, as another file."""
+        """The same picture to the eye, as a different file."""
         file = self.add(label, group, split, ".jpg")
         Image.open(of).save(file, quality=80)
         return file
@@ -140,7 +140,7 @@ def plant_groups_and_classes(welds: Welds) -> Found:
     ]
     unlearned = [welds.draw("strange", f"seam{seam}", SPLITS[seam]) for seam in (0, 1, 2, 2, 3)]
     for number in range(16):
-        # Two welds show nothing but this class, and were cropped in another way.
+        # Two welds show nothing but this class, and were cropped differently.
         welds.draw("arc", f"arc{number % 2}", "train", (50, 90))
     for seam in (2, 3):
         welds.draw("arc", f"seam{seam}", "test", (50, 90))

@@ -1,4 +1,4 @@
-"""The wheel, as another person installs it."""
+"""The wheel, as a user installs it."""
 
 import json
 import os

@@ -16,7 +16,7 @@ Item = TypeVar("Item")
 
 
 def watch(items: Iterable[Item], total: int, text: str) -> Iterator[Item]:
-    """The items, with a bar that says how many a second and how long the rest takes; plain lines without a terminal."""
+    """The items, with a bar of images per second and time left; plain lines without a terminal."""
     console = Console()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"))
     started = last = time.perf_counter()

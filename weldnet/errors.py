@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 
 class InputError(ValueError):
-    """A user's mistake: the message says what is wrong, where, what is allowed and what to type instead.
+    """A user's mistake: its message holds what is wrong, where, what is allowed and what to type instead.
 
     The commands print it without a traceback and exit with code 2; every other exception is ours and keeps its
     traceback.
@@ -22,6 +22,11 @@ def check_choice(key: str, value: str, allowed: Sequence[str]) -> None:
     """Refuses a value that is not among those that are allowed."""
     if value not in allowed:
         raise InputError(f"{key}={value}: allowed are {', '.join(allowed)}{nearest(str(value), allowed)}")
+
+
+def count(number: int, noun: str) -> str:
+    """`1 error`, `2 errors`, `1,000 errors`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def list_some(items: Sequence[str], limit: int = 20) -> str:

@@ -58,14 +58,14 @@ def replace_file(target: Path, *, flush: bool = True) -> Iterator[Path]:
             raise
 
 
-def move_into_place(made: Path, target: Path, *, flush: bool = True) -> None:
+def move_into_place(source: Path, target: Path, *, flush: bool = True) -> None:
     """Gives a file, or a folder with all that is in it, its name, once all of it is on the disk."""
     if flush:
         # At once, a disk takes a thousand small files in the time of a few.
         with ThreadPoolExecutor(16) as pool:
-            list(pool.map(_flush, made.rglob("*")))
-        _flush(made)
-    made.replace(target)
+            list(pool.map(_flush, source.rglob("*")))
+        _flush(source)
+    source.replace(target)
     if flush:
         # The name, too: without it a power cut can bring the old file back.
         _flush(target.parent)

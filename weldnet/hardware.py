@@ -63,7 +63,7 @@ def check_memory(key: str, num_bytes: int, instead: str, meminfo: Path = Path("/
 
 
 def use_available_cores() -> None:
-    """Gives torch one thread for each available core, unless OMP_NUM_THREADS says otherwise.
+    """Gives torch one thread for each available core, unless OMP_NUM_THREADS is set.
 
     Threads beyond a container's quota wait for one another at every step: training slows several times over.
     """
@@ -217,7 +217,7 @@ class Replay:
 
 def run_aside(function: Callable[..., Tensors], *inputs: Tensor) -> Tensors:
     """Runs a function on a stream of its own, as torch asks for before a capture."""
-    # Autograd's nodes for the parameters may have seen another stream; autograd sees to the order.
+    # Autograd's nodes for the parameters may have seen a different stream; autograd sees to the order.
     torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
     stream, side = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(stream)

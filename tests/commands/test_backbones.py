@@ -50,7 +50,7 @@ def test_a_backbone_from_training_to_export(
     model = [group, f"model.backbone={name}", "model.weights=none", frozen, "model.layer_decay=0.5"]
     call("train", *DATA, *TRAINER, *size(height, width), *model, "output_dir=run")
     first = load_checkpoint(welds / "run" / "checkpoints" / "last.ckpt")
-    assert (first.record.backbone, first.record.mean[0]) == (name, mean)
+    assert (first.card.backbone, first.card.mean[0]) == (name, mean)
     call("train", "ckpt_path=run", "trainer.max_epochs=2")
     last = load_checkpoint(welds / "run" / "checkpoints" / "last.ckpt")
     assert (first.num_epochs, last.num_epochs) == (1, 2)

@@ -1,4 +1,4 @@
-"""Manifests whose split or group column says little: one clear message, or it works."""
+"""Manifests whose split or group column holds little: one clear message, or it works."""
 
 import re
 from collections.abc import Callable

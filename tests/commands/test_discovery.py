@@ -32,7 +32,7 @@ def here(here: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that answers, whatever it says."""
+    """A run that predicts, however badly."""
     folder = tmp_path_factory.mktemp("run")
     save_untrained(folder / "checkpoints" / "best.ckpt", ("good", "crack"))
     return folder

@@ -62,7 +62,7 @@ def test_anywhere(flip: Callable[[float], Path]) -> None:
         except InputError:
             continue
         assert all(torch.equal(value, whole.weights[name]) for name, value in loaded.weights.items()), number
-        assert loaded.record.classes == whole.record.classes
+        assert loaded.card.classes == whole.card.classes
 
 
 def test_lightning_and_weights(flip: Callable[[float], Path]) -> None:

@@ -117,7 +117,7 @@ def load(run: Path, name: str) -> dict[str, Any]:
 def measure(run: Path, name: str) -> dict[str, Any]:
     """The figures of a checkpoint on the images that chose the epoch."""
     checkpoint = load_checkpoint(run / "checkpoints" / f"{name}.ckpt")
-    cfg = OmegaConf.create(checkpoint.record.config)
+    cfg = OmegaConf.create(checkpoint.card.config)
     assert isinstance(cfg, DictConfig)
     data = build_data(cfg.data, cfg.seed)
     data.setup()

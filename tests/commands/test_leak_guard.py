@@ -64,12 +64,12 @@ def test_training_refuses_a_leak_or_says_it(here: Path, capsys: pytest.CaptureFi
     metrics = read("run")
     for each in (metrics, metrics["validation"]):
         assert each["leaks"][0].startswith(leak)
-    record = load_checkpoint(here / "run/checkpoints/best.ckpt").record
-    assert record.leaks[0].startswith(leak)
-    # A checkpoint whose choice leaked says so of clean images, too.
+    card = load_checkpoint(here / "run/checkpoints/best.ckpt").card
+    assert card.leaks[0].startswith(leak)
+    # A checkpoint whose choice leaked reports it on clean images, too.
     write_welds(here / "clean", seams=range(20, 22))
     call("test", "ckpt_path=run", "data=folder", "data.root=clean", "output_dir=clean_test")
-    assert read("clean_test")["leaks"] == record.leaks
+    assert read("clean_test")["leaks"] == card.leaks
     call("test", "ckpt_path=run", "output_dir=own_test")
     assert read("own_test")["leaks"] == metrics["leaks"]
 

@@ -20,7 +20,7 @@ and the optimizer's states only names, shapes and types."""
 
 
 def restore(value: Any, folder: str, generator: torch.Generator) -> Any:
-    """The same nest below another folder, with small positive tensors in the place of shapes."""
+    """The same nest below a different folder, with small positive tensors in the place of shapes."""
     if isinstance(value, str):
         return value.replace("/elsewhere", folder)
     if isinstance(value, list):
@@ -61,7 +61,7 @@ def test_an_old_checkpoint_predicts_and_is_tested(run: Path) -> None:
 
 
 def test_ctrl_c_ends_a_test(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Lightning alone would exit by code 1, which says that a file could not be read."""
+    """Lightning alone would exit by code 1, which means that a file could not be read."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -89,4 +89,4 @@ def test_an_old_run_is_resumed(run: Path) -> None:
     # Eleven steps an epoch, on top of what `restore` drew.
     steps = [state["step"].item() for state in last["optimizer_states"][0]["state"].values()]
     assert all(11 < step < 11.2 for step in steps)
-    assert load_checkpoint(run / "checkpoints" / "best.ckpt").record.classes == list(CLASSES)
+    assert load_checkpoint(run / "checkpoints" / "best.ckpt").card.classes == list(CLASSES)

@@ -13,7 +13,7 @@ CASES = {
     "typed literally": ["output_dir=out/${seed}"],
     "typed for Hydra": ["output_dir='out/${seed}'"],
     "the time": ["output_dir='out/${now:%H%M%S%f}'", "data.cache_dir='out/cache/${now:%f}'"],
-    "another literal": ["output_dir=out/a", r"data.cache_dir=out/cache/${nothing}\\"],
+    "a different literal": ["output_dir=out/a", r"data.cache_dir=out/cache/${nothing}\\"],
     "a file of one's own": ["--config-dir", "mine", "experiment=own"],
     "a sweep": ["-m", "seed=1,2", "output_dir=out/${seed}"],
 }

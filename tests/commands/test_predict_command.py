@@ -43,7 +43,7 @@ def largest(differences: pl.Series) -> float:
 
 
 def test_predictions_are_those_of_the_test(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """What was tested is what runs: the run's own predictions.csv of its test split says the same."""
+    """What was tested is what runs: the run's own predictions.csv of its test split agrees."""
     tested = read(home / "run")
     tested.select("path").write_csv(tmp_path / "new.csv")
     assert call(monkeypatch, home, f"source={tmp_path / 'new.csv'}", f"output_dir={tmp_path / 'out'}") == 0

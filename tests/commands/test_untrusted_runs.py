@@ -92,7 +92,7 @@ CODE: dict[str, tuple[str, Any]] = {
     "a scheduler's module": ("scheduler._target_", "torch.optim.lr_scheduler.torch.load"),
     "no trainer": ("trainer._target_", "lightning.pytorch.trainer.trainer.torch.load"),
     "no name": ("optimizer._target_", 7),
-    "another package": ("callbacks.x", {"_target_": "test_untrusted_runs.Ran"}),
+    "a different package": ("callbacks.x", {"_target_": "test_untrusted_runs.Ran"}),
     "a logger that sends": ("logger.x", {"_target_": "lightning.pytorch.loggers.MLFlowLogger"}),
 }
 

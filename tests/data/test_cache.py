@@ -1,4 +1,4 @@
-"""The cache holds what the decoder says, decodes each content once, and is whole or absent."""
+"""The cache holds what the decoder returns, decodes each content once, and is whole or absent."""
 
 import errno
 import os

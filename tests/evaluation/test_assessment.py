@@ -1,4 +1,4 @@
-"""What report.json holds is right, plain, and says what it rests on."""
+"""What report.json holds is right and plain, with what it rests on."""
 
 import json
 from typing import Any
@@ -20,43 +20,43 @@ def judge() -> Judge:
 
 def report(outputs: Outputs, judge: Judge | None) -> dict[str, Any]:
     judgement = None if judge is None else judge.judge(outputs)
-    made = assess(outputs.logits, outputs.labels, CLASSES, outputs.groups, judgement)
-    return dict(json.loads(json.dumps(made, allow_nan=False)))
+    figures = assess(outputs.logits, outputs.labels, CLASSES, outputs.groups, judgement)
+    return dict(json.loads(json.dumps(figures, allow_nan=False)))
 
 
 def test_figures_equal_their_references(judge: Judge) -> None:
     outputs = draw(400, 3)
-    made, judgement = report(outputs, judge), judge.judge(outputs)
+    figures, judgement = report(outputs, judge), judge.judge(outputs)
     predicted, labels = outputs.logits.argmax(1), outputs.labels
     defects = labels != 1
     k, n = int((predicted[defects] == 1).sum()), int(defects.sum())
-    assert (made["escapes"]["k"], made["escapes"]["n"]) == (k, n)
-    assert made["escapes"]["high"] == pytest.approx(beta.ppf(0.95, k + 1, n - k))
-    assert "one-sided 95 %" in made["escapes"]["high_is"]
-    recall = made["proportions"]["recall/crack"]
+    assert (figures["escapes"]["k"], figures["escapes"]["n"]) == (k, n)
+    assert figures["escapes"]["high"] == pytest.approx(beta.ppf(0.95, k + 1, n - k))
+    assert "one-sided 95 %" in figures["escapes"]["high_is"]
+    recall = figures["proportions"]["recall/crack"]
     k, n = int((predicted[labels == 0] == 0).sum()), int((labels == 0).sum())
     assert (recall["low"], recall["high"]) == pytest.approx(
         (beta.ppf(0.025, k, n - k + 1), beta.ppf(0.975, k + 1, n - k))
     )
     assert "assumes independent images" in recall["interval_is"]
     scores = judgement.probabilities[:, 2]
-    assert made["by_group"]["auroc/pore"]["value"] == pytest.approx(roc_auc_score(labels == 2, scores))
-    ap = made["by_group"]["average_precision/pore"]["value"]
+    assert figures["by_group"]["auroc/pore"]["value"] == pytest.approx(roc_auc_score(labels == 2, scores))
+    ap = figures["by_group"]["average_precision/pore"]["value"]
     assert ap == pytest.approx(average_precision_score(labels == 2, scores))
     accepted = judgement.verdicts == "accept"
-    rows = made["verdicts"]["photographs"]
+    rows = figures["verdicts"]["photographs"]
     assert rows["escapes"]["k"] == int(accepted[defects].sum())
     assert rows["false_calls"]["k"] == int((~accepted[~defects]).sum())
     assert sum(rows[name]["k"] for name in ("accept", "reject", "refer")) == 400
-    assert made["loss"] != made["loss_calibrated"]
+    assert figures["loss"] != figures["loss_calibrated"]
     escaping = 0
     for weld in sorted(set(outputs.groups), key=str):
         own = np.array([group == weld for group in outputs.groups])
         escaping += bool(defects[own].any() and (predicted[own] == 1).all())
-    assert (made["per_weld"]["escapes"]["k"], made["per_weld"]["escapes"]["n"]) == (escaping, 12)
-    assert made["calibration"]["before"]["negative_log_likelihood"] == pytest.approx(made["loss"])
-    assert made["calibration"]["after"]["negative_log_likelihood"] == pytest.approx(made["loss_calibrated"])
-    assert any("exchangeable" in statement for statement in made["statements"])
+    assert (figures["per_weld"]["escapes"]["k"], figures["per_weld"]["escapes"]["n"]) == (escaping, 12)
+    assert figures["calibration"]["before"]["negative_log_likelihood"] == pytest.approx(figures["loss"])
+    assert figures["calibration"]["after"]["negative_log_likelihood"] == pytest.approx(figures["loss_calibrated"])
+    assert any("exchangeable" in statement for statement in figures["statements"])
 
 
 def test_few_welds_list_each(judge: Judge) -> None:
@@ -75,13 +75,13 @@ def test_what_is_lacking_is_reported(judge: Judge, groups: str, calibrated: bool
     keep = outputs.labels != 0
     names: list[str | None] = [f"weld{i % 12}" if groups == "known" else None for i in range(int(keep.sum()))]
     part = Outputs(outputs.logits[keep], outputs.features[keep], outputs.labels[keep], names)
-    made = report(part, judge if calibrated else None)
-    assert made["not_measured"] == ["crack"]
-    assert made["num_without_group"] == (0 if groups == "known" else len(names))
+    figures = report(part, judge if calibrated else None)
+    assert figures["not_measured"] == ["crack"]
+    assert figures["num_without_group"] == (0 if groups == "known" else len(names))
     if calibrated:
-        assert any("this test:" in statement for statement in made["statements"])
-        assert (made["verdicts"]["welds"] is None) == (groups == "unknown")
+        assert any("this test:" in statement for statement in figures["statements"])
+        assert (figures["verdicts"]["welds"] is None) == (groups == "unknown")
     else:
-        assert made["statements"] == [UNCERTIFIED]
-        assert (made["verdicts"], made["escapes"]) == (None, None)
-    assert np.isfinite(made["loss"])
+        assert figures["statements"] == [UNCERTIFIED]
+        assert (figures["verdicts"], figures["escapes"]) == (None, None)
+    assert np.isfinite(figures["loss"])

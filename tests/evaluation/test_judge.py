@@ -1,4 +1,4 @@
-"""The judge: what it says, what it keeps, and what can be asked of it again."""
+"""The judge: what it decides, what it keeps, and what can be asked of it again."""
 
 from dataclasses import asdict
 

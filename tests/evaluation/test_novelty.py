@@ -36,7 +36,7 @@ def test_new_images_are_near_and_others_far(num_images: int) -> None:
     fitted = FeatureDistance.fit(*draw_features(num_images, 1))
     near, far = draw_features(300, 2)[0], np.random.default_rng(3)
     others = {
-        "another class": draw_features(300, 4)[0] + 1.5 * far.normal(size=SIZE),
+        "a different class": draw_features(300, 4)[0] + 1.5 * far.normal(size=SIZE),
         "noise": 2 * far.normal(size=(300, SIZE)),
         "outside of the scatter": near + 0.8 * far.normal(size=(300, SIZE)),
         "far along the scatter": near.mean(axis=0) + 4 * (near - near.mean(axis=0)),

@@ -1,4 +1,4 @@
-"""Exports say what their checkpoint says, or are not kept."""
+"""Exports agree with their checkpoint, or are not kept."""
 
 import json
 from dataclasses import replace
@@ -39,9 +39,9 @@ def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
     """A calibrated checkpoint, its data, and a folder with an export in each format."""
     folder = tmp_path_factory.mktemp("export")
     checkpoint = load_checkpoint(kept_checkpoint(train_small(folder)))
-    config: Any = OmegaConf.create(checkpoint.record.config)
+    config: Any = OmegaConf.create(checkpoint.card.config)
     config.data.cache_dir = str(folder / "cache")
-    data = build_data(config.data, config.seed, classes=checkpoint.record.classes)
+    data = build_data(config.data, config.seed, classes=checkpoint.card.classes)
     data.setup()
     for name in FORMATS:
         # A few verdicts may change in int8: what the network learns differs a little from machine to machine.

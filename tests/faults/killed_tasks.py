@@ -34,7 +34,7 @@ class Task:
     read: Callable[[Path], Any]
 
     def next_arguments(self, here: Path, killed: Done) -> tuple[str, ...]:
-        """What a user types after a kill: what the command proposed, or else what the guide says."""
+        """What a user types after a kill: what the command proposed, or else what the guide has."""
         lines = killed.out.splitlines() or [""]
         proposed = re.search(rf"weldnet-{self.command}'? (.+)$", lines[-1])
         if killed.code == 130 and proposed:

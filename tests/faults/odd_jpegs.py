@@ -25,7 +25,7 @@ def make_segment(marker: int, data: bytes) -> bytes:
 
 
 def make_lossless(height: int, width: int) -> bytes:
-    """A lossless JPEG (SOF3) of one grey value, 128: every difference is 0, which its only code says with one bit."""
+    """A lossless JPEG (SOF3) of one grey value, 128: every difference is 0, the only code, of one bit."""
     frame = make_segment(0xC3, struct.pack(">BHHBBBB", 8, height, width, 1, 1, 0x11, 0))
     table = make_segment(0xC4, bytes([0, 1, *[0] * 15, 0]))
     scan = make_segment(0xDA, bytes([1, 1, 0, 1, 0, 0]))

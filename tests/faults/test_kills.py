@@ -1,4 +1,4 @@
-"""Commands killed at random moments, resumed as the guide says, and compared with uninterrupted ones.
+"""Commands killed at random moments, resumed as the guide describes, and compared with uninterrupted ones.
 
 pytest tests/faults/test_kills.py --thorough -s      # 50 kills of each command, half by each signal; prints each
 FAULTS_SEED=12345 pytest tests/faults/test_kills.py  # the same moments again, as shares of the run's duration

@@ -1,4 +1,4 @@
-"""Sound image files with random damage: a picture or one line that says why not, at once, and nothing else.
+"""Sound image files with random damage: a picture or one line with the reason, at once, and nothing else.
 
 FAULTS_SEED=12345 pytest tests/faults/test_mutations.py      # the same damage again
 """

@@ -39,7 +39,7 @@ FORMATS = "JPEG|PNG|BMP|TIFF|WebP|DICOM|MONOCHROME"
 
 
 def check_words(image: OddImage, reason: str) -> None:
-    """A refusal says what kind of file it is and not that a sound one is damaged."""
+    """A refusal names the kind of file, and calls no sound one damaged."""
     assert image.kind != "sound", f"refused: {reason}"
     assert not re.search(JARGON, reason, re.IGNORECASE), reason
     assert len(reason) < 500

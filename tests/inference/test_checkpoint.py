@@ -117,12 +117,12 @@ def test_an_argument_that_runs_code_is_refused_before_training(
 def test_round_trip(data: WeldDataModule, model: WeldClassifier, saved: Path) -> None:
     file = saved
     checkpoint = load_checkpoint(file)
-    record = checkpoint.record
-    assert (record.classes, record.backbone, record.channels_last) == (["crack", "pore"], "resnet18", False)
+    card = checkpoint.card
+    assert (card.classes, card.backbone, card.channels_last) == (["crack", "pore"], "resnet18", False)
     assert checkpoint.geometry == GEOMETRY
-    assert (record.split_digest, record.validation_groups) == (data.split_digest, "unseen")
-    assert (record.config, record.judge, record.versions) == (CONFIG, None, current_versions())
-    assert record.git_commit is None or len(record.git_commit.removesuffix("-dirty")) == 40
+    assert (card.split_digest, card.validation_groups) == (data.split_digest, "unseen")
+    assert (card.config, card.judge, card.versions) == (CONFIG, None, current_versions())
+    assert card.git_commit is None or len(card.git_commit.removesuffix("-dirty")) == 40
     assert checkpoint.digest == file_digest(file)
     network = checkpoint.network()
     assert not network.training

@@ -29,7 +29,7 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def change(nest: dict[str, Any], where: str, value: Any) -> dict[str, Any]:
-    """The same nest with another value at `key.key`."""
+    """The same nest with a different value at `key.key`."""
     key, _, rest = where.partition(".")
     return nest | {key: change(nest[key], rest, value) if rest else value}
 

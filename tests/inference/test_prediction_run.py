@@ -43,7 +43,7 @@ def list_photos(photos: Path) -> list[str]:
 
 
 def read_lines(folder: Path) -> list[dict[str, Any]]:
-    """The rows of the JSON lines, without their time; checks that the CSV says the same."""
+    """The rows of the JSON lines, without their time; checks that the CSV agrees."""
     rows = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
     table = pl.read_csv(folder / "predictions.csv")
     assert table.columns == name_columns(FACTS.classes) == list(rows[0])

@@ -75,16 +75,16 @@ class Graph(list[Tensor]):
 @pytest.fixture
 def graphs(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
     """The graphs that are captured in a test, by a stand-in for torch's."""
-    made: list[Graph] = []
+    captured: list[Graph] = []
 
     def capture(function: Callable[..., Any], inputs: tuple[Tensor, ...], generator: Any) -> tuple[Graph, Graph]:
-        made.append(Graph(function, inputs))
-        return made[-1], made[-1]
+        captured.append(Graph(function, inputs))
+        return captured[-1], captured[-1]
 
     monkeypatch.setattr(hardware, "capture", capture)
     monkeypatch.setattr(hardware, "run_aside", lambda function, *inputs: function(*inputs))
     monkeypatch.setattr(classifier, "find_obstacle", lambda trainer: None)
-    return made
+    return captured
 
 
 def add_one(images: Tensor) -> tuple[Tensor]:

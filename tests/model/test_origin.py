@@ -38,7 +38,7 @@ def files_in_order(data: WeldDataModule) -> Iterator[list[tuple[str, int]]]:
 def plain_losses(model: nn.Module, data: WeldDataModule) -> list[float]:
     size = (data.geometry.height, data.geometry.width)
     transform = Compose([Resize(size), ToTensor(), Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])])
-    # Fused is another order of the same sums, and Adam divides by roots of them: eight steps show it.
+    # Fused, the same sums have a different order, and Adam divides by roots of them: eight steps show it.
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001, fused=True)
     criterion = nn.CrossEntropyLoss()
     losses = []

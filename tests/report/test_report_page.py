@@ -52,7 +52,7 @@ def make_report(
     """A report on random outputs and its predictions; only images of the first `keep` classes."""
     rng = np.random.default_rng(0)
     judge = make_judge(rng, classes, good) if calibrated else None
-    made = []
+    reports = []
     for split, more in (("test", skill), ("val", skill + 2)):
         outputs = make_outputs(rng, number, len(classes), welds, more)
         labels = outputs.labels % (keep or len(classes))
@@ -67,8 +67,8 @@ def make_report(
         )
         known = {"split": split, "leaks": [], "warnings": [], "validation_groups": "known", "num_trained_on": 0}
         judgement = judge.judge(outputs) if judge else None
-        made.append(EvaluationReport(outputs.logits, labels, classes, table, known | facts, judgement))
-    test, validation = made
+        reports.append(EvaluationReport(outputs.logits, labels, classes, table, known | facts, judgement))
+    test, validation = reports
     wrong = np.flatnonzero(test.logits.argmax(axis=1) != test.labels).tolist()
     report = test.assess() | {"validation": validation.assess(), "worst_mistakes": wrong[:24], "escaped": wrong[:48]}
     return report, test.predictions()

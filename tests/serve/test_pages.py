@@ -62,11 +62,11 @@ def browser(tmp_path: Path) -> Iterator["WebDriver"]:
         options.add_argument(f"--{flag}")
     options.add_argument(f"--user-data-dir={tmp_path / 'browser'}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    made = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+    chrome = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
     try:
-        yield made
+        yield chrome
     finally:
-        made.quit()
+        chrome.quit()
 
 
 def find(browser: "WebDriver", name: str) -> "WebElement":

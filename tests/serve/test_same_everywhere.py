@@ -84,7 +84,7 @@ def to_said(row: dict[str, Any], probabilities: list[float]) -> tuple[str, str, 
 
 @pytest.fixture(scope="module")
 def expected(home: Path) -> Predictions:
-    """What `weldnet-predict` says of the checkpoint: all verdicts occur."""
+    """What `weldnet-predict` gives with the checkpoint: all verdicts occur."""
     predictions = predict(home, "run")
     assert {each[2] for each in predictions} == {"accept", "reject", "refer"}
     return predictions

@@ -9,7 +9,7 @@ from weldnet.audit.findings import Finding, Severity
 from weldnet.data.sources.class_names import Misnamed
 from weldnet.data.sources.discovery import UNREAD, Skipped
 from weldnet.data.sources.manifest import SPLITS
-from weldnet.errors import shorten
+from weldnet.errors import count, shorten
 from weldnet.evaluation.intervals import proportion
 from weldnet.spelling import find_alike
 
@@ -37,9 +37,9 @@ def _find_alike_groups(samples: pl.DataFrame) -> list[Finding]:
         "path", index=pl.col("group").replace_strict(number, return_dtype=pl.Int64)
     )
     paths = dict(rows.group_by("index").agg("path").iter_rows())
-    what = "groups that differ by case or blanks only count as different welds"
+    detail = "groups that differ by case or blanks only count as different welds"
     return [
-        Finding("alike_names", "warning", tuple(paths[index]), f"{what}: {shorten(list(map(repr, alike)))}")
+        Finding("alike_names", "warning", tuple(paths[index]), f"{detail}: {shorten(list(map(repr, alike)))}")
         for index, alike in enumerate(sets)
     ]
 
@@ -63,8 +63,8 @@ def check_groups(samples: pl.DataFrame) -> list[Finding]:
         counts = {split: len(rows.filter(split=split)) for split in SPLITS}
         where = " and ".join(f"{split} ({count})" for split, count in counts.items() if count)
         severity = "error" if counts["test"] else "warning"
-        what = "test does not measure unseen welds" if counts["test"] else "validation knows this weld"
-        findings.append(Finding("group_leak", severity, tuple(rows["path"]), f"group {group} is in {where}: {what}"))
+        effect = "test does not measure unseen welds" if counts["test"] else "validation knows this weld"
+        findings.append(Finding("group_leak", severity, tuple(rows["path"]), f"group {group} is in {where}: {effect}"))
     return findings
 
 
@@ -82,16 +82,16 @@ def check_small_classes(samples: pl.DataFrame) -> list[Finding]:
             f"it is in {' and '.join(untrained)} but not in train, so it cannot be learned": bool(untrained),
         }
         faults = fatal | {
-            f"it has only {len(rows)} image{'s' * (len(rows) > 1)}": len(rows) < FEWEST_IMAGES,
+            f"it has only {count(len(rows), 'image')}": len(rows) < FEWEST_IMAGES,
             "all its images are of one group, so no weld is left to test it": (
                 has_groups and rows["group"].n_unique() < 2
             ),
             "it has no image in test, so it is not measured": "test" in samples["split"] and "test" not in splits,
         }
         if any(faults.values()):
-            what = "; ".join(fault for fault, holds in faults.items() if holds)
+            holding = "; ".join(fault for fault, holds in faults.items() if holds)
             severity: Severity = "error" if any(fatal.values()) else "warning"
-            findings.append(Finding("small_class", severity, tuple(rows["path"]), f"class {label}: {what}"))
+            findings.append(Finding("small_class", severity, tuple(rows["path"]), f"class {label}: {holding}"))
     return findings
 
 

@@ -75,10 +75,10 @@ def _check_crossing(files: pl.DataFrame, pairs: Rows, column: str) -> Iterator[F
         yield _describe_crossing(rows, column, severity, "nearly identical pictures")
 
 
-def _describe_crossing(rows: pl.DataFrame, column: str, severity: Severity, what: str) -> Finding:
+def _describe_crossing(rows: pl.DataFrame, column: str, severity: Severity, copies: str) -> Finding:
     counts = rows[column].value_counts().sort(column).iter_rows()
     where = " and ".join(f"{value} ({number})" for value, number in counts)
-    return Finding(f"cross_{column}_duplicate", severity, tuple(rows["path"]), f"{what} {_CROSSING[column]} {where}")
+    return Finding(f"cross_{column}_duplicate", severity, tuple(rows["path"]), f"{copies} {_CROSSING[column]} {where}")
 
 
 def _cluster(files: pl.DataFrame, pairs: Rows) -> Iterator[pl.DataFrame]:

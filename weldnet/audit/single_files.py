@@ -7,6 +7,7 @@ import polars as pl
 from weldnet.audit.findings import Finding, Severity
 from weldnet.data.decode.pictures import Window
 from weldnet.data.decode.signatures import FORMAT_ENDINGS
+from weldnet.errors import count
 
 CLIPPED_SHARE = 0.5
 """A picture is clipped when more than this share of its pixels is black or white to the last bit."""
@@ -48,9 +49,9 @@ def check_files(facts: pl.DataFrame, window: Window) -> list[Finding]:
         ("multi_page", "note", pl.col("pages") > 1, pl.format("{} pages; only the first is used", "pages")),
     )
     findings = [
-        Finding(kind, severity, (path,), what)
-        for kind, severity, is_found, detail in checks
-        for path, what in facts.filter(is_found).select("path", detail.alias("detail")).iter_rows()
+        Finding(kind, severity, (path,), detail)
+        for kind, severity, is_found, sentence in checks
+        for path, detail in facts.filter(is_found).select("path", sentence.alias("detail")).iter_rows()
     ]
     return findings + _check_depths(facts.filter(pl.col("reason").is_null()), window)
 
@@ -81,15 +82,15 @@ def _check_depths(readable: pl.DataFrame, window: Window) -> list[Finding]:
     counts = depths["bits"].value_counts(sort=True)
     if len(counts) > 1:
         rare = depths.filter(pl.col("bits") != counts["bits"][0])
-        what = " and ".join(f"{number} of {bits} bits" for bits, number in counts.iter_rows())
-        detail = f"images of several bit depths: {what}; one window serves them all"
+        depths_found = " and ".join(f"{number} of {bits} bits" for bits, number in counts.iter_rows())
+        detail = f"images of several bit depths: {depths_found}; one window serves them all"
         findings.append(Finding("bit_depth", "note", tuple(rare["path"]), detail))
     dark = readable.filter(_is_dark(window) & ~_is_constant())
     if len(dark):
         lowest, highest = float(dark["low"].min()), float(dark["high"].max())  # type: ignore[arg-type]
         greys = max(2, math.ceil((highest - lowest) / float(dark["range"].max()) * 256))  # type: ignore[arg-type]
         detail = (
-            f"{len(dark)} image{'s' * (len(dark) > 1)} of more than 8 bits with stored values from {lowest:g} to "
+            f"{count(len(dark), 'image')} of more than 8 bits with stored values from {lowest:g} to "
             f"{highest:g} only: data.window=full shows them in {greys} of 256 greys; "
             f"type data.window={_choose_window(lowest, highest)}"
         )

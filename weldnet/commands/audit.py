@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from weldnet.config.hydra_app import command
 from weldnet.config.runs import make_absolute, make_folder, name_folder, show, show_command
 from weldnet.config.schema import DataConfig, OutputKeys, SeedKeys
-from weldnet.errors import InputError
+from weldnet.errors import InputError, count
 
 if TYPE_CHECKING:
     import polars as pl
@@ -83,7 +83,6 @@ def _check_file(name: str | None) -> Path | None:
 def _write_split(split: "pl.DataFrame", manifest: Path, num_images: int) -> None:
     from weldnet.data.sources.manifest import write_manifest
     from weldnet.data.splits.rules import check_classes
-    from weldnet.report.words import count
 
     write_manifest(split, manifest)
     left_out = num_images - len(split)

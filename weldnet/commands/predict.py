@@ -12,7 +12,7 @@ from omegaconf import MISSING, DictConfig
 from weldnet.config.hydra_app import command
 from weldnet.config.runs import make_folder, name_folder, propose_resuming, show, show_resume
 from weldnet.config.schema import ModelKeys
-from weldnet.errors import InputError
+from weldnet.errors import InputError, count
 from weldnet.inference.settings import EngineSettings
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ def run(cfg: DictConfig) -> None:
     from weldnet.inference.prediction_run import JUDGED_BY, check_request, predict_into
     from weldnet.inference.predictor import Predictor, load_engine
     from weldnet.inference.processes import Share
-    from weldnet.report.words import count
 
     share, skipped = Share.of_torchrun(), Skipped()
     sort_into = None if cfg.sort_into is None else Path(cfg.sort_into).expanduser().absolute()

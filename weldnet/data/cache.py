@@ -27,8 +27,7 @@ from rich.progress import Progress
 from weldnet.data.decode.formats import read_content
 from weldnet.data.decode.images import DECODER_VERSION, Geometry, UnreadableImage, to_geometry
 from weldnet.data.file_states import FILE_SCHEMA, describe_files
-from weldnet.data.splits.leaks import count
-from weldnet.errors import InputError
+from weldnet.errors import InputError, count
 from weldnet.files import describe_room, write_parquet
 from weldnet.hardware import available_cores
 
@@ -79,7 +78,7 @@ class DecodedImages:
         """A sentence if some of these N files have more than one page."""
         several = paths.filter(pl.Series(self.pages > 1))
         first = several.head(1).to_list()
-        return [f"{count(several, 'file')} with more than one page; the first is used: {path}" for path in first]
+        return [f"{count(len(several), 'file')} with more than one page; the first is used: {path}" for path in first]
 
     def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Copies images (B, 3, H, W) by their indices (B,)."""

@@ -18,7 +18,7 @@ from weldnet.export.parity import check, measure, score_split
 from weldnet.export.quantization import choose_point, count_convolutions, quantise
 from weldnet.export.settings import Bounds, Int8Settings
 from weldnet.files import move_into_place, name_failures, write_json
-from weldnet.inference.checkpoint import Checkpoint, judge_of
+from weldnet.inference.checkpoint import Checkpoint
 from weldnet.inference.engines import TorchEngine
 from weldnet.inference.export_format import ExportFormat
 from weldnet.inference.exported import CARD, FORMATS, load_export
@@ -75,7 +75,7 @@ def export_model(
 
 def require_judge(checkpoint: Checkpoint) -> Judge:
     """The judge of a checkpoint; an InputError where it is not calibrated."""
-    judge = judge_of(checkpoint)
+    judge = checkpoint.card.judge
     if judge is None:
         raise InputError(f"{checkpoint.path} cannot be exported: {NOT_CALIBRATED}")
     return judge
@@ -99,7 +99,7 @@ def build_folder(folder: Path) -> Iterator[Path]:
 
 
 def _describe(checkpoint: Checkpoint, judge: Judge, chosen: ExportFormat, folder: Path) -> ExportCard:
-    facts = {name: getattr(checkpoint.record, name) for name in ModelCard.model_fields}
+    facts = {name: getattr(checkpoint.card, name) for name in ModelCard.model_fields}
     made_by = {
         "versions": {name: version(name) for name in ("weldnet", "torch", *chosen.packages)},
         "git_commit": current_commit(),

@@ -46,7 +46,7 @@ class JudgedNet(nn.Module):
 def trace_graph(checkpoint: Checkpoint, judge: Judge) -> ExportedProgram:
     """A network in float32 with input `images` and outputs `probabilities`, `distance`, for batches of any size."""
     # Channels-last is torch's own matter; the graph would carry its strides.
-    plain = replace(checkpoint, record=checkpoint.record.model_copy(update={"channels_last": False}))
+    plain = replace(checkpoint, card=checkpoint.card.model_copy(update={"channels_last": False}))
     geometry = checkpoint.geometry
     return torch.export.export(
         JudgedNet(plain.network(), judge).eval(),

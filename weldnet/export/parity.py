@@ -137,9 +137,9 @@ def check(figures: dict[str, Any]) -> None:
             (
                 "max_verdict_changes",
                 number / num_images,
-                f"{number} {what} differ, {number / num_images:.4f} of all images",
+                f"{number} {noun} differ, {number / num_images:.4f} of all images",
             )
-            for number, what in ((changes, "verdicts"), (unlike, "decisions that an image is unlike training"))
+            for number, noun in ((changes, "verdicts"), (unlike, "decisions that an image is unlike training"))
         ),
     ]
     refused = [

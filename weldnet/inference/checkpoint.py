@@ -31,14 +31,14 @@ class Checkpoint:
 
     path: Path
     digest: str
-    record: TrainedCard
+    card: TrainedCard
     weights: Mapping[str, Tensor]
     num_epochs: int
     states: Any = None
 
     @property
     def geometry(self) -> Geometry:
-        return self.record.geometry
+        return self.card.geometry
 
     def network(self) -> WeldNet:
         """The network, in evaluation mode, float32; see `classifier`."""
@@ -54,14 +54,14 @@ class Checkpoint:
             classifier.network.load_state_dict(self.weights)
         except RuntimeError as error:
             raise InputError(
-                f"{self.path}: its weights do not fit its {self.record.backbone}; the file is damaged"
+                f"{self.path}: its weights do not fit its {self.card.backbone}; the file is damaged"
             ) from error
         return classifier.eval()
 
     def _make_classifier(self) -> WeldClassifier:
-        record, size = self.record, (self.geometry.height, self.geometry.width)
-        settings = ModelSettings(record.backbone, weights="none", channels_last=record.channels_last)
-        return WeldClassifier(record.classes, settings, size=size, mean=record.mean, std=record.std)
+        card, size = self.card, (self.geometry.height, self.geometry.width)
+        settings = ModelSettings(card.backbone, weights="none", channels_last=card.channels_last)
+        return WeldClassifier(card.classes, settings, size=size, mean=card.mean, std=card.std)
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
@@ -107,11 +107,6 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     except InputError as error:
         raise InputError(f"{path}: its record is damaged: {error}") from error
     return Checkpoint(path, file_digest(path), card, weights, epoch + 1, content.get("callbacks"))
-
-
-def judge_of(checkpoint: Checkpoint) -> Judge | None:
-    """The judge that a checkpoint carries; None where its training was not finished."""
-    return checkpoint.record.judge
 
 
 def write_checkpoint(content: dict[str, Any], file: Path) -> None:

@@ -52,9 +52,9 @@ class TorchEngine:
         self.network = checkpoint.network().to(self.device)
         # Torch's precision is that of the whole process: one thread would reset it while a different one computes.
         self.alone: AbstractContextManager[object] = threading.Lock() if self.device.type != "cpu" else nullcontext()
-        self.judge = checkpoint.record.judge
+        self.judge = checkpoint.card.judge
         self.facts = describe_running(
-            checkpoint.record,
+            checkpoint.card,
             calibrated=self.judge is not None,
             digest=checkpoint.digest,
             checkpoint_digest=checkpoint.digest,

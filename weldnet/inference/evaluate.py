@@ -15,12 +15,12 @@ from rich.progress import track
 
 from weldnet.data.batches import explain_workers
 from weldnet.data.datamodule import WeldDataModule
-from weldnet.data.splits.leaks import Fingerprints, count, fingerprint, is_known
-from weldnet.errors import InputError, shorten
+from weldnet.data.splits.leaks import Fingerprints, fingerprint, is_known
+from weldnet.errors import InputError, count, shorten
 from weldnet.evaluation.decision import Flags
 from weldnet.evaluation.judge import Judge, Outputs
 from weldnet.hardware import choose_device, exact_float32
-from weldnet.inference.checkpoint import Checkpoint, judge_of
+from weldnet.inference.checkpoint import Checkpoint
 from weldnet.inference.engines import check_finite
 from weldnet.inference.evaluation_report import EvaluationReport
 from weldnet.inference.model_card import NOT_CALIBRATED
@@ -129,30 +129,30 @@ def evaluate(
         raise InputError(f"no image in split={split}; there are images in {', '.join(data.splits())}")
     check_data(checkpoint, data)
     facts = _describe(checkpoint, data, split)
-    outputs, record = predict(checkpoint.classifier(), data, split, device), checkpoint.record
-    judge = judge or judge_of(checkpoint)
+    outputs, card = predict(checkpoint.classifier(), data, split, device), checkpoint.card
+    judge = judge or checkpoint.card.judge
     if judge is None:
         facts["warnings"] = [*facts["warnings"], NOT_CALIBRATED]
-    judgement, good_classes = (judge.judge(outputs), judge.good_classes) if judge else (None, record.good_classes)
+    judgement, good_classes = (judge.judge(outputs), judge.good_classes) if judge else (None, card.good_classes)
     samples = data.samples(split)
-    return EvaluationReport(outputs.logits, outputs.labels, record.classes, samples, facts, judgement, good_classes)
+    return EvaluationReport(outputs.logits, outputs.labels, card.classes, samples, facts, judgement, good_classes)
 
 
 def check_data(checkpoint: Checkpoint, data: WeldDataModule) -> None:
     """Checks that the images and the classes of data are those that a network takes and gives."""
     if data.geometry != checkpoint.geometry:
         raise InputError(f"the data have {data.geometry}; the checkpoint has learned from {checkpoint.geometry}")
-    if data.classes != checkpoint.record.classes:
+    if data.classes != checkpoint.card.classes:
         raise InputError(
             f"the data have the classes {', '.join(data.classes)}; the checkpoint has learned "
-            f"{', '.join(checkpoint.record.classes)}, in this order (WeldDataModule(..., classes=...))"
+            f"{', '.join(checkpoint.card.classes)}, in this order (WeldDataModule(..., classes=...))"
         )
 
 
 def _describe(checkpoint: Checkpoint, data: WeldDataModule, split: str) -> dict[str, Any]:
-    record, samples = checkpoint.record, data.samples(split)
-    trained_on = is_known(samples, record.fingerprints.numpy())
-    validated = is_known(samples, record.validation_fingerprints.numpy())
+    card, samples = checkpoint.card, data.samples(split)
+    trained_on = is_known(samples, card.fingerprints.numpy())
+    validated = is_known(samples, card.validation_fingerprints.numpy())
     leaks = find_seen(samples, trained_on, validated)
     if leaks and not data.rule.allow_leak:
         raise InputError(
@@ -163,12 +163,12 @@ def _describe(checkpoint: Checkpoint, data: WeldDataModule, split: str) -> dict[
     return {
         "split": split,
         "num_trained_on": int(trained_on.sum()),
-        "leaks": list(dict.fromkeys([*record.leaks, *data.leaks, *leaks])),
+        "leaks": list(dict.fromkeys([*card.leaks, *data.leaks, *leaks])),
         "split_digest": data.split_digest,
-        "validation_groups": record.validation_groups,
+        "validation_groups": card.validation_groups,
         "checkpoint_digest": checkpoint.digest,
-        "vocabulary": record.vocabulary,
-        "warnings": data.warnings + find_namesakes(samples, record.groups.numpy()),
+        "vocabulary": card.vocabulary,
+        "warnings": data.warnings + find_namesakes(samples, card.groups.numpy()),
     }
 
 
@@ -185,8 +185,8 @@ def find_seen(table: pl.DataFrame, trained_on: Flags, validated: Flags) -> list[
     trained = table.filter(trained_on & (split != "train").to_numpy())
     chosen = table.filter(validated & ~split.is_in(["train", "val"]).to_numpy())
     return [
-        f"{count(rows, 'image')} of the test {what}: {shorten(rows['path'].to_list())}"
-        for rows, what in ((trained, "trained the network"), (chosen, "chose its epoch or its thresholds"))
+        f"{count(len(rows), 'image')} of the test {fault}: {shorten(rows['path'].to_list())}"
+        for rows, fault in ((trained, "trained the network"), (chosen, "chose its epoch or its thresholds"))
         if len(rows)
     ]
 
@@ -197,7 +197,7 @@ def find_namesakes(table: pl.DataFrame, known: Fingerprints) -> list[str]:
     namesakes = [group for group in groups if fingerprint(group.encode()) in known]
     if not namesakes:
         return []
-    return [f"{count(namesakes, 'test weld')} named like a weld of training or validation: {shorten(namesakes)}"]
+    return [f"{count(len(namesakes), 'test weld')} named like a weld of training or validation: {shorten(namesakes)}"]
 
 
 def run_of(checkpoint: Path) -> Path:

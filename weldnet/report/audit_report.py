@@ -18,14 +18,14 @@ from weldnet.console import print_table
 from weldnet.data.decode.formats import open_picture, read_content
 from weldnet.data.decode.pictures import UnreadableImage, Window
 from weldnet.data.sources.manifest import SPLITS
-from weldnet.errors import shorten
+from weldnet.errors import count, shorten
 from weldnet.evaluation.intervals import needed_images
 from weldnet.files import write_json, write_text
 from weldnet.report.album import Album
 from weldnet.report.charts import MOST_DOTS, draw_sizes, embed_chart
 from weldnet.report.kinds import KINDS, group_findings
 from weldnet.report.page import render
-from weldnet.report.words import common_folder, count
+from weldnet.report.words import common_folder
 from weldnet.spelling import make_visible, tidy
 
 _RECALLS = (0.90, 0.95, 0.99)

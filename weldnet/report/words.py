@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from weldnet.errors import count
 from weldnet.evaluation.assessment import UNCERTIFIED
 from weldnet.evaluation.decision import CAVEAT
 
@@ -57,11 +58,6 @@ def percent(value: float | None) -> str:
 def describe_range(low: float | None, high: float | None) -> str | None:
     """`80.1 to 95.0 %`; None without an interval."""
     return None if low is None or high is None else f"{percent(low).removesuffix(_UNIT)} to {percent(high)}"
-
-
-def count(number: int, noun: str) -> str:
-    """`1 error`, `2 errors`, `1,000 errors`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def common_folder(paths: Iterable[str]) -> str:

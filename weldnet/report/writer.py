@@ -122,14 +122,14 @@ def _audit(data: WeldDataModule) -> list[dict[str, str]]:
 
 
 def _provenance(checkpoint: Checkpoint) -> dict[str, Any]:
-    record = checkpoint.record
+    card = checkpoint.card
     return {
         "checkpoint": str(checkpoint.path),
         "checkpoint_digest": checkpoint.digest,
-        "split_digest": record.split_digest,
-        "config": record.config,
-        "versions": record.versions,
-        "git_commit": record.git_commit,
+        "split_digest": card.split_digest,
+        "config": card.config,
+        "versions": card.versions,
+        "git_commit": card.git_commit,
         "trained_epochs": checkpoint.num_epochs,
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
     }

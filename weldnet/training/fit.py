@@ -157,15 +157,15 @@ def calibrate(
         InputError: the data are not those of the training; images it has learned would set the thresholds.
     """
     check_data(checkpoint, data)
-    if data.split_digest != checkpoint.record.split_digest:
+    if data.split_digest != checkpoint.card.split_digest:
         raise InputError(
             "the data are not those of the training: their splits differ, and images it has learned could set the "
             "thresholds; give it the same source, split_rule and seed"
         )
-    classifier, record = checkpoint.classifier(), checkpoint.record
+    classifier, card = checkpoint.classifier(), checkpoint.card
     train, select, thresholds = (predict(classifier, data, split, device) for split in ("train", "select", "calibrate"))
     judge = fit_judge(
-        record.classes, record.good_classes, train, select, thresholds, by_group=data.split_by_group, **targets
+        card.classes, card.good_classes, train, select, thresholds, by_group=data.split_by_group, **targets
     )
     write_judge(checkpoint.path, judge)
     return load_checkpoint(checkpoint.path)

@@ -33,14 +33,14 @@ class Renewal(Callback):
                 # The run may have been interrupted before its test.
                 log.warning("early stopping has ended this run already; more epochs take a higher patience")
                 trainer.should_stop = True
-        made: Any = pl_module.configure_optimizers()
-        if isinstance(made, Optimizer):
-            renew_optimizer(trainer.optimizers[0], made, [1.0] * len(made.param_groups))
+        configured: Any = pl_module.configure_optimizers()
+        if isinstance(configured, Optimizer):
+            renew_optimizer(trainer.optimizers[0], configured, [1.0] * len(configured.param_groups))
             return
-        schedule, fresh = trainer.lr_scheduler_configs[0].scheduler, made["lr_scheduler"]["scheduler"]
+        schedule, fresh = trainer.lr_scheduler_configs[0].scheduler, configured["lr_scheduler"]["scheduler"]
         if is_own(schedule) and is_own(fresh):
             factors = renew_schedule(schedule, fresh, find_last_step(trainer))
-            renew_optimizer(trainer.optimizers[0], made["optimizer"], factors)
+            renew_optimizer(trainer.optimizers[0], configured["optimizer"], factors)
 
 
 def is_own(schedule: object) -> TypeGuard[LambdaLR]:

@@ -174,7 +174,7 @@ def test_rescale_of_an_enhanced_file(place: str) -> None:
     ids=lambda value: str(value.dtype) if isinstance(value, np.ndarray) else "",
 )
 def test_where_the_bits_are(stored: NDArray[Any], elements: dict[str, Any]) -> None:
-    """At the top of the word, at the bottom, or where a header wrongly says; a sign may fill the word or not."""
+    """At the top of the word, at the bottom, or where a header wrongly puts them; a sign may fill the word or not."""
     picture = open_picture(make_dicom(stored, **elements))
     assert_shows(picture, apply_linear(TWELVE, 0, 4095))
 

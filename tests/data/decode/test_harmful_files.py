@@ -103,7 +103,7 @@ def test_swollen_metadata() -> None:
 @settings(max_examples=1000, deadline=2000)
 @given(st.sampled_from(["PNG", "BMP", "TIFF", "JPEG", "WEBP", "DICOM"]), st.randoms(use_true_random=False))
 def test_any_damage_is_reported(name: str, random: Any) -> None:
-    """A damaged file gives a picture or one line that says why; nothing else."""
+    """A damaged file gives a picture or one line with the reason; nothing else."""
     image = Image.fromarray(draw_noise(12, 10)[..., 0])
     content = bytearray(make_dicom(np.asarray(image)) if name == "DICOM" else encode(image, name))
     for _ in range(random.randint(1, 5)):

@@ -254,7 +254,7 @@ def test_group_per_image_and_untouched() -> None:
         (r"Plate-0\d", r"is not found in 1 of 2 file names:\n  /seam9/pore/Plate-12_001\.jpg"),
         (r"seam\d", r"is not found in 2 of 2 file names"),
         (r"Plate-(\d", r"data\.group_pattern=Plate-\(\\d is not a regular expression"),
-        # Neither of these two says which weld: the first finds nothing, the second finds it in one file only.
+        # Neither of these two names the weld: the first finds nothing, the second finds it in one file only.
         (r"x*", r"data\.group_pattern=x\* "),
         (r"Plate-(07)?", r"is not found in 1 of 2 file names:\n  /seam9/pore/Plate-12_001\.jpg"),
     ],

@@ -93,7 +93,7 @@ def decode_frame(content: bytes, header: "Dataset", syntax: str) -> NDArray[Any]
     if syntax == _JPEG_BASELINE:
         # Pillow ignores damage; a decode to the fewest pixels finds it.
         decode_inner(_read_frame(content, header), "GRAY", least=1)
-    # pydicom clears the bits above the stored ones, wherever the header says that those are.
+    # pydicom clears the bits above the stored ones, wherever the header puts those.
     at_top = header.get("HighBit") == header.BitsAllocated - 1 > header.BitsStored - 1
     return pixel_array(io.BytesIO(content), index=0, correct_unused_bits=not at_top)
 

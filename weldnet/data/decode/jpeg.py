@@ -117,7 +117,7 @@ def open_jpeg(content: bytes) -> tuple[JpegImagePlugin.JpegImageFile, bytes, str
 
 
 def _remove_extras(content: bytes, segments: list[Segment]) -> bytes:
-    """The JPEG without the segments that do not concern the pixels; Adobe's says which colours they are."""
+    """The JPEG without the segments that do not concern the pixels; Adobe's names the colours."""
     kept, start = [], 0
     for one in segments:
         if one.marker in _EXTRAS and not (one.marker == _ADOBE and one.end - one.body - 2 >= _ADOBE_BYTES):

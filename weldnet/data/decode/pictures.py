@@ -72,7 +72,7 @@ class Stored:
 
     Attributes:
         values: (H, W) or (H, W, 3), whole numbers or floats.
-        full: smallest and largest value that the stored type can take; None where that says nothing of the picture.
+        full: smallest and largest value that the stored type can take; None where that does not concern the picture.
         inverted: low values are bright.
     """
 

@@ -1,14 +1,14 @@
 """The leak guard: groups and contents in more than one split, and what a network has seen."""
 
 import hashlib
-from collections.abc import Sequence, Sized
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from weldnet.data.splits.rules import shared_groups
-from weldnet.errors import InputError, list_some, shorten
+from weldnet.errors import InputError, count, list_some, shorten
 from weldnet.spelling import find_alike
 
 Fingerprints = NDArray[np.int64]
@@ -24,7 +24,7 @@ def find_leaks(table: pl.DataFrame) -> list[str]:
         Sentences on groups in test that are also in train or val, and on identical files in more than one split.
     """
     leaks = [
-        f"{count(groups, 'group')} in test also in {other}: {shorten(groups)}"
+        f"{count(len(groups), 'group')} in test also in {other}: {shorten(groups)}"
         for other in ("train", "val")
         if (groups := shared_groups(table, "test", other))
     ]
@@ -36,7 +36,7 @@ def find_leaks(table: pl.DataFrame) -> list[str]:
             for row in across.iter_rows(named=True)
         ]
         if copies:
-            leaks.append(f"{count(copies, 'identical file')} in more than one split: {shorten(copies)}")
+            leaks.append(f"{count(len(copies), 'identical file')} in more than one split: {shorten(copies)}")
     return leaks
 
 
@@ -47,7 +47,7 @@ def find_contradictions(table: pl.DataFrame) -> list[str]:
         of_content = table.drop_nulls("digest").group_by("digest").agg("path", "label")
         twice = of_content.filter(pl.col("label").list.n_unique() > 1)["path"].list.join(" = ").sort().to_list()
         if twice:
-            sentences.append(f"{count(twice, 'file')} with more than one label, so one is wrong: {shorten(twice)}")
+            sentences.append(f"{count(len(twice), 'file')} with more than one label, so one is wrong: {shorten(twice)}")
     if alike := find_alike(table["group"]):
         shown = [" and ".join(names) for names in alike]
         sentences.append(f"groups that differ by case or blanks only count as different welds: {shorten(shown)}")
@@ -62,11 +62,6 @@ def refuse_leaks(leaks: Sequence[str]) -> None:
             "each copy to one side: weldnet-audit with the same data keys and audit.suggest_split=FILE.csv writes such "
             "a split. To continue all the same, type data.allow_leak=true; every report will mention it"
         )
-
-
-def count(items: Sized, noun: str) -> str:
-    """`1 group`, `2 groups`."""
-    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
 
 
 def fingerprints(digests: pl.Series) -> Fingerprints:

@@ -117,7 +117,7 @@ def shared_groups(table: pl.DataFrame, *splits: str) -> list[str]:
 
 
 MAX_CLASSES = 1000
-"""A confusion matrix has the square of them, and an untrusted checkpoint says how many there are."""
+"""A confusion matrix has the square of them, and an untrusted checkpoint chooses how many there are."""
 
 
 def check_classes(table: pl.DataFrame, known: Sequence[str] | None = None) -> None:
