@@ -16,7 +16,8 @@ from rich.console import Console
 from weldnet.audit.audit import Audit, audit
 from weldnet.audit.findings import Finding
 from weldnet.report.album import Album
-from weldnet.report.audit_report import judge, print_audit, render_page, save_audit, summarise, tabulate_groups
+from weldnet.report.audit_page import judge, render_page, tabulate_groups
+from weldnet.report.audit_report import print_audit, save_audit, summarise
 from weldnet.report.charts import draw_sizes, embed_chart
 from weldnet.report.kinds import KINDS, group_findings
 from weldnet.report.words import common_folder

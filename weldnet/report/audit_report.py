@@ -1,70 +1,32 @@
-"""An audit as `audit.json`, in the terminal, and as one page that a person can read, print and hand on."""
+"""An audit as `audit.json`, in the terminal, and as a page that a person can read, print and hand on."""
 
-from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-from PIL import Image
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from weldnet.audit.audit import Audit
 from weldnet.audit.classes import count_samples, tabulate_recall
-from weldnet.audit.findings import SEVERITIES, Finding, Severity
+from weldnet.audit.findings import SEVERITIES
 from weldnet.console import print_table
-from weldnet.data.decode.formats import open_picture, read_content
-from weldnet.data.decode.pictures import UnreadableImage, Window
 from weldnet.data.sources.manifest import SPLITS
 from weldnet.errors import count, shorten
 from weldnet.evaluation.intervals import needed_images
 from weldnet.files import write_json, write_text
-from weldnet.report.album import Album
-from weldnet.report.charts import MOST_DOTS, draw_sizes, embed_chart
+from weldnet.report.audit_page import render_page, tabulate_splits
 from weldnet.report.kinds import KINDS, group_findings
-from weldnet.report.page import render
 from weldnet.report.words import common_folder
-from weldnet.spelling import make_visible, tidy
+from weldnet.spelling import make_visible
 
 _RECALLS = (0.90, 0.95, 0.99)
 
-# In the terminal.
 _LINES = 12
 _PATHS = 3
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
-
-# On the page.
-_PICTURED = 24
-_LISTED = 200
-_PER_FINDING = 6
-_PER_CLASS = 8
-_CLASSES = 24
-_ROWS = 200
-_MOST_GROUPS = 24
-_SIDE, _SIDE_ON_SHEET = 160, 110
-
-_MEANINGS: tuple[tuple[Severity, Set[str], str], ...] = (
-    (
-        "error",
-        {"group_leak", "cross_split_duplicate"},
-        "A test score on these data would be too high: training sees what the test asks about.",
-    ),
-    (
-        "error",
-        {"cross_label_duplicate"},
-        "A test score on these data would be wrong: some pictures stand under two labels.",
-    ),
-    ("error", KINDS.keys(), "Training would stop at the errors."),
-    (
-        "warning",
-        {"class_group_confounded", "size_predicts_class"},
-        "A good test score may owe more to the weld or to the crop than to the defect.",
-    ),
-    ("warning", KINDS.keys(), "Nothing makes a test score wrong, but read the warnings before you trust one."),
-)
-"""What findings of a severity and of some kinds mean for a test score, worst first."""
 
 
 def save_audit(audit: Audit, folder: Path) -> None:
@@ -133,140 +95,3 @@ def print_audit(audit: Audit, console: Console) -> None:
             console.print(Text(f"    {make_visible(line)}"), soft_wrap=True)
     total = ", ".join(count(len(audit.of(severity)), severity) for severity in SEVERITIES)
     console.print(Text(f"{total} on {images}", "bold"))
-
-
-def render_page(audit: Audit, summary: Mapping[str, Any]) -> str:
-    """The page as HTML; `summary` is that of `summarise`."""
-    readable = audit.images.filter(pl.col("reason").is_null())
-    photographs = Photographs(audit)
-    sizes = draw_sizes(readable)
-    return render(
-        "audit.html",
-        verdict=judge(audit),
-        counts=[(severity, len(audit.of(severity))) for severity in SEVERITIES],
-        summary=summary,
-        top=photographs.top,
-        skipped=audit.skipped.describe(photographs.top) if audit.skipped else "",
-        sections=[photographs.show_findings(*group) for group in group_findings(audit.findings)],
-        splits=tabulate_splits(audit.images),
-        groups=tabulate_groups(readable),
-        sizes=sizes and embed_chart(sizes, "sizes"),
-        num_dots=min(len(readable), MOST_DOTS),
-        num_readable=len(readable),
-        rows=summary["counts"][:_ROWS],
-        sheet=photographs.show_classes(readable),
-    )
-
-
-def judge(audit: Audit) -> tuple[str, str]:
-    """Two sentences: how much was found, and what it means for a test score."""
-    kinds = {severity: {found.kind for found in audit.of(severity)} for severity in SEVERITIES}
-    meaning = next((meaning for severity, wanted, meaning in _MEANINGS if kinds[severity] & wanted), None)
-    if meaning is None:
-        return "No error and no warning was found.", "Nothing found here makes a test score wrong."
-    return (
-        f"{count(len(audit.of('error')), 'error')} and {count(len(audit.of('warning')), 'warning')} were found.",
-        meaning,
-    )
-
-
-def tabulate_splits(samples: pl.DataFrame) -> dict[str, Any]:
-    """`columns` and `rows` of a table of images by class and split, or by class alone."""
-    columns = list(SPLITS) if samples["split"].null_count() < len(samples) else ["images"]
-    counted = samples.with_columns(pl.col("split").fill_null("images"))
-    return {"columns": columns, "rows": _cross(counted, "split", columns)}
-
-
-def tabulate_groups(readable: pl.DataFrame) -> dict[str, Any] | None:
-    """Images by class and group, in train where there is one.
-
-    Returns:
-        `groups` (the largest), `rows` (class and, for each group, images and the share of the class), `left` (how
-        many groups are not shown), `where`; None without groups of several images.
-    """
-    train = readable.filter(split="train")
-    table = readable if train.is_empty() else train
-    if table["group"].null_count() or table["group"].n_unique() in (0, len(table)):
-        return None
-    sizes = table["group"].value_counts(sort=True)
-    groups = sorted(sizes["group"][:_MOST_GROUPS])
-    totals = dict(table["label"].value_counts().iter_rows())
-    rows = [
-        (label, [(number, number / totals[label]) for number in numbers])
-        for label, numbers in _cross(table, "group", groups)
-    ]
-    where = "all images" if train.is_empty() else "train"
-    return {"groups": groups, "rows": rows, "left": len(sizes) - len(groups), "where": where}
-
-
-def _cross(table: pl.DataFrame, column: str, values: Sequence[str]) -> list[tuple[str, list[int]]]:
-    """How many images each class has with each of some values, by class."""
-    counts = {(label, value): number for label, value, number in table.group_by("label", column).len().iter_rows()}
-    return [(label, [counts.get((label, value), 0) for value in values]) for label in sorted(table["label"].unique())]
-
-
-class Photographs:
-    """Findings and classes with their photographs, in the order of the page until the album is full.
-
-    Attributes:
-        top: the folder that all photographs lie below.
-    """
-
-    def __init__(self, audit: Audit) -> None:
-        self.top = common_folder(audit.images["path"])
-        self.album, self.window = Album(), audit.window
-        wanted = {path for found in audit.findings for path in found.paths[:_PER_FINDING]}
-        rows = audit.images.filter(pl.col("path").is_in(list(wanted)))
-        self.known = {row["path"]: row for row in rows.iter_rows(named=True)}
-
-    def show_findings(self, severity: str, kind: str, found: Sequence[Finding]) -> dict[str, Any]:
-        """One section of the page: a kind of one severity, the first findings with their photographs."""
-        num_pictured = _PICTURED if KINDS[kind].pictured else 0
-        shown = []
-        for number, finding in enumerate(found[: num_pictured + _LISTED]):
-            first = finding.paths[:_PER_FINDING]
-            shown.append(
-                {
-                    "detail": finding.detail,
-                    "figures": self._show((self.known[path] for path in first if number < num_pictured), _SIDE),
-                    "paths": [path.removeprefix(self.top) for path in first],
-                    "left": len(finding.paths) - len(first),
-                }
-            )
-        return {
-            "severity": severity,
-            "kind": kind,
-            "words": KINDS[kind],
-            "number": len(found),
-            "pictured": shown[:num_pictured],
-            "listed": shown[num_pictured:],
-            "left": len(found) - len(shown),
-        }
-
-    def show_classes(self, readable: pl.DataFrame) -> list[dict[str, Any]]:
-        """A few images of each class, from all over it."""
-        sheet = []
-        for label in sorted(readable["label"].unique())[:_CLASSES]:
-            rows = readable.filter(label=label)
-            chosen = rows[:: max(1, len(rows) // _PER_CLASS)].head(_PER_CLASS)
-            sheet.append({"name": label, "figures": self._show(chosen.iter_rows(named=True), _SIDE_ON_SHEET)})
-        return sheet
-
-    def _show(self, rows: Iterable[Mapping[str, Any]], side: int) -> list[dict[str, Any]]:
-        """Photographs, and what stands under each."""
-        shown = []
-        for row in rows:
-            facts = [f"{name} {row[name]}" for name in ("split", "label") if row[name] is not None]
-            if row["group"] not in (None, tidy(row["path"])):
-                facts.append(f"group {row['group']}")
-            image = None if self.album.is_full else _read(row["path"], self.window)
-            picture = image and self.album.embed(image, side * side, side)
-            shown.append({"path": row["path"].removeprefix(self.top), "facts": facts, "picture": picture})
-        return shown
-
-
-def _read(path: str, window: Window) -> Image.Image | None:
-    try:
-        return open_picture(read_content(path), window=window, least=(_SIDE, _SIDE)).image
-    except UnreadableImage:
-        return None
