@@ -93,30 +93,9 @@ def use_tf32() -> None:
         operator.fp32_precision = precision
 
 
-class _ExactFloat32:
-    """Who needs exact float32 now; the settings are those of the whole process, and threads overlap."""
-
-    def __init__(self) -> None:
-        self.lock, self.users = threading.Lock(), 0
-        self.before: list[str] = []
-
-    def enter(self) -> None:
-        with self.lock:
-            self.users += 1
-            if self.users == 1:
-                self.before = [each.fp32_precision for each in FLOAT32_OPERATORS]
-                for each in FLOAT32_OPERATORS:
-                    each.fp32_precision = "ieee"
-
-    def leave(self) -> None:
-        with self.lock:
-            self.users -= 1
-            if not self.users:
-                for each, precision in zip(FLOAT32_OPERATORS, self.before, strict=True):
-                    each.fp32_precision = precision
-
-
-_EXACT = _ExactFloat32()
+_EXACT_LOCK = threading.Lock()
+_BEFORE_EXACT: list[list[str]] = []
+"""The settings that each context of `exact_float32` found: they are the process's, and threads overlap."""
 
 
 @contextmanager
@@ -125,11 +104,17 @@ def exact_float32() -> Iterator[None]:
 
     By torch's settings for each operator alone: mixed with the older `allow_tf32`, torch warns and then raises.
     """
-    _EXACT.enter()
+    with _EXACT_LOCK:
+        _BEFORE_EXACT.append([each.fp32_precision for each in FLOAT32_OPERATORS])
+        for each in FLOAT32_OPERATORS:
+            each.fp32_precision = "ieee"
     try:
         yield
     finally:
-        _EXACT.leave()
+        # Whoever leaves last takes what the first one found.
+        with _EXACT_LOCK:
+            for each, precision in zip(FLOAT32_OPERATORS, _BEFORE_EXACT.pop(), strict=True):
+                each.fp32_precision = precision
 
 
 def choose_device(device: str) -> torch.device:

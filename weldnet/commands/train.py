@@ -123,13 +123,13 @@ def train_run(
 
 
 def _fill_folder(folder: Path, config: str, data: "WeldDataModule") -> None:
-    from weldnet.data.sources.manifest import write_unreadable
+    from weldnet.data.sources.manifest import write_manifest, write_unreadable
     from weldnet.files import remove_leftovers, write_text
 
     for each in (folder, folder / "checkpoints"):
         remove_leftovers(each)
     write_text(folder / CONFIG, config)
-    data.save_split(folder / "split.csv")
+    write_manifest(data.table, folder / "split.csv")
     write_unreadable(data.unreadable, folder)
 
 

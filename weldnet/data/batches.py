@@ -152,12 +152,6 @@ def derive_seed(*entropy: int) -> int:
     return int(state) % 2**63
 
 
-def weigh_classes(labels: Tensor, num_classes: int) -> Tensor:
-    """float32 (C,) weights for the loss: the mean class's count over each one's own; labels int64 (N,)."""
-    counts = torch.bincount(labels, minlength=num_classes).float()
-    return counts.sum() / (num_classes * counts.clamp(min=1))
-
-
 def make_batches(
     dataset: WeldImages | ImagesOnDevice,
     batch_size: int | None,

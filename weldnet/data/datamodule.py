@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -23,7 +22,6 @@ from weldnet.data.batches import (
     derive_seed,
     make_batches,
     order_images,
-    weigh_classes,
 )
 from weldnet.data.cache import cache_folder, decode_images
 from weldnet.data.decode.images import Geometry
@@ -31,7 +29,7 @@ from weldnet.data.mixing import Mixing
 from weldnet.data.settings import BatchSettings, ImageSettings, SplitRule
 from weldnet.data.sources.class_names import find_misnamed, refuse_misnamed
 from weldnet.data.sources.found import Found
-from weldnet.data.sources.manifest import SPLITS, write_manifest
+from weldnet.data.sources.manifest import SPLITS
 from weldnet.data.sources.source import Source
 from weldnet.data.splits.folds import check_fold, split_fold
 from weldnet.data.splits.leaks import find_contradictions, find_leaks, fingerprints, refuse_leaks
@@ -301,12 +299,9 @@ class WeldDataModule(LightningDataModule):
         """float32 (C,) weights for the loss under `balance=weights`: mean class count divided by the class's own."""
         if self.batch_settings.balance != "weights":
             return None
-        return weigh_classes(self.dataset("train").labels, len(self.classes))
+        counts = torch.bincount(self.dataset("train").labels, minlength=len(self.classes)).float()
+        return counts.sum() / (len(self.classes) * counts.clamp(min=1))
 
     def splits(self) -> list[str]:
         """The splits that hold images."""
         return [split for split in SPLITS if len(self.samples(split))]
-
-    def save_split(self, file: Path) -> None:
-        """Writes the splits as a manifest that `data=manifest` reads again."""
-        write_manifest(self.table, file)

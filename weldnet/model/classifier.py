@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from weldnet.errors import InputError, check_choice
 from weldnet.evaluation.metrics import METRICS, measure_confusion
-from weldnet.model.confusion import ConfusionMatrix, MeanLoss
+from weldnet.model.confusion import EpochSums
 from weldnet.model.cuda_graph import GRADIENT_HOOKS, MODES, GraphedStep, find_obstacle
 from weldnet.model.network import WeldNet, make_backbone
 from weldnet.model.optimizers import parameter_groups
@@ -90,8 +90,8 @@ class WeldClassifier(LightningModule):
         self.criterion = nn.CrossEntropyLoss(weights, label_smoothing=settings.label_smoothing)
         self.record: dict[str, Any] = {}
         self.graphed: GraphedStep | None = None
-        self.confusions = nn.ModuleDict({f"{stage}_confusion": ConfusionMatrix(len(classes)) for stage in STAGES})
-        self.losses = nn.ModuleDict({f"{stage}_loss": MeanLoss() for stage in STAGES})
+        # A module may not be named `train`, which is a method.
+        self.all_sums = nn.ModuleDict({f"{stage}_sums": EpochSums(len(classes)) for stage in STAGES})
         self.plain: dict[str, Any] = {"classes": self.classes, "lr": lr, "size": size, "class_weights": class_weights}
         self.plain |= {"settings": asdict(settings) | {"weights": "none"}, "mean": backbone.mean, "std": backbone.std}
         self.save_hyperparameters(self.plain, logger=False)
@@ -129,16 +129,10 @@ class WeldClassifier(LightningModule):
         logits = self(images)
         return self.criterion(logits, labels), logits
 
-    def _count(self, stage: str, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        # Soft labels, as mixup and CutMix make them, count as the class of the largest share.
-        classes = labels.argmax(1) if labels.is_floating_point() else labels
-        self.confusion(stage).update(logits.detach().argmax(1), classes)
-        self.mean_loss(stage).update(loss.detach(), len(labels))
-
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss; the labels are int64 (B,) or float (B, C), the share of each class."""
         loss, logits = (self.graphed or self._learn)(*batch)
-        self._count("train", loss, logits, batch[1])
+        self.sums("train").update(loss, logits, batch[1])
         return loss
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
@@ -150,7 +144,7 @@ class WeldClassifier(LightningModule):
         logits = self(images)
         # What is compared and reported is the plain cross entropy.
         loss = functional.cross_entropy(logits, labels)
-        self._count(stage, loss, logits, labels)
+        self.sums(stage).update(loss, logits, labels)
         return {"loss": loss, "logits": logits.float()}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
@@ -164,20 +158,14 @@ class WeldClassifier(LightningModule):
         features = self.network.features(batch[0])
         return {"logits": self.network.head(features).float(), "features": features.float()}
 
-    def confusion(self, stage: str) -> ConfusionMatrix:
-        """What has been counted in this epoch of a stage."""
-        confusion = self.confusions[f"{stage}_confusion"]
-        assert isinstance(confusion, ConfusionMatrix)
-        return confusion
-
-    def mean_loss(self, stage: str) -> MeanLoss:
-        """That of this epoch of a stage; the trainer resets it."""
-        loss = self.losses[f"{stage}_loss"]
-        assert isinstance(loss, MeanLoss)
-        return loss
+    def sums(self, stage: str) -> EpochSums:
+        """What has been counted in this epoch of a stage; the trainer resets the loss."""
+        sums = self.all_sums[f"{stage}_sums"]
+        assert isinstance(sums, EpochSums)
+        return sums
 
     def _log_epoch(self, stage: str) -> None:
-        counts = self.confusion(stage)
+        counts = self.sums(stage).confusion
         confusion = counts.compute().cpu().numpy()
         figures = measure_confusion(confusion, self.classes)
         keys = [metric.key for metric in METRICS if metric.key in figures]
@@ -224,20 +212,16 @@ class WeldClassifier(LightningModule):
         self._plain_hparams()
         # An interrupted training may have left one, of its own optimizer.
         self.graphed = None
-        obstacle = find_obstacle(self.trainer)
+        mode, trainer = self.settings.cuda_graphs, self.trainer
+        obstacle = find_obstacle(trainer)
         if any(getattr(type(self), name) is not getattr(WeldClassifier, name) for name in OF_A_STEP):
             obstacle = obstacle or f"{type(self).__name__} has a step of its own"
-        if self.settings.cuda_graphs != "off" and not obstacle:
-            (optimizer,) = self.trainer.optimizers
-            clip = partial(
-                self.configure_gradient_clipping,
-                optimizer,
-                self.trainer.gradient_clip_val,
-                self.trainer.gradient_clip_algorithm,
-            )
-            is_required = self.settings.cuda_graphs == "on"
-            self.graphed = GraphedStep(self._learn, clip, optimizer, self.network, is_required=is_required)
-        elif self.settings.cuda_graphs == "on" or (self.settings.cuda_graphs == "auto" and self.device.type == "cuda"):
+        if mode != "off" and not obstacle:
+            (optimizer,) = trainer.optimizers
+            clipping = (optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm)
+            clip = partial(self.configure_gradient_clipping, *clipping)
+            self.graphed = GraphedStep(self._learn, clip, optimizer, self.network, is_required=mode == "on")
+        elif mode == "on" or (mode == "auto" and self.device.type == "cuda"):
             log.warning("model.cuda_graphs: each step is launched by itself, since %s", obstacle)
 
     def on_train_end(self) -> None:
@@ -251,7 +235,7 @@ class WeldClassifier(LightningModule):
 
     def _log_loss(self, stage: str, key: str, **settings: Any) -> None:
         """Has the trainer log the mean loss at the epoch's end."""
-        self.log(key, self.mean_loss(stage), on_step=False, on_epoch=True, **settings)
+        self.log(key, self.sums(stage).loss, on_step=False, on_epoch=True, **settings)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]

@@ -1,7 +1,7 @@
 """Sums over the batches of an epoch, kept on the device: an update never waits for it."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import Metric
 
 
@@ -49,3 +49,17 @@ class MeanLoss(Metric):
 
     def compute(self) -> Tensor:
         return self.total / self.num_images
+
+
+class EpochSums(nn.Module):
+    """What is counted in an epoch of one stage: `confusion` and `loss`."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.confusion, self.loss = ConfusionMatrix(num_classes), MeanLoss()
+
+    def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Adds a batch; labels are int64 (B,) or float (B, C), which count as the class of the largest share."""
+        classes = labels.argmax(1) if labels.is_floating_point() else labels
+        self.confusion.update(logits.detach().argmax(1), classes)
+        self.loss.update(loss.detach(), len(labels))
