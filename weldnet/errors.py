@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable, Sequence
 
+MOST_LISTED = 20
+
 
 class InputError(ValueError):
     """A user's mistake: its message holds what is wrong, where, what is allowed and what to type instead.
@@ -24,15 +26,20 @@ def check_choice(key: str, value: str, allowed: Sequence[str]) -> None:
         raise InputError(f"{key}={value}: allowed are {', '.join(allowed)}{nearest(str(value), allowed)}")
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message, at most 300 characters; its name where the message is empty."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
 def count(number: int, noun: str) -> str:
     """`1 error`, `2 errors`, `1,000 errors`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def list_some(items: Sequence[str], limit: int = 20) -> str:
-    """One item a line, indented; past `limit` a count of the rest."""
-    rest = [f"... and {len(items) - limit} more"] if len(items) > limit else []
-    return "\n".join(f"  {item}" for item in [*items[:limit], *rest])
+def list_some(items: Sequence[str]) -> str:
+    """One item a line, indented; past `MOST_LISTED` a count of the rest."""
+    rest = [f"... and {len(items) - MOST_LISTED} more"] if len(items) > MOST_LISTED else []
+    return "\n".join(f"  {item}" for item in [*items[:MOST_LISTED], *rest])
 
 
 def shorten(items: Sequence[str], limit: int = 5) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from weldnet.errors import InputError, check_choice
+from weldnet.errors import InputError, check_choice, first_line
 
 log = logging.getLogger(__name__)
 
@@ -130,9 +130,7 @@ def choose_device(device: str) -> torch.device:
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(
-            f"device={device} is not there ({str(error).splitlines()[0]}); device=cpu always is"
-        ) from error
+        raise InputError(f"device={device} is not there ({first_line(error)}); device=cpu always is") from error
     return torch.device(device)
 
 
@@ -192,7 +190,7 @@ class Replay:
 
     def _refuse(self, error: RuntimeError) -> None:
         # torch's own at the end of a capture hides the first.
-        reason = str(error.__context__ or error).partition("\n")[0]
+        reason = first_line(error.__context__ or error)
         message = f"model.cuda_graphs: {self.subject} cannot be captured ({reason})"
         if self.is_required:
             raise InputError(f"{message}; take model.cuda_graphs=auto") from error

@@ -335,7 +335,7 @@ def begin(run: Path, order: int) -> None:
 
 
 @pytest.fixture
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for run, names in RUNS.items():
         folder = tmp_path / "runs" / "train" / run
@@ -344,7 +344,6 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             (folder / "checkpoints" / name).touch()
         begin(folder, list(RUNS).index(run))
     (tmp_path / "copy=1.ckpt").touch()
-    return Path("runs", "train")
 
 
 EMPTY, FIRST, SECOND = (f"runs/train/{run}" for run in RUNS)
@@ -361,25 +360,25 @@ EMPTY, FIRST, SECOND = (f"runs/train/{run}" for run in RUNS)
         ("best", f"{SECOND}/checkpoints/last.ckpt"),
     ],
 )
-def test_find_checkpoint(runs: Path, ckpt_path: str, expected: str) -> None:
-    found = find_checkpoint(ckpt_path, runs)
+def test_find_checkpoint(runs: None, ckpt_path: str, expected: str) -> None:
+    found = find_checkpoint(ckpt_path)
     assert found.is_absolute()
     assert found == Path(expected).absolute()
-    assert find_checkpoint(os.path.abspath(expected), runs) == found
+    assert find_checkpoint(os.path.abspath(expected)) == found
 
 
-def test_best_of_the_newest_run(runs: Path) -> None:
+def test_best_of_the_newest_run(runs: None) -> None:
     best = Path(SECOND, "checkpoints", "best.ckpt").absolute()
     best.touch()
-    assert find_checkpoint("best", runs) == best
-    assert find_checkpoint("last", runs) == best.with_name("last.ckpt")
+    assert find_checkpoint("best") == best
+    assert find_checkpoint("last") == best.with_name("last.ckpt")
 
 
-def test_no_older_run_stands_in_for_the_newest(runs: Path) -> None:
+def test_no_older_run_stands_in_for_the_newest(runs: None) -> None:
     begin(Path(EMPTY), 3)
-    assert find_checkpoint("last", runs) == Path(EMPTY, "checkpoints", "last.ckpt").absolute()
+    assert find_checkpoint("last") == Path(EMPTY, "checkpoints", "last.ckpt").absolute()
     with pytest.raises(InputError, match=rf"{EMPTY} holds no checkpoints/best\.ckpt or last\.ckpt"):
-        find_checkpoint("best", runs)
+        find_checkpoint("best")
 
 
 @pytest.mark.parametrize(
@@ -391,15 +390,16 @@ def test_no_older_run_stands_in_for_the_newest(runs: Path) -> None:
         ("bset", "no checkpoint at"),
     ],
 )
-def test_checkpoints_that_are_not_there(runs: Path, ckpt_path: str, message: str) -> None:
+def test_checkpoints_that_are_not_there(runs: None, ckpt_path: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        find_checkpoint(ckpt_path, runs)
+        find_checkpoint(ckpt_path)
 
 
 @pytest.mark.parametrize("name", ["best", "last"])
-def test_no_run_at_all(tmp_path: Path, name: str) -> None:
+def test_no_run_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=rf"ckpt_path={name}: no finished epoch of any run below"):
-        find_checkpoint(name, tmp_path / "runs" / "train")
+        find_checkpoint(name)
 
 
 def test_record_is_plain(data: WeldDataModule) -> None:

@@ -8,10 +8,10 @@ import pytest
 import torch
 from untrained import make_card, save_untrained
 
-from weldnet.errors import InputError
+from weldnet.errors import InputError, first_line
 from weldnet.evaluation.judge import Outputs, fit_judge
 from weldnet.inference.checkpoint import RECORD, load_checkpoint
-from weldnet.inference.engines import TorchEngine, first_line
+from weldnet.inference.engines import TorchEngine
 
 CLASSES = ("good", "crack", "pore")
 

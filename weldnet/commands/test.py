@@ -44,7 +44,7 @@ def run(cfg: DictConfig) -> None:
         check_choice("split", cfg.split, SPLIT_CHOICES)
     choose_device(cfg.device)
     named = split_paths(cfg.ckpt_path)
-    checkpoints = [load_checkpoint(find_checkpoint(path, Path("runs", "train"))) for path in named]
+    checkpoints = [load_checkpoint(find_checkpoint(path)) for path in named]
     if len({tuple(checkpoint.card.classes) for checkpoint in checkpoints}) > 1:
         raise InputError("ckpt_path=[A,B]: the two have different classes, so there is nothing to compare")
     tests = [Test(cfg, checkpoint) for checkpoint in checkpoints]

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from weldnet.errors import InputError
+from weldnet.errors import InputError, first_line
 
 _LIVE = re.compile(r"(?<!\\)(?:\\\\)*\$\{")
 """An interpolation; after an odd number of backslashes `${` is text."""
@@ -82,7 +82,7 @@ def parse_config(content: str | bytes, where: str) -> DictConfig:
         plain: Any = OmegaConf.to_container(OmegaConf.create(text))
     # A YAML reader fails in many ways; each means the same to the user.
     except Exception as error:
-        raise InputError(f"{where}: the config in it is damaged: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{where}: the config in it is damaged: {first_line(error)}") from error
     if not isinstance(plain, dict):
         raise InputError(f"{where}: the config in it is damaged: it is no list of keys")
     for text in (str(text) for keys, value in walk(plain) for text in (*keys, value)):

@@ -31,7 +31,7 @@ def find_origin(ckpt_path: str, why: str) -> Path:
             f"ckpt_path={ckpt_path} is an export{why}; give the checkpoint that it comes from, {origin.name} with "
             f"the SHA-256 {origin.digest}"
         )
-    return find_checkpoint(ckpt_path, Path("runs", "train"))
+    return find_checkpoint(ckpt_path)
 
 
 def set_up_data(cfg: DictConfig, checkpoint: "Checkpoint", why: str, *, only_own: bool = False) -> "WeldDataModule":

@@ -20,7 +20,7 @@ from weldnet.config.resumable import (
 from weldnet.config.runs import show
 from weldnet.config.schema import TrainConfig
 from weldnet.config.trusted import check_links, check_states, check_trusted
-from weldnet.errors import InputError
+from weldnet.errors import InputError, first_line
 
 if TYPE_CHECKING:
     from weldnet.data.datamodule import WeldDataModule
@@ -123,7 +123,7 @@ def claim(saved: DictConfig, schema: type, folder: Path) -> DictConfig:
     try:
         OmegaConf.merge(OmegaConf.structured(schema), saved)
     except OmegaConfBaseException as error:
-        raise InputError(f"{show(folder)}: the config in it is damaged: {str(error).splitlines()[0]}") from error
+        raise InputError(f"{show(folder)}: the config in it is damaged: {first_line(error)}") from error
     made_as = str(OmegaConf.select(saved, "output_dir"))
     if Path(made_as).resolve() != folder.resolve():
         raise InputError(
@@ -146,13 +146,12 @@ def find_folder(ckpt_path: str, runs: Path) -> Path:
 
 def _find_run(ckpt_path: str) -> tuple[Path, DictConfig]:
     """The folder of a run, and its saved config."""
-    from weldnet.inference.checkpoint import find_checkpoint, load_checkpoint
+    from weldnet.inference.checkpoint import RUNS, find_checkpoint, load_checkpoint
     from weldnet.inference.evaluate import run_of
 
-    runs = Path("runs", "train")
-    folder = find_folder(ckpt_path, runs)
+    folder = find_folder(ckpt_path, RUNS)
     if not (folder / CONFIG).is_file():
-        file = find_checkpoint(ckpt_path, runs)
+        file = find_checkpoint(ckpt_path)
         folder = run_of(file)
         if not (folder / CONFIG).is_file():
             return folder, parse_config(load_checkpoint(file).card.config, show(file))

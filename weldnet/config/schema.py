@@ -36,7 +36,7 @@ class ModelConfig(ModelSettings):
 
 @dataclass
 class EvaluationConfig:
-    """See `weldnet.evaluation.judge` and `weldnet.evaluation.vocabulary`."""
+    """See `weldnet.evaluation.judge` and `weldnet.data.sources.vocabulary`."""
 
     good_classes: list[str] | None = None
     vocabulary: str | None = None

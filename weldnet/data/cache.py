@@ -27,7 +27,7 @@ from rich.progress import Progress
 from weldnet.data.decode.formats import read_content
 from weldnet.data.decode.images import DECODER_VERSION, Geometry, UnreadableImage, to_geometry
 from weldnet.data.file_states import FILE_SCHEMA, describe_files
-from weldnet.errors import InputError, count
+from weldnet.errors import InputError, count, first_line
 from weldnet.files import describe_room, write_parquet
 from weldnet.hardware import available_cores
 
@@ -179,7 +179,7 @@ class _Cache:
         except FileNotFoundError:
             return
         except (OSError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
-            self.damage = [f"{self.index_file} ({str(error).splitlines()[0]})"]
+            self.damage = [f"{self.index_file} ({first_line(error)})"]
             return
         self.index = whole
         if len(whole) < len(index):

@@ -54,9 +54,9 @@ def quantise(network: Any, images: WeldImages, settings: Int8Settings, num_float
         )
 
 
-def draw_evenly(labels: Labels, num_images: int, seed: int = 0) -> NDArray[np.int64]:
+def draw_evenly(labels: Labels, num_images: int) -> NDArray[np.int64]:
     """At most `num_images` indices into `labels` (N,), ascending, as many of each class as it has."""
-    order = np.random.default_rng(seed).permutation(len(labels))
+    order = np.random.default_rng(0).permutation(len(labels))
     turn = np.empty(len(labels), np.int64)
     for label in np.unique(labels):
         turn[labels[order] == label] = np.arange((labels == label).sum())

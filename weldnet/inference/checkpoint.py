@@ -21,6 +21,9 @@ from weldnet.model.settings import ModelSettings
 RECORD = "weldnet"
 """The key of a Lightning checkpoint under which its card stands, as `TrainedCard.to_plain` has it."""
 
+RUNS = Path("runs", "train")
+"""The folder of training runs."""
+
 _TAKES = "ckpt_path takes a file that weldnet-train wrote"
 
 
@@ -131,19 +134,18 @@ def write_judge(path: Path, judge: Judge | None) -> None:
     write_checkpoint(content, path)
 
 
-def find_checkpoint(ckpt_path: str, runs: Path) -> Path:
+def find_checkpoint(ckpt_path: str) -> Path:
     """The file that `ckpt_path` means; an InputError where there is none.
 
     Args:
         ckpt_path: a file; a run folder: its `best.ckpt`, or `last.ckpt` where the recipe keeps the last; `best` or
             `last`: of the newest run.
-        runs: the folder of training runs, `runs/train`.
     """
     path = Path(ckpt_path).expanduser().absolute()
     if ckpt_path in ("best", "last") and not path.exists():
-        newest = find_newest_run(runs)
+        newest = find_newest_run(RUNS)
         if newest is None:
-            raise InputError(f"ckpt_path={ckpt_path}: no finished epoch of any run below {runs.absolute()}")
+            raise InputError(f"ckpt_path={ckpt_path}: no finished epoch of any run below {RUNS.absolute()}")
         return newest / "checkpoints" / "last.ckpt" if ckpt_path == "last" else kept_checkpoint(newest)
     if path.is_dir():
         return kept_checkpoint(path)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from weldnet.errors import InputError, check_choice
+from weldnet.errors import InputError, check_choice, first_line
 from weldnet.evaluation.metrics import Floats
 from weldnet.hardware import choose_device, exact_float32
 from weldnet.inference.checkpoint import Checkpoint
@@ -89,11 +89,6 @@ def try_out(engine: Engine) -> None:
     scores = engine.score(np.zeros((2, 3, facts.geometry.height, facts.geometry.width), np.uint8))
     if scores.probabilities.shape != (2, len(facts.classes)) or scores.distances.shape != (2,):
         raise InputError(f"it does not give {len(facts.classes)} probabilities and a distance for each image")
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an exception's message, at most 300 characters; its name where the message is empty."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 def check_finite(outputs: Floats) -> None:

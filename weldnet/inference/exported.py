@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weldnet.data.file_states import find_leaving
-from weldnet.errors import InputError, check_choice
-from weldnet.inference.engines import PRECISIONS, Scores, check_finite, first_line, try_out
+from weldnet.errors import InputError, check_choice, first_line
+from weldnet.inference.engines import PRECISIONS, Scores, check_finite, try_out
 from weldnet.inference.export_format import Run, import_extra
 from weldnet.inference.model_card import ExportCard, ModelFacts, describe_running, read_card
 from weldnet.inference.onnx_format import ONNX

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.export import ExportedProgram
 
-from weldnet.errors import InputError
+from weldnet.errors import InputError, first_line
 from weldnet.hardware import available_cores
-from weldnet.inference.engines import PRECISIONS, first_line
+from weldnet.inference.engines import PRECISIONS
 from weldnet.inference.export_format import Change, ExportFormat, Run, import_extra
 from weldnet.inference.onnx_format import write_onnx
 

@@ -137,16 +137,11 @@ class Predictor(ExitStack):
 
 
 def load_engine(
-    ckpt_path: str,
-    *,
-    runs: Path = Path("runs", "train"),
-    device: str = EngineSettings.device,
-    precision: str = EngineSettings.precision,
+    ckpt_path: str, *, device: str = EngineSettings.device, precision: str = EngineSettings.precision
 ) -> Engine:
     """The engine of a checkpoint, a run folder, `best`, `last`, or an export folder, or an InputError.
 
     Args:
-        runs: where `best` and `last` look.
         device, precision: as `TorchEngine` takes them; an export runs on the CPU.
     """
     folder = Path(ckpt_path).expanduser().absolute()
@@ -154,4 +149,4 @@ def load_engine(
         from weldnet.inference.exported import load_export
 
         return load_export(folder, device=device, precision=precision)
-    return TorchEngine(load_checkpoint(find_checkpoint(ckpt_path, runs)), device, precision)
+    return TorchEngine(load_checkpoint(find_checkpoint(ckpt_path)), device, precision)

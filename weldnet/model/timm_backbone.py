@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from weldnet.errors import InputError, nearest
+from weldnet.errors import InputError, first_line, nearest
 from weldnet.model.backbone import Backbone, guard_strides, read_state_dict, refuse_weights
 from weldnet.model.resnet import RESNETS
 
@@ -181,7 +181,7 @@ def _load(name: str, size: Size, weights: str, allowed: list[str], probe: nn.Mod
         except OSError as error:
             raise InputError(
                 f"the weights of model.backbone={name} are neither in the cache nor to be had from the network "
-                f"({str(error).splitlines()[0]}).\n"
+                f"({first_line(error)}).\n"
                 f"  file: {source}\n"
                 "Type one of\n"
                 "  model.weights=FILE   a state dict (.safetensors, or saved by torch) that lies elsewhere\n"

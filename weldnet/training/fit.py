@@ -18,7 +18,7 @@ from weldnet.data.batches import explain_workers
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.sources.vocabulary import BUILT_IN, Vocabulary, describe_classes
 from weldnet.data.splits.leaks import fingerprint_names, fingerprints
-from weldnet.errors import InputError, check_choice
+from weldnet.errors import InputError, check_choice, first_line
 from weldnet.evaluation.decision import find_good_classes
 from weldnet.evaluation.judge import fit_judge
 from weldnet.evaluation.metrics import METRICS
@@ -109,7 +109,7 @@ def guard_fit(data: WeldDataModule, trainer: Trainer, *, is_resumed: bool = Fals
             raise InputError(f"Lightning refuses this config: {error}") from error
         except torch.OutOfMemoryError as error:
             raise InputError(
-                f"the device has too little memory for a step ({str(error).splitlines()[0]}); take a smaller "
+                f"the device has too little memory for a step ({first_line(error)}); take a smaller "
                 f"data.batch_size ({data.batch_settings.batch_size} now), and trainer.accumulate_grad_batches=2"
             ) from error
     print_early_end(trainer)

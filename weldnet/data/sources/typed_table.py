@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from weldnet.errors import InputError, list_some, shorten
+from weldnet.errors import InputError, first_line, list_some, shorten
 
 
 def read_typed(file: Path, columns: Sequence[str], needed: Sequence[str], also: str = "") -> pl.DataFrame:
@@ -26,7 +26,7 @@ def read_typed(file: Path, columns: Sequence[str], needed: Sequence[str], also: 
         table = pl.read_csv(file, infer_schema=False, columns=list(known) or None)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(
-            f"{file} cannot be read as CSV: {str(error).splitlines()[0]}; save it as UTF-8, separated by commas, names "
+            f"{file} cannot be read as CSV: {first_line(error)}; save it as UTF-8, separated by commas, names "
             "with commas in double quotes"
         ) from error
     # Polars renames a column of the same name: path_duplicated_0.
