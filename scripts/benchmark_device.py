@@ -213,10 +213,34 @@ def compare_losses() -> float:
     return float(((losses[1] - losses[0]) / losses[0]).abs().max())
 
 
-def run(options: Options) -> dict[str, Any]:
-    """Measures both recipes at both batch sizes, and returns the figures."""
+def measure_batch(
+    recipe: Recipe, batch: int, cfg: Any, data: WeldDataModule, steps: int, folder: Path
+) -> dict[str, Any]:
+    """A row of the figures: bare steps and `weldnet-train`'s own loop at one batch size."""
     from weldnet.data.storage import HeldImages
 
+    row: dict[str, Any] = {"recipe": recipe.name, "batch": batch, "limit": measure_limit(recipe, batch)}
+    row["eager"] = batch / time_steps(BareStep(recipe, batch), 40)
+    with Sampling() as sampling:
+        row["ours"], row["launch_ms"] = attempt(
+            partial(time_ours, cfg, data, folder / "on", steps, cuda_graphs="auto", cache="disk")
+        )
+    row["ours_eager"], _ = attempt(
+        partial(time_ours, cfg, data, folder / "off", steps // 8, cuda_graphs="off", cache="disk")
+    )
+    rows = torch.arange(len(data.table["row"].unique())).numpy()
+    data.images = HeldImages(torch.as_tensor(data.images.read(rows)))
+    row["ours_on_device"], row["launch_on_device_ms"] = attempt(
+        partial(time_ours, cfg, data, folder / "device", steps, cuda_graphs="auto", cache="device")
+    )
+    row["share_of_limit"] = row["ours"] / row["limit"]
+    if (recipe, batch) == (FINETUNE, 32):
+        print(sampling.describe(16), flush=True)
+    return row
+
+
+def run(options: Options) -> dict[str, Any]:
+    """Measures both recipes at both batch sizes, and returns the figures."""
     if not torch.cuda.is_available():
         raise InputError("the benchmark `device` needs a CUDA device")
     use_tf32()
@@ -233,28 +257,10 @@ def run(options: Options) -> dict[str, Any]:
             data = prepare_data(cfg, max(batch * number for batch, number in steps.items()))
             on_disk = data.images
             for batch in BATCHES:
-                row: dict[str, Any] = {"recipe": recipe.name, "batch": batch, "limit": measure_limit(recipe, batch)}
-                row["eager"] = batch / time_steps(BareStep(recipe, batch), 40)
                 data.batch_settings.batch_size, data.images = batch, on_disk
-                with Sampling() as sampling:
-                    row["ours"], row["launch_ms"] = attempt(
-                        partial(time_ours, cfg, data, folder / "on", steps[batch], cuda_graphs="auto", cache="disk")
-                    )
-                row["ours_eager"], _ = attempt(
-                    partial(time_ours, cfg, data, folder / "off", steps[batch] // 8, cuda_graphs="off", cache="disk")
-                )
-                rows = torch.arange(len(data.table["row"].unique())).numpy()
-                data.images = HeldImages(torch.as_tensor(on_disk.read(rows)))
-                row["ours_on_device"], row["launch_on_device_ms"] = attempt(
-                    partial(time_ours, cfg, data, folder / "device", steps[batch], cuda_graphs="auto", cache="device")
-                )
-                row["share_of_limit"] = row["ours"] / row["limit"]
-                print(
-                    {key: round(value, 2) if isinstance(value, float) else value for key, value in row.items()},
-                    flush=True,
-                )
-                if (recipe, batch) == (FINETUNE, 32):
-                    print(sampling.describe(16), flush=True)
+                row = measure_batch(recipe, batch, cfg, data, steps[batch], folder)
+                shown = {key: round(value, 2) if isinstance(value, float) else value for key, value in row.items()}
+                print(shown, flush=True)
                 figures["rows"].append(row)
     figures["origin_limits"] = measure_layouts(32)
     print(figures["origin_limits"], flush=True)

@@ -131,8 +131,7 @@ class WeldDataModule(LightningDataModule):
         )
         table = table.with_columns(digest=decoded.digests).with_row_index("row")
         self.unreadable = {table["path"][row]: reason for row, reason in sorted(decoded.unreadable.items())}
-        policy = self.image_settings.on_unreadable
-        table, skipped = self.found.skip_unreadable(table, decoded.unreadable, policy)
+        table, skipped = self.found.skip_unreadable(table, self.unreadable, self.image_settings.on_unreadable)
         self.warnings += skipped + self._check(table)
         self.classes = list(self.wanted_classes or sorted(table["label"].unique()))
         decoded = decoded.select(table["row"].to_numpy().astype(np.int64))

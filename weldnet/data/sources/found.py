@@ -41,21 +41,20 @@ class Found:
         return named
 
     def skip_unreadable(
-        self, table: pl.DataFrame, unreadable: Mapping[int, str], policy: str
+        self, table: pl.DataFrame, reasons: Mapping[str, str], policy: str
     ) -> tuple[pl.DataFrame, list[str]]:
         """The table without the files that cannot be read, and a warning that names them.
 
         Args:
             table: these samples, with more columns.
-            unreadable: the index of each, and the reason.
+            reasons: why each of them cannot be read, by its path.
             policy: `stop`, or `skip` them.
 
         Raises:
             InputError: there are such files, and the policy is `stop` or nothing else is left.
         """
-        if not unreadable:
+        if not reasons:
             return table, []
-        reasons = {table["path"][row]: reason for row, reason in sorted(unreadable.items())}
         named = self.locate(reasons)
         shown = list_some([f"{named[path]}: {reason}" for path, reason in reasons.items()])
         if len(reasons) == len(table):
@@ -65,7 +64,6 @@ class Found:
                 f"{len(reasons):,} of {len(table):,} images cannot be read; repair or remove them, or skip them with "
                 f"data.on_unreadable=skip. weldnet-audit with the same data keys lists them all:\n{shown}"
             )
-        readable = ~pl.int_range(pl.len()).is_in(list(unreadable))
-        return table.filter(readable), [
+        return table.filter(~pl.col("path").is_in(list(reasons))), [
             f"{len(reasons)} images cannot be read and are skipped (unreadable.csv has them all):\n{shown}"
         ]
