@@ -9,7 +9,8 @@ from scipy.stats import beta
 from sklearn.metrics import average_precision_score, roc_auc_score
 from test_judge import CLASSES, draw
 
-from weldnet.evaluation.assessment import UNCERTIFIED, assess
+from weldnet.evaluation.assessment import assess
+from weldnet.evaluation.decision import NOT_CALIBRATED
 from weldnet.evaluation.judge import Judge, Outputs, fit_judge
 
 
@@ -82,6 +83,6 @@ def test_what_is_lacking_is_reported(judge: Judge, groups: str, calibrated: bool
         assert any("this test:" in statement for statement in figures["statements"])
         assert (figures["verdicts"]["welds"] is None) == (groups == "unknown")
     else:
-        assert figures["statements"] == [UNCERTIFIED]
+        assert figures["statements"] == [NOT_CALIBRATED]
         assert (figures["verdicts"], figures["escapes"]) == (None, None)
     assert np.isfinite(figures["loss"])

@@ -13,6 +13,7 @@ from weldnet.evaluation.decision import (
     ACCEPT,
     CAVEAT,
     NO_GOOD_CLASS,
+    NOT_CALIBRATED,
     REJECT,
     VERDICTS,
     Counts,
@@ -25,10 +26,6 @@ from weldnet.evaluation.judge import Judgement
 from weldnet.evaluation.metrics import Floats, Labels, cross_entropy, make_plain, summarise_confusion
 from weldnet.evaluation.ranking import resample_ranking
 from weldnet.evaluation.rates import ONE_SIDED, measure_proportions, resample_rates
-
-UNCERTIFIED = (
-    "every image is referred: this checkpoint has no operating point; the one that its run keeps gets it at the end"
-)
 
 
 def assess(
@@ -95,7 +92,7 @@ def assess_verdicts(
     `num_unlike_training`, and `statements`: what cannot be met, and what the bound does not cover.
     """
     if judgement is None:
-        return {"operating_point": None, "verdicts": None, "referral_curve": None, "statements": [UNCERTIFIED]}
+        return {"operating_point": None, "verdicts": None, "referral_curve": None, "statements": [NOT_CALIBRATED]}
     judge, point = judgement.judge, judgement.judge.point
     if not judge.good_classes:
         statements = [NO_GOOD_CLASS]

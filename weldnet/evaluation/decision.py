@@ -30,6 +30,10 @@ GOOD_NAMES = ("good", "no defect")
 
 NO_GOOD_CLASS = "every image is referred: no class of sound welds is known; name them in evaluation.good_classes"
 
+NOT_CALIBRATED = (
+    "the checkpoint is not calibrated, so every image is referred; the one that its run keeps is (ckpt_path=best)"
+)
+
 CAVEAT = (
     "The bound assumes images exchangeable with the calibration data. It does not cover unseen welds: several "
     "photographs of one weld prove less than as many welds. It is weaker still when validation holds known welds."

@@ -12,6 +12,7 @@ from typing import Any
 
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.errors import InputError
+from weldnet.evaluation.decision import NOT_CALIBRATED
 from weldnet.evaluation.judge import Judge
 from weldnet.export.graph import trace_graph
 from weldnet.export.parity import check, measure, score_split
@@ -22,7 +23,7 @@ from weldnet.inference.checkpoint import Checkpoint
 from weldnet.inference.engines import TorchEngine
 from weldnet.inference.export_format import ExportFormat
 from weldnet.inference.exported import CARD, FORMATS, load_export
-from weldnet.inference.model_card import NOT_CALIBRATED, ExportCard, ModelCard, Origin
+from weldnet.inference.model_card import ExportCard, ModelCard, Origin
 from weldnet.inference.provenance import current_commit, file_digest
 
 

@@ -17,13 +17,12 @@ from weldnet.data.batches import explain_workers
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.splits.leaks import Fingerprints, fingerprint, is_known
 from weldnet.errors import InputError, count, shorten
-from weldnet.evaluation.decision import Flags
+from weldnet.evaluation.decision import NOT_CALIBRATED, Flags
 from weldnet.evaluation.judge import Judge, Outputs
 from weldnet.hardware import choose_device, exact_float32
 from weldnet.inference.checkpoint import Checkpoint
 from weldnet.inference.engines import check_finite
 from weldnet.inference.evaluation_report import EvaluationReport
-from weldnet.inference.model_card import NOT_CALIBRATED
 from weldnet.inference.settings import DeviceSettings
 from weldnet.model.classifier import WeldClassifier
 

@@ -12,14 +12,11 @@ from torch import Tensor
 from weldnet.data.decode.images import Geometry
 from weldnet.data.splits.rules import MAX_CLASSES
 from weldnet.errors import InputError
-from weldnet.evaluation.decision import OperatingPoint, choose_operating_point
+from weldnet.evaluation.decision import NOT_CALIBRATED, OperatingPoint, choose_operating_point
 from weldnet.evaluation.judge import Judge
 from weldnet.model.backbone import IMAGENET_MEAN, IMAGENET_STD
 from weldnet.spelling import make_visible
 
-NOT_CALIBRATED = (
-    "the checkpoint is not calibrated, so every image is referred; the one that its run keeps is (ckpt_path=best)"
-)
 REFER_ALL = replace(choose_operating_point(np.zeros(0), np.zeros(0, np.bool_), ()), reasons=(NOT_CALIBRATED,))
 """The operating point of a checkpoint without a judge."""
 

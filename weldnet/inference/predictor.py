@@ -18,12 +18,12 @@ from threadpoolctl import threadpool_limits
 from weldnet.data.decode.formats import read_content
 from weldnet.data.decode.images import UnreadableImage, to_geometry
 from weldnet.data.decode.pictures import MAX_PIXELS
-from weldnet.evaluation.decision import REFER
+from weldnet.evaluation.decision import NOT_CALIBRATED, REFER
 from weldnet.evaluation.judge import give_verdicts
 from weldnet.hardware import available_cores
 from weldnet.inference.checkpoint import find_checkpoint, load_checkpoint
 from weldnet.inference.engines import Engine, TorchEngine
-from weldnet.inference.model_card import NOT_CALIBRATED, ModelFacts
+from weldnet.inference.model_card import ModelFacts
 from weldnet.inference.prediction import Prediction
 from weldnet.inference.settings import EngineSettings
 

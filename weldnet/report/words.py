@@ -5,8 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from weldnet.errors import count
-from weldnet.evaluation.assessment import UNCERTIFIED
-from weldnet.evaluation.decision import CAVEAT
+from weldnet.evaluation.decision import CAVEAT, NOT_CALIBRATED
 
 Figures = Mapping[str, Any]
 
@@ -145,7 +144,7 @@ def _weigh(report: Figures) -> list[str]:
         clauses += _compare_with_validation(report, validation["balanced_accuracy"], groups)
     if groups not in _WELDS or (groups == "known" and not validation):
         clauses.append(CAVEATS.get(groups, ""))
-    clauses += [text for text in report["statements"] if text not in (CAVEAT, UNCERTIFIED)]
+    clauses += [text for text in report["statements"] if text not in (CAVEAT, NOT_CALIBRATED)]
     return list(filter(None, clauses))
 
 
