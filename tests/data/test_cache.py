@@ -18,8 +18,9 @@ from decoding import read_image
 from drawing import draw_noise, save_image
 
 from weldnet.data import cache
-from weldnet.data.cache import DecodedImages, cache_folder, decode_images
+from weldnet.data.cache import cache_folder, decode_images
 from weldnet.data.decode.images import Geometry, Picture, to_geometry
+from weldnet.data.storage import DecodedImages
 from weldnet.errors import InputError
 
 SMALL = Geometry(height=12, width=6)

@@ -15,19 +15,19 @@ import zlib
 from collections.abc import Container
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from filelock import FileLock, Timeout
-from numpy.typing import NDArray
 from rich.progress import Progress
 
 from weldnet.data.decode.formats import read_content
 from weldnet.data.decode.images import DECODER_VERSION, Geometry, UnreadableImage, to_geometry
 from weldnet.data.file_states import FILE_SCHEMA, describe_files
-from weldnet.errors import InputError, count, first_line
+from weldnet.data.storage import DecodedImages
+from weldnet.errors import InputError, first_line
 from weldnet.files import describe_room, write_parquet
 from weldnet.hardware import available_cores
 
@@ -49,40 +49,6 @@ def cache_folder(folder: str | Path | None = None) -> Path:
     """
     default = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "weldnet")
     return Path(folder or os.environ.get("WELDNET_CACHE") or default)
-
-
-@dataclass(frozen=True)
-class DecodedImages:
-    """The outcome of `decode_images`: N images, decoded, or only hashed.
-
-    Attributes:
-        images: memory-mapped uint8 (M, 3, H, W).
-        rows: int64 (N,), the row of each image in `images`; -1 where it has none.
-        digests: N strings, the SHA-256 of each file as 64 hex digits; null where it could not be read.
-        pages: int64 (N,), pages of each file; the first is used.
-        unreadable: for each file that could not be read, its index and the reason.
-    """
-
-    images: NDArray[np.uint8]
-    rows: NDArray[np.int64]
-    digests: pl.Series
-    pages: NDArray[np.int64]
-    unreadable: dict[int, str]
-
-    def select(self, indices: NDArray[np.int64]) -> "DecodedImages":
-        """Some of the images, by their indices (M,), all of them readable."""
-        chosen = {name: getattr(self, name)[indices] for name in ("rows", "digests", "pages")}
-        return replace(self, **chosen, unreadable={})
-
-    def mention_pages(self, paths: pl.Series) -> list[str]:
-        """A sentence if some of these N files have more than one page."""
-        several = paths.filter(pl.Series(self.pages > 1))
-        first = several.head(1).to_list()
-        return [f"{count(len(several), 'file')} with more than one page; the first is used: {path}" for path in first]
-
-    def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Copies images (B, 3, H, W) by their indices (B,)."""
-        return self.images.take(self.rows[indices], axis=0)
 
 
 def decode_images(

@@ -1,6 +1,7 @@
 """Where decoded images are while a network learns: on disk, in memory, on a device, or nowhere."""
 
 import os
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -9,11 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from weldnet.data.cache import DecodedImages
 from weldnet.data.decode.formats import read_content
 from weldnet.data.decode.images import Geometry, to_geometry
 from weldnet.data.splits.leaks import Fingerprints, fingerprint, fingerprints
-from weldnet.errors import InputError
+from weldnet.errors import InputError, count
 from weldnet.hardware import check_memory
 
 CACHES = ("disk", "memory", "device", "none")
@@ -26,6 +26,40 @@ class Images(Protocol):
 
     def read(self, rows: Rows) -> Tensor | NDArray[np.uint8]:
         """uint8 (B, 3, H, W) by their indices (B,)."""
+
+
+@dataclass(frozen=True)
+class DecodedImages:
+    """The outcome of `weldnet.data.cache.decode_images`: N images, decoded, or only hashed.
+
+    Attributes:
+        images: memory-mapped uint8 (M, 3, H, W).
+        rows: int64 (N,), the row of each image in `images`; -1 where it has none.
+        digests: N strings, the SHA-256 of each file as 64 hex digits; null where it could not be read.
+        pages: int64 (N,), pages of each file; the first is used.
+        unreadable: for each file that could not be read, its index and the reason.
+    """
+
+    images: NDArray[np.uint8]
+    rows: NDArray[np.int64]
+    digests: pl.Series
+    pages: NDArray[np.int64]
+    unreadable: dict[int, str]
+
+    def select(self, indices: NDArray[np.int64]) -> "DecodedImages":
+        """Some of the images, by their indices (M,), all of them readable."""
+        chosen = {name: getattr(self, name)[indices] for name in ("rows", "digests", "pages")}
+        return replace(self, **chosen, unreadable={})
+
+    def mention_pages(self, paths: pl.Series) -> list[str]:
+        """A sentence if some of these N files have more than one page."""
+        several = paths.filter(pl.Series(self.pages > 1))
+        first = several.head(1).to_list()
+        return [f"{count(len(several), 'file')} with more than one page; the first is used: {path}" for path in first]
+
+    def read(self, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Copies images (B, 3, H, W) by their indices (B,)."""
+        return self.images.take(self.rows[indices], axis=0)
 
 
 class HeldImages:
