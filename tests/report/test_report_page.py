@@ -126,7 +126,7 @@ def test_the_sentences_state_the_gap_between_known_and_unseen_welds() -> None:
 @pytest.mark.parametrize(
     ("options", "wanted"),
     [
-        ({"calibrated": False}, "no operating point"),
+        ({"calibrated": False}, "the checkpoint is not calibrated"),
         ({"good": ()}, "no class of sound welds is known"),
         ({"welds": None, "validation_groups": "unknown"}, "It is unknown which weld a photograph shows."),
         ({"welds": 1}, "Only 1 weld: too few for an interval (10 needed)"),
