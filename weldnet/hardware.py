@@ -4,6 +4,7 @@ import logging
 import math
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ WARM_UP = 2
 """Calls that run as they always do, before one is captured: kernels are chosen, the optimizer makes its state."""
 
 Tensors = tuple[Tensor, ...]
+Shapes = tuple[tuple[torch.Size, torch.dtype], ...]
 
 
 def available_cores(quota_file: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
@@ -135,12 +137,13 @@ def choose_device(device: str) -> torch.device:
 
 
 class Replay:
-    """A function of tensors, captured as a CUDA graph on its third call and replayed from then on.
+    """A function of tensors, captured as a CUDA graph and replayed from then on.
 
     At 300 x 30 a GPU computes faster than its kernels can be launched one by one.
 
-    The largest inputs so far are the captured ones; all others run the function itself, as all do where it cannot be
-    captured. What a replay returns lies in memory of the graph, which the next one overwrites.
+    It is captured for the first shapes that it is called with three times, those of the usual batch. All others run the
+    function itself, as all do where it cannot be captured. What a replay returns lies in memory of the graph, which the
+    next one overwrites.
 
     Args:
         function: what it does must not depend on values, and all that it changes must stay where it is in memory.
@@ -159,34 +162,37 @@ class Replay:
     ) -> None:
         self.function, self.generator = function, generator
         self.subject, self.is_required = subject, is_required
-        self.inputs: Tensors = ()
-        self.num_calls = 0
+        self.num_calls: Counter[Shapes] = Counter()
+        self.captured: Shapes | None = None
         self.can_be_captured = True
 
     def __call__(self, *inputs: Tensor) -> Tensors:
         """Raises:
         InputError: the function is required to be captured, and cannot be.
         """
-        if not self.inputs or inputs[0].numel() > self.inputs[0].numel():
-            self.inputs, self.num_calls = tuple(each.clone() for each in inputs), 0
-        is_other = [(each.shape, each.dtype) for each in inputs] != [(each.shape, each.dtype) for each in self.inputs]
-        if is_other or not self.can_be_captured:
+        shapes = tuple((each.shape, each.dtype) for each in inputs)
+        if self.captured is None and self.can_be_captured:
+            self.num_calls[shapes] += 1
+            if self.num_calls[shapes] <= WARM_UP:
+                return run_aside(self.function, *inputs)
+            self._capture(shapes, inputs)
+        if shapes != self.captured:
             return self.function(*inputs)
         for kept, given in zip(self.inputs, inputs, strict=True):
             kept.copy_(given)
-        self.num_calls += 1
-        if self.num_calls <= WARM_UP:
-            return run_aside(self.function, *self.inputs)
-        if self.num_calls == WARM_UP + 1:
-            try:
-                self.graph, self.outputs = capture(self.function, self.inputs, self.generator)
-            except torch.OutOfMemoryError:
-                raise
-            except RuntimeError as error:
-                self._refuse(error)
-                return self.function(*inputs)
         self.graph.replay()
         return self.outputs
+
+    def _capture(self, shapes: Shapes, inputs: Tensors) -> None:
+        self.inputs = tuple(each.clone() for each in inputs)
+        try:
+            self.graph, self.outputs = capture(self.function, self.inputs, self.generator)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            self._refuse(error)
+        else:
+            self.captured = shapes
 
     def _refuse(self, error: RuntimeError) -> None:
         # torch's own at the end of a capture hides the first.
