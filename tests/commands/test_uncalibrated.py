@@ -24,6 +24,10 @@ def test_that_nothing_is_accepted_is_reported_once(
     assert "".join([*capfd.readouterr(), caplog.text]).count("is not calibrated") == 1
 
 
+def test_no_command_resumes_it(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "best.ckpt was not trained by a command" in refuse(capsys, "train", "ckpt_path=best.ckpt")
+
+
 def test_it_is_tested_on_images_that_are_named(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "best.ckpt was not trained by a command; type data=folder" in refuse(capsys, "test", "ckpt_path=best.ckpt")
     assert exit_code("test", "ckpt_path=best.ckpt", "data=folder", "data.root=welds", "output_dir=tested") == 0

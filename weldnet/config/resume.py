@@ -154,5 +154,8 @@ def _find_run(ckpt_path: str) -> tuple[Path, DictConfig]:
         file = find_checkpoint(ckpt_path)
         folder = run_of(file)
         if not (folder / CONFIG).is_file():
-            return folder, parse_config(load_checkpoint(file).card.config, show(file))
+            saved = parse_config(load_checkpoint(file).card.config, show(file))
+            if not saved:
+                raise InputError(f"{show(file)} was not trained by a command, so none can resume it")
+            return folder, saved
     return folder, read_config(folder / CONFIG)
