@@ -413,7 +413,7 @@ def test_format_3_is_brought_up_to_date(content: dict[str, Any], tmp_path: Path)
     record = content[RECORD]
     old = {name: value for name, value in record["geometry"].items() if name != "normalize"}
     torch.save(content | {RECORD: record | {"format": 3, "geometry": old}}, tmp_path / "a.ckpt")
-    loaded = load_checkpoint(tmp_path / "a.ckpt").record
+    loaded = load_checkpoint(tmp_path / "a.ckpt").card
     assert loaded.geometry == GEOMETRY
     assert (loaded.geometry.normalize, loaded.to_plain()["format"]) == ("imagenet", 4)
     write_judge(tmp_path / "a.ckpt", None)
