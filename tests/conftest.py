@@ -1,7 +1,9 @@
 """What every test stands on: its share of the cores, no network, no cache but its own."""
 
+import gc
 import os
 import pwd
+import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
+from hydra.core.config_store import ConfigStore
 from threadpoolctl import threadpool_limits
 
 
@@ -21,6 +25,18 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["THOROUGH"] = "1" if config.getoption("--thorough") else ""
     # Read when huggingface_hub is imported.
     os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HOME": "/nonexistent"}
+
+
+def pytest_collection_finish() -> None:
+    # What is imported and collected by now stays: half a million objects that no further collection goes through.
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish() -> None:
+    # Hypothesis's summary asks who refers to its generators, which sees nothing that is frozen.
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
@@ -47,6 +63,29 @@ def own_caches(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPat
             (Path(folder) / variable).mkdir()
             monkeypatch.setenv(variable, f"{folder}/{variable}")
         yield
+
+
+@pytest.fixture(autouse=True)
+def own_schemas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test starts with Hydra's own schemas, as a process does; each composing copies all that there are."""
+    store = ConfigStore.instance()
+    monkeypatch.setattr(store, "repo", dict(store.repo))
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `train_small` makes, made once for all of pytest-xdist's workers; who changes it takes `copy_small`."""
+    from trained import train_small
+
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "small"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "complete").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            train_small(folder)
+            (folder / "complete").touch()
+    return folder
 
 
 @pytest.fixture

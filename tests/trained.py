@@ -1,5 +1,6 @@
 """A small trained and calibrated run for the tests of everything that starts from one."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -51,3 +52,10 @@ def train_small(folder: Path, *typed: str) -> Path:
         patch.setenv("WELDNET_CACHE", str(folder / "cache"))
         call("train", *SMALL, *DECISION, *typed, "output_dir=run")
     return folder / "run"
+
+
+def copy_small(small: Path, folder: Path) -> Path:
+    """Copies `run`, `welds` and the cache of `train_small` into a folder; the run's config names the first ones."""
+    for name in ("run", "welds", "cache"):
+        shutil.copytree(small / name, folder / name)
+    return folder

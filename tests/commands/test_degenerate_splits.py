@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from calling import exit_code, refuse
 from drawing import write_welds
-from trained import CLASSES, train_small
+from trained import CLASSES
 
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.settings import ImageSettings
@@ -129,18 +129,13 @@ def test_the_audit_reads_all_of_them(here: Path, case: str) -> None:
     assert (here / "audit" / "audit.json").is_file()
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return train_small(tmp_path_factory.mktemp("home"))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("rows", [1, 99])
 @pytest.mark.parametrize("splits", [("train",), ("val",), ("test",), ("val", "test"), ("",)], ids=",".join)
 def test_a_checkpoint_is_tested_on_them(
-    here: Path, run: Path, capsys: pytest.CaptureFixture[str], splits: tuple[str, ...], rows: int
+    here: Path, small: Path, capsys: pytest.CaptureFixture[str], splits: tuple[str, ...], rows: int
 ) -> None:
-    typed = [f"ckpt_path={run}", *write_manifest(repeat(*splits), rows), "output_dir=test"]
+    typed = [f"ckpt_path={small / 'run'}", *write_manifest(repeat(*splits), rows), "output_dir=test"]
     there = {split or "test" for split in (splits if rows > 1 else splits[:1])}
     if "test" in there:
         assert exit_code("test", *typed) == 0

@@ -9,7 +9,6 @@ import pytest
 from calling import exit_code
 from drawing import write_welds
 from PIL import Image
-from trained import train_small
 from untrained import save_untrained
 
 from weldnet.evaluation.decision import choose_operating_point
@@ -117,14 +116,16 @@ def test_bad_use(here: Path, capsys: pytest.CaptureFixture[str], arguments: list
 
 
 @pytest.mark.slow
-def test_a_trained_run_is_explained_as_it_is_predicted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = train_small(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    assert exit_code("explain", "device=cpu", "ckpt_path=run", "source=welds/*/seam0_*.jpg", "output_dir=x") == 0
-    paths = sorted(map(str, (tmp_path / "welds").glob("*/seam0_*.jpg")))
-    with Predictor(load_engine(str(run), device="cpu"), 1) as predictor:
+def test_a_trained_run_is_explained_as_it_is_predicted(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(small)
+    typed = ("ckpt_path=run", "source=welds/*/seam0_*.jpg", f"output_dir={tmp_path / 'x'}")
+    assert exit_code("explain", "device=cpu", *typed) == 0
+    paths = sorted(map(str, (small / "welds").glob("*/seam0_*.jpg")))
+    with Predictor(load_engine(str(small / "run"), device="cpu"), 1) as predictor:
         for prediction in predictor.predict_files(paths):
-            with Image.open(tmp_path / "x" / f"{Path(prediction.path).relative_to(tmp_path / 'welds')}.png") as picture:
+            with Image.open(tmp_path / "x" / f"{Path(prediction.path).relative_to(small / 'welds')}.png") as picture:
                 caption = picture.info[CAPTION]
             assert caption.split(",")[0] == prediction.predicted
             assert caption.split(": ")[1].split(" (")[0].split(";")[0] == prediction.verdict

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from calling import call
 from drawing import SEAM, write_welds
-from trained import CLASSES, train_small
+from trained import CLASSES, copy_small
 
 from weldnet.commands.export import draw_parity
 from weldnet.inference.checkpoint import write_judge
@@ -21,9 +21,8 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("trained")
-    train_small(folder)
+def trained(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = copy_small(small, tmp_path_factory.mktemp("trained"))
     shutil.copytree(folder / "run", folder / "uncalibrated")
     write_judge(folder / "uncalibrated" / "checkpoints" / "best.ckpt", None)
     write_welds(folder / "others", CLASSES, seams=range(40, 50))

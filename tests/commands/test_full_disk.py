@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from calling import call, refuse
 from full_disks import limit_files, list_leftovers, mount
-from trained import DECISION, SMALL, train_small
+from trained import DECISION, SMALL, copy_small
 
 from weldnet.inference.checkpoint import load_checkpoint
 
@@ -17,11 +17,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of `train_small`; not to be changed."""
-    folder = tmp_path_factory.mktemp("trained")
-    train_small(folder)
-    return folder
+def trained(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `run`, `welds` and the cache; not to be changed."""
+    return copy_small(small, tmp_path_factory.mktemp("trained"))
 
 
 @pytest.fixture

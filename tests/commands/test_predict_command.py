@@ -14,18 +14,16 @@ import polars as pl
 import pytest
 from calling import exit_code
 from drawing import draw_noise, save_image, write_welds
-from trained import CLASSES, train_small
+from trained import CLASSES, copy_small
 from training_runs import heed_interrupts
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `run`, a trained run, and `welds`, its images."""
-    folder = tmp_path_factory.mktemp("home")
-    train_small(folder)
-    return folder
+    return copy_small(small, tmp_path_factory.mktemp("home"))
 
 
 def call(monkeypatch: pytest.MonkeyPatch, home: Path, *arguments: str) -> int:

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from calling import refuse
-from trained import train_small
 
 from weldnet.commands import serve
 
@@ -68,13 +67,6 @@ def test_the_extra_is_named_where_it_is_missing(here: Path, monkeypatch: pytest.
     assert "pip install 'weldnet[serve]'; not there: no_such_package" in message
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("trained")
-    train_small(folder)
-    return folder
-
-
 def start(*arguments: str) -> subprocess.Popen[str]:
     command = [str(Path(sys.executable).with_name("weldnet-serve")), *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -92,10 +84,10 @@ def processes() -> Iterator[list[subprocess.Popen[str]]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_finishes_what_it_began(
-    trained: Path, here: Path, number: signal.Signals, processes: list[subprocess.Popen[str]]
+    small: Path, here: Path, number: signal.Signals, processes: list[subprocess.Popen[str]]
 ) -> None:
     process = start(
-        f"ckpt_path={trained / 'run'}", "port=0", "device=cpu", "host=localhost", "serve.hosts=[Welds.example]"
+        f"ckpt_path={small / 'run'}", "port=0", "device=cpu", "host=localhost", "serve.hosts=[Welds.example]"
     )
     processes.append(process)
     assert process.stdout
@@ -106,7 +98,7 @@ def test_a_stop_finishes_what_it_began(
     # To its end: what readline has taken already, communicate would not see.
     last = next(line for line in process.stdout if line.startswith("decisions: "))
     connection = HTTPConnection(address, timeout=30)
-    body = BODY % (trained / "welds" / "good" / "seam29_0.jpg").read_bytes()
+    body = BODY % (small / "welds" / "good" / "seam29_0.jpg").read_bytes()
     connection.putrequest("POST", "/predict")
     connection.putheader("Content-Type", "multipart/form-data; boundary=b")
     connection.putheader("Content-Length", str(len(body)))
@@ -139,9 +131,9 @@ def test_a_stop_finishes_what_it_began(
 
 @pytest.mark.slow
 def test_an_open_address_without_a_key_is_warned_of(
-    trained: Path, here: Path, processes: list[subprocess.Popen[str]]
+    small: Path, here: Path, processes: list[subprocess.Popen[str]]
 ) -> None:
-    process = start(f"ckpt_path={trained / 'run'}", "port=0", "host=0.0.0.0", "serve.records=d.jsonl", "device=cpu")
+    process = start(f"ckpt_path={small / 'run'}", "port=0", "host=0.0.0.0", "serve.records=d.jsonl", "device=cpu")
     processes.append(process)
     assert process.stderr
     assert process.stderr.readline().startswith("WARNING: host=0.0.0.0 is open to the network")

@@ -10,7 +10,6 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
-from trained import train_small
 
 from weldnet.config.build import build_data
 from weldnet.data.datamodule import WeldDataModule
@@ -35,10 +34,10 @@ Setting = tuple[Checkpoint, WeldDataModule, Path]
 
 
 @pytest.fixture(scope="module")
-def setting(tmp_path_factory: pytest.TempPathFactory) -> Setting:
+def setting(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Setting:
     """A calibrated checkpoint, its data, and a folder with an export in each format."""
     folder = tmp_path_factory.mktemp("export")
-    checkpoint = load_checkpoint(kept_checkpoint(train_small(folder)))
+    checkpoint = load_checkpoint(kept_checkpoint(small / "run"))
     config: Any = OmegaConf.create(checkpoint.card.config)
     config.data.cache_dir = str(folder / "cache")
     data = build_data(config.data, config.seed, classes=checkpoint.card.classes)

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from trained import train_small
 
 from weldnet.errors import InputError
 from weldnet.export.exporter import require_judge
@@ -29,10 +28,10 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exports(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an export in ONNX and one in OpenVINO."""
     folder = tmp_path_factory.mktemp("exported")
-    checkpoint = load_checkpoint(kept_checkpoint(train_small(folder)))
+    checkpoint = load_checkpoint(kept_checkpoint(small / "run"))
     judge = require_judge(checkpoint)
     for name in ("onnx", "openvino"):
         (folder / name).mkdir()

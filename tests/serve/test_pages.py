@@ -13,7 +13,6 @@ from decoding import read_image
 from drawing import draw_noise, save_image
 from PIL import Image
 from serving import CONTENT_TYPE, Brightness, Client, listening, make_body, paint
-from trained import train_small
 
 from weldnet.explain.attribution import draw_overlay, explain_images
 from weldnet.inference.engines import TorchEngine
@@ -37,13 +36,6 @@ DROP = """const data = new DataTransfer();
 data.items.add(new File([Uint8Array.from(atob(arguments[0]), (mark) => mark.charCodeAt(0))], arguments[1]));
 document.body.dispatchEvent(new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true}));"""
 LOADED = "return performance.getEntriesByType('resource').map((entry) => entry.name)"
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("trained")
-    train_small(folder)
-    return folder
 
 
 @pytest.fixture
@@ -79,10 +71,10 @@ def wait_for(browser: "WebDriver", script: str) -> Any:
     return WebDriverWait(browser, 20).until(lambda _: browser.execute_script(f"return {script}"))
 
 
-def write_photographs(trained: Path, folder: Path) -> list[Path]:
+def write_photographs(small: Path, folder: Path) -> list[Path]:
     """One of each verdict, and one that cannot be read, under a hostile name."""
     files = [
-        shutil.copy(trained / "welds" / label / "seam29_0.jpg", folder / f"{label}.jpg") for label in ("good", "pore")
+        shutil.copy(small / "welds" / label / "seam29_0.jpg", folder / f"{label}.jpg") for label in ("good", "pore")
     ]
     noise = save_image(folder / "noise.png", draw_noise(40, 20))
     broken = folder / HOSTILE
@@ -90,11 +82,11 @@ def write_photographs(trained: Path, folder: Path) -> list[Path]:
     return [*map(Path, files), noise, broken]
 
 
-def test_the_page_shows_what_the_predictor_says(trained: Path, tmp_path: Path, browser: "WebDriver") -> None:
+def test_the_page_shows_what_the_predictor_says(small: Path, tmp_path: Path, browser: "WebDriver") -> None:
     from selenium.webdriver.common.keys import Keys
 
-    files = write_photographs(trained, tmp_path)
-    engine = load_engine(str(trained / "run"), device="cpu")
+    files = write_photographs(small, tmp_path)
+    engine = load_engine(str(small / "run"), device="cpu")
     with Predictor(engine, 2) as predictor:
         expected = list(predictor.predict_files([str(file) for file in files]))
     assert {prediction.verdict for prediction in expected} == {"accept", "reject", "refer", None}
@@ -196,11 +188,11 @@ def test_the_interface_can_be_tried_out(tmp_path: Path, browser: "WebDriver") ->
     assert [entry["message"] for entry in noted if entry["level"] == "SEVERE"] == [], "it keeps to the page's policy"
 
 
-def test_the_evidence_is_that_of_the_predicted_class(trained: Path, tmp_path: Path) -> None:
+def test_the_evidence_is_that_of_the_predicted_class(small: Path, tmp_path: Path) -> None:
     import torch
 
-    photograph = trained / "welds" / "pore" / "seam29_0.jpg"
-    engine = load_engine(str(trained / "run"), device="cpu")
+    photograph = small / "welds" / "pore" / "seam29_0.jpg"
+    engine = load_engine(str(small / "run"), device="cpu")
     assert isinstance(engine, TorchEngine)
     with Predictor(engine, 2) as predictor, DecisionRecords(tmp_path / "decisions", engine.facts) as records:
         (prediction,) = predictor.predict_files([str(photograph)])
@@ -240,15 +232,15 @@ def test_a_key_dialog_that_was_left_is_made_up_for(tmp_path: Path, browser: "Web
 
 
 def test_the_page_reports_that_there_is_no_evidence_for_a_class(
-    trained: Path, tmp_path: Path, browser: "WebDriver"
+    small: Path, tmp_path: Path, browser: "WebDriver"
 ) -> None:
-    engine = load_engine(str(trained / "run"), device="cpu")
+    engine = load_engine(str(small / "run"), device="cpu")
     assert isinstance(engine, TorchEngine)
     engine.network.head.weight.data.zero_()
     with listening(tmp_path / "decisions", engine, Limits()) as port:
         browser.get(f"http://127.0.0.1:{port}")
         wait_for(browser, "document.getElementById('model').textContent.length > 20")
-        find(browser, "choose").send_keys(str(write_photographs(trained, tmp_path)[0]))
+        find(browser, "choose").send_keys(str(write_photographs(small, tmp_path)[0]))
         wait_for(browser, "document.getElementById('explains').checkVisibility()")
         find(browser, "explain").click()
         wait_for(browser, "document.getElementById('overlay').naturalWidth > 0")
