@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from weldnet.files import is_refusal
 
@@ -17,7 +17,7 @@ def end_with_signals() -> Iterator[None]:
 
     At once: Lightning alone waits for the end of a step, which may never come. A thread that the disk refuses prints no
     traceback, since the thread that waits for it raises the same error. An interruption that comes while an object is
-    finalized, where Python drops what is raised, comes again.
+    finalized, where Python drops what is raised, comes again, to this thread: one that sleeps or reads wakes up.
     """
     before, show = signal.signal(signal.SIGTERM, signal.default_int_handler), threading.excepthook
     show_dropped, repeats = sys.unraisablehook, list[threading.Timer]()
@@ -28,7 +28,7 @@ def end_with_signals() -> Iterator[None]:
 
     def interrupt_again(args: "sys.UnraisableHookArgs") -> None:
         if args.exc_type is KeyboardInterrupt:
-            repeats.append(threading.Timer(0.02, signal.raise_signal, (signal.SIGTERM,)))
+            repeats.append(threading.Timer(0.02, signal.pthread_kill, (threading.get_ident(), signal.SIGTERM)))
             repeats[-1].start()
         else:
             show_dropped(args)
@@ -39,6 +39,9 @@ def end_with_signals() -> Iterator[None]:
     finally:
         for repeat in repeats:
             repeat.cancel()
+            # One that is under way would end the process once SIGTERM is the system's again.
+            with suppress(KeyboardInterrupt):
+                repeat.join()
         threading.excepthook, sys.unraisablehook = show, show_dropped
         signal.signal(signal.SIGTERM, before)
 
