@@ -110,6 +110,17 @@ EFFECTS: dict[str, tuple[str, Any]] = {
     ),
 }
 
+TOGETHER = [
+    ("fast_dev_run", "accelerator"),
+    ("max_epochs", "check_val_every_n_epoch", "num_sanity_val_steps", "gradient_clip_val", "deterministic"),
+    ("max_steps", "gradient_clip_algorithm", "profiler", "reload_dataloaders_every_n_epochs"),
+    ("limit_train_batches", "precision", "enable_progress_bar", "enable_model_summary", "plugins"),
+    ("accumulate_grad_batches", "val_check_interval", "detect_anomaly"),
+    ("log_every_n_steps", "benchmark"),
+    ("limit_val_batches",),
+]
+"""Arguments whose effects one run shows."""
+
 ELSEWHERE = {
     "devices": "test_two_processes_share_one_run",
     "strategy": "test_two_processes_share_one_run",
@@ -189,16 +200,16 @@ def test_no_argument_is_forgotten() -> None:
     listed = set(map(str, OmegaConf.load(CONFIGS / "trainer" / "auto.yaml"))) - {"_target_"}
     refused = {typed.partition("=")[0] for typed in REFUSED}
     assert listed == {*EFFECTS, *ELSEWHERE, *refused}
+    assert sorted(name for names in TOGETHER for name in names) == sorted(EFFECTS)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled")
-@pytest.mark.parametrize("name", EFFECTS)
-def test_an_argument_takes_effect(here: Path, name: str) -> None:
-    typed, has_effect = EFFECTS[name]
-    plus = "+" if name == "plugins" else ""
-    call("train", *RUN, NOTE, *f"{plus}trainer.{typed}".split())
-    assert has_effect(Note.seen, here / "run")
+@pytest.mark.parametrize("names", TOGETHER, ids=" ".join)
+def test_arguments_take_effect(here: Path, names: tuple[str, ...]) -> None:
+    typed = " ".join(f"{'+' if name == 'plugins' else ''}trainer.{EFFECTS[name][0]}" for name in names)
+    call("train", *RUN, NOTE, *typed.split())
+    assert [name for name in names if not EFFECTS[name][1](Note.seen, here / "run")] == []
 
 
 @pytest.mark.slow
