@@ -28,6 +28,9 @@ SMALL = [
 ]
 """What `weldnet-train` takes for a ResNet18 on the `welds` of `write_welds`."""
 
+TINY = [*SMALL, "model=timm", "model.backbone=test_resnet"]
+"""The same with half a million weights, for tests of what a network of any size shows."""
+
 DECISION = ["decision.max_escape_rate=0.25", "decision.max_false_reject_rate=0.25", "decision.confidence=0.8"]
 """Targets that so few images can certify."""
 

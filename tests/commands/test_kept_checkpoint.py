@@ -11,7 +11,7 @@ from checking import check_training
 from drawing import write_welds
 from omegaconf import DictConfig, OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from trained import CLASSES, SMALL
+from trained import CLASSES, SMALL, TINY
 
 from weldnet.config.build import build_data
 from weldnet.errors import InputError
@@ -20,7 +20,7 @@ from weldnet.inference.evaluate import evaluate
 
 CHECKPOINT = "lightning.pytorch.callbacks.ModelCheckpoint"
 EMA = "lightning.pytorch.callbacks.EMAWeightAveraging"
-RUN = [*SMALL, "output_dir=run"]
+RUN = [*TINY, "output_dir=run"]
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_what_contradicts_itself_is_refused(here: Path, typed: str) -> None:
     ],
 )
 def test_what_would_keep_something_else_is_refused(here: Path, capsys: pytest.CaptureFixture[str], typed: str) -> None:
-    message = refuse(capsys, "train", *RUN, *typed.split())
+    message = refuse(capsys, "train", *SMALL, "output_dir=run", *typed.split())
     assert REFUSED[typed] in message
     assert not (here / "run").exists()
 
@@ -179,9 +179,9 @@ def test_a_run_keeps_further_epochs_under_names_of_their_own(here: Path) -> None
 def test_a_resumed_average_equals_an_uninterrupted_one(here: Path, typed: str) -> None:
     stop = "+callbacks.stop._target_=training_runs.StopAfterFirstEpoch"
     average = [*typed.split(), "data.mixup=0.2", "test=false"]
-    call("train", *SMALL, *average, "output_dir=whole")
+    call("train", *TINY, *average, "output_dir=whole")
     with pytest.raises(ConnectionAbortedError):
-        call("train", *SMALL, *average, "output_dir=stopped", stop)
+        call("train", *TINY, *average, "output_dir=stopped", stop)
     call("train", "ckpt_path=stopped", stop)
     for name, keys in (("best", ["state_dict"]), ("last", ["state_dict", "current_model_state", "averaging_state"])):
         whole, resumed = load(here / "whole", name), load(here / "stopped", name)

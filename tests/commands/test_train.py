@@ -210,6 +210,7 @@ def test_four_frames_lead_from_main_to_the_training_step(here: Path, monkeypatch
     assert [*stacks[0], "training_step"] == ["main", "run", "train_run", "training_step"]
 
 
+@pytest.mark.slow
 def test_early_stopping_on_request(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [*QUICK, "callbacks=early_stopping", "callbacks.early_stopping.patience=1", "trainer.max_epochs=50"]
     call("train", *arguments, "optimizer.lr=1e-9", "test=false")

@@ -114,10 +114,10 @@ TOGETHER = [
     ("fast_dev_run", "accelerator"),
     ("max_epochs", "check_val_every_n_epoch", "num_sanity_val_steps", "gradient_clip_val", "deterministic"),
     ("max_steps", "gradient_clip_algorithm", "profiler", "reload_dataloaders_every_n_epochs"),
-    ("limit_train_batches", "precision", "enable_progress_bar", "enable_model_summary", "plugins"),
+    ("limit_train_batches", "enable_progress_bar", "enable_model_summary", "plugins"),
     ("accumulate_grad_batches", "val_check_interval", "detect_anomaly"),
     ("log_every_n_steps", "benchmark"),
-    ("limit_val_batches",),
+    ("limit_val_batches", "precision"),
 ]
 """Arguments whose effects one run shows."""
 

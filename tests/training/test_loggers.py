@@ -51,6 +51,7 @@ def read_csv(file: Path) -> dict[str, float]:
         return {name: float(value) for row in csv.DictReader(lines) for name, value in row.items() if value}
 
 
+@pytest.mark.slow
 def test_csv_holds_curves_settings_and_the_outcome(run: Path) -> None:
     call("train", *SMALL, "logger=csv")
     figures = read_csv(run / "csv" / "version_0" / "metrics.csv")
