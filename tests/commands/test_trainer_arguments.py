@@ -13,12 +13,13 @@ from drawing import write_welds
 from lightning import Callback, LightningModule, Trainer
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from trained import CLASSES, SMALL
+from trained import CLASSES, SMALL, TINY
 
 from weldnet.errors import InputError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-RUN = [*SMALL, "output_dir=run", "test=false", "trainer.max_epochs=2"]
+TWO_EPOCHS = ["output_dir=run", "test=false", "trainer.max_epochs=2"]
+RUN = [*TINY, *TWO_EPOCHS]
 NOTE = "+callbacks.note._target_=test_trainer_arguments.Note"
 
 
@@ -239,11 +240,11 @@ def test_an_argument_is_refused(here: Path, typed: str) -> None:
     "typed", ["limit_test_batches=2", "limit_predict_batches=2", "devices=99", "max_epochs=0", "val_check_interval=99"]
 )
 def test_an_argument_is_refused_with_words(here: Path, capsys: pytest.CaptureFixture[str], typed: str) -> None:
-    message = refuse(capsys, "train", *RUN, f"trainer.{typed}")
+    message = refuse(capsys, "train", *SMALL, *TWO_EPOCHS, f"trainer.{typed}")
     assert REFUSED[typed] in message
     assert not (here / "run").exists()
 
 
 @pytest.mark.parametrize("typed", ["logger=false", "callbacks=[]", "default_root_dir=x"])
 def test_arguments_that_are_groups_of_their_own(here: Path, capsys: pytest.CaptureFixture[str], typed: str) -> None:
-    assert "is not for weldnet" in refuse(capsys, "train", *RUN, f"+trainer.{typed}")
+    assert "is not for weldnet" in refuse(capsys, "train", *SMALL, *TWO_EPOCHS, f"+trainer.{typed}")
