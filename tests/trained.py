@@ -31,6 +31,9 @@ SMALL = [
 TINY = [*SMALL, "model=timm", "model.backbone=test_resnet"]
 """The same with half a million weights, for tests of what a network of any size shows."""
 
+QUIET = [*TINY, "logger.tensorboard=null"]
+"""And without what TensorBoard would be given."""
+
 DECISION = ["decision.max_escape_rate=0.25", "decision.max_false_reject_rate=0.25", "decision.confidence=0.8"]
 """Targets that so few images can certify."""
 

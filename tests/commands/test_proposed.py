@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from calling import call, exit_code, refuse
 from drawing import write_welds
-from trained import CLASSES, SMALL
+from trained import CLASSES, QUIET
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +35,7 @@ def run_all(text: str, capsys: pytest.CaptureFixture[str], *kinds: str) -> None:
 
 
 def test_those_of_training(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    one = [*SMALL, "trainer.max_epochs=1", "output_dir=a run"]
+    one = [*QUIET, "trainer.max_epochs=1", "output_dir=a run"]
     call("train", *one)
     run_all(capsys.readouterr().out, capsys, "test")
     error = refuse(capsys, "train", *one)
@@ -48,7 +48,7 @@ def test_those_of_training(here: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_those_of_a_cross_validation(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    call("crossval", *SMALL, "trainer.max_epochs=1", "num_folds=2", "data.fold=1", "output_dir=run")
+    call("crossval", *QUIET, "trainer.max_epochs=1", "num_folds=2", "data.fold=1", "output_dir=run")
     run_all(capsys.readouterr().out, capsys, "crossval")
     call("crossval", "ckpt_path=run")
     run_all(capsys.readouterr().out, capsys, "test")

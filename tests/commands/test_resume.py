@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -17,15 +18,13 @@ from calling import call, exit_code, refuse
 from drawing import write_welds
 from lightning import Callback, LightningModule, Trainer
 from stopped import compose, find_stopped, write_stopped
-from trained import CLASSES, SMALL
+from trained import CLASSES, QUIET, SMALL
 from untrained import save_untrained
 
 from weldnet.config.literal import read_config
 from weldnet.config.resume import StoppedRun
 from weldnet.errors import InputError
 from weldnet.inference import checkpoint
-
-QUICK = [*SMALL, "trainer.max_epochs=1", "test=false"]
 
 
 @pytest.fixture
@@ -265,15 +264,15 @@ class StopAfter(Callback):
 STOP = "+callbacks.stop._target_=test_resume.StopAfter"
 
 
-def start(*arguments: str) -> None:
+def start(*arguments: str, run: Sequence[str] = QUIET) -> None:
     """A run of three epochs that stops after its first."""
     with pytest.raises(ConnectionAbortedError):
-        call("train", *QUICK, "trainer.max_epochs=3", *arguments, STOP, "output_dir=run")
+        call("train", *run, "test=false", "trainer.max_epochs=3", *arguments, STOP, "output_dir=run")
 
 
 @pytest.mark.slow
 def test_optimizer_settings_take_effect(welds: Path) -> None:
-    start("model.layer_decay=0.5")
+    start("model.layer_decay=0.5", run=SMALL)
     call("train", "ckpt_path=run", STOP, "optimizer.lr=1e-6", "optimizer.weight_decay=0.5", "scheduler.final_share=0.5")
     content = read_last("run")
     (optimizer,), (schedule,) = content["optimizer_states"], content["lr_schedulers"]
@@ -308,7 +307,7 @@ def test_patience_takes_effect(welds: Path) -> None:
 
 @pytest.mark.slow
 def test_a_finished_cosine_continues_at_its_end_rate(welds: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    call("train", *QUICK, "trainer.max_epochs=2", "scheduler.final_share=0.01", "output_dir=run")
+    call("train", *QUIET, "test=false", "trainer.max_epochs=2", "scheduler.final_share=0.01", "output_dir=run")
     assert "has finished its 2 epochs" in refuse(capsys, "train", "ckpt_path=run", "optimizer.lr=1")
     assert "has trained 2 epochs already" in refuse(capsys, "train", "ckpt_path=run", "trainer.max_epochs=1")
     end = [group["lr"] for group in read_last("run")["optimizer_states"][0]["param_groups"]]
@@ -345,7 +344,7 @@ def break_off(patch: pytest.MonkeyPatch, phase: str, error: BaseException) -> No
 def test_a_run_that_was_killed_after_its_last_epoch_is_completed(
     phase: str, early: bool, welds: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = [*SMALL, "trainer.max_epochs=2", "output_dir=run"]
+    arguments = [*QUIET, "trainer.max_epochs=2", "output_dir=run"]
     if early:
         arguments += ["callbacks=early_stopping", "callbacks.early_stopping.patience=1", "optimizer.lr=1e-9"]
         arguments += ["trainer.max_epochs=9"]
@@ -367,7 +366,7 @@ def test_a_run_that_was_killed_after_its_last_epoch_is_completed(
 def test_a_fold_that_was_killed_after_its_last_epoch_is_completed(
     welds: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = [*SMALL, "trainer.max_epochs=1", "num_folds=2", "output_dir=run"]
+    arguments = [*QUIET, "trainer.max_epochs=1", "num_folds=2", "output_dir=run"]
     with monkeypatch.context() as patch:
         break_off(patch, "write_report", ConnectionAbortedError())
         with pytest.raises(ConnectionAbortedError):
@@ -417,7 +416,7 @@ def run_proposed(words: list[str], *further: str) -> None:
 @pytest.mark.parametrize("epoch", [0, 1])
 def test_what_ctrl_c_proposes_works(command: str, epoch: int, welds: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folds = ["num_folds=2", "data.fold=1"] if command == "crossval" else []
-    arguments = [*SMALL, "trainer.max_epochs=2", *folds, CTRL_C, f"+callbacks.ctrl_c.epoch={epoch}", "output_dir=run"]
+    arguments = [*QUIET, "trainer.max_epochs=2", *folds, CTRL_C, f"+callbacks.ctrl_c.epoch={epoch}", "output_dir=run"]
     assert exit_code(command, *arguments) == 130
     (proposed,) = find_proposed(capsys.readouterr().out)
     # A callback of one's own is typed again.
@@ -428,10 +427,10 @@ def test_what_ctrl_c_proposes_works(command: str, epoch: int, welds: Path, capsy
 
 
 UNDER_WAY = {
-    "train": ("weldnet.model.classifier.WeldClassifier.training_step", [*SMALL, "trainer.max_epochs=1"]),
+    "train": ("weldnet.model.classifier.WeldClassifier.training_step", [*QUIET, "trainer.max_epochs=1"]),
     "crossval": (
         "weldnet.model.classifier.WeldClassifier.training_step",
-        [*SMALL, "trainer.max_epochs=1", "num_folds=2", "data.fold=1"],
+        [*QUIET, "trainer.max_epochs=1", "num_folds=2", "data.fold=1"],
     ),
     "predict": ("weldnet.inference.prediction.Prediction.to_row", ["ckpt_path=a.ckpt", "source=welds"]),
     "explain": ("weldnet.report.explained.draw_picture", ["ckpt_path=a.ckpt", "source=welds", "device=cpu"]),
@@ -464,7 +463,7 @@ def test_ctrl_c_after_the_last_epoch_proposes_what_completes(
 ) -> None:
     with monkeypatch.context() as patch:
         break_off(patch, phase, KeyboardInterrupt())
-        assert exit_code("train", *SMALL, "trainer.max_epochs=1", "output_dir=run") == 130
+        assert exit_code("train", *QUIET, "trainer.max_epochs=1", "output_dir=run") == 130
     (proposed,) = find_proposed(capsys.readouterr().out)
     run_proposed(proposed)
     assert Path("run/report.html").is_file()
