@@ -30,6 +30,7 @@ SMALL = [
     "trainer.precision=32-true",
     "trainer.max_epochs=2",
     "callbacks.dashboard=null",
+    "logger.tensorboard=null",
 ]
 THREE = [*SMALL, "num_folds=3"]
 

@@ -32,7 +32,7 @@ SMALL = [
     "trainer.precision=32-true",
 ]
 PACKAGE = Path(weldnet.__file__).parent
-QUICK = [*SMALL, "callbacks.dashboard=null"]
+QUICK = [*SMALL, "callbacks.dashboard=null", "logger.tensorboard=null"]
 
 
 @pytest.fixture(scope="module")
