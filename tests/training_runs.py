@@ -37,7 +37,7 @@ def make_trainer(folder: Path, **settings: Any) -> Trainer:
     return Trainer(**(defaults | settings))
 
 
-def load_batches(*batches: Batch) -> "DataLoader[Batch]":
+def load_batches(*batches: tuple[Tensor, ...]) -> "DataLoader[Any]":
     """A loader that yields these batches in this order."""
     return DataLoader(list(batches), batch_size=None)  # type: ignore[arg-type]
 

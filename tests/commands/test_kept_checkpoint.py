@@ -48,6 +48,7 @@ REFUSED = {
     "callbacks=early_stopping callbacks.early_stopping.monitor=train/loss +callbacks.early_stopping.mode=max": "is min",
     # A figure that will not be there.
     "callbacks.best.monitor=val/los": "did you mean 'val/loss'",
+    "callbacks.best.monitor=train/balanced_accuracy_by_group": "is not logged",
     "callbacks.best.monitor=val_recall/goood": "did you mean 'good'",
     "callbacks=early_stopping callbacks.early_stopping.monitor=val_recall/crack": "there are good, pore",
     "trainer.limit_val_batches=0": "before the first validation",

@@ -356,3 +356,15 @@ def test_setup_happens_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(Folder, "find", None)
     data.setup("fit")
     assert data.table is table
+
+
+@pytest.mark.parametrize("cache", ["disk", "device"])
+def test_batches_of_validation_hold_the_weld_of_each_image(root: Path, cache: str) -> None:
+    data = from_folder(root, cache=cache)
+    images, labels, groups = map(torch.cat, zip(*data.val_dataloader(), strict=True))
+    table = data.samples("select")
+    names = sorted(set(table["group"]))
+    assert [names[index] for index in groups] == table["group"].to_list()
+    assert [data.classes[label] for label in labels] == table["label"].to_list()
+    assert len(images) == len(table)
+    assert {len(batch) for batch in data.train_dataloader()} == {2}

@@ -15,9 +15,9 @@ from weldnet.evaluation.bootstrap import (
     Statistic,
     bootstrap_groups,
     draw_weights,
-    index_groups,
     resample_means,
 )
+from weldnet.evaluation.metrics import index_groups
 from weldnet.evaluation.ranking import resample_ranking
 from weldnet.evaluation.rates import resample_rates
 

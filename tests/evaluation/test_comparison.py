@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import balanced_accuracy_score
 
-from weldnet.evaluation.bootstrap import bootstrap_groups, draw_weights, index_groups
+from weldnet.evaluation.bootstrap import bootstrap_groups, draw_weights
 from weldnet.evaluation.comparison import compare, run_mcnemar
+from weldnet.evaluation.metrics import index_groups
 from weldnet.evaluation.rates import resample_rates
 
 Labels = NDArray[np.int64]
@@ -78,7 +79,13 @@ def test_the_same_classifier_twice() -> None:
     assert (row["value"], row["low"], row["high"]) == (0, None, None)
     assert row["reason"] == "every resample gives the same value: the groups show no spread to measure"
     assert (result["mcnemar"]["p_value"], result["differing"]) == (1, [])
-    assert set(result["differences"]) == {"accuracy", "balanced_accuracy", "macro_f1", "kappa"}
+    assert set(result["differences"]) == {
+        "accuracy",
+        "balanced_accuracy",
+        "balanced_accuracy_by_group",
+        "macro_f1",
+        "kappa",
+    }
 
 
 def test_few_groups_and_json() -> None:

@@ -16,9 +16,10 @@ from sklearn.metrics import (
     f1_score,
     log_loss,
     precision_recall_fscore_support,
+    recall_score,
 )
 
-from weldnet.evaluation.metrics import cross_entropy, summarise
+from weldnet.evaluation.metrics import BY_GROUP, cross_entropy, measure_groups, summarise
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -40,7 +41,7 @@ absences = st.sets(st.integers(0, 4), max_size=4).map(sorted)
 def test_figures_are_sklearns(seed: int, num_images: int, absent: list[int]) -> None:
     logits, labels = draw_answers(seed, num_images, absent)
     predicted, present = logits.argmax(1), sorted(set(labels.tolist()))
-    figures = summarise(logits, labels, NAMES)
+    figures = summarise(logits, labels, NAMES, [None] * num_images)
     assert figures["loss"] == pytest.approx(log_loss(labels, softmax(logits, axis=1), labels=range(5)))
     assert figures["accuracy"] == pytest.approx(accuracy_score(labels, predicted))
     assert figures["confusion_matrix"] == confusion_matrix(labels, predicted, labels=range(5)).tolist()
@@ -74,10 +75,43 @@ def test_large_logits_stay_finite(offset: float) -> None:
 
 
 def test_confusion_rows_are_true_classes() -> None:
-    figures = summarise(np.eye(3)[[1, 1, 0]], np.array([0, 0, 2]), NAMES[:3])
+    figures = summarise(np.eye(3)[[1, 1, 0]], np.array([0, 0, 2]), NAMES[:3], [None] * 3)
     assert figures["confusion_matrix"] == [[0, 2, 0], [0, 0, 0], [1, 0, 0]]
 
 
 def test_kappa_of_what_chance_explains_is_no_number() -> None:
-    assert summarise(np.eye(3)[[1, 1]], np.array([1, 1]), NAMES[:3])["kappa"] is None
-    assert summarise(np.eye(3)[[1, 1]], np.array([1, 0]), NAMES[:3])["kappa"] == 0
+    assert summarise(np.eye(3)[[1, 1]], np.array([1, 1]), NAMES[:3], [None] * 2)["kappa"] is None
+    assert summarise(np.eye(3)[[1, 1]], np.array([1, 0]), NAMES[:3], [None] * 2)["kappa"] == 0
+
+
+@given(st.integers(0, 2**31), st.integers(1, 60), st.integers(1, 9))
+def test_each_group_has_the_mean_recall_of_its_own_classes(seed: int, num_images: int, num_groups: int) -> None:
+    logits, labels = draw_answers(seed, num_images)
+    predicted, groups = logits.argmax(1), np.random.default_rng(seed).integers(num_groups, size=num_images)
+    expected = []
+    for group in np.unique(groups):
+        mine = groups == group
+        present = np.unique(labels[mine])
+        expected.append(recall_score(labels[mine], predicted[mine], labels=present, average="macro"))
+    assert measure_groups(predicted, labels, groups) == pytest.approx(np.array(expected))
+    figures = summarise(logits, labels, NAMES, [f"S{group}" for group in groups])
+    assert figures[BY_GROUP] == pytest.approx(np.mean(expected))
+
+
+@pytest.mark.parametrize(
+    ("groups", "value"),
+    [
+        # S1: one of two cracks and no pore is right; S2 has cracks only, and all are right.
+        (["S1", "S1", "S1", "S2", "S2"], (0.25 + 1) / 2),
+        # Each image is a weld of its own.
+        ([None] * 5, 3 / 5),
+        # The two without a weld are two welds.
+        (["S1", "S1", "S1", None, None], (0.25 + 1 + 1) / 3),
+        # One weld.
+        (["S1"] * 5, (3 / 4 + 0) / 2),
+    ],
+)
+def test_a_group_without_a_class_is_measured_on_the_others(groups: list[str | None], value: float) -> None:
+    labels = np.array([0, 0, 1, 0, 0])
+    logits = np.eye(2)[[0, 1, 0, 0, 0]]
+    assert summarise(logits, labels, NAMES[:2], groups)[BY_GROUP] == pytest.approx(value)

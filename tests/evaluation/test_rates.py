@@ -4,9 +4,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, cohen_kappa_score, confusion_matrix, precision_recall_fscore_support
+from sklearn.metrics import (
+    accuracy_score,
+    cohen_kappa_score,
+    confusion_matrix,
+    precision_recall_fscore_support,
+    recall_score,
+)
 
-from weldnet.evaluation.metrics import METRICS, summarise_confusion
+from weldnet.evaluation.metrics import BY_GROUP, METRICS, summarise_confusion
 from weldnet.evaluation.rates import measure_proportions, resample_rates
 
 NAMES = ("crack", "sound", "pore", "clean")
@@ -37,6 +43,13 @@ def test_weighted_rates_are_sklearns_of_repeated_images(seed: int, num_images: i
         expected_mean = np.nan if set(measured) - set(actual.tolist()) else column[measured].mean()
         assert rates[mean][0] == pytest.approx(expected_mean, nan_ok=True)
     assert rates["accuracy"][0] == pytest.approx(accuracy_score(actual, repeated_predicted))
+    present = np.unique(groups)
+    within = [
+        recall_score(labels[mine], predicted[mine], labels=np.unique(labels[mine]), average="macro")
+        for mine in (groups == group for group in present)
+    ]
+    of_groups = np.average(within, weights=weights[0, present])
+    assert rates[BY_GROUP][0] == pytest.approx(of_groups), "a group is drawn as a whole"
     kappa = cohen_kappa_score(actual, repeated_predicted) if len({*actual, *repeated_predicted}) > 1 else np.nan
     assert rates["kappa"][0] == pytest.approx(kappa, nan_ok=True)
     is_good, predicted_good = np.isin(actual, [1, 3]), np.isin(repeated_predicted, [1, 3])
@@ -51,8 +64,9 @@ def test_figures_are_those_of_the_summary() -> None:
     labels, predicted = rng.integers(3, size=50), rng.integers(3, size=50)
     rates = resample_rates(predicted, labels, np.zeros(50, np.int64), NAMES)(np.ones((1, 1)))
     summary = summarise_confusion(confusion_matrix(labels, predicted, labels=range(4)), NAMES)
+    assert rates[BY_GROUP][0] == pytest.approx(summary["balanced_accuracy"]), "of one group it is the same"
     for metric in METRICS:
-        if metric.key != "loss":
+        if metric.key not in ("loss", BY_GROUP):
             assert rates[metric.key][0] == pytest.approx(summary[metric.key])
     assert np.isnan(rates["recall/clean"][0])
     assert "escapes" not in rates

@@ -35,7 +35,7 @@ def test_metrics_json(tmp_path: Path) -> None:
     report = make_report()
     save_evaluation(report, tmp_path)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert metrics == summarise(report.logits, report.labels, CLASSES) | report.facts
+    assert metrics == summarise(report.logits, report.labels, CLASSES, report.samples["group"].to_list()) | report.facts
     assert metrics["not_measured"] == ["pore"]
     assert metrics["per_class"]["pore"]["recall"] is None
     assert sorted(path.name for path in tmp_path.iterdir()) == FILES

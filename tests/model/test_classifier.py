@@ -34,6 +34,11 @@ def random_batch(*labels: int, seed: int = 0) -> Batch:
     return images, torch.tensor(labels)
 
 
+def balanced_recall(labels: Tensor, predicted: Tensor) -> float:
+    """The mean recall of the classes that are there."""
+    return float(recall_score(labels, predicted, labels=torch.unique(labels), average="macro"))
+
+
 BATCHES = [random_batch(0, 0, 0, 1, 3, 3), random_batch(3, 3, 3, 3, 0, 1, seed=1), random_batch(1, seed=2)]
 """The third class has no image."""
 
@@ -73,6 +78,13 @@ def test_logged_figures_are_sklearns(tmp_path: Path, stage: str) -> None:
     recalls = recall_score(labels, predicted, labels=[0, 1, 3], average=None)
     expected |= {f"{stage}_recall/{CLASSES[i]}": recall for i, recall in zip((0, 1, 3), recalls, strict=True)}
     assert figures == pytest.approx(expected, abs=1e-6)
+    groups = torch.tensor([4, 4, 7, 7, 7, 4, 9, 9, 4, 7, 4, 7, 4])
+    loader = load_batches(
+        *((*batch, each) for batch, each in zip(BATCHES, torch.split(groups, [6, 6, 1]), strict=True))
+    )
+    within = [balanced_recall(labels[groups == group], predicted[groups == group]) for group in (4, 7, 9)]
+    expected[f"{stage}/balanced_accuracy_by_group"] = sum(within) / 3
+    assert run(model, loader, verbose=False)[0] == pytest.approx(expected, abs=1e-6)
     known = predicted != 2
     if bool(known.all()):
         assert figures[f"{stage}/balanced_accuracy"] == pytest.approx(balanced_accuracy_score(labels, predicted))

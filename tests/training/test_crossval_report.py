@@ -50,12 +50,13 @@ def shown(report: CrossvalReport) -> str:
 
 def test_pooled_is_the_summary_of_all_images(folders: dict[int, Path], tmp_path: Path) -> None:
     report = read_folds(folders, num_folds=2)
-    expected = summarise(np.concatenate(LOGITS), np.concatenate(LABELS), CLASSES)
+    groups = [f"00{fold}{i // 2}" for fold, labels in enumerate(LABELS) for i in range(len(labels))]
+    expected = summarise(np.concatenate(LOGITS), np.concatenate(LABELS), CLASSES, groups)
     assert report.pooled()["loss"] == pytest.approx(expected.pop("loss"))
     assert {k: v for k, v in report.pooled().items() if k != "loss"} == expected
     report.save(tmp_path)
     figures = json.loads((tmp_path / "crossval.json").read_text())
-    accuracies = [summarise(a, b, CLASSES)["accuracy"] for a, b in zip(LOGITS, LABELS, strict=True)]
+    accuracies = [summarise(a, b, CLASSES, [None] * len(b))["accuracy"] for a, b in zip(LOGITS, LABELS, strict=True)]
     assert figures["mean"]["accuracy"] == pytest.approx(np.mean(accuracies))
     assert figures["spread"]["accuracy"] == pytest.approx(abs(accuracies[0] - accuracies[1]) / np.sqrt(2))
     assert [fold["not_measured"] for fold in figures["folds"]] == [[], ["undercut"]]

@@ -14,32 +14,36 @@ from weldnet.data.storage import HeldImages, Images, Rows
 from weldnet.errors import InputError
 
 Batch = tuple[Tensor, Tensor]
+GroupedBatch = tuple[Tensor, Tensor, Tensor]
 
 
-class WeldImages(Dataset[Batch]):
-    """Images with their labels; reads whole batches at once.
+class WeldImages(Dataset[Any]):
+    """Images with their labels, and their groups where they are given; reads whole batches at once.
 
     Args:
         images: N images.
         rows: int64 (M,), those of this data set.
         labels: int64 (M,), the class of each.
+        groups: int64 (M,), the group of each.
     """
 
-    def __init__(self, images: Images, rows: Rows, labels: NDArray[np.int64]) -> None:
+    def __init__(
+        self, images: Images, rows: Rows, labels: NDArray[np.int64], groups: NDArray[np.int64] | None = None
+    ) -> None:
         self.images, self.rows, self.labels = images, rows, torch.from_numpy(labels)
+        self.facts = (self.labels,) if groups is None else (self.labels, torch.from_numpy(groups))
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int | Sequence[int]) -> Batch:
-        """One image and its label, or a batch of them."""
+    def __getitem__(self, index: int | Sequence[int]) -> tuple[Tensor, ...]:
+        """One image with its label, and its group if it has one; or a batch of them."""
         if not isinstance(index, int):
             return self.__getitems__(index)
-        images, labels = self.__getitems__([index])
-        return images[0], labels[0]
+        return tuple(each[0] for each in self.__getitems__([index]))
 
-    def __getitems__(self, indices: Sequence[int]) -> Batch:
-        return torch.as_tensor(self.images.read(self.rows[indices])), self.labels[indices]
+    def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, ...]:
+        return torch.as_tensor(self.images.read(self.rows[indices])), *(each[indices] for each in self.facts)
 
     def pictures(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         """uint8 (B, 3, H, W), wherever the images are held."""
@@ -47,26 +51,25 @@ class WeldImages(Dataset[Batch]):
         return pixels
 
 
-class ImagesOnDevice(Dataset[Batch]):
-    """Images and labels that are on a device, read by indices that are there: no step copies anything to it.
+class ImagesOnDevice(Dataset[Any]):
+    """The images of a data set that are on a device, read by indices that are there: no step copies anything to it.
 
     Args:
         images: N images on the device.
-        rows: int64 (M,), those of this data set.
-        labels: int64 (M,), the class of each.
+        dataset: which of them, with their labels and groups.
     """
 
-    def __init__(self, images: HeldImages, rows: Rows, labels: Tensor) -> None:
-        self.device = images.images.device
-        self.images, self.rows = images, torch.from_numpy(rows).to(self.device)
-        self.labels = labels.to(self.device)
+    def __init__(self, images: HeldImages, dataset: WeldImages) -> None:
+        device = images.images.device
+        self.images, self.rows = images, torch.from_numpy(dataset.rows).to(device)
+        self.facts = [each.to(device) for each in dataset.facts]
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, indices: Tensor) -> Batch:
+    def __getitem__(self, indices: Tensor) -> tuple[Tensor, ...]:
         """A batch of them, int64 (B,) on the device."""
-        return self.images.read(self.rows[indices]), self.labels[indices]
+        return self.images.read(self.rows[indices]), *(each[indices] for each in self.facts)
 
 
 class BalancedSampler(DistributedSampler[Any]):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader
 from weldnet.data.augmentation import BatchAugmentation, make_augmentation
 from weldnet.data.batches import (
     Batch,
+    GroupedBatch,
     ImagesOnDevice,
     TrainingBatches,
     WeldImages,
@@ -43,6 +45,7 @@ from weldnet.data.splits.rules import (
 )
 from weldnet.data.storage import CACHES, FileImages, HeldImages, Images, store
 from weldnet.errors import InputError, check_choice
+from weldnet.evaluation.metrics import index_groups
 from weldnet.hardware import Replay, available_cores, check_processes
 
 BALANCES = ("none", "weights", "sampler")
@@ -52,8 +55,9 @@ class WeldDataModule(LightningDataModule):
     """Weld images from a source, split so that test measures welds that training never saw.
 
     `setup` finds the images, splits them where the source does not, refuses splits that leak, and decodes every image
-    once into the cache; afterwards a batch only copies rows. A batch is `(images, labels)`. Images are uint8
-    (B, 3, H, W), or float32 from 0 to 255 once augmented; labels are int64 (B,), or float32 (B, C) once mixed.
+    once into the cache; afterwards a batch only copies rows. A batch is `(images, labels)`, in validation and test
+    `(images, labels, groups)`. Images are uint8 (B, 3, H, W), or float32 from 0 to 255 once augmented; labels are int64
+    (B,), or float32 (B, C) once mixed; groups are int64 (B,), indices of the split's welds.
 
     Attributes:
         table: a row for each image with its split and the SHA-256 of its file.
@@ -184,11 +188,12 @@ class WeldDataModule(LightningDataModule):
             return self.table.filter(part=split)
         return self.table if split == "all" else self.table.filter(split=split)
 
-    def dataset(self, split: str) -> WeldImages:
-        """The images of one split, or of `all`."""
+    def dataset(self, split: str, *, grouped: bool = False) -> WeldImages:
+        """The images of one split, or of `all`; with their groups if `grouped`."""
         table = self.samples(split)
         labels = table["label"].cast(pl.Enum(self.classes)).to_physical().to_numpy().astype(np.int64)
-        return WeldImages(self.images, table["row"].to_numpy().astype(np.int64), labels)
+        groups = index_groups(table["group"].to_list())[1] if grouped else None
+        return WeldImages(self.images, table["row"].to_numpy().astype(np.int64), labels, groups)
 
     def photographs(self, split: str, rows: Sequence[int]) -> NDArray[np.uint8]:
         """What people are shown of some images of a split, uint8 (B, 3, H, W): not standardised.
@@ -202,22 +207,26 @@ class WeldDataModule(LightningDataModule):
                 return FileImages(table["path"], fingerprints(table["digest"]), plain).read(np.arange(len(table)))
         return self.dataset(split).pictures(rows)
 
-    def batches(self, split: str, sampler: TrainingBatches | None = None) -> "DataLoader[Batch]":
-        """Batches of one split, in the table's order or the sampler's."""
+    def batches(
+        self, split: str, sampler: TrainingBatches | None = None, *, grouped: bool = False
+    ) -> "DataLoader[Any]":
+        """Batches of one split, in the table's order or the sampler's; with their groups if `grouped`."""
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        dataset = self.dataset(split, grouped=grouped)
         if self.image_settings.cache == "device":
-            return self._batches_on(device, split, sampler)
+            return self._batches_on(device, dataset, sampler)
         size = None if sampler else self.batch_settings.batch_size
         num_workers = self.count_workers()
         # With worker processes a thread would pin the memory, which could break the capture of a CUDA graph.
         pin = device.type == "cuda" and not num_workers
-        return make_batches(self.dataset(split), size, sampler, num_workers=num_workers, pin_memory=pin)
+        return make_batches(dataset, size, sampler, num_workers=num_workers, pin_memory=pin)
 
-    def _batches_on(self, device: torch.device, split: str, sampler: TrainingBatches | None) -> "DataLoader[Batch]":
+    def _batches_on(
+        self, device: torch.device, dataset: WeldImages, sampler: TrainingBatches | None
+    ) -> "DataLoader[Any]":
         assert isinstance(self.images, HeldImages)
         self.images = self.images.to(device)
-        dataset = self.dataset(split)
-        held = ImagesOnDevice(self.images, dataset.rows, dataset.labels)
+        held = ImagesOnDevice(self.images, dataset)
         if sampler:
             sampler.device = device
             return make_batches(held, None, sampler)
@@ -244,11 +253,11 @@ class WeldDataModule(LightningDataModule):
         replicas, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
         return self.batches("train", self.training_batches(replicas, rank))
 
-    def val_dataloader(self) -> "DataLoader[Batch]":
-        return self.batches("select")
+    def val_dataloader(self) -> "DataLoader[GroupedBatch]":
+        return self.batches("select", grouped=True)
 
-    def test_dataloader(self) -> "DataLoader[Batch]":
-        return self.batches("test")
+    def test_dataloader(self) -> "DataLoader[GroupedBatch]":
+        return self.batches("test", grouped=True)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         if self.trainer is None or not self.trainer.training:

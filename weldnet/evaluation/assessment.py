@@ -7,7 +7,7 @@ import numpy as np
 from scipy.special import softmax
 from sklearn.metrics import confusion_matrix
 
-from weldnet.evaluation.bootstrap import bootstrap_groups, index_groups, resample_means
+from weldnet.evaluation.bootstrap import bootstrap_groups, resample_means
 from weldnet.evaluation.calibration import summarise_calibration
 from weldnet.evaluation.decision import (
     ACCEPT,
@@ -23,7 +23,7 @@ from weldnet.evaluation.decision import (
 )
 from weldnet.evaluation.intervals import explain_shortage, proportion
 from weldnet.evaluation.judge import Judgement
-from weldnet.evaluation.metrics import Floats, Labels, cross_entropy, make_plain, summarise_confusion
+from weldnet.evaluation.metrics import Floats, Labels, cross_entropy, index_groups, make_plain, summarise
 from weldnet.evaluation.ranking import resample_ranking
 from weldnet.evaluation.rates import ONE_SIDED, measure_proportions, resample_rates
 
@@ -43,7 +43,7 @@ def assess(
         good_classes: those of sound welds, where there is no judgement to name them.
 
     Returns:
-        The keys of `summarise_confusion` and `assess_verdicts`; `calibration`; `proportions`: exact intervals by name
+        The keys of `summarise` and `assess_verdicts`; `calibration`; `proportions`: exact intervals by name
         (`recall/<class>`, ...); `escapes` and `false_calls` of the predicted class, one-sided, and `per_weld`;
         `by_group`: the same and `f1`, `auroc`, `average_precision`, `loss` with a bootstrap over whole groups.
     """
@@ -54,14 +54,14 @@ def assess(
     predicted = logits.argmax(axis=1)
     confusion = confusion_matrix(labels, predicted, labels=range(len(classes)))
     proportions = measure_proportions(confusion, classes, good)
-    names, indices = index_groups([group or f"\0{row}" for row, group in enumerate(groups)])
+    names, indices = index_groups(groups)
     statistics = [
         resample_rates(predicted, labels, indices, classes, good),
         resample_ranking(softmax(logits / temperature, axis=1), labels, indices, classes),
         resample_means(losses, indices),
     ]
     report = {
-        **summarise_confusion(confusion, classes),
+        **summarise(logits, labels, classes, groups),
         **{name: float(values.mean()) for name, values in losses.items()},
         "num_groups": len(names),
         "num_without_group": sum(group is None for group in groups),

@@ -25,14 +25,8 @@ FEWEST_GROUPS = 10
 _CHUNK = 32
 
 
-def index_groups(groups: Sequence[str]) -> tuple[list[str], Labels]:
-    """The sorted names (G,) of the groups of N images, and the index (N,) of each image's."""
-    names, indices = np.unique(np.asarray(groups, np.str_), return_inverse=True)
-    return names.tolist(), indices
-
-
 def resample_means(values: dict[str, Floats], groups: Labels) -> Statistic:
-    """The means of values (N,) by name, such as the loss of each image; `groups` (N,) are of `index_groups`."""
+    """The means of values (N,) by name, such as the loss of each image; `groups` (N,) are of `metrics.index_groups`."""
     counts = np.bincount(groups).astype(np.float64)
     sums = {name: np.bincount(groups, column) for name, column in values.items()}
     return lambda weights: {name: (weights @ column) / (weights @ counts) for name, column in sums.items()}

@@ -46,6 +46,7 @@ class Metric:
             is a mean over the classes, or needs scores.
         better: the direction in which it gets better.
         mean: of a metric of each class, the key of its mean over the classes.
+        of_groups: whether it needs the group of each image, which no training batch has.
     """
 
     key: str
@@ -54,6 +55,7 @@ class Metric:
     ratio: Ratio | None = None
     better: Literal["max", "min"] = "max"
     mean: str = ""
+    of_groups: bool = False
 
 
 def _exceed_chance(c: Counts) -> tuple[Floats, Floats]:
@@ -67,15 +69,18 @@ def _count_right_others(c: Counts) -> tuple[Floats, Floats]:
     return c.others - c.predicted + c.right, c.others
 
 
+BY_GROUP = "balanced_accuracy_by_group"
+"""The key of the mean of `measure_groups`."""
+
 METRICS = (
     Metric("accuracy", "Accuracy", "proportion", lambda c: (c.right.sum(axis=-1), c.total)),
     Metric("balanced_accuracy", "Balanced accuracy (mean recall)", "share"),
+    Metric(BY_GROUP, "Balanced accuracy within each weld, mean", "share", of_groups=True),
     Metric("macro_f1", "Macro F1", "share"),
     Metric("kappa", "Cohen's kappa", "number", _exceed_chance),
     Metric("loss", "Loss, uncalibrated (nats)", "number", better="min"),
 )
 """Of a set of images, in the order of every table; training logs them, too."""
-
 ERRORS = (
     Metric("escapes", "Escapes: defects predicted as sound", "proportion", lambda c: (c.escapes, c.defects), "min"),
     Metric(
@@ -157,10 +162,40 @@ def measure_confusion(
     return figures
 
 
-def summarise(logits: Floats, labels: Labels, classes: Sequence[str]) -> dict[str, Any]:
-    """`loss` (mean cross entropy of N images, uncalibrated), and the keys of `summarise_confusion`."""
-    confusion = confusion_matrix(labels, logits.argmax(axis=1), labels=range(len(classes)))
-    return {"loss": float(cross_entropy(logits, labels).mean()), **summarise_confusion(confusion, classes)}
+def measure_groups(predicted: Labels, labels: Labels, groups: Labels) -> Floats:
+    """The balanced accuracy (G,) within each of G groups, rising: the mean recall of the classes that it has images of.
+
+    Args:
+        predicted, labels: (N,) classes.
+        groups: (N,) whole numbers, as of `index_groups`.
+    """
+    num_classes = int(labels.max()) + 1
+    pairs, indices = np.unique(groups * num_classes + labels, return_inverse=True)
+    recalls = np.bincount(indices, predicted == labels) / np.bincount(indices)
+    _, owners = np.unique(pairs // num_classes, return_inverse=True)
+    means: Floats = np.bincount(owners, recalls) / np.bincount(owners)
+    return means
+
+
+def index_groups(groups: Sequence[str | None]) -> tuple[list[str], Labels]:
+    """The sorted names (G,) of the groups of N images, and the index (N,) of each image's.
+
+    An image whose group is unknown is a group of its own.
+    """
+    named = [group or f"\0{row}" for row, group in enumerate(groups)]
+    names, indices = np.unique(np.asarray(named, np.str_), return_inverse=True)
+    return names.tolist(), indices
+
+
+def summarise(logits: Floats, labels: Labels, classes: Sequence[str], groups: Sequence[str | None]) -> dict[str, Any]:
+    """Of N images: `loss` (mean cross entropy, uncalibrated), `balanced_accuracy_by_group` (the mean over the groups of
+    `measure_groups`), and the keys of `summarise_confusion`."""
+    predicted = logits.argmax(axis=1)
+    return {
+        "loss": float(cross_entropy(logits, labels).mean()),
+        BY_GROUP: float(measure_groups(predicted, labels, index_groups(groups)[1]).mean()),
+        **summarise_confusion(confusion_matrix(labels, predicted, labels=range(len(classes))), classes),
+    }
 
 
 def summarise_confusion(confusion: Labels, classes: Sequence[str]) -> dict[str, Any]:

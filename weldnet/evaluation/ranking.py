@@ -52,7 +52,7 @@ def rank(scores: Floats, positive: NDArray[np.bool_], groups: Labels) -> Callabl
 def resample_ranking(probabilities: Floats, labels: Labels, groups: Labels, classes: Sequence[str]) -> Statistic:
     """`auroc/<class>`, `average_precision/<class>`, and `macro_` means over the classes that have images.
 
-    A mean is NaN if the value of one of its classes is. `groups` (N,) are indices of `bootstrap.index_groups`.
+    A mean is NaN if the value of one of its classes is. `groups` (N,) are indices of `metrics.index_groups`.
     """
     rankings = [rank(probabilities[:, i], labels == i, groups) for i in range(len(classes))]
     present = np.unique(labels)

@@ -7,7 +7,17 @@ import numpy as np
 
 from weldnet.evaluation.bootstrap import Statistic
 from weldnet.evaluation.intervals import proportion
-from weldnet.evaluation.metrics import CLASS_METRICS, ERRORS, METRICS, Floats, Labels, count_ratios, measure_confusion
+from weldnet.evaluation.metrics import (
+    BY_GROUP,
+    CLASS_METRICS,
+    ERRORS,
+    METRICS,
+    Floats,
+    Labels,
+    count_ratios,
+    measure_confusion,
+    measure_groups,
+)
 
 ONE_SIDED = tuple(metric.key for metric in ERRORS)
 """Whose upper bound alone is of interest."""
@@ -29,16 +39,19 @@ def measure_proportions(
 def resample_rates(
     predicted: Labels, labels: Labels, groups: Labels, classes: Sequence[str], good_classes: Collection[str] = ()
 ) -> Statistic:
-    """The figures of `measure_confusion` of N resampled images; means are over the classes that have images at all.
+    """The figures of `measure_confusion` of N resampled images, and the mean of `measure_groups`.
 
-    `groups` (N,) are indices of `bootstrap.index_groups`.
+    Means are over the classes that have images at all. `groups` (N,) are indices of `metrics.index_groups`.
     """
     size, num_groups = len(classes), int(groups.max()) + 1
     counts = np.zeros((num_groups, size * size))
     np.add.at(counts, (groups, labels * size + predicted), 1)
     measured = [classes[i] for i in np.unique(labels)]
+    within, present = measure_groups(predicted, labels, groups), np.unique(groups)
 
     def measure(weights: Floats) -> dict[str, Floats]:
-        return measure_confusion((weights @ counts).reshape(-1, size, size), classes, good_classes, measured)
+        figures = measure_confusion((weights @ counts).reshape(-1, size, size), classes, good_classes, measured)
+        drawn = weights[:, present]
+        return figures | {BY_GROUP: drawn @ within / drawn.sum(axis=1)}
 
     return measure

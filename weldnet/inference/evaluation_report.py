@@ -41,7 +41,7 @@ class EvaluationReport:
 
     def metrics(self) -> dict[str, Any]:
         """The keys of `metrics.json`: those of `summarise`, `loss_calibrated`, and the facts."""
-        metrics = summarise(self.logits, self.labels, self.classes)
+        metrics = summarise(self.logits, self.labels, self.classes, self.samples["group"].to_list())
         if self.judgement:
             calibrated = cross_entropy(self.logits / self.judgement.judge.temperature, self.labels)
             metrics["loss_calibrated"] = float(calibrated.mean())

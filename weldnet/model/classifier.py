@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from weldnet.errors import InputError, check_choice
-from weldnet.evaluation.metrics import METRICS, measure_confusion
+from weldnet.evaluation.metrics import BY_GROUP, METRICS, measure_confusion, measure_groups
 from weldnet.model.confusion import EpochSums
 from weldnet.model.cuda_graph import GRADIENT_HOOKS, MODES, GraphedStep, find_obstacle
 from weldnet.model.network import WeldNet, make_backbone
@@ -42,8 +42,9 @@ class WeldClassifier(LightningModule):
     """Trains a `WeldNet` by cross entropy.
 
     It logs, for the stages train, val and test, `<stage>/<key>` of each of `METRICS`, means over the classes present,
-    and, outside training, `<stage>_recall/<class>`. Each checkpoint carries `record`, a dict of plain types, under the
-    key `weldnet`. `load_from_checkpoint` takes any that weldnet has trained; optimizer and schedule are not in it.
+    and, outside training, `<stage>_recall/<class>`; what needs groups, where the batches hold them. Each checkpoint
+    carries `record`, a dict of plain types, under the key `weldnet`. `load_from_checkpoint` takes any that weldnet has
+    trained; optimizer and schedule are not in it.
 
     Args:
         classes: their names, in the order of the outputs.
@@ -139,18 +140,20 @@ class WeldClassifier(LightningModule):
         if not self.graphed:
             super().backward(loss, *args, **kwargs)
 
-    def _evaluation_step(self, stage: str, batch: Batch) -> dict[str, Tensor]:
-        images, labels = batch
+    def _evaluation_step(self, stage: str, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+        images, labels, *groups = batch
         logits = self(images)
         # What is compared and reported is the plain cross entropy.
         loss = functional.cross_entropy(logits, labels)
-        self.sums(stage).update(loss, logits, labels)
+        self.sums(stage).update(loss, logits, labels, *groups)
         return {"loss": loss, "logits": logits.float()}
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+    def validation_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> dict[str, Tensor]:
+        """`loss` and `logits` (B, C) of images, labels and, if they are known, groups."""
         return self._evaluation_step("val", batch)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+    def test_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> dict[str, Tensor]:
+        """As `validation_step`."""
         return self._evaluation_step("test", batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
@@ -165,9 +168,12 @@ class WeldClassifier(LightningModule):
         return sums
 
     def _log_epoch(self, stage: str) -> None:
-        counts = self.sums(stage).confusion
+        counts, answers = self.sums(stage).confusion, self.sums(stage).answers
         confusion = counts.compute().cpu().numpy()
         figures = measure_confusion(confusion, self.classes)
+        if answers.answers:
+            figures[BY_GROUP] = measure_groups(*answers.compute().cpu().numpy().T).mean()
+            answers.reset()
         keys = [metric.key for metric in METRICS if metric.key in figures]
         self.log_dict({f"{stage}/{key}": float(figures[key]) for key in keys})
         if stage != "train":

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
 
 class ConfusionMatrix(Metric):
@@ -30,6 +31,26 @@ class ConfusionMatrix(Metric):
         return self.counts.view(self.num_classes, self.num_classes)
 
 
+class Answers(Metric):
+    """The predicted class, the actual class and the group of every image of an epoch, int64 (N,) each."""
+
+    full_state_update = False
+    answers: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("answers", [], dist_reduce_fx="cat")
+
+    def update(self, predicted: Tensor, labels: Tensor, groups: Tensor) -> None:
+        """Keeps those of a batch, (B,) each."""
+        self.answers.append(torch.stack([predicted, labels, groups], dim=1))
+
+    def compute(self) -> Tensor:
+        """int64 (N, 3); of several processes, the images of each together."""
+        answers: Tensor = dim_zero_cat(self.answers)
+        return answers
+
+
 class MeanLoss(Metric):
     """The mean loss of an epoch's images, float32."""
 
@@ -52,14 +73,17 @@ class MeanLoss(Metric):
 
 
 class EpochSums(nn.Module):
-    """What is counted in an epoch of one stage: `confusion` and `loss`."""
+    """What is counted in an epoch of one stage: `confusion`, `loss` and, where the groups are known, `answers`."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
-        self.confusion, self.loss = ConfusionMatrix(num_classes), MeanLoss()
+        self.confusion, self.loss, self.answers = ConfusionMatrix(num_classes), MeanLoss(), Answers()
 
-    def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+    def update(self, loss: Tensor, logits: Tensor, labels: Tensor, groups: Tensor | None = None) -> None:
         """Adds a batch; labels are int64 (B,) or float (B, C), which count as the class of the largest share."""
         classes = labels.argmax(1) if labels.is_floating_point() else labels
-        self.confusion.update(logits.detach().argmax(1), classes)
+        predicted = logits.detach().argmax(1)
+        self.confusion.update(predicted, classes)
+        if groups is not None:
+            self.answers.update(predicted, classes, groups)
         self.loss.update(loss.detach(), len(labels))

@@ -11,7 +11,7 @@ import polars as pl
 from rich.markup import escape
 from rich.table import Table
 
-from weldnet.evaluation.metrics import METRICS, show_figure, summarise_confusion
+from weldnet.evaluation.metrics import BY_GROUP, METRICS, index_groups, measure_groups, show_figure, summarise_confusion
 from weldnet.files import read_csv, write_csv, write_json
 from weldnet.inference.evaluation_report import caption_leaks, draw_table
 from weldnet.report.charts import draw_confusion, save_chart
@@ -72,7 +72,11 @@ class CrossvalReport:
         metrics = list(self.folds.values())
         confusion = np.sum([fold["confusion_matrix"] for fold in metrics], axis=0)
         loss = float(np.average([fold["loss"] for fold in metrics], weights=[fold["num_images"] for fold in metrics]))
-        return {"loss": loss, **summarise_confusion(confusion, metrics[0]["classes"])}
+        return {
+            "loss": loss,
+            BY_GROUP: _measure_by_group(self.predictions),
+            **summarise_confusion(confusion, metrics[0]["classes"]),
+        }
 
     def save(self, folder: Path) -> None:
         """Writes `predictions.csv`, `confusion_matrix.png` and, last, `crossval.json`, each all or nothing."""
@@ -123,11 +127,21 @@ def read_folds(folders: dict[int, Path], num_folds: int) -> CrossvalReport:
     folds, tables = {}, []
     for fold, folder in folders.items():
         metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
-        # An older version measured less.
-        folds[fold] = summarise_confusion(np.array(metrics["confusion_matrix"]), metrics["classes"]) | metrics
         # As text, so that every figure is written again to the last digit.
-        tables.append(read_csv(folder / "predictions.csv").insert_column(3, pl.lit(fold).alias("fold")))
+        predictions = read_csv(folder / "predictions.csv")
+        # An older version measured less.
+        known = {BY_GROUP: _measure_by_group(predictions)}
+        known |= summarise_confusion(np.array(metrics["confusion_matrix"]), metrics["classes"])
+        folds[fold] = known | metrics
+        tables.append(predictions.insert_column(3, pl.lit(fold).alias("fold")))
     return CrossvalReport(folds, pl.concat(tables), num_folds)
+
+
+def _measure_by_group(predictions: pl.DataFrame) -> float:
+    names = pl.Enum(pl.concat([predictions["label"], predictions["predicted"]]).unique())
+    predicted, labels = (predictions[name].cast(names).to_physical().to_numpy() for name in ("predicted", "label"))
+    _, groups = index_groups(predictions["group"].to_list())
+    return float(measure_groups(predicted, labels.astype(np.int64), groups).mean())
 
 
 def draw_counts(matrix: Sequence[Sequence[int]], classes: Sequence[str], title: str) -> Table:

@@ -77,11 +77,11 @@ class Dashboard(Callback):
         trainer: Trainer,
         pl_module: LightningModule,
         outputs: Any,
-        batch: tuple[Tensor, Tensor],
+        batch: tuple[Tensor, ...],
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        images, labels = batch
+        images, labels, *_ = batch
         logits = outputs["logits"]
         predicted = logits.argmax(1)
         self.predicted.append(predicted)

@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 BETTER = {metric.key: metric.better for metric in METRICS}
 
-LOGGED = [f"{stage}/{key}" for stage in ("train", "val") for key in BETTER]
+LOGGED = [
+    f"{stage}/{metric.key}"
+    for stage in ("train", "val")
+    for metric in METRICS
+    if stage == "val" or not metric.of_groups
+]
 RECALL = "val_recall/"
 
 BYTES_PER_PIXEL = 64
