@@ -6,7 +6,6 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch import Tensor
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class MovingAverage(EMAWeightAveraging):
@@ -16,7 +15,9 @@ class MovingAverage(EMAWeightAveraging):
     itself. Counts of batches are not averaged but those of the weights.
 
     Args:
-        decay: the share of the old average that each step keeps.
+        decay: the share of the old average that each update keeps.
+        warm_up: keep at most n / (n + 9) of it at the update after the n-th one, so that the average of a short run
+            is one of its last tenth, not of its first steps.
         update_every_n_steps: 0 for never within an epoch.
         update_starting_at_step: the first step that updates it; None for all.
         update_starting_at_epoch: the first epoch whose end updates it; None for none.
@@ -28,6 +29,8 @@ class MovingAverage(EMAWeightAveraging):
         update_every_n_steps: int = 1,
         update_starting_at_step: int | None = None,
         update_starting_at_epoch: int | None = None,
+        *,
+        warm_up: bool = False,
     ) -> None:
         super().__init__(
             decay=decay,
@@ -35,14 +38,13 @@ class MovingAverage(EMAWeightAveraging):
             update_starting_at_step=update_starting_at_step,
             update_starting_at_epoch=update_starting_at_epoch,
         )
-        self.average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        self.decay, self.warm_up, self.num_updates = decay, warm_up, 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # It was copied from the model before that was moved to its device.
         self._parts().to(pl_module.device)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.has_begun = bool(self._parts().get_buffer("n_averaged") > 0)
         pairs = list(zip(_tensors(self._parts().get_submodule("module")), _tensors(pl_module), strict=True))
         self.averaged = [mine for mine, _ in pairs if mine.is_floating_point()]
         self.current = [theirs for mine, theirs in pairs if mine.is_floating_point()]
@@ -51,14 +53,14 @@ class MovingAverage(EMAWeightAveraging):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if not self.has_begun:
-            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-            self.has_begun = self._latest_update_step > 0
-        elif trainer.global_step > self._latest_update_step and self.should_update(step_idx=trainer.global_step - 1):
-            with torch.no_grad():
-                self.average(self.averaged, self.current, 0)
-                self._parts().get_buffer("n_averaged").add_(1)
+        if trainer.global_step > self._latest_update_step and self.should_update(step_idx=trainer.global_step - 1):
+            self._update()
             self._latest_update_step = trainer.global_step
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.current_epoch > self._latest_update_epoch and self.should_update(epoch_idx=trainer.current_epoch):
+            self._update()
+            self._latest_update_epoch = trainer.current_epoch
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._copy_counts()
@@ -66,7 +68,19 @@ class MovingAverage(EMAWeightAveraging):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self._copy_counts()
+        self._parts().get_buffer("n_averaged").fill_(self.num_updates)
         super().on_save_checkpoint(trainer, pl_module, checkpoint)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(trainer, pl_module, checkpoint)
+        self.num_updates = int(self._parts().get_buffer("n_averaged"))
+
+    def _update(self) -> None:
+        """Averages the weights as they are now; the first time it takes them over."""
+        kept = min(self.decay, self.num_updates / (self.num_updates + 9)) if self.warm_up else self.decay
+        with torch.no_grad():
+            torch._foreach_lerp_(self.averaged, self.current, 1 - kept if self.num_updates else 1.0)
+        self.num_updates += 1
 
     def _parts(self) -> torch.nn.Module:
         assert self._average_model is not None
