@@ -85,7 +85,8 @@ def train_run(
     Returns:
         The reports by split; None where there is nothing to test: after `fast_dev_run`, and in all processes but one.
     """
-    from weldnet.config.build import build_data, build_model
+    from weldnet.config.build import build_data, build_model, build_trainer
+    from weldnet.config.callbacks import describe_selection, resolve_monitor
     from weldnet.data.sources.vocabulary import BUILT_IN, read_vocabulary
     from weldnet.training.fit import describe, finish_run, guard_fit
     from weldnet.training.monitors import check_fit
@@ -98,6 +99,8 @@ def train_run(
         raise InputError("--multirun and several processes exclude each other; start one run at a time")
     data = build_data(cfg.data, cfg.seed)
     data.setup()
+    if resolve_monitor(cfg, data.validation_groups):
+        trainer = build_trainer(cfg, folder)
     check_fit(data, trainer)
     if stopped:
         stopped.check_data(data)
@@ -105,7 +108,8 @@ def train_run(
     # A checkpoint holds the weights.
     model = build_model(cfg, data, weights="none" if last else None)
     text = OmegaConf.to_yaml(cfg)
-    model.record = describe(data, model, text, None if good is None else list(good), vocabulary).to_plain()
+    good_classes, selection = None if good is None else list(good), describe_selection(cfg, data.validation_groups)
+    model.record = describe(data, model, text, good_classes, vocabulary, selection).to_plain()
     with work_alone(folder):
         if is_leader():
             _fill_folder(folder, text, data)

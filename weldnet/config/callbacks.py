@@ -20,6 +20,21 @@ KEPT = {
 }
 """What `best.ckpt` and `last.ckpt` hold, and the arguments of their callbacks that would change it."""
 
+AUTO = "auto"
+"""The monitor of `best` that follows from the data."""
+
+BY_VALIDATION = {
+    "unseen": ("val/balanced_accuracy_by_group", "validation holds welds that training has not seen"),
+    "per_image": ("val/balanced_accuracy", "validation holds images that each count as a weld of their own"),
+    "known": (
+        None,
+        "validation holds welds that training has seen, and would choose the epoch that remembers them best",
+    ),
+    "unknown": (None, "it is unknown whether validation holds welds that training has not seen"),
+}
+"""What `auto` stands for, by the `validation_groups` of the data: the figure that chooses the epoch, or None for the
+last one; and why."""
+
 HARMLESS = {"every_n_epochs": (None, 1), "save_on_train_epoch_end": (True,)}
 """The values of such an argument that change nothing; of the others what is null, false or 0."""
 
@@ -35,7 +50,10 @@ def check_callbacks(cfg: DictConfig) -> None:
         kind = _find_class(node)
         if issubclass(kind, ModelCheckpoint):
             _check_checkpoint(key, node, home, written)
-        _check_monitor(key, node)
+        if node.get("monitor") == AUTO:
+            _check_auto(key, node, cfg)
+        else:
+            _check_monitor(key, node)
         if issubclass(kind, StochasticWeightAveraging):
             raise InputError(
                 f"{key}: StochasticWeightAveraging validates other weights than it keeps; take callbacks=averaging, or "
@@ -50,8 +68,36 @@ def check_callbacks(cfg: DictConfig) -> None:
 
 
 def build_callbacks(cfg: DictConfig) -> "list[Callback]":
-    """The callbacks, each with what follows from its monitor."""
-    return [instantiate(key, node, **_derive(node)) for key, node in _list_nodes(cfg)]
+    """The callbacks, each with what follows from its monitor; one whose monitor is not known yet is left out."""
+    nodes = [(key, node) for key, node in _list_nodes(cfg) if node.get("monitor") != AUTO]
+    return [instantiate(key, node, **_derive(node)) for key, node in nodes]
+
+
+def resolve_monitor(cfg: DictConfig, validation_groups: str) -> bool:
+    """Replaces the monitor `auto` by what it stands for, for data that are set up; returns whether it was there."""
+    best = cfg.callbacks.get("best")
+    if not best or best.get("monitor") != AUTO:
+        return False
+    best.monitor, _ = BY_VALIDATION[validation_groups]
+    if best.monitor is None:
+        cfg.callbacks.best = None
+    return True
+
+
+def describe_selection(cfg: DictConfig, validation_groups: str) -> str:
+    """Which epoch a run keeps, and why, in one sentence."""
+    from lightning.pytorch.callbacks import WeightAveraging
+
+    from weldnet.training.monitors import find_mode
+
+    best = cfg.callbacks.get("best")
+    monitor, (chosen, reason) = best.monitor if best else None, BY_VALIDATION[validation_groups]
+    kept = "the last epoch"
+    if monitor:
+        kept = f"the epoch with the {'lowest' if find_mode(monitor) == 'min' else 'highest'} {monitor}"
+    is_average = any(issubclass(_find_class(node), WeightAveraging) for _, node in _list_nodes(cfg))
+    why = f"because {reason}" if is_average and monitor == chosen else "as its config asks"
+    return f"the run kept {kept}{', a moving average of the weights' if is_average else ''}, {why}"
 
 
 def _list_nodes(cfg: DictConfig) -> list[tuple[str, DictConfig]]:
@@ -61,6 +107,18 @@ def _list_nodes(cfg: DictConfig) -> list[tuple[str, DictConfig]]:
 def _find_class(node: DictConfig) -> type:
     target = hydra.utils.get_object(str(node._target_))
     return target if inspect.isclass(target) else object
+
+
+def _check_auto(key: str, node: DictConfig, cfg: DictConfig) -> None:
+    if key != "callbacks.best":
+        raise InputError(f"{key}.monitor={AUTO}: only callbacks.best.monitor takes {AUTO}; name a figure")
+    if not cfg.callbacks.get("last"):
+        raise InputError(
+            f"{key}.monitor={AUTO} may keep the last epoch, which callbacks.last writes; leave it as it is"
+        )
+    for name in ("mode", "save_on_train_epoch_end"):
+        if node.get(name) is not None:
+            raise InputError(f"{key}.{name} follows from the monitor; leave it out")
 
 
 def _check_monitor(key: str, node: DictConfig) -> None:

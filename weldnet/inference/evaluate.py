@@ -165,6 +165,7 @@ def _describe(checkpoint: Checkpoint, data: WeldDataModule, split: str) -> dict[
         "leaks": list(dict.fromkeys([*card.leaks, *data.leaks, *leaks])),
         "split_digest": data.split_digest,
         "validation_groups": card.validation_groups,
+        "selection": card.selection,
         "checkpoint_digest": checkpoint.digest,
         "vocabulary": card.vocabulary,
         "warnings": data.warnings + find_namesakes(samples, card.groups.numpy()),

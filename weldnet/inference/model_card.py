@@ -117,6 +117,7 @@ class TrainedCard(ModelCard):
         groups: int64 (G,), sorted: the same of the names of their welds.
         leaks: those that were allowed in its data, one sentence each.
         config: the whole resolved config, as YAML.
+        selection: which epoch the run keeps, and why, in one sentence.
         judge: None until training has ended.
         mean, std: of RGB pixels from 0 to 1, by which the network normalises.
     """
@@ -131,6 +132,7 @@ class TrainedCard(ModelCard):
     leaks: list[str]
     good_classes: list[str]
     config: str
+    selection: str = ""
     judge: Annotated[Judge, _from_dict(_read_judge)] | None = None
     mean: Colour = IMAGENET_MEAN
     std: Colour = IMAGENET_STD

@@ -77,7 +77,8 @@ def name_columns(report: Figures, has_validation: bool) -> list[tuple[str, str |
 def summarise(report: Figures) -> list[str]:
     """Two paragraphs, from the keys of `report.json`: what the classifier does, and what that is worth."""
     figures = [_describe_accuracy(report), _describe_escapes(report), _describe_verdicts(report)]
-    paragraphs = (figures, _weigh(report) or [_NO_CAVEAT])
+    selection = [text] if (text := report.get("selection")) else []
+    paragraphs = (figures, [*(_weigh(report) or [_NO_CAVEAT]), *selection])
     return [" ".join(f"{text[:1].upper()}{text[1:].rstrip('.')}." for text in clauses) for clauses in paragraphs]
 
 

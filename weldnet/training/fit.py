@@ -50,6 +50,7 @@ def describe(
     config: str = "",
     good_classes: list[str] | None = None,
     vocabulary: Vocabulary = BUILT_IN,
+    selection: str = "",
 ) -> TrainedCard:
     """The record that the checkpoints of a run carry.
 
@@ -57,6 +58,7 @@ def describe(
         config: the whole resolved config, as YAML.
         good_classes: those of sound welds; None for the usual names among the model's.
         vocabulary: numbers and names of ISO 6520-1.
+        selection: which epoch the run keeps, and why, in one sentence.
     """
     good_classes = find_good_classes(model.classes) if good_classes is None else [tidy(name) for name in good_classes]
     for name in good_classes:
@@ -76,6 +78,7 @@ def describe(
         geometry=data.geometry,
         split_digest=data.split_digest,
         validation_groups=data.validation_groups,
+        selection=selection,
         fingerprints=torch.from_numpy(np.sort(fingerprints(data.samples("train")["digest"]))),
         validation_fingerprints=torch.from_numpy(np.sort(fingerprints(data.samples("val")["digest"]))),
         groups=torch.from_numpy(fingerprint_names(data.table.filter(pl.col("split") != "test")["group"])),

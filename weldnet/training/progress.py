@@ -17,6 +17,7 @@ FIGURES = {
     "val loss": ("val/loss", ".4f"),
     "accuracy": ("val/accuracy", ".4f"),
     "balanced": ("val/balanced_accuracy", ".4f"),
+    "by weld": ("val/balanced_accuracy_by_group", ".4f"),
     "images/s": ("throughput/images_per_s", ".1f"),
 }
 """Of the line after an epoch: the metric of each, and how it is written."""
