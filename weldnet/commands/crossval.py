@@ -6,7 +6,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from weldnet.commands.train import prepare_trainer, train_run
-from weldnet.config.crossval_folder import CrossvalFolder, find_saved_config, find_stopped_crossval
+from weldnet.config.series import CrossvalFolder, find_saved_config, find_stopped_crossval
 from weldnet.config.hydra_app import command
 from weldnet.config.runs import is_leader, make_absolute, name_folder, show, show_command, stop_here, work_alone
 from weldnet.config.schema import CrossvalConfig
