@@ -22,13 +22,13 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch.utils.flop_counter import FlopCounterMode
 
-from weldnet.commands.train import prepare_trainer
 from weldnet.config.build import build_data, build_model, check_nodes, take
 from weldnet.config.hydra_app import MISTAKES, quote_verbatim
 from weldnet.config.literal import pin
 from weldnet.config.mistakes import check_keys, explain
 from weldnet.config.runs import keep_log, make_absolute
 from weldnet.config.schema import TrainConfig, register_schema
+from weldnet.config.trainings import prepare_trainer
 from weldnet.data.sources.manifest import SCHEMA, SPLITS, read_manifest, write_manifest
 from weldnet.data.splits.rules import split_digest
 from weldnet.errors import InputError, check_choice

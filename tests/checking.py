@@ -6,8 +6,8 @@ from omegaconf import OmegaConf
 from stopped import compose
 from trained import SMALL
 
-from weldnet.commands.train import prepare_trainer
 from weldnet.config.build import build_data
+from weldnet.config.trainings import prepare_trainer
 from weldnet.training.monitors import check_fit
 
 

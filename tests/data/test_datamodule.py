@@ -37,16 +37,16 @@ def root(tmp_path: Path) -> Path:
     return write_welds(tmp_path / "welds", ("pore", "crack"), seams=range(8))
 
 
-def set_up(source: Source | None = None, **keys: Any) -> WeldDataModule:
+def set_up(source: Source | None = None, *, seed: int = 0, rule_seed: int | None = None, **keys: Any) -> WeldDataModule:
     """A module that is set up; the keys are those of its settings and its own."""
-    keys = {"batch_size": 4, "seed": 0, **keys}
+    keys = {"batch_size": 4, **keys}
 
     def take(kind: Any) -> Any:
         return kind(**{each.name: keys.pop(each.name) for each in fields(kind) if each.name in keys})
 
     geometry = keys.pop("geometry", SMALL)
-    settings = [take(SplitRule), geometry, take(BatchSettings), take(ImageSettings)]
-    data = WeldDataModule(source or Synthetic(num_images=36, num_seams=6), *settings, **keys)
+    settings = [replace(take(SplitRule), seed=rule_seed), geometry, take(BatchSettings), take(ImageSettings)]
+    data = WeldDataModule(source or Synthetic(num_images=36, num_seams=6), *settings, seed=seed, **keys)
     data.setup()
     return data
 
@@ -368,3 +368,12 @@ def test_batches_of_validation_hold_the_weld_of_each_image(root: Path, cache: st
     assert [data.classes[label] for label in labels] == table["label"].to_list()
     assert len(images) == len(table)
     assert {len(batch) for batch in data.train_dataloader()} == {2}
+
+
+def test_a_seed_of_the_data_keeps_images_and_splits_under_a_different_seed() -> None:
+    first, second, third = (set_up(seed=seed, rule_seed=rule) for seed, rule in ((0, None), (1, 0), (1, None)))
+    assert first.table.equals(second.table)
+    assert first.split_digest == second.split_digest != third.split_digest
+    labels = [torch.cat([labels for _, labels in data.train_dataloader()]).tolist() for data in (first, second)]
+    assert labels[0] != labels[1]
+    assert sorted(labels[0]) == sorted(labels[1])

@@ -60,7 +60,7 @@ def run(cfg: DictConfig) -> None:
     print(f"all of it: {show(folder / 'audit.json')}")
     try:
         if manifest is not None:
-            _write_split(suggest_split(audited, data.shares, cfg.seed), manifest, len(found.table))
+            _write_split(suggest_split(audited, data.shares, data.split_seed), manifest, len(found.table))
     except InputError as error:
         if not audited.of("error"):
             raise

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, NamedTuple
 
 from weldnet.data.sources.source import PATHS
 from weldnet.errors import InputError
@@ -50,7 +50,9 @@ REFUSED = {
     "model": "the weights of the run were made with {before}",
     **dict.fromkeys(("data.image_size", "data.resize", "data.orient", "data.normalize"), _OTHER_GEOMETRY),
     "data.window": "what learned from one window does not work on a different one",
-    **dict.fromkeys(("seed", "data._target_", "data.group_pattern", "data.groups", "data.shares"), _OTHER_DATA),
+    **dict.fromkeys(("data._target_", "data.group_pattern", "data.groups", "data.shares", "data.seed"), _OTHER_DATA),
+    "seed": _OTHER_DATA,
+    "seeds": "its epochs were trained with one seed",
     **dict.fromkeys(("data.num_images", "data.num_seams", "data.num_folds", "data.fold"), _OTHER_DATA),
     "evaluation": "the checkpoint carries it already; type it in weldnet-test",
 }
@@ -58,20 +60,34 @@ REFUSED = {
 
 OWN_SCHEDULE = "weldnet.model.optimizers.warmup_cosine"
 
-_FOLDS = (
-    "{} would make the folds differ, and they are trained alike; leave it out, or start a new cross-validation. Beside "
-    f"ckpt_path there may be data.fold, {', '.join(OF_MACHINE)}"
-)
+
+class Alike(NamedTuple):
+    """Trainings that are alike: their name, that of all together, and the one key of their own that may be typed."""
+
+    members: str
+    what: str
+    own: str
+
+    def refuse(self, key: str) -> InputError:
+        """The error for a key that would make them differ."""
+        return InputError(
+            f"{key} would make the {self.members} differ, and they are trained alike; leave it out, or start a new "
+            f"{self.what}. Beside ckpt_path there may be {', '.join((self.own, *OF_MACHINE))}"
+        )
 
 
-def check_words(words: list[str], *, crossval: bool) -> None:
-    """Refuses a whole group, or `output_dir`, that was typed beside ckpt_path."""
+OF_FOLDS = Alike("folds", "cross-validation", "data.fold")
+OF_SEEDS = Alike("seeds", "run", "seeds")
+
+
+def check_words(words: list[str], alike: Alike | None = None) -> None:
+    """Refuses a whole group, or `output_dir`, that was typed beside ckpt_path of one run, or of several alike."""
     typed = {word.lstrip("+~").partition("=")[0] for word in words}
     if "output_dir" in typed:
         raise InputError("ckpt_path resumes inside that run's own folder; leave output_dir out")
     for group in filter(typed.__contains__, GROUPS):
-        if crossval:
-            raise InputError(_FOLDS.format(group))
+        if alike:
+            raise alike.refuse(group)
         raise InputError(
             f"ckpt_path resumes with the run's own {group}; leave {group}= out, or change single keys, such as "
             "trainer.max_epochs=40"
@@ -85,13 +101,13 @@ def find_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Changes
     return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
 
 
-def check_changes(changes: Changes, saved: Mapping[str, Any], *, crossval: bool) -> None:
-    """Refuses a change of the run's own config that would not take effect."""
+def check_changes(changes: Changes, saved: Mapping[str, Any], alike: Alike | None = None) -> None:
+    """Refuses a change of the own config of one run, or of several alike, that would not take effect."""
     for key, (before, after) in changes.items():
         if _is_among(key, OF_MACHINE):
             continue
-        if crossval:
-            raise InputError(_FOLDS.format(key))
+        if alike:
+            raise alike.refuse(key)
         if reason := _why_refused(key, before, after, saved):
             raise InputError(
                 f"{key}={_show(after)} is refused on resume: {reason}. It is {_show(before)} in the run; leave it out, "

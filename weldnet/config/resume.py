@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from weldnet.config.literal import escape, parse_config, pin, read_config, to_plain
 from weldnet.config.resumable import (
     OF_LENGTH,
+    OF_SEEDS,
     OF_TEST,
     WITHOUT_EPOCHS,
     check_changes,
@@ -68,8 +69,13 @@ def find_saved_config(ckpt_path: str, typed: list[str]) -> DictConfig:
         raise InputError(
             f"{show(folder)} is a cross-validation; resume it by weldnet-crossval ckpt_path={show(folder)}"
         )
-    check_words(typed, crossval=False)
+    check_words(typed, OF_SEEDS if saved.get("seeds") is not None else None)
     return claim(saved, TrainConfig, folder)
+
+
+def holds_seeds(folder: Path) -> bool:
+    """Whether a folder holds the runs of several seeds."""
+    return (folder / CONFIG).is_file() and read_config(folder / CONFIG).get("seeds") is not None
 
 
 def find_stopped_run(cfg: DictConfig, typed: list[str]) -> StoppedRun:
@@ -89,7 +95,7 @@ def find_stopped_run(cfg: DictConfig, typed: list[str]) -> StoppedRun:
         return StoppedRun(cfg, folder, None)
     saved = to_plain(parse_config(checkpoint.card.config, show(checkpoint.path)))
     changes = find_changes(saved, plain)
-    check_changes(changes, saved, crossval=False)
+    check_changes(changes, saved)
     num_epochs, most = checkpoint.num_epochs, cfg.trainer.get("max_epochs") or 0
     if "trainer.max_epochs" in changes and 0 < most < num_epochs:
         raise InputError(

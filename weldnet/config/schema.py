@@ -73,8 +73,8 @@ class ModelKeys(OutputKeys):
 
 
 @dataclass
-class TrainConfig(OutputKeys, SeedKeys):
-    """What `weldnet-train` takes; the untyped nodes are checked against their targets."""
+class RecipeConfig(OutputKeys, SeedKeys):
+    """What is trained; the untyped nodes are checked against their targets."""
 
     ckpt_path: str | None = None
     test: bool = True
@@ -90,8 +90,15 @@ class TrainConfig(OutputKeys, SeedKeys):
 
 
 @dataclass
-class CrossvalConfig(TrainConfig):
-    """What `weldnet-crossval` takes: all that `weldnet-train` takes, and the number of folds."""
+class TrainConfig(RecipeConfig):
+    """What `weldnet-train` takes: `seeds` trains this many times, on the same data and splits."""
+
+    seeds: int | None = None
+
+
+@dataclass
+class CrossvalConfig(RecipeConfig):
+    """What `weldnet-crossval` takes: the recipe, and the number of folds."""
 
     num_folds: int = 5
 

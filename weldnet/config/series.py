@@ -1,58 +1,91 @@
-"""The folder of a cross-validation: a run folder for each fold, and which of them are finished."""
+"""A series: trainings that differ in one number, their folder with a run folder for each, and which are finished."""
 
 import json
 import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from omegaconf import DictConfig, OmegaConf
 
 from weldnet.config.literal import escape, map_texts, pin, read_config, to_plain
-from weldnet.config.resumable import check_changes, check_words, find_changes
+from weldnet.config.resumable import OF_FOLDS, OF_SEEDS, Alike, check_changes, check_words, find_changes
 from weldnet.config.resume import CONFIG, StoppedRun, claim, find_folder, load_last
-from weldnet.config.runs import show
+from weldnet.config.runs import show, show_command
 from weldnet.config.schema import CrossvalConfig
 from weldnet.config.trusted import check_trusted
 from weldnet.errors import InputError
 
+if TYPE_CHECKING:
+    from weldnet.training.crossval_report import CrossvalReport
+    from weldnet.training.seeds_report import SeedsReport
+
+MOST_SEEDS = 100
+
 
 @dataclass(frozen=True)
-class CrossvalFolder:
-    """A cross-validation: what every fold trains, as `weldnet-train` takes it, without the fold; and its folder."""
+class Series(ABC):
+    """Trainings that differ in one number: what each trains, as `weldnet-train` takes it, without it; and their folder.
+
+    Attributes:
+        command: trains and resumes them.
+        what: it is, in messages.
+        member: one of them.
+        size_key: the key with their number.
+        figures: the file with their figures together.
+        alike: what may be typed when they are resumed.
+    """
+
+    command: ClassVar[str]
+    what: ClassVar[str]
+    member: ClassVar[str]
+    size_key: ClassVar[str]
+    figures: ClassVar[str]
+    alike: ClassVar[Alike]
 
     recipe: DictConfig
-    num_folds: int
+    size: int
     folder: Path
 
     @classmethod
-    def of(cls, cfg: DictConfig, folder: Path) -> "CrossvalFolder":
-        """A cross-validation from the config of `weldnet-crossval`."""
-        from weldnet.data.splits.folds import MOST_FOLDS
-
-        if not 2 <= cfg.num_folds <= MOST_FOLDS:
-            raise InputError(f"num_folds={cfg.num_folds}: allowed are whole numbers from 2 to {MOST_FOLDS}")
-        if cfg.data.num_folds is not None:
-            raise InputError(f"data.num_folds is weldnet-train's; type num_folds={cfg.data.num_folds}")
-        if not cfg.test:
-            raise InputError("a cross-validation is its tests; leave test=false out")
-        if cfg.trainer.get("fast_dev_run"):
-            raise InputError(
-                "trainer.fast_dev_run keeps no checkpoint to test; try one fold with weldnet-train data.num_folds="
-                f"{cfg.num_folds} data.fold=0"
-            )
+    def take(cls, cfg: DictConfig, folder: Path) -> Self:
+        """The series of a config that has been checked."""
         recipe = pin(cfg, folder)
-        del recipe["num_folds"]
-        recipe.data.fold = recipe.ckpt_path = recipe.output_dir = None
-        return cls(recipe, cfg.num_folds, folder)
+        size = recipe.pop(cls.size_key)
+        recipe.ckpt_path = recipe.output_dir = None
+        return cls(recipe, size, folder)
 
-    def fold_folder(self, fold: int) -> Path:
-        """The run folder of a fold."""
-        return self.folder / f"fold_{fold}"
+    @property
+    def numbers(self) -> range:
+        """Of its trainings."""
+        return range(self.size)
 
-    def fold_config(self, fold: int) -> DictConfig:
-        """What `weldnet-train` would take to train one fold."""
-        cfg, new = self.recipe.copy(), escape(str(self.fold_folder(fold)))
-        cfg.data.num_folds, cfg.data.fold, cfg.output_dir = self.num_folds, fold, new
+    @abstractmethod
+    def set_number(self, cfg: DictConfig, number: int) -> None:
+        """Makes the recipe the config of one training."""
+
+    @abstractmethod
+    def list_files(self) -> dict[str, str]:
+        """What a person finds where, once all of them are finished."""
+
+    @abstractmethod
+    def read_report(self) -> "CrossvalReport | SeedsReport":
+        """The figures of the trainings that are finished."""
+
+    def name(self, number: int) -> str:
+        """Of a training and its run folder."""
+        return f"{self.member}_{number}"
+
+    def member_folder(self, number: int) -> Path:
+        """The run folder of a training."""
+        return self.folder / self.name(number)
+
+    def member_config(self, number: int) -> DictConfig:
+        """What `weldnet-train` would take for one training."""
+        cfg, new = self.recipe.copy(), escape(str(self.member_folder(number)))
+        self.set_number(cfg, number)
+        cfg.output_dir = new
         old = re.compile(rf"^{re.escape(escape(str(self.folder)))}(?=/|\Z)")
         for group in ("callbacks", "logger"):
             cfg[group] = map_texts(OmegaConf.to_container(cfg[group]), lambda text: old.sub(lambda _: new, text))
@@ -62,46 +95,131 @@ class CrossvalFolder:
         """Writes `config.yaml`, used to resume."""
         from weldnet.files import write_text
 
-        saved = OmegaConf.merge({"num_folds": self.num_folds}, self.recipe, {"output_dir": escape(str(self.folder))})
+        saved = OmegaConf.merge({self.size_key: self.size}, self.recipe, {"output_dir": escape(str(self.folder))})
         write_text(self.folder / CONFIG, OmegaConf.to_yaml(saved))
 
     def finished(self) -> dict[int, Path]:
-        """The run folders of the folds that are trained, tested and reported, by their numbers."""
+        """The run folders of the trainings that are trained, tested and reported, by their numbers."""
         from weldnet.training.fit import is_complete
 
-        folders = {fold: self.fold_folder(fold) for fold in range(self.num_folds)}
-        return {fold: folder for fold, folder in folders.items() if is_complete(folder)}
+        folders = {number: self.member_folder(number) for number in self.numbers}
+        return {number: folder for number, folder in folders.items() if is_complete(folder)}
 
     def is_complete(self) -> bool:
-        """Whether every fold is finished, and their figures are there."""
-        return len(self.finished()) == self.num_folds and (self.folder / "crossval.json").is_file()
+        """Whether every training is finished, and their figures are there."""
+        return len(self.finished()) == self.size and (self.folder / self.figures).is_file()
 
-    def unfinished(self, only: int | None) -> list[int]:
-        """The folds to train, of all or of `only` one."""
-        if only is not None and not 0 <= only < self.num_folds:
-            raise InputError(f"data.fold={only}: allowed are 0 to {self.num_folds - 1}, for num_folds={self.num_folds}")
-        wanted = range(self.num_folds) if only is None else [only]
-        return [fold for fold in wanted if fold not in self.finished()]
+    def unfinished(self, only: int | None = None) -> list[int]:
+        """The trainings that are left, of all or of `only` one."""
+        finished = self.finished()
+        return [number for number in self.numbers if number not in finished and only in (None, number)]
 
-    def known_digest(self, fold: int) -> str | None:
-        """The split digest with which a fold was trained; None for one without a checkpoint."""
-        if fold in self.finished():
-            return str(json.loads((self.fold_folder(fold) / "metrics.json").read_text("utf-8"))["split_digest"])
-        stopped = self.find_stopped_fold(fold)
+    def known_digest(self, number: int) -> str | None:
+        """The split digest with which one was trained; None without a checkpoint."""
+        if number in self.finished():
+            metrics = json.loads((self.member_folder(number) / "metrics.json").read_text("utf-8"))
+            return str((metrics if "split" in metrics else metrics["validation"])["split_digest"])
+        stopped = self.find_stopped_member(number)
         return stopped.checkpoint.card.split_digest if stopped and stopped.checkpoint else None
 
-    def find_stopped_fold(self, fold: int) -> StoppedRun | None:
-        """The run of a fold to resume; None where it starts anew."""
+    def find_stopped_member(self, number: int) -> StoppedRun | None:
+        """The run of a training to resume; None where it starts anew."""
         from weldnet.training.fit import has_ended
 
-        folder = self.fold_folder(fold)
+        folder = self.member_folder(number)
         try:
             checkpoint = load_last(folder)
         except InputError as error:
-            raise InputError(f"{error}. To train fold {fold} anew, remove {show(folder)}") from error
+            raise InputError(f"{error}. To train {self.member} {number} anew, remove {show(folder)}") from error
         if checkpoint is None:
             return None
-        return StoppedRun(self.fold_config(fold), folder, checkpoint, has_ended(folder, checkpoint.num_epochs))
+        return StoppedRun(self.member_config(number), folder, checkpoint, has_ended(folder, checkpoint.num_epochs))
+
+
+class Folds(Series):
+    """A cross-validation."""
+
+    command, what, member = "weldnet-crossval", "cross-validation", "fold"
+    size_key, figures, alike = "num_folds", "crossval.json", OF_FOLDS
+
+    @classmethod
+    def of(cls, cfg: DictConfig, folder: Path) -> "Folds":
+        """A cross-validation from the config of `weldnet-crossval`."""
+        from weldnet.data.splits.folds import MOST_FOLDS
+
+        if not 2 <= cfg.num_folds <= MOST_FOLDS:
+            raise InputError(f"num_folds={cfg.num_folds}: allowed are whole numbers from 2 to {MOST_FOLDS}")
+        if cfg.data.num_folds is not None:
+            raise InputError(f"data.num_folds is weldnet-train's; type num_folds={cfg.data.num_folds}")
+        if cfg.data.fold is not None and not 0 <= cfg.data.fold < cfg.num_folds:
+            raise InputError(
+                f"data.fold={cfg.data.fold}: allowed are 0 to {cfg.num_folds - 1}, for num_folds={cfg.num_folds}"
+            )
+        if not cfg.test:
+            raise InputError("a cross-validation is its tests; leave test=false out")
+        if cfg.trainer.get("fast_dev_run"):
+            raise InputError(
+                "trainer.fast_dev_run keeps no checkpoint to test; try one fold with weldnet-train data.num_folds="
+                f"{cfg.num_folds} data.fold=0"
+            )
+        folds = cls.take(cfg, folder)
+        folds.recipe.data.fold = None
+        return folds
+
+    def set_number(self, cfg: DictConfig, number: int) -> None:
+        cfg.data.num_folds, cfg.data.fold = self.size, number
+
+    def list_files(self) -> dict[str, str]:
+        return {
+            "figures": f"{show(self.folder / self.figures)}, {show(self.folder / 'confusion_matrix.png')}",
+            "one by one": show(self.folder / "predictions.csv"),
+            "a fold": f"{show_command('weldnet-test')} ckpt_path={show(self.member_folder(0))}",
+            "next": "train the one classifier to use, on all images, with the same keys",
+        }
+
+    def read_report(self) -> "CrossvalReport":
+        from weldnet.training.crossval_report import read_folds
+
+        return read_folds(self.finished(), self.size)
+
+
+class Seeds(Series):
+    """One recipe on the same data and splits, with one seed after another."""
+
+    command, what, member = "weldnet-train", "run of several seeds", "seed"
+    size_key, figures, alike = "seeds", "seeds.json", OF_SEEDS
+
+    @classmethod
+    def of(cls, cfg: DictConfig, folder: Path) -> "Seeds":
+        """The trainings of `weldnet-train seeds=...`."""
+        if not 2 <= cfg.seeds <= MOST_SEEDS:
+            raise InputError(
+                f"seeds={cfg.seeds}: allowed are whole numbers from 2 to {MOST_SEEDS}, or null for one training"
+            )
+        if cfg.trainer.get("fast_dev_run"):
+            raise InputError("trainer.fast_dev_run keeps no checkpoint to test; try it without seeds")
+        seeds = cls.take(cfg, folder)
+        if seeds.recipe.data.seed is None:
+            seeds.recipe.data.seed = seeds.recipe.seed
+        return seeds
+
+    @property
+    def numbers(self) -> range:
+        return range(self.recipe.seed, self.recipe.seed + self.size)
+
+    def set_number(self, cfg: DictConfig, number: int) -> None:
+        cfg.seed = number
+
+    def list_files(self) -> dict[str, str]:
+        return {
+            "figures": show(self.folder / self.figures),
+            "a seed": f"{show_command('weldnet-test')} ckpt_path={show(self.member_folder(self.numbers[0]))}",
+        }
+
+    def read_report(self) -> "SeedsReport":
+        from weldnet.training.seeds_report import read_seeds
+
+        return read_seeds(self.finished(), self.size)
 
 
 def find_saved_config(ckpt_path: str, typed: list[str]) -> DictConfig:
@@ -113,17 +231,31 @@ def find_saved_config(ckpt_path: str, typed: list[str]) -> DictConfig:
     if "num_folds" not in saved:
         where = f"below {Path('runs', 'crossval').absolute()}" if ckpt_path == "last" else f"at {folder}"
         raise InputError(f"no cross-validation {where}; ckpt_path takes a folder below runs/crossval, or last")
-    check_words(typed, crossval=True)
+    check_words(typed, OF_FOLDS)
     return claim(saved, CrossvalConfig, folder)
 
 
-def find_stopped_crossval(cfg: DictConfig, typed: list[str]) -> CrossvalFolder:
+def find_stopped_folds(cfg: DictConfig, typed: list[str]) -> Folds:
     """The cross-validation that `find_saved_config` found, from its own config on which what was typed is composed."""
+    _check_resumed(cfg, typed, OF_FOLDS)
+    return Folds.of(cfg, Path(cfg.output_dir))
+
+
+def find_stopped_seeds(cfg: DictConfig, typed: list[str]) -> Seeds:
+    """The seeds that `resume.find_saved_config` found, from their own config on which what was typed is composed."""
+    saved = _check_resumed(cfg, typed, OF_SEEDS)
+    if cfg.seeds is None or cfg.seeds < saved["seeds"]:
+        raise InputError(f"seeds={cfg.seeds}: {show(Path(cfg.output_dir))} has {saved['seeds']} already; give it more")
+    return Seeds.of(cfg, Path(cfg.output_dir))
+
+
+def _check_resumed(cfg: DictConfig, typed: list[str], alike: Alike) -> dict[str, Any]:
+    """Checks what was typed beside `ckpt_path`; returns the saved config."""
     folder = Path(cfg.output_dir)
     pinned = to_plain(pin(cfg, folder))
     check_trusted(pinned, folder, typed)
     saved = to_plain(read_config(folder / CONFIG))
-    # Which of the folds is to be trained now.
-    changes = {key: values for key, values in find_changes(saved, pinned).items() if key != "data.fold"}
-    check_changes(changes, saved, crossval=True)
-    return CrossvalFolder.of(cfg, folder)
+    # Which of the folds is to be trained now, or how many seeds.
+    changes = {key: values for key, values in find_changes(saved, pinned).items() if key != alike.own}
+    check_changes(changes, saved, alike)
+    return saved

@@ -72,7 +72,7 @@ class WeldDataModule(LightningDataModule):
         geometry: the network's input.
         batch_settings: how images become training batches.
         image_settings: where decoded images are kept.
-        seed: determines the drawn images, the splits, the order and the augmentation.
+        seed: determines the order and the augmentation; and, unless the rule has a seed, drawn images and splits.
         classes: the classes in order, such as those of a checkpoint to test; None for those of the data, sorted.
         unsplit: what to do with a source without splits: `split` it, or use all of it as `test`.
 
@@ -113,6 +113,7 @@ class WeldDataModule(LightningDataModule):
         Mixing(2, batches.mixup, batches.cutmix)
         self.replay: Replay | None = None
         self.seed, self.wanted_classes, self.unsplit = seed, classes, unsplit
+        self.split_seed = seed if self.rule.seed is None else self.rule.seed
         self.table = pl.DataFrame()
         self.classes: list[str] = []
         self.warnings: list[str] = []
@@ -142,13 +143,13 @@ class WeldDataModule(LightningDataModule):
         self.warnings += decoded.mention_pages(table["path"])
         self.images: Images = store(cache, table, decoded, self.geometry)
         table = table.with_columns(row=pl.int_range(pl.len()))
-        self.table, self.split_by_group = split_validation(table, self.seed)
+        self.table, self.split_by_group = split_validation(table, self.split_seed)
         self.split_digest = split_digest(table)
         self.validation_groups = validation_groups(table)
 
     def find(self) -> Found:
         """Asks the source for its images; see `Source.find`."""
-        self.found = self.source.find(self.seed, self.cache_folder)
+        self.found = self.source.find(self.split_seed, self.cache_folder)
         return self.found
 
     def split(self) -> pl.DataFrame:
@@ -164,9 +165,9 @@ class WeldDataModule(LightningDataModule):
         if self.unsplit == "test":
             return found.table.with_columns(pl.col("split").fill_null("test"))
         if num_folds is not None and fold is not None:
-            table, warnings = split_fold(found.table, num_folds, fold, self.shares, self.seed)
+            table, warnings = split_fold(found.table, num_folds, fold, self.shares, self.split_seed)
         else:
-            table, warnings = complete_splits(found.table, self.shares, self.seed, found.origin)
+            table, warnings = complete_splits(found.table, self.shares, self.split_seed, found.origin)
         self.warnings += warnings
         return table
 

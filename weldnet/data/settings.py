@@ -49,12 +49,14 @@ class SplitRule:
         num_folds: split the images into this many folds of whole groups, whatever their own splits.
         fold: the one, from 0, that is the test.
         allow_leak: accept splits that leak.
+        seed: of the drawn images and the splits; None for the run's.
     """
 
     shares: Shares = field(default_factory=Shares)
     num_folds: int | None = None
     fold: int | None = None
     allow_leak: bool = False
+    seed: int | None = None
 
 
 @dataclass

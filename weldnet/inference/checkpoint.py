@@ -168,8 +168,9 @@ def kept_checkpoint(run: Path) -> Path:
     for name in ("best.ckpt", "last.ckpt"):
         if (file := run / "checkpoints" / name).is_file():
             return file
-    if (run / "fold_0").is_dir():
-        raise InputError(f"{run} is a cross-validation; name one of its folds: ckpt_path={run / 'fold_0'}")
+    for member, what in (("fold", "a cross-validation"), ("seed", "a run of several seeds")):
+        if members := sorted(run.glob(f"{member}_*")):
+            raise InputError(f"{run} is {what}; name one of its {member}s: ckpt_path={members[0]}")
     raise InputError(
         f"{run} holds no checkpoints/best.ckpt or last.ckpt: not a run folder, or no epoch was finished; an "
         "export folder would hold model.json"

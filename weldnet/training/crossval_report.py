@@ -11,12 +11,11 @@ import polars as pl
 from rich.markup import escape
 from rich.table import Table
 
-from weldnet.evaluation.metrics import BY_GROUP, METRICS, index_groups, measure_groups, show_figure, summarise_confusion
+from weldnet.evaluation.metrics import BY_GROUP, index_groups, measure_groups, show_figure, summarise_confusion
 from weldnet.files import read_csv, write_csv, write_json
 from weldnet.inference.evaluation_report import caption_leaks, draw_table
 from weldnet.report.charts import draw_confusion, save_chart
-
-FIGURES = [metric.key for metric in METRICS]
+from weldnet.training.spread import FIGURES, close_table, gather_notes, head_table, summarise_spread
 
 FILES = ("metrics.json", "predictions.csv", "confusion_matrix.png")
 """The files that the test of a fold leaves; a fold that has all of them is finished."""
@@ -42,29 +41,20 @@ class CrossvalReport:
         """The keys of `crossval.json`.
 
         Returns:
-            `mean` and `spread` (standard deviation over the folds, ddof=1; null for one fold) of each figure;
-            `pooled`: the keys of `summarise` for all held-out images together; `folds`: the figures of each;
-            `num_folds`; `leaks` and `warnings` of any fold.
+            the keys of `summarise_spread`; `pooled`: the keys of `summarise` for all held-out images together; `folds`:
+            the figures of each; `num_folds`; `leaks` and `warnings` of any fold.
         """
-        values = {name: [metrics[name] for metrics in self.folds.values()] for name in FIGURES}
-        measured = {name: row for name, row in values.items() if None not in row}
-        deviations = {name: float(np.std(row, ddof=1)) for name, row in measured.items() if len(row) > 1}
         groups = dict(self.predictions.group_by("fold").agg(pl.col("group").n_unique()).iter_rows())
-        notes = {
-            name: list(dict.fromkeys(each for metrics in self.folds.values() for each in metrics[name]))
-            for name in ("leaks", "warnings")
-        }
+        rows = list(self.folds.values())
         return {
             "num_folds": self.num_folds,
-            "mean": {name: float(np.mean(row)) if name in measured else None for name, row in values.items()},
-            "spread": {name: deviations.get(name) for name in FIGURES},
-            "spread_is": "standard deviation over the folds, ddof=1",
+            **summarise_spread(rows, "folds"),
             "pooled": self.pooled(),
             "folds": [
                 {"fold": fold, "num_groups": groups[fold], **{name: metrics[name] for name in (*FIGURES, *_OF_FOLD)}}
                 for fold, metrics in self.folds.items()
             ],
-            **notes,
+            **gather_notes(rows),
         }
 
     def pooled(self) -> dict[str, Any]:
@@ -101,19 +91,14 @@ class CrossvalReport:
 
     def table(self, metrics: dict[str, Any]) -> Table:
         """The figures of each fold, their mean and spread, from `metrics()`."""
-        num_done, mean, spread = len(metrics["folds"]), metrics["mean"], metrics["spread"]
+        num_done = len(metrics["folds"])
         title = f"{num_done} of {self.num_folds} folds; spread: the standard deviation over them"
-        caption = caption_leaks(metrics["leaks"])
-        table = Table("fold", title=title, title_justify="left", caption=caption, caption_justify="left")
-        for name in ("groups", "images", *FIGURES):
-            table.add_column(name.removesuffix("_accuracy"), justify="right")
+        table = head_table("fold", ["groups", "images"], title=title, caption=caption_leaks(metrics["leaks"]))
         for row in metrics["folds"]:
             cells = (row["fold"], row["num_groups"], row["num_images"])
             table.add_row(*map(str, cells), *(show_figure(row[name]) for name in FIGURES))
         if num_done > 1:
-            table.add_section()
-            table.add_row("mean", "", "", *(show_figure(mean[name]) for name in FIGURES))
-            table.add_row("spread", "", "", *(f"± {show_figure(spread[name])}" for name in FIGURES))
+            close_table(table, metrics, 2)
         return table
 
 

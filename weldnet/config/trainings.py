@@ -1,0 +1,233 @@
+"""One training, and a series of them, from their configs to their tests."""
+
+import gc
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from weldnet.config.resume import CONFIG, StoppedRun
+from weldnet.config.runs import (
+    is_leader,
+    keep_log,
+    make_absolute,
+    propose_resuming,
+    show,
+    show_command,
+    stop_here,
+    work_alone,
+)
+from weldnet.config.series import Series
+from weldnet.errors import InputError
+
+if TYPE_CHECKING:
+    from lightning import Trainer
+
+    from weldnet.data.datamodule import WeldDataModule
+    from weldnet.inference.evaluation_report import EvaluationReport
+
+log = logging.getLogger(__name__)
+
+
+def prepare_trainer(cfg: DictConfig, folder: Path) -> "Trainer":
+    """Checks all of a config that needs no data, seeds, and builds the trainer of a run in `folder`."""
+    from lightning import seed_everything
+
+    from weldnet.config.build import build_trainer, check_nodes
+    from weldnet.hardware import use_available_cores, use_tf32
+
+    # Its notes on hardware that is not there, and its tips.
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    make_absolute(cfg.data)
+    check_nodes(cfg)
+    use_available_cores()
+    use_tf32()
+    seed_everything(cfg.seed, verbose=False)
+    return build_trainer(cfg, folder)
+
+
+def train_run(
+    cfg: DictConfig, folder: Path, stopped: StoppedRun | None, resume: str
+) -> "dict[str, EvaluationReport] | None":
+    """Trains one pinned config in one run folder, made once everything has been checked; tests the best epoch.
+
+    Args:
+        stopped: the run in that folder to resume; None for a new one.
+        resume: the command that is shown when the run is interrupted.
+
+    Returns:
+        The reports by split; None where there is nothing to test: after `fast_dev_run`, and in all processes but one.
+    """
+    from weldnet.config.build import build_data, build_model, build_trainer
+    from weldnet.config.callbacks import describe_selection, resolve_monitor
+    from weldnet.data.sources.vocabulary import BUILT_IN, read_vocabulary
+    from weldnet.training.fit import describe, finish_run, guard_fit
+    from weldnet.training.monitors import check_fit
+
+    # Before the data: a missing file or missing hardware should be reported at once.
+    good, file = cfg.evaluation.good_classes, cfg.evaluation.vocabulary
+    vocabulary = BUILT_IN if file is None else read_vocabulary(file)
+    trainer = prepare_trainer(cfg, folder)
+    if trainer.world_size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise InputError("--multirun and several processes exclude each other; start one run at a time")
+    data = build_data(cfg.data, cfg.seed)
+    data.setup()
+    if resolve_monitor(cfg, data.validation_groups):
+        trainer = build_trainer(cfg, folder)
+    check_fit(data, trainer)
+    if stopped:
+        stopped.check_data(data)
+    last = stopped.checkpoint if stopped else None
+    # A checkpoint holds the weights.
+    model = build_model(cfg, data, weights="none" if last else None)
+    text = OmegaConf.to_yaml(cfg)
+    good_classes, selection = None if good is None else list(good), describe_selection(cfg, data.validation_groups)
+    model.record = describe(data, model, text, good_classes, vocabulary, selection).to_plain()
+    with work_alone(folder):
+        if is_leader():
+            _fill_folder(folder, text, data)
+        with keep_log(folder / "train.log"), propose_resuming(resume, folder, CONFIG):
+            _announce(folder, trainer, data)
+            if not (stopped and stopped.is_trained):
+                with guard_fit(data, trainer, is_resumed=last is not None):
+                    path = last.path if last else None
+                    trainer.fit(model, datamodule=data, ckpt_path=path, weights_only=True if last else None)
+            if not is_leader() or cfg.trainer.get("fast_dev_run"):
+                return None
+            num_epochs = last.num_epochs if stopped and stopped.is_trained and last else trainer.current_epoch
+            settings = _flatten(cfg)
+            return finish_run(data, folder, trainer, num_epochs, test=cfg.test, settings=settings, **cfg.decision)
+
+
+def _fill_folder(folder: Path, config: str, data: "WeldDataModule") -> None:
+    from weldnet.data.sources.manifest import write_manifest, write_unreadable
+    from weldnet.files import remove_leftovers, write_text
+
+    for each in (folder, folder / "checkpoints"):
+        remove_leftovers(each)
+    write_text(folder / CONFIG, config)
+    write_manifest(data.table, folder / "split.csv")
+    write_unreadable(data.unreadable, folder)
+
+
+def _announce(folder: Path, trainer: "Trainer", data: "WeldDataModule") -> None:
+    for warning in data.warnings:
+        log.warning(warning)
+    if is_leader():
+        if skipped := data.found.describe_skipped():
+            log.info(skipped)
+            print(skipped)
+        tf32 = trainer.accelerator.name() == "cuda" and trainer.precision == "32-true"
+        precision = f"{trainer.precision}{', convolutions in TF32' if tf32 else ''}"
+        print(f"training in {show(folder)}: {trainer.accelerator.name()}, {precision}")
+        if any("TensorBoard" in type(logger).__name__ for logger in trainer.loggers):
+            print(f"watch it:   {show_command('tensorboard')} --logdir {show(folder.parent)}", flush=True)
+
+
+def _flatten(cfg: DictConfig) -> dict[str, str | int | float | bool]:
+    """The settings that distinguish runs, as `group.key` of plain values, for the HPARAMS tab."""
+    flat: dict[str, str | int | float | bool] = {"seed": cfg.seed}
+    for group in ("data", "model", "optimizer", "scheduler"):
+        for name, value in cfg[group].items():
+            if isinstance(value, (str, int, float, bool)):
+                flat[f"{group}.{name}".replace("._target_", "")] = value
+    return flat | {f"trainer.{name}": cfg.trainer[name] for name in ("max_epochs", "precision") if name in cfg.trainer}
+
+
+def check_alone(kind: type[Series]) -> None:
+    """Refuses a series in one of several processes."""
+    if not is_leader():
+        raise InputError(f"a {kind.what} runs in one process; start it without torchrun, or with one task")
+
+
+def run_series(series: Series, *, is_resumed: bool, only: int | None = None) -> None:
+    """Trains and tests what is left of a series, and reports all of it.
+
+    Args:
+        only: the one to train now; None for all.
+    """
+    make_absolute(series.recipe.data)
+    resume = f"{show_command(series.command)} ckpt_path={show(series.folder)}"
+    if is_resumed and not series.unfinished(only) and (only is not None or series.is_complete()):
+        which = "" if only is None else f"{series.member} {only} of "
+        print(f"{which}{show(series.folder)} is complete: trained, tested, reported; nothing was done")
+        _print_outcome(series, resume, save=False)
+        return
+    _check_series(series)
+    only_this = "" if only is None else f" {series.alike.own}={only}"
+    try:
+        with work_alone(series.folder):
+            series.save_config()
+            if series.unfinished():
+                # Those that are there may be of fewer.
+                (series.folder / series.figures).unlink(missing_ok=True)
+            # Another command may have finished some of them while the data were set up.
+            for number in series.unfinished(only):
+                _train_member(series, number, resume + only_this)
+            _print_outcome(series, resume)
+    except KeyboardInterrupt:
+        stop_here(resume + only_this)
+
+
+def _check_series(series: Series) -> None:
+    """Raises everything that could stop a later training before the first one is trained."""
+    from weldnet.config.build import build_data, build_model
+    from weldnet.training.monitors import check_fit
+
+    first = series.numbers[0]
+    cfg = series.member_config(first)
+    trainer = prepare_trainer(cfg, series.member_folder(first))
+    if trainer.world_size > 1:
+        raise InputError(f"a {series.what} runs in one process; take trainer.devices=1")
+    # Whatever this machine's precision is, a run that is resumed elsewhere keeps it.
+    series.recipe.trainer.precision = cfg.trainer.precision
+    for number in series.numbers:
+        member = series.member_config(number)
+        if member.data.cache != "none":
+            # The images are decoded once for all of them; here they need not be copied.
+            member.data.cache = "disk"
+        data = build_data(member.data, member.seed)
+        data.setup()
+        check_fit(data, trainer)
+        if number == first:
+            build_model(cfg, data)
+        if series.known_digest(number) not in (None, data.split_digest):
+            raise InputError(
+                f"the data are no longer those of {show(series.folder)}: {series.member} {number} now has a different "
+                f"split. Bring the data back as they were, or start a new {series.what} without ckpt_path"
+            )
+
+
+def _train_member(series: Series, number: int, resume: str) -> None:
+    from weldnet.evaluation.metrics import METRICS, show_figure
+
+    folder, name = series.member_folder(number), series.name(number)
+    with work_alone(folder):
+        stopped = series.find_stopped_member(number)
+        position = f"{series.numbers.index(number) + 1} of {series.size}"
+        print(f"\n{name}, {position}{': resumed' if stopped else ''}", flush=True)
+        reports = train_run(series.member_config(number), folder, stopped, resume)
+    assert reports is not None
+    split, report = list(reports.items())[-1]
+    metrics = report.metrics()
+    figures = "  ".join(f"{metric.key} {show_figure(metrics[metric.key])}" for metric in METRICS)
+    print(f"{name}: {metrics['num_images']} {split} images: {figures}", flush=True)
+    # Model and trainer hold each other; the next one may need the device's memory.
+    gc.collect()
+
+
+def _print_outcome(series: Series, resume: str, *, save: bool = True) -> None:
+    from weldnet.console import print_table
+
+    report, is_whole = series.read_report(), len(series.finished()) == series.size
+    if save and is_whole:
+        report.save(series.folder)
+    print()
+    for table in report.tables() if is_whole else [report.table(report.metrics())]:
+        print_table(table)
+    lines = series.list_files() if is_whole else {f"{series.member}s": show(series.folder), "next": resume}
+    for what, line in lines.items():
+        print(f"{what + ':':<11} {line}")
