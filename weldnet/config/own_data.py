@@ -56,7 +56,7 @@ def set_up_data(cfg: DictConfig, checkpoint: "Checkpoint", why: str, *, only_own
     saved: Any = parse_config(checkpoint.card.config, show(checkpoint.path))
     others = "data" in keys
     if others:
-        seed = saved.data.get("seed")
+        seed = OmegaConf.select(saved, "data.seed")
         saved.data = now.data
         saved.data.seed = seed if now.data.seed is None else now.data.seed
         # The others were not split into folds.
