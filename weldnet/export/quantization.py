@@ -32,7 +32,8 @@ def quantise(network: Any, images: WeldImages, settings: Int8Settings, num_float
     # Importing nncf makes torch warn of a CUDA compiler without a GPU, irrelevant here.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     nncf = import_extra("nncf")
-    nncf.set_log_level(logging.ERROR)
+    # nncf.set_log_level changes its handlers as well, some of which may be others'.
+    logging.getLogger("nncf").setLevel(logging.ERROR)
     rows = draw_evenly(images.labels.numpy(), settings.num_calibration_images)
     dataset = nncf.Dataset(rows.tolist(), lambda row: images.pictures([row]))
     # From the pooled features to the results: head, softmax, distance.
