@@ -113,6 +113,7 @@ def read_study(file: Path) -> Study:
     except ValidationError as error:
         faults = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
         raise InputError(f"{file}: {'; '.join(faults)}") from error
+    # A YAML reader fails in many ways; each means the same to the user.
     except Exception as error:
         raise InputError(f"{file} is no YAML: {error}") from error
     for name in (study.baseline, *(each for part in study.rounds.values() for each in part.recipes or ())):

@@ -5,14 +5,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
-import torch
 from calling import call, refuse
 from lightning import Callback, LightningModule, Trainer
 from training_runs import heed_interrupts
@@ -33,15 +31,6 @@ SMALL = [
     "logger.tensorboard=null",
 ]
 THREE = [*SMALL, "num_folds=3"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """So few pixels are no work for more, and threads that wait for one another cost a lot beside other tests."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """weldnet-train seeds=N through its real main: ordinary runs on the same data, and their spread."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,6 @@ from trained import CLASSES, SMALL
 from weldnet.evaluation.metrics import METRICS
 
 RUN = [*SMALL, "trainer.max_epochs=2", "seed=3", "seeds=2"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """So few pixels are no work for more."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 import warnings
 from bisect import bisect_left
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,8 @@ def _create(name: str, size: Size, **settings: Any) -> nn.Module:
     return module
 
 
+# A command makes a network several times: of its config, and of the checkpoint for each of its steps.
+@lru_cache(maxsize=4)
 def _probe(name: str, size: Size) -> tuple[Any, dict[str, Any]]:
     """The model without memory for its weights, and what a pass of one image gave, by path: those of timm's
     `feature_info` and, under an empty path, the pooled features (1, F)."""
