@@ -36,12 +36,12 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def list_some(items: Sequence[str]) -> str:
-    """One item a line, indented; past `MOST_LISTED` a count of the rest."""
-    rest = [f"... and {len(items) - MOST_LISTED} more"] if len(items) > MOST_LISTED else []
-    return "\n".join(f"  {item}" for item in [*items[:MOST_LISTED], *rest])
+def list_some(items: Sequence[str], limit: int = MOST_LISTED) -> str:
+    """One item a line, indented; past `limit` a count of the rest."""
+    rest = [f"... and {len(items) - limit:,} more"] if len(items) > limit else []
+    return "\n".join(f"  {item}" for item in [*items[:limit], *rest])
 
 
 def shorten(items: Sequence[str], limit: int = 5) -> str:
     """The items on one line; past `limit` a count of the rest."""
-    return ", ".join([*items[:limit], *([f"... and {len(items) - limit} more"] if len(items) > limit else [])])
+    return ", ".join([*items[:limit], *([f"... and {len(items) - limit:,} more"] if len(items) > limit else [])])

@@ -20,7 +20,7 @@ from training_runs import Batch, make_trainer, quiet
 
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.decode.images import Geometry
-from weldnet.data.settings import BatchSettings, ImageSettings, SplitRule
+from weldnet.data.settings import BatchSettings, ImageSettings, Shares, SplitRule
 from weldnet.data.sources.folders import scan_folder
 from weldnet.data.sources.manifest import write_manifest
 from weldnet.data.sources.source import Folder, Manifest, Source, Synthetic
@@ -206,9 +206,35 @@ def test_one_source_of_groups(groups: str, message: str) -> None:
 def test_without_groups_nothing_is_split(root: Path) -> None:
     with pytest.raises(InputError) as caught:
         from_folder(root, group_pattern=None)
-    for way_out in ("a group column in a manifest", "data.group_pattern='REGEX'", "data.groups=per_image"):
+    for way_out in ("a group column in a manifest", "data.group_pattern='REGEX'", "data.group_by=per_image"):
         assert way_out in str(caught.value)
     assert from_folder(root, group_pattern=None, groups="per_image").validation_groups == "per_image"
+
+
+def test_two_welds_of_a_class_lead_to_a_result(tmp_path: Path) -> None:
+    root = write_welds(tmp_path / "welds", ("pore", "crack"), seams=range(2), shots=6)
+    with pytest.raises(InputError, match=r"crack has 2:\n  crack: seam0 \(6 images\), (.|\n)*Type data\.val=known"):
+        from_folder(root)
+    data = from_folder(root, val="known", shares=Shares(0.5, 0.25, 0.25))
+    check_batches(data)
+    assert data.validation_groups == "known"
+    assert any("validation holds welds that training knows" in warning for warning in data.warnings)
+    trained, tested = (set(data.samples(split)["group"]) for split in ("train", "test"))
+    assert (len(trained), trained & tested) == (1, set())
+    last = [Path(path).stem.partition("_")[2] for path in data.samples("val")["path"]]
+    assert sorted(last) == ["4", "4", "5", "5"]
+    folds = [from_folder(root, val="known", num_folds=2, fold=fold) for fold in range(2)]
+    assert len({data.samples("test")["group"][0] for data in folds}) == 2
+    with pytest.raises(InputError, match=r"data\.val=new: allowed are unseen, known"):
+        from_folder(root, val="new")
+
+
+def test_a_validation_of_ones_own_stays(root: Path) -> None:
+    table = scan_folder(root).with_columns(split=pl.Series(["train", "val", "test", "train"] * 8))
+    write_manifest(table, root.parent / "manifest.csv")
+    data = set_up(Manifest(manifest=str(root.parent / "manifest.csv")), val="known")
+    assert len(data.samples("val")) == 8
+    assert "data.val=known has no effect: the source has a val split" in data.warnings
 
 
 def test_val_is_carved_from_train_by_whole_groups(root: Path) -> None:
@@ -223,7 +249,7 @@ def test_val_is_carved_from_train_by_whole_groups(root: Path) -> None:
     assert data.validation_groups == "unseen"
     assert any("taken from train" in warning for warning in data.warnings)
     write_manifest(table.with_columns(group=pl.lit(None, pl.String)), root.parent / "manifest.csv")
-    with pytest.raises(InputError, match=r"has no val split, and it is unknown .* data\.groups=per_image"):
+    with pytest.raises(InputError, match=r"has no val split, and it is unknown (.|\n)* data\.group_by=per_image"):
         from_manifest(root.parent / "manifest.csv")
 
 

@@ -19,6 +19,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from weldnet.config.bare_paths import name_paths
 from weldnet.config.endings import end_with_reader, end_with_signals
 from weldnet.config.literal import escape
 from weldnet.config.mistakes import check_keys, check_typed, explain, takes_value
@@ -105,6 +106,7 @@ def command(
         call = _Call(name, find_saved)
         # Contexts instead of wrappers, and Hydra only composes: a traceback starts at `main`, then `run`.
         with end_with_reader(), call.report(), end_with_signals():
+            sys.argv[1:] = name_paths(name, sys.argv[1:])
             check_typed(sys.argv[1:])
             register_schema(name, schema)
             OmegaConf.register_new_resolver("options", show_options, replace=True)

@@ -6,8 +6,9 @@ Hydra's own messages describe how Hydra failed.
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
+from importlib.resources import files
 from itertools import pairwise
 
 import hydra
@@ -52,6 +53,30 @@ VALUES = {
 """The allowed values for each pattern of OmegaConf's messages."""
 
 
+SHORT = {
+    "callbacks=early_stopping callbacks.early_stopping.patience": ("patience",),
+    "ckpt_path": ("ckpt", "checkpoint", "resume"),
+    "data.augmentation": ("augment", "aug"),
+    "data.batch_size": ("batch", "bs"),
+    "data.group_by": ("group", "weld"),
+    "data.image_size.height": ("imgsz", "img_size", "size"),
+    "data.num_workers": ("workers", "num_workers"),
+    "data.root": ("folder", "path", "dir", "dataset"),
+    "model.backbone": ("arch", "net", "network"),
+    "model.freeze_through": ("freeze",),
+    "model.weights": ("pretrained",),
+    "num_folds": ("k", "folds", "n_splits"),
+    "optimizer.lr": ("lr0", "learning_rate"),
+    "optimizer.weight_decay": ("wd", "decay"),
+    "output_dir": ("out", "output", "save_dir", "project"),
+    "source": ("image", "images", "input", "data"),
+    "trainer.devices": ("device", "gpus"),
+    "trainer.max_epochs": ("epochs", "num_epochs"),
+    "trainer.precision": ("amp", "half"),
+}
+"""What other programs call each of these keys. A key's own last part finds it, too."""
+
+
 def takes_value(option: str) -> bool:
     """Whether the argument after an option is its value; Hydra accepts long options abbreviated."""
     is_long = len(option) > 2 and option.startswith("--")
@@ -70,7 +95,8 @@ def check_typed(arguments: Sequence[str]) -> None:
             )
         if not re.fullmatch(r"-.*|~[^\s=]+(=.*)?|\+{0,2}[^\s=+~]+=.*", argument, re.DOTALL):
             hint = " (no spaces around =)" if re.search(r"^[^=]*$|\s", argument) else ""
-            raise InputError(f"{argument!r} is not key=value{hint}")
+            what = "not key=value" if "=" in argument else "neither a file or folder nor key=value"
+            raise InputError(f"{argument!r} is {what}{hint}")
 
 
 def check_keys(node: DictConfig, above: str = "") -> None:
@@ -136,10 +162,13 @@ def _explain_value(key: str, reason: str, config_name: str) -> str:
 
 
 def _suggest(key: str, config_name: str) -> str:
-    """A hint: the key most like the first component of `key` that does not exist."""
+    """A hint: the key that a short name stands for, or the one most like the first component that does not exist."""
     if key.startswith("hydra"):
         return "; --hydra-help lists Hydra's"
     node, above = _compose(config_name), ""
+    typed = [word for word in sys.argv if word.startswith(f"{key}=")]
+    if typed and key not in node and (full := _find_full(node, key)):
+        return f"; did you mean {full}={typed[-1].partition('=')[2]}?"
     for component in key.split("."):
         if not OmegaConf.is_dict(node):
             return f"; {above} is a value, it has no keys"
@@ -151,11 +180,28 @@ def _suggest(key: str, config_name: str) -> str:
     return ""
 
 
+def _find_full(cfg: DictConfig, name: str) -> str | None:
+    """The key of a config that a name without dots stands for: one that ends in it, or as `SHORT` has it."""
+
+    def list_keys(node: DictConfig, above: str) -> Iterator[str]:
+        for key in map(str, node):
+            yield f"{above}{key}"
+            if not OmegaConf.is_missing(node, key) and OmegaConf.is_dict(node[key]):
+                yield from list_keys(node[key], f"{above}{key}.")
+
+    known = sorted(list_keys(cfg, ""), key=lambda key: key.count("."))
+    meant = [key for key in known if key.endswith(f".{name}")]
+    # One with a group before it is not there yet.
+    meant += [key for key, names in SHORT.items() if name in names and (key in known or " " in key)]
+    return meant[0] if meant else None
+
+
 def _compose(config_name: str) -> DictConfig:
     """Composes the config with the typed groups, or without them if they do not compose."""
     arguments = [word for argument in sys.argv[1:] for word in re.split(r"(?<=^--config-dir)=", argument)]
     folders = [word for before, word in pairwise(arguments) if before in ("--config-dir", "-cd")]
-    groups = [word for word in arguments if re.fullmatch(r"\+?[\w/]+=\w+", word)]
+    named = [re.fullmatch(r"\+?([\w/]+)=\w+", word) for word in arguments]
+    groups = [match[0] for match in named if match and (files("weldnet.configs") / match[1]).is_dir()]
     paths = [f"hydra.searchpath=['file://{os.path.abspath(folder)}']" for folder in folders]
     with hydra.initialize_config_module("weldnet.configs", version_base="1.3"):
         try:

@@ -37,10 +37,12 @@ from weldnet.data.splits.folds import check_fold, split_fold
 from weldnet.data.splits.leaks import find_contradictions, find_leaks, fingerprints, refuse_leaks
 from weldnet.data.splits.rules import (
     check_classes,
+    check_shares,
     check_splits,
     complete_splits,
     split_digest,
     split_validation,
+    take_known,
     validation_groups,
 )
 from weldnet.data.storage import CACHES, FileImages, HeldImages, Images, store
@@ -106,6 +108,7 @@ class WeldDataModule(LightningDataModule):
                 f"data.num_workers={images.num_workers}: allowed are whole numbers from 1, with data.cache=none"
             )
         check_processes("data.num_workers", images.num_workers or 1)
+        check_choice("data.val", self.rule.val, ("unseen", "known"))
         check_fold(self.rule.num_folds, self.rule.fold)
         self.cache_folder = cache_folder(images.cache_dir)
         self.shares = asdict(self.rule.shares)
@@ -164,10 +167,18 @@ class WeldDataModule(LightningDataModule):
         num_folds, fold = self.rule.num_folds, self.rule.fold
         if self.unsplit == "test":
             return found.table.with_columns(pl.col("split").fill_null("test"))
+        shares, takes_known = dict(self.shares), self.rule.val == "known"
+        check_shares(shares)
+        if takes_known:
+            shares |= {"train": shares["train"] + shares["val"], "val": 0.0}
         if num_folds is not None and fold is not None:
-            table, warnings = split_fold(found.table, num_folds, fold, self.shares, self.split_seed)
+            table, warnings = split_fold(found.table, num_folds, fold, shares, self.split_seed)
         else:
-            table, warnings = complete_splits(found.table, self.shares, self.split_seed, found.origin)
+            table, warnings = complete_splits(found.table, shares, self.split_seed, found.origin)
+        if takes_known and "val" in table["split"]:
+            warnings.append("data.val=known has no effect: the source has a val split")
+        elif takes_known:
+            table = take_known(table, self.shares["val"] / shares["train"])
         self.warnings += warnings
         return table
 

@@ -46,6 +46,7 @@ class SplitRule:
 
     Attributes:
         shares: where the source has no splits.
+        val: `unseen`: whole welds; or `known`: photographs of the welds that train, where there are too few.
         num_folds: split the images into this many folds of whole groups, whatever their own splits.
         fold: the one, from 0, that is the test.
         allow_leak: accept splits that leak.
@@ -53,6 +54,7 @@ class SplitRule:
     """
 
     shares: Shares = field(default_factory=Shares)
+    val: str = "unseen"
     num_folds: int | None = None
     fold: int | None = None
     allow_leak: bool = False

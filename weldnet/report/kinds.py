@@ -120,7 +120,7 @@ KINDS = {
     "no_groups": Kind(
         "No groups",
         "It is unknown which images show the same weld, so a leak between splits stays unseen.",
-        "Give a group column in a manifest, data.group_pattern='REGEX', or data.groups=per_image.",
+        "Give a group column in a manifest, data.group_by=prefix:N or folder, or data.group_pattern='REGEX'.",
     ),
 }
 """Every kind, in the order of the page."""

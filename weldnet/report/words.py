@@ -36,8 +36,8 @@ CAVEATS = {
         "are a little too good."
     ),
     "per_image": (
-        "Every image was declared a weld of its own (data.groups=per_image): if photographs share a weld, the figures "
-        "are too good."
+        "Every image was declared a weld of its own (data.group_by=per_image): if photographs share a weld, the "
+        "figures are too good."
     ),
     "unknown": "It is unknown which photographs show one weld: if a weld is in two splits, the figures are too good.",
 }

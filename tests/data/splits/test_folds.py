@@ -135,6 +135,18 @@ def test_too_few_groups(counts: Counts, num_folds: int, message: str) -> None:
         split_fold(table_of(counts), num_folds, 0, SHARES, 0)
 
 
+def test_folds_of_few_welds_where_known_ones_validate() -> None:
+    # The real set weld_seams: of some classes two welds.
+    table = table_of([[237, 0, 0, 0], [182, 314, 0, 0], [0, 192, 143, 260], [0, 345, 175, 37]])
+    with pytest.raises(InputError, match=r"cannot be dealt to 2 folds .* try more folds, data\.val=known, or"):
+        split_fold(table, 2, 0, SHARES, 0)
+    shares = {"train": 0.85, "val": 0.0, "test": 0.15}
+    for fold in range(2):
+        split = split_fold(table, 2, fold, shares, 0)[0]
+        assert set(split["split"]) == {"train", "test"}
+        assert split.filter(split="train")["label"].n_unique() == 4
+
+
 def test_images_without_a_group() -> None:
     table = table_of([[2, 2]] * 6)
     with pytest.raises(InputError, match=r"^data\.num_folds holds out whole groups, and it is unknown"):

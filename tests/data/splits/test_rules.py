@@ -17,6 +17,7 @@ from weldnet.data.splits.rules import (
     split_by_group,
     split_digest,
     split_validation,
+    take_known,
     validation_groups,
 )
 from weldnet.errors import InputError
@@ -69,6 +70,28 @@ def test_groups_stay_whole_and_train_has_every_class(counts: Counts, shares: dic
         if groups_of(counts, label) == 1:
             assert set(split.filter(label=f"c{label}")["split"]) == {"train"}
     assert split.equals(split_by_group(table, shares, seed))
+
+
+@settings(deadline=None, max_examples=60)
+@given(mixed_groups, st.floats(0.01, 0.99), seeds)
+def test_known_welds_validate_with_their_last_photographs(counts: Counts, share: float, seed: int) -> None:
+    table = table_of([[number * 3 for number in row] for row in counts])
+    before = split_by_group(table, {"train": 0.8, "val": 0.0, "test": 0.2}, seed)
+    after = take_known(before, share)
+    assert after.drop("split").equals(before.drop("split"))
+    assert after.filter(split="test").equals(before.filter(split="test"))
+    for _, weld in after.filter(pl.col("split") != "test").group_by("group", "label"):
+        # They are named by their numbers, of which no more than two digits are there.
+        in_order = sorted(weld.select("path", "split").iter_rows(), key=lambda row: (len(row[0]), row[0]))
+        num_val = min(max(1, round(len(weld) * share)), len(weld) - 1)
+        assert [split for _, split in in_order] == ["train"] * (len(weld) - num_val) + ["val"] * num_val
+    assert validation_groups(after) == "known"
+
+
+def test_known_welds_need_no_groups() -> None:
+    table = make_table((f"/a/{number}.jpg", "good", None, "train" if number < 9 else "test") for number in range(12))
+    after = take_known(table, 0.25)
+    assert after.filter(split="val")["path"].to_list() == ["/a/7.jpg", "/a/8.jpg"]
 
 
 @settings(deadline=None, max_examples=60)

@@ -2,12 +2,11 @@
 
 import os
 import re
-import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from weldnet.errors import InputError, check_choice, list_some
+from weldnet.errors import InputError, check_choice
 
 if TYPE_CHECKING:
     import polars as pl
@@ -33,57 +32,69 @@ class Source(Protocol):
 
 @dataclass
 class Grouping:
-    """How a source finds the weld that a photograph shows.
+    """How a source finds the weld that a photograph shows; all None leaves it to the source.
 
     Attributes:
         group_pattern: regular expression that is searched in each file's name; its first group, or the whole match,
             names the weld.
-        groups: `per_image`: every image shows a different weld; None leaves it to the source or the pattern.
+        groups: `per_image`, as in `group_by`.
+        group_by: `folder`: the folder below that of the class; `prefix:N`: the first N parts of the file's name, which
+            end where neither letter nor digit stands; `pattern`: by `group_pattern`; `column`: the manifest's column
+            `group`; `per_image`: every image shows a different weld.
     """
 
     group_pattern: str | None = None
     groups: str | None = None
+    group_by: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.groups is not None:
             check_choice("data.groups", self.groups, ("per_image",))
-        if self.groups and self.group_pattern:
-            raise InputError("data.groups=per_image and data.group_pattern exclude each other; give one of them")
+        self._find_way()
+
+    def _find_way(self) -> str | None:
+        """What `group_by` means, whichever key says it."""
+        way, ways = self.group_by, ("folder", "prefix:N", "pattern", "column", "per_image")
+        if way is not None and not re.fullmatch(r"prefix:[1-9]\d?", way):
+            check_choice("data.group_by", way, ways)
+            if way == "prefix:N":
+                raise InputError("data.group_by=prefix:N: N is a number, as in prefix:1")
+        if way == "pattern" and self.group_pattern is None:
+            raise InputError("data.group_by=pattern needs data.group_pattern='REGEX'")
+        given = {f"data.group_by={way}": way, "data.group_pattern": self.group_pattern and "pattern"}
+        given |= {f"data.groups={self.groups}": self.groups}
+        said = {key: each for key, each in given.items() if each}
+        if len(set(said.values())) > 1:
+            raise InputError(f"{' and '.join(said)} exclude each other; give one of them")
+        return next(iter(said.values()), None)
 
     def add_groups(self, table: "pl.DataFrame", origin: Path) -> "pl.DataFrame":
         """Fills the column `group` of a table of samples that `origin`, a folder or file, gave.
 
         Raises:
-            InputError: it has groups already; the pattern is no regular expression, or not in every file's name.
+            InputError: it has groups already, or none where they were asked for; the pattern is no regular expression;
+                or the group of an image is not found.
         """
-        import polars as pl
+        from weldnet.data.sources.groups import by_folder, by_pattern, by_prefix, find_groups, per_image
 
-        from weldnet.spelling import tidy, tidy_all
-
-        pattern = self.group_pattern
-        if not (pattern or self.groups):
+        way = self._find_way()
+        has_groups = table["group"].null_count() < len(table)
+        if way == "column" and not has_groups:
+            raise InputError(f"data.group_by=column: {origin} has no column group")
+        if way in (None, "column"):
             return table
-        if table["group"].null_count() < len(table):
+        if has_groups:
             raise InputError(
-                f"{origin} has a group column already; leave the column out, or data.groups and data.group_pattern"
+                f"{origin} has a group column already; leave the column out, or data.group_by, data.groups and "
+                "data.group_pattern"
             )
-        if not pattern:
-            return table.with_columns(group=tidy_all(table["path"]))
-        try:
-            expression = re.compile(unicodedata.normalize("NFC", pattern))
-        except re.error as error:
-            raise InputError(f"data.group_pattern={pattern} is not a regular expression: {error}") from error
-        # macOS decomposes names, which then would not match what is typed.
-        names = [unicodedata.normalize("NFC", os.path.basename(path)) for path in table["path"]]
-        matches = [expression.search(name) for name in names]
-        groups = [match and tidy(match.group(1 if expression.groups else 0) or "") for match in matches]
-        # An empty group would make one weld of all its files.
-        if unmatched := [path for path, group in zip(table["path"], groups, strict=True) if not group]:
-            raise InputError(
-                f"data.group_pattern={pattern} is not found in {len(unmatched)} of {len(table)} file names:\n"
-                f"{list_some(unmatched)}"
-            )
-        return table.with_columns(group=pl.Series(groups, dtype=pl.String))
+        if way == "per_image":
+            return per_image(table)
+        if way == "pattern":
+            assert self.group_pattern is not None
+            return find_groups(table, f"data.group_pattern={self.group_pattern}", by_pattern(self.group_pattern))
+        find = by_folder if way == "folder" else by_prefix(int(str(way).partition(":")[2]))
+        return find_groups(table, f"data.group_by={way}", find)
 
 
 @dataclass

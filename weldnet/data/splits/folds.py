@@ -53,10 +53,11 @@ def split_fold(
     check_shares(shares)
     require_groups(table, "data.num_folds holds out whole groups")
     counts, group_of = count_groups(table)
-    _check_groups(table, counts, num_folds)
-    is_test = (assign_folds(counts, num_folds, seed) == fold)[group_of]
+    needs_val = shares["val"] > 0
+    _check_groups(table, counts, num_folds, needs_val=needs_val)
+    is_test = (assign_folds(counts, num_folds, seed, needs_val=needs_val) == fold)[group_of]
     rest = take_val(table.filter(~is_test), shares, seed)
-    if shares["val"] and "val" not in rest["split"]:
+    if needs_val and "val" not in rest["split"]:
         rest = _take_one_for_val(rest)
     split = np.full(len(table), "test", object)
     split[~is_test] = rest["split"].to_numpy()
@@ -65,7 +66,7 @@ def split_fold(
     return table.with_columns(split=pl.Series(split, dtype=pl.String)), warnings
 
 
-def _check_groups(table: pl.DataFrame, counts: Counts, num_folds: int) -> None:
+def _check_groups(table: pl.DataFrame, counts: Counts, num_folds: int, *, needs_val: bool) -> None:
     names = np.unique(table["label"].to_numpy())
     if lonely := names[(counts > 0).sum(axis=0) < 2].tolist():
         raise InputError(
@@ -73,18 +74,20 @@ def _check_groups(table: pl.DataFrame, counts: Counts, num_folds: int) -> None:
             "needs two groups of every class"
         )
     groups = len(counts)
-    # Besides the fold that is held out, one group to learn from and one to validate with.
-    allowed = [k for k in range(2, min(groups, counts.sum(axis=0).max()) + 1) if groups - -(-groups // k) >= 2]
+    # Besides the fold that is held out, one group to learn from and, where whole groups validate, one for that.
+    least = 2 if needs_val else 1
+    allowed = [k for k in range(2, min(groups, counts.sum(axis=0).max()) + 1) if groups - -(-groups // k) >= least]
     if num_folds not in allowed:
         can = f"allowed are {allowed[0]} to {allowed[-1]}" if allowed else "cross-validation needs three or more"
         raise InputError(f"{groups} groups with {len(table)} images are too few for {num_folds} folds; {can}")
 
 
-def assign_folds(counts: Counts, num_folds: int, seed: int) -> NDArray[np.int64]:
+def assign_folds(counts: Counts, num_folds: int, seed: int, *, needs_val: bool = True) -> NDArray[np.int64]:
     """The fold of each group: int64 (G,), from 0.
 
     Args:
         counts: (G, C) images by group and class.
+        needs_val: beside each fold a group must be left to validate with.
 
     Raises:
         InputError: the groups allow no folds that each leave every class to learn and a group to validate with.
@@ -93,12 +96,13 @@ def assign_folds(counts: Counts, num_folds: int, seed: int) -> NDArray[np.int64]
     rng = np.random.default_rng(seed)
     # Scikit-learn balances the shares only; where few groups hold several classes, an even deal may succeed instead.
     for _ in range(_TRIES):
-        if all(_leaves_enough(counts, folds == fold) for fold in range(num_folds)):
+        if all(_leaves_enough(counts, folds == fold, needs_val) for fold in range(num_folds)):
             return folds
         folds = rng.permutation(np.arange(len(counts)) % num_folds)
+    validate, known = ("and a group to validate with", " data.val=known,") if needs_val else ("", "")
     raise InputError(
         f"these {len(counts)} groups cannot be dealt to {num_folds} folds so that beside each fold every class is left "
-        "to learn from and a group to validate with; try more folds, or give the rarest class more groups"
+        f"to learn from {validate}; try more folds,{known} or give the rarest class more groups"
     )
 
 
@@ -117,10 +121,10 @@ def _stratify(counts: Counts, num_folds: int, seed: int) -> NDArray[np.int64]:
     return folds
 
 
-def _leaves_enough(counts: Counts, held_out: NDArray[np.bool_]) -> bool:
+def _leaves_enough(counts: Counts, held_out: NDArray[np.bool_], needs_val: bool) -> bool:
     """Whether something is held out, and every class can be learned from the rest, even when one group validates."""
     holds = counts[~held_out] > 0
-    return bool(held_out.any() and holds.any(axis=0).all() and _spare(holds).any())
+    return bool(held_out.any() and holds.any(axis=0).all() and (not needs_val or _spare(holds).any()))
 
 
 def _spare(holds: NDArray[np.bool_]) -> NDArray[np.bool_]:

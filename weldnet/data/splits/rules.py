@@ -2,15 +2,17 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
+from weldnet.data.sources.groups import explain_groups
 from weldnet.data.sources.manifest import SPLITS
 from weldnet.data.splits.assignment import assign_splits, count_groups
-from weldnet.errors import InputError, shorten
+from weldnet.errors import InputError, count, list_some, shorten
 from weldnet.spelling import tidy, tidy_all
 
 
@@ -62,7 +64,7 @@ def complete_splits(
         InputError: a split is missing, and the groups of the images are unknown.
     """
     ready_made = table["split"].null_count() < len(table)
-    if ready_made and ("val" in table["split"] or "train" not in table["split"]):
+    if ready_made and ("val" in table["split"] or "train" not in table["split"] or not shares["val"]):
         # Without train there is nothing to take val from; `check_classes` refuses that.
         return table, []
     require_groups(table, f"{source} has no {'val split' if ready_made else 'splits'}")
@@ -79,14 +81,27 @@ def take_val(table: pl.DataFrame, shares: Mapping[str, float], seed: int) -> pl.
     return split_by_group(table, {"train": 1 - val, "val": val, "test": 0.0}, seed)
 
 
+def take_known(table: pl.DataFrame, share: float) -> pl.DataFrame:
+    """Moves a share of the training images to val, from the same welds.
+
+    Of each weld and class it is the last ones by name, numbers in the order of their values: photographs are usually
+    numbered along the weld, so only those at the border lie beside one of training. At least one stays in train.
+    """
+    name = pl.col("path").str.split(os.sep).list.last()
+    # Numbers get the same length.
+    order = name.map_elements(lambda text: re.sub(r"\d+", lambda number: number[0].zfill(20), text), pl.String)
+    place = order.rank("ordinal").over("split", "group", "label")
+    num_val = (pl.len() * share).round().clip(1, pl.len() - 1).over("split", "group", "label")
+    is_val = (pl.col("split") == "train") & (place > pl.len().over("split", "group", "label") - num_val)
+    return table.with_columns(split=pl.when(is_val).then(pl.lit("val")).otherwise("split"))
+
+
 def require_groups(table: pl.DataFrame, why: str) -> None:
     """Refuses images without a group."""
     if table["group"].null_count():
         raise InputError(
             f"{why}, and it is unknown which images show the same weld; split at random, photographs of one weld would "
-            "be in train and test, and the test would measure memory. Give one of: a group column in a manifest; "
-            "data.group_pattern='REGEX', found in the file names; data.groups=per_image, if every image shows a "
-            "different weld"
+            f"be in train and test, and the test would measure memory. {explain_groups(table)}"
         )
 
 
@@ -95,9 +110,7 @@ def check_splits(table: pl.DataFrame) -> list[str]:
     if table["split"].n_unique() == 1:
         return []
     if table["group"].null_count() == len(table):
-        return [
-            "the splits come without groups, so a weld may be on both sides; give a group column or data.group_pattern"
-        ]
+        return ["the splits come without groups, so a weld may be on both sides; give a group column, or data.group_by"]
     warnings = []
     if missing := table["group"].null_count():
         warnings.append(f"{missing} of {len(table)} images have no group, so their welds are unknown")
@@ -156,17 +169,28 @@ def check_classes(table: pl.DataFrame, known: Sequence[str] | None = None) -> No
                 f"{', '.join(sorted(trained))}"
             )
     if "val" not in table["split"]:
-        groups = dict(table.group_by("label").agg(pl.col("group").drop_nulls().unique().sort()).iter_rows())
-        rarest = min(classes, key=lambda label: len(groups[label]))
-        few = (
-            f". Each class needs at least 3 welds for train, val and test; {rarest} has {len(groups[rarest])} "
-            f"({shorten(groups[rarest])}). Photograph a further weld; do not make data.group_pattern finer than one "
-            "weld: the test would measure memory"
-        )
         raise InputError(
             "no image in val; training needs train and val (data.shares, or the source's own splits)"
-            f"{few if len(groups[rarest]) < 3 else ''}"
+            f"{_explain_few(table)}"
         )
+
+
+def _explain_few(table: pl.DataFrame) -> str:
+    """What to do where a class has too few welds, with the images of each; empty where each has enough."""
+    counts = table.drop_nulls("group").group_by("label", "group").len().sort("label", "group")
+    welds: dict[str, list[str]] = {}
+    for label, group, number in counts.iter_rows():
+        welds.setdefault(label, []).append(f"{group} ({count(number, 'image')})")
+    rarest = min(welds, key=lambda label: len(welds[label]), default="")
+    if not welds or len(welds[rarest]) >= 3:
+        return ""
+    return (
+        f". Each class needs at least 3 welds, for train, val and test; {rarest} has {len(welds[rarest])}:\n"
+        f"{list_some([f'{label}: {shorten(names)}' for label, names in welds.items()])}\n"
+        "Type data.val=known: validation then takes photographs of the training welds, and what it chooses and "
+        "measures holds for known welds. Or photograph further welds, or give a manifest with the splits. Do not make "
+        "the groups finer than one weld: the test would measure memory"
+    )
 
 
 def validation_groups(table: pl.DataFrame) -> str:
