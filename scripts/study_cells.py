@@ -22,8 +22,9 @@ from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch.utils.flop_counter import FlopCounterMode
 
+from weldnet.config.arguments import quote_verbatim
 from weldnet.config.build import build_data, build_model, check_nodes, take
-from weldnet.config.hydra_app import MISTAKES, quote_verbatim
+from weldnet.config.hydra_app import MISTAKES
 from weldnet.config.literal import pin
 from weldnet.config.mistakes import check_keys, explain
 from weldnet.config.runs import keep_log, make_absolute

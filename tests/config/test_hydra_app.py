@@ -20,8 +20,9 @@ from schemas import SCHEMAS
 
 from weldnet.commands.test import main as run_test
 from weldnet.commands.train import main as run_train
+from weldnet.config.arguments import VERBATIM, quote_verbatim
 from weldnet.config.endings import end_with_reader
-from weldnet.config.hydra_app import VERBATIM, command, quote_verbatim
+from weldnet.config.hydra_app import command
 
 COMMANDS = tuple(SCHEMAS)
 

@@ -19,12 +19,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from weldnet.config.bare_paths import name_paths
+from weldnet.config.arguments import name_paths, put_options_first, quote_verbatim, split_help
 from weldnet.config.endings import end_with_reader, end_with_signals
-from weldnet.config.literal import escape
-from weldnet.config.mistakes import check_keys, check_typed, explain, takes_value
+from weldnet.config.mistakes import check_keys, check_typed, explain
 from weldnet.config.schema import register_schema
-from weldnet.data.sources.source import PATHS
 from weldnet.errors import InputError
 from weldnet.files import explain_refusal
 
@@ -37,34 +35,8 @@ FULL_ERROR = "HYDRA_FULL_ERROR"
 MISTAKES = (InputError, HydraException, OmegaConfBaseException)
 """What a user's mistake raises, here or in Hydra."""
 
-VERBATIM = {
-    *("output_dir", "ckpt_path", "source", "sort_into", "target"),
-    *(f"data.{key}" for key in (*PATHS, "group_pattern", "cache_dir")),
-    *("model.weights", "audit.suggest_split", "evaluation.vocabulary", "serve.records"),
-}
-"""Keys whose values are paths, globs or regular expressions: taken as typed, not as Hydra's grammar has them."""
-
 FindSaved = Callable[[str, list[str]], DictConfig]
 """From `ckpt_path` and all overrides to the config of the run to resume."""
-
-
-def quote_verbatim(argument: str, *, is_sweep: bool = False) -> str:
-    """An override with the value of a verbatim key quoted for Hydra; `null`, a quoted value and all others as they are.
-
-    In a sweep `${key}` in output_dir stands for the value of that key, so that each run has a folder of its own.
-    """
-    match = re.fullmatch(r"(\+{0,2})([\w.]+)=(.*)", argument, re.DOTALL)
-    if match is None or match[2] not in VERBATIM or re.fullmatch(r"null|(['\"]).*\1", match[3], re.DOTALL):
-        return argument
-    plus, key, value = match.groups()
-    if not value:
-        # As of a shell variable that is not set; as a path it would be this folder.
-        raise InputError(f"{key}= is empty; type a value after it, or leave it out")
-    if not (is_sweep and key == "output_dir"):
-        value = escape(value)
-    # Hydra reads a backslash only before a quote, where each must be doubled.
-    value = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + (r"\'" if found[2] else ""), value)
-    return f"{plus}{key}='{value}'"
 
 
 def show_options(group: str) -> str:
@@ -73,11 +45,10 @@ def show_options(group: str) -> str:
     return f"{group}: {', '.join(name.removesuffix('.yaml') for name in names if name.endswith('.yaml'))}"
 
 
-def put_options_first(arguments: list[str]) -> list[str]:
-    """The arguments with the options, and their values, before the overrides: Hydra takes no other order."""
-    pairs = zip(["", *arguments], arguments, strict=False)
-    ordered = sorted(pairs, key=lambda pair: not (pair[1].startswith("-") or takes_value(pair[0])))
-    return [argument for _, argument in ordered]
+def show_setting(key: str, *, _root_: DictConfig) -> str:
+    """A key with its value in a column, as `--help` lists it: `${setting:KEY}` in a root config."""
+    text = OmegaConf.to_yaml(OmegaConf.create({key: OmegaConf.select(_root_, key)})).strip().replace(": ", "=")
+    return f"{text:<34}  "
 
 
 def warn_of_no_effect(keys: Collection[str], where: str) -> None:
@@ -106,10 +77,11 @@ def command(
         call = _Call(name, find_saved)
         # Contexts instead of wrappers, and Hydra only composes: a traceback starts at `main`, then `run`.
         with end_with_reader(), call.report(), end_with_signals():
-            sys.argv[1:] = name_paths(name, sys.argv[1:])
+            sys.argv[1:] = name_paths(name, split_help(name, sys.argv[1:]))
             check_typed(sys.argv[1:])
             register_schema(name, schema)
             OmegaConf.register_new_resolver("options", show_options, replace=True)
+            OmegaConf.register_new_resolver("setting", show_setting, replace=True)
             call.find_root()
             with call.arrange():
                 hydra.main(config_path=CONFIGS, config_name=call.root, version_base="1.3")(call.add_job)()

@@ -1,0 +1,123 @@
+"""What is typed as Hydra takes it, and the help that says what can be typed."""
+
+import re
+import textwrap
+from pathlib import Path
+
+import pytest
+from calling import call, exit_code, refuse
+from drawing import write_welds
+from omegaconf import OmegaConf
+
+from weldnet.config.arguments import name_paths
+from weldnet.errors import InputError
+
+FOLDER = ["data=folder", "data.root=photos"]
+
+
+@pytest.fixture
+def here(here: Path) -> Path:
+    (here / "photos").mkdir()
+    (here / "welds.csv").touch()
+    return here
+
+
+@pytest.mark.parametrize(
+    ("command", "typed", "named"),
+    [
+        ("train", ["photos", "seed=1"], [*FOLDER, "seed=1"]),
+        ("train", ["-m", "seed=1,2", "photos"], ["-m", "seed=1,2", *FOLDER]),
+        ("crossval", ["photos/"], ["data=folder", "data.root=photos/"]),
+        ("audit", ["welds.csv"], ["data=manifest", "data.manifest=welds.csv"]),
+        ("predict", ["photos", "ckpt_path=best"], ["source=photos", "ckpt_path=best"]),
+        ("explain", ["welds.csv"], ["source=welds.csv"]),
+        ("test", ["photos"], ["ckpt_path=photos"]),
+        ("export", ["photos"], ["ckpt_path=photos"]),
+        ("serve", ["photos"], ["ckpt_path=photos"]),
+        # The value of an option, what is not there, and what has a key.
+        ("train", ["--config-dir", "photos"], ["--config-dir", "photos"]),
+        ("train", ["photo", "~data", "+photos=1"], ["photo", "~data", "+photos=1"]),
+    ],
+)
+def test_a_path_gets_its_key(here: Path, command: str, typed: list[str], named: list[str]) -> None:
+    assert name_paths(command, typed) == named
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [("predict", "a glob in quotes: '.+/*'"), ("train", "type one folder")],
+)
+def test_several_paths_are_refused(here: Path, command: str, message: str) -> None:
+    with pytest.raises(InputError, match=r"2 paths without a key, photos and welds\.csv"):
+        name_paths(command, ["photos", "welds.csv"])
+
+
+def test_a_folder_is_audited(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_welds(here / "photos", ("good", "pore"), seams=range(4))
+    call("audit", "photos", "data.group_by=prefix:1", "output_dir=a")
+    assert (here / "a" / "audit.html").is_file()
+    message = refuse(capsys, "audit", "phtos")
+    assert "'phtos' is neither a file or folder nor key=value" in message
+    assert "data.root is not read by data=manifest" in refuse(capsys, "audit", "photos", "data=manifest")
+
+
+@pytest.fixture
+def shown(capsys: pytest.CaptureFixture[str]) -> str:
+    """What `weldnet-train --help` prints."""
+    assert exit_code("train", "--help") == 0
+    return capsys.readouterr().out
+
+
+def test_help_lists_what_people_use(shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = shown.splitlines()
+    assert len(lines) <= 60
+    assert max(map(len, lines)) <= 120
+    # Two blanks end the column of keys and values.
+    pairs = dict(line.split("  ")[1].split("=") for line in lines if re.match(r"  [\w.]+=\S+  ", line))
+    assert len(pairs) >= 25
+    del pairs["callbacks"]
+    exit_code("train", "--cfg", "job")
+    cfg = OmegaConf.create(capsys.readouterr().out)
+    for key, value in pairs.items():
+        parent, _, name = key.rpartition(".")
+        assert name in (OmegaConf.select(cfg, parent) if parent else cfg), key
+        assert str(OmegaConf.select(cfg, key)).replace("None", "null") == value, key
+    # The same with what is typed, and the page of the docs.
+    exit_code("train", "optimizer.lr=7", "--help")
+    assert "optimizer.lr=7 " in capsys.readouterr().out
+    page = Path(__file__, "..", "..", "..", "docs", "settings.md").resolve().read_text()
+    assert textwrap.indent(shown, "    ", lambda line: bool(line.strip())) in page
+
+
+def test_help_all_lists_every_key(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("train", "crossval", "predict"):
+        assert exit_code(command, "--help", "all") == 0
+        shown = capsys.readouterr().out
+        assert "ckpt_path: " in shown
+        assert ("zero_init_residual: false" in shown) == (command != "predict")
+
+
+@pytest.mark.parametrize(
+    ("key", "allowed"),
+    [
+        ("data.group_by", "folder, prefix:N, pattern, per_image"),
+        ("data.val", "unseen, known"),
+        ("data.resize", "stretch, letterbox"),
+        ("data.orient", "as_is, long_side_vertical"),
+        ("data.normalize", "imagenet, per_image"),
+        ("data.window", "full, percentile, [low,high]"),
+        ("data.on_unreadable", "stop, skip"),
+        ("data.augmentation", "none, light, weld"),
+        ("data.balance", "none, weights, sampler"),
+        ("trainer.precision", "32-true, bf16-mixed, 16-mixed"),
+        ("callbacks", "early_stopping, auto, averaging, keep_last"),
+    ],
+)
+def test_help_says_what_is_allowed(
+    here: Path, shown: str, capsys: pytest.CaptureFixture[str], key: str, allowed: str
+) -> None:
+    line = next(line for line in shown.splitlines() if line.startswith(f"  {key}="))
+    message = refuse(capsys, "train", "photos", f"{key}=wrong")
+    for word in allowed.split(", "):
+        assert word in line
+        assert word in message

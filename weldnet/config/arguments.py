@@ -1,0 +1,91 @@
+"""What is typed, as Hydra takes it: paths without a key, values as they stand there, options first."""
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+from weldnet.config.literal import escape
+from weldnet.config.mistakes import takes_value
+from weldnet.data.sources.source import PATHS
+from weldnet.errors import InputError
+
+SOURCE_COMMANDS = ("predict", "explain")
+DATA_COMMANDS = ("train", "crossval", "audit")
+
+VERBATIM = {
+    *("output_dir", "ckpt_path", "source", "sort_into", "target"),
+    *(f"data.{key}" for key in (*PATHS, "group_pattern", "cache_dir")),
+    *("model.weights", "audit.suggest_split", "evaluation.vocabulary", "serve.records"),
+}
+"""Keys whose values are paths, globs or regular expressions: taken as typed, not as Hydra's grammar has them."""
+
+ALL_HELP = (
+    "${hydra.help.header}\n== Groups (group=option) ==\n$APP_CONFIG_GROUPS\n"
+    "== Config (key=value) ==\n$CONFIG\n${hydra.help.footer}"
+)
+
+
+def name_paths(command: str, arguments: Sequence[str]) -> list[str]:
+    """The arguments of a command, a bare path written out as the keys that it stands for.
+
+    A folder of photographs or a manifest in training and audit, the source of a prediction or an explanation, otherwise
+    the checkpoint. What is no path here stays as it is.
+
+    Raises:
+        InputError: there are several.
+    """
+    bare = [word for before, word in pairwise(["", *arguments]) if _is_path(word) and not takes_value(before)]
+    if len(bare) > 1:
+        glob = f", or a glob in quotes: '{os.path.dirname(bare[0]) or '.'}/*'" if command in SOURCE_COMMANDS else ""
+        raise InputError(f"{len(bare)} paths without a key, {bare[0]} and {bare[1]}; type one folder{glob}")
+    words: Iterable[Sequence[str]] = ([word] if word not in bare else _name(command, word) for word in arguments)
+    return [word for some in words for word in some]
+
+
+def _is_path(word: str) -> bool:
+    return "=" not in word and not word.startswith(("-", "+", "~")) and os.path.exists(os.path.expanduser(word))
+
+
+def _name(command: str, path: str) -> list[str]:
+    if command in SOURCE_COMMANDS:
+        return [f"source={path}"]
+    if command not in DATA_COMMANDS:
+        return [f"ckpt_path={path}"]
+    is_folder = os.path.isdir(os.path.expanduser(path))
+    return ["data=folder", f"data.root={path}"] if is_folder else ["data=manifest", f"data.manifest={path}"]
+
+
+def split_help(command: str, arguments: list[str]) -> list[str]:
+    """The arguments with `--help all` as Hydra's option and a template of every group and key."""
+    for i, pair in enumerate(pairwise(arguments)):
+        if pair in (("--help", "all"), ("-h", "all")):
+            template = [f"hydra.help.template='{ALL_HELP}'"] if command == "train" else []
+            return [*arguments[: i + 1], *arguments[i + 2 :], *template]
+    return arguments
+
+
+def quote_verbatim(argument: str, *, is_sweep: bool = False) -> str:
+    """An override with the value of a verbatim key quoted for Hydra; `null`, a quoted value and all others as they are.
+
+    In a sweep `${key}` in output_dir stands for the value of that key, so that each run has a folder of its own.
+    """
+    match = re.fullmatch(r"(\+{0,2})([\w.]+)=(.*)", argument, re.DOTALL)
+    if match is None or match[2] not in VERBATIM or re.fullmatch(r"null|(['\"]).*\1", match[3], re.DOTALL):
+        return argument
+    plus, key, value = match.groups()
+    if not value:
+        # As of a shell variable that is not set; as a path it would be this folder.
+        raise InputError(f"{key}= is empty; type a value after it, or leave it out")
+    if not (is_sweep and key == "output_dir"):
+        value = escape(value)
+    # Hydra reads a backslash only before a quote, where each must be doubled.
+    value = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + (r"\'" if found[2] else ""), value)
+    return f"{plus}{key}='{value}'"
+
+
+def put_options_first(arguments: list[str]) -> list[str]:
+    """The arguments with the options, and their values, before the overrides: Hydra takes no other order."""
+    pairs = zip(["", *arguments], arguments, strict=False)
+    ordered = sorted(pairs, key=lambda pair: not (pair[1].startswith("-") or takes_value(pair[0])))
+    return [argument for _, argument in ordered]
