@@ -242,7 +242,7 @@ def test_what_hydra_takes_is_taken(typed: list[str], tmp_path: Path, monkeypatch
 def test_help_lists_the_groups_that_there_are(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", [f"weldnet-{name}", "--help"])
+    monkeypatch.setattr(sys, "argv", [f"weldnet-{name}", "--help", "all"])
     with suppress(SystemExit):
         command(name, print, SCHEMAS[name])()
     listed = re.search(r"== Groups.*\n((?:.+\n)+)", capsys.readouterr().out)
