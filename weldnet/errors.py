@@ -1,7 +1,9 @@
 """A user's mistake, and the words that explain it."""
 
 import difflib
+import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 MOST_LISTED = 20
 
@@ -24,6 +26,15 @@ def check_choice(key: str, value: str, allowed: Sequence[str]) -> None:
     """Refuses a value that is not among those that are allowed."""
     if value not in allowed:
         raise InputError(f"{key}={value}: allowed are {', '.join(allowed)}{nearest(str(value), allowed)}")
+
+
+def propose_extra(extra: str) -> str:
+    """The command that installs an extra where this weldnet is installed."""
+    checkout = Path(__file__).absolute().parents[1]
+    if Path(sys.prefix) == checkout / ".venv":
+        return f"{checkout / 'scripts' / 'setup'} {extra}"
+    package = checkout if (checkout / "pyproject.toml").is_file() else "weldnet"
+    return f"pip install '{package}[{extra}]'"
 
 
 def first_line(error: BaseException) -> str:

@@ -15,6 +15,7 @@ import pytest
 from calling import refuse
 
 from weldnet.commands import serve
+from weldnet.errors import propose_extra
 
 BODY = b'--b\r\nContent-Disposition: form-data; name="files"; filename="a\\n.jpg"\r\n\r\n%s\r\n--b--\r\n'
 
@@ -64,7 +65,7 @@ def test_a_key_that_is_none(here: Path, monkeypatch: pytest.MonkeyPatch, capsys:
 def test_the_extra_is_named_where_it_is_missing(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setattr(serve, "NEEDED", ("fastapi", "no_such_package"))
     message = refuse(capsys, "serve", "ckpt_path=a")
-    assert "pip install 'weldnet[serve]'; not there: no_such_package" in message
+    assert f"weldnet-serve needs no_such_package; type {propose_extra('serve')}" in message
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:

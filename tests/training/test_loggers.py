@@ -10,6 +10,7 @@ import pytest
 from calling import call, refuse
 from omegaconf import OmegaConf
 
+from weldnet.errors import propose_extra
 from weldnet.evaluation.metrics import METRICS
 
 SMALL = [
@@ -112,7 +113,7 @@ def test_a_logger_that_is_not_installed_is_refused(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("weldnet.training.loggers.find_spec", lambda name: None)
-    assert "pip install 'weldnet[mlflow]'" in refuse(capsys, "train", *SMALL, "logger=mlflow")
+    assert propose_extra("mlflow") in refuse(capsys, "train", *SMALL, "logger=mlflow")
     monkeypatch.setattr("lightning.pytorch.loggers.wandb._WANDB_AVAILABLE", False)
     assert "logger.wandb: " in refuse(capsys, "train", *SMALL, "logger=wandb")
     assert not run.exists()

@@ -13,7 +13,7 @@ from weldnet.config.build import take
 from weldnet.config.hydra_app import command
 from weldnet.config.runs import make_folder, name_folder, show
 from weldnet.config.schema import ModelKeys
-from weldnet.errors import InputError
+from weldnet.errors import InputError, propose_extra
 from weldnet.inference.settings import EngineSettings
 from weldnet.serve.limits import ServeSettings
 
@@ -78,7 +78,7 @@ def run(cfg: DictConfig) -> None:
 
 def _check_installed() -> None:
     if missing := [name for name in NEEDED if find_spec(name) is None]:
-        raise InputError(f"weldnet-serve needs pip install 'weldnet[serve]'; not there: {', '.join(missing)}")
+        raise InputError(f"weldnet-serve needs {', '.join(missing)}; type {propose_extra('serve')}")
 
 
 def _read_key() -> str | None:

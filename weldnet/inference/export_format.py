@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.export import ExportedProgram
 
-from weldnet.errors import InputError
+from weldnet.errors import InputError, propose_extra
 
 Run = Callable[[NDArray[np.uint8]], Sequence[NDArray[np.float32]]]
 """From images, uint8 (B, 3, H, W), to probabilities (B, C) and distances (B,); several threads may call it at once."""
@@ -54,4 +54,4 @@ def import_extra(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise InputError(f"exports need {name}: pip install 'weldnet[export]'") from error
+        raise InputError(f"exports need {name}; type {propose_extra('export')}") from error

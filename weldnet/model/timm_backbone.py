@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from weldnet.errors import InputError, first_line, nearest
+from weldnet.errors import InputError, first_line, nearest, propose_extra
 from weldnet.model.backbone import Backbone, guard_strides, read_state_dict, refuse_weights
 from weldnet.model.resnet import RESNETS
 
@@ -71,7 +71,7 @@ def _find_name(name: str, weights: str) -> tuple[str, str, list[str]]:
     except ImportError as error:
         raise InputError(
             f"model.backbone={name}: allowed are {', '.join(RESNETS)}{nearest(name, RESNETS)}; for timm's models "
-            "pip install 'weldnet[timm]'"
+            f"type {propose_extra('timm')}"
         ) from error
     if not timm.is_model(name):
         guess = nearest(name, RESNETS) or nearest(name, timm.list_models())

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from weldnet.errors import InputError
+from weldnet.errors import InputError, propose_extra
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -53,7 +53,7 @@ class MLflowLogger(Logger):
     def __init__(self, save_dir: str, experiment_name: str, tracking_uri: str | None = None) -> None:
         super().__init__()
         if not find_spec("mlflow"):
-            raise InputError("MLflow is not installed: pip install 'weldnet[mlflow]'")
+            raise InputError(f"MLflow is not installed; type {propose_extra('mlflow')}")
         if not tracking_uri and "?" in save_dir:
             raise InputError(f"MLflow cannot keep its file in {save_dir}; choose an output_dir without ?")
         self.folder, self.experiment_name, self.tracking_uri = Path(save_dir).absolute(), experiment_name, tracking_uri

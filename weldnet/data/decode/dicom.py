@@ -11,6 +11,7 @@ from PIL import Image
 
 from weldnet.data.decode.dicom_file import complete_file, decode_frame, find_syntax
 from weldnet.data.decode.pictures import Picture, Stored, UnreadableImage, Window, check_pixels
+from weldnet.errors import propose_extra
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -31,7 +32,7 @@ def open_dicom(content: bytes, window: Window, max_pixels: int) -> Picture:
     try:
         import pydicom
     except ImportError:
-        raise UnreadableImage("DICOM needs pydicom: type pip install 'weldnet[dicom]'") from None
+        raise UnreadableImage(f"DICOM needs pydicom; type {propose_extra('dicom')}") from None
     # It logs what it then raises, with a traceback.
     logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
     content = complete_file(content)
