@@ -1,0 +1,36 @@
+"""weldnet: the commands, and the version."""
+
+import importlib
+import os
+import sys
+
+from weldnet.errors import nearest
+
+COMMANDS = ("audit", "train", "test", "crossval", "predict", "explain", "export", "serve")
+
+
+def main() -> None:
+    """Lists the commands, or runs the one that is named: `weldnet train ...` is `weldnet-train ...`."""
+    name, *arguments = sys.argv[1:] or ["--help"]
+    if name in COMMANDS:
+        # The script beside this one: it is what messages name, and what further processes are started by.
+        sys.argv = [os.path.join(os.path.dirname(sys.argv[0]), f"weldnet-{name}"), *arguments]
+        importlib.import_module(f"weldnet.commands.{name}").main()
+    elif name == "--version":
+        from weldnet import __version__
+
+        print(f"weldnet {__version__}")
+    elif name in ("--help", "-h"):
+        print(
+            "weldnet: what a photograph of a weld shows, proven on welds never seen.\nweldnet COMMAND --help says more.\n"
+        )
+        for command in COMMANDS:
+            module = importlib.import_module(f"weldnet.commands.{command}")
+            _, summary = str(module.__doc__).splitlines()[0].split(": ", 1)
+            print(f"  weldnet {command:<10}{summary}")
+    else:
+        print(
+            f"weldnet: no such command: {name}; allowed are {', '.join(COMMANDS)}{nearest(name, COMMANDS)}",
+            file=sys.stderr,
+        )
+        sys.exit(2)
