@@ -21,9 +21,7 @@ def main() -> None:
 
         print(f"weldnet {__version__}")
     elif name in ("--help", "-h"):
-        print(
-            "weldnet: what a photograph of a weld shows, proven on welds never seen.\nweldnet COMMAND --help says more.\n"
-        )
+        print("weldnet: what photographs of welds show, proven on welds never seen; weldnet COMMAND --help says more\n")
         for command in COMMANDS:
             module = importlib.import_module(f"weldnet.commands.{command}")
             _, summary = str(module.__doc__).splitlines()[0].split(": ", 1)
