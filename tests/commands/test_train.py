@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from training_runs import Batch, heed_interrupts
 
 import weldnet
 from weldnet.model.classifier import WeldClassifier
+from weldnet.training import progress
 
 SMALL = [
     "experiment=demo",
@@ -218,6 +220,24 @@ def test_early_stopping_on_request(here: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_without_a_terminal_lines_say_how_long_it_takes(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LINE_EVERY_S", 0)
+    call("train", *QUICK, "data.batch_size=8", "trainer.max_epochs=2", "test=false", "output_dir=run")
+    time, total = r"\d+:\d\d:\d\d", r" of (\d+), [\d.]+ images/s, "
+    printed = capsys.readouterr().out
+    for epoch in (1, 2):
+        steps = re.findall(rf"^  step (\d+){total}{time} left of epoch {epoch}$", printed, re.MULTILINE)
+        # After the last step the line of the epoch follows.
+        assert [int(step) for step, _ in steps] == list(range(1, int(steps[0][1])))
+    assert re.search(rf"^epoch 1/2  .* s  {time} left$", printed, re.MULTILINE)
+    assert re.search(r"^epoch 2/2  .* \d+ s$", printed, re.MULTILINE)
+    call("train", "ckpt_path=run", "trainer.max_epochs=4")
+    assert re.search(rf"^epoch 3/4  .* s  {time} left$", capsys.readouterr().out, re.MULTILINE)
+
+
 def test_users_keep_their_own_configs(here: Path) -> None:
     (here / "mine" / "experiment").mkdir(parents=True)
     (here / "mine" / "experiment" / "ours.yaml").write_text(

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -21,6 +22,9 @@ FIGURES = {
     "images/s": ("throughput/images_per_s", ".1f"),
 }
 """Of the line after an epoch: the metric of each, and how it is written."""
+
+
+LINE_EVERY_S = 30.0
 
 
 class Throughput(Callback):
@@ -67,10 +71,29 @@ class Throughput(Callback):
 
 
 class EpochLines(Callback):
-    """Prints one plain line after each epoch, with or without a terminal."""
+    """Prints one plain line after each epoch and, where no bar moves, one each half minute within it."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.started, self.validated = time.perf_counter(), False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # By now a resumed run knows where it is.
+        self.first = trainer.current_epoch
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.epoch_started = self.printed = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: tuple[Tensor, Tensor], batch_idx: int
+    ) -> None:
+        now, done, total = time.perf_counter(), batch_idx + 1, int(trainer.num_training_batches)
+        if trainer.progress_bar_callback is not None or now - self.printed < LINE_EVERY_S or done == total:
+            return
+        self.printed, seconds = now, now - self.epoch_started
+        speed = done * len(batch[1]) * trainer.world_size / seconds
+        left = timedelta(seconds=round(seconds / done * (total - done)))
+        epoch = trainer.current_epoch + 1
+        _print(trainer, f"  step {done:,} of {total:,}, {speed:,.1f} images/s, {left} left of epoch {epoch}")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.validated = True
@@ -79,8 +102,12 @@ class EpochLines(Callback):
         metrics = {k: v for k, v in trainer.callback_metrics.items() if self.validated or not k.startswith("val/")}
         shown = [f"{name} {float(metrics[key]):{form}}" for name, (key, form) in FIGURES.items() if key in metrics]
         self.validated = False
-        seconds = time.perf_counter() - self.started
-        _print(trainer, f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  {'  '.join(shown)}  {seconds:.0f} s")
+        epoch, epochs, seconds = trainer.current_epoch + 1, trainer.max_epochs or 0, time.perf_counter() - self.started
+        shown.append(f"{seconds:.0f} s")
+        if epoch < epochs:
+            left = seconds / (epoch - self.first) * (epochs - epoch)
+            shown.append(f"{timedelta(seconds=round(left))} left")
+        _print(trainer, f"epoch {epoch}/{trainer.max_epochs}  {'  '.join(shown)}")
 
 
 def print_early_end(trainer: Trainer) -> None:
