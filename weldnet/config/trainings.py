@@ -98,7 +98,7 @@ def train_run(
             if not is_leader() or cfg.trainer.get("fast_dev_run"):
                 return None
             num_epochs = last.num_epochs if stopped and stopped.is_trained and last else trainer.current_epoch
-            settings = _flatten(cfg)
+            settings = list_settings(cfg)
             return finish_run(data, folder, trainer, num_epochs, test=cfg.test, settings=settings, **cfg.decision)
 
 
@@ -127,7 +127,7 @@ def _announce(folder: Path, trainer: "Trainer", data: "WeldDataModule") -> None:
             print(f"watch it:   {show_command('tensorboard')} --logdir {show(folder.parent)}", flush=True)
 
 
-def _flatten(cfg: DictConfig) -> dict[str, str | int | float | bool]:
+def list_settings(cfg: DictConfig) -> dict[str, str | int | float | bool]:
     """The settings that distinguish runs, as `group.key` of plain values, for the HPARAMS tab."""
     flat: dict[str, str | int | float | bool] = {"seed": cfg.seed}
     for group in ("data", "model", "optimizer", "scheduler"):

@@ -12,6 +12,7 @@ from weldnet.data.decode.images import Geometry
 from weldnet.errors import InputError
 from weldnet.evaluation.judge import Judge
 from weldnet.files import find_damage, replace_file
+from weldnet.inference.finished_runs import find_best
 from weldnet.inference.model_card import READS, TrainedCard, read_card
 from weldnet.inference.provenance import file_digest
 from weldnet.model.classifier import WeldClassifier
@@ -138,15 +139,19 @@ def find_checkpoint(ckpt_path: str) -> Path:
     """The file that `ckpt_path` means; an InputError where there is none.
 
     Args:
-        ckpt_path: a file; a run folder: its `best.ckpt`, or `last.ckpt` where the recipe keeps the last; `best` or
-            `last`: of the newest run.
+        ckpt_path: a file; a run folder: its `best.ckpt`, or `last.ckpt` where the recipe keeps the last; `last`: of the
+            newest run; `best`: of the run with the best validation among those with the newest one's images and splits,
+            or of the newest run if it is not finished.
     """
     path = Path(ckpt_path).expanduser().absolute()
     if ckpt_path in ("best", "last") and not path.exists():
         newest = find_newest_run(RUNS)
         if newest is None:
             raise InputError(f"ckpt_path={ckpt_path}: no finished epoch of any run below {RUNS.absolute()}")
-        return newest / "checkpoints" / "last.ckpt" if ckpt_path == "last" else kept_checkpoint(newest)
+        if ckpt_path == "last":
+            return newest / "checkpoints" / "last.ckpt"
+        best = find_best(RUNS.absolute(), newest)
+        return kept_checkpoint(best.folder if best else newest)
     if path.is_dir():
         return kept_checkpoint(path)
     if not path.exists():
