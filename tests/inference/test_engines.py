@@ -28,9 +28,11 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return content | {RECORD: make_card(judge=judge).to_plain()}
 
 
-def change(nest: dict[str, Any], where: str, value: Any) -> dict[str, Any]:
-    """The same nest with a different value at `key.key`."""
+def change(nest: Any, where: str, value: Any) -> Any:
+    """The same nest with a different value at `key.key`; the keys of a tuple are numbers."""
     key, _, rest = where.partition(".")
+    if isinstance(nest, tuple):
+        return tuple(change({str(number): each for number, each in enumerate(nest)}, where, value).values())
     return nest | {key: change(nest[key], rest, value) if rest else value}
 
 
@@ -60,9 +62,9 @@ def test_a_whole_one(content: dict[str, Any], tmp_path: Path) -> None:
         ("judge.point.accept_above", "0.9", "accept_above: .*valid number"),
         ("judge.point.good_classes", ["bad"], "good class"),
         ("judge.classes", ["crack", "good", "pore"], "other classes"),
-        ("judge.novelty.mean", torch.full((512,), float("nan")), "distances from training are not finite"),
-        ("judge.novelty.mean", torch.zeros(7), "512"),
-        ("judge.novelty.residual_variance", 0.0, "distances from training are not finite"),
+        ("judge.novelty.0.mean", torch.full((512,), float("nan")), "distances from training are not finite"),
+        ("judge.novelty.0.mean", torch.zeros(7), "512"),
+        ("judge.novelty.0.residual_variance", 0.0, "distances from training are not finite"),
         ("classes", ["good", "good", "pore"], "twice"),
     ],
 )

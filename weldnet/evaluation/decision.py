@@ -40,6 +40,12 @@ CAVEAT = (
 )
 """What every report of an operating point states."""
 
+BOUND_OF_MEMBERS = (
+    "this is an ensemble: the rates that its thresholds hold are those of its members on average, each measured on "
+    "welds that it had not seen; for the ensemble itself no rate is proven"
+)
+"""What every operating point of an ensemble states."""
+
 
 @dataclass(frozen=True)
 class OperatingPoint:
@@ -52,7 +58,7 @@ class OperatingPoint:
         max_false_reject_rate: the target for sound images rejected / all sound images, in (0, 1).
         confidence: of each target by itself, in (0, 1); both hold together with at least 2 * confidence - 1.
         num_defects, num_sound: calibration images with and without a defect.
-        reasons: what could not be met and why, a sentence each.
+        reasons: what could not be met or proven and why, a sentence each.
     """
 
     accept_above: Annotated[float, Field(ge=0.5, le=1)] | None

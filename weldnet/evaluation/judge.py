@@ -11,6 +11,7 @@ from scipy.special import softmax
 
 from weldnet.evaluation.calibration import fit_temperature, is_separated
 from weldnet.evaluation.decision import (
+    BOUND_OF_MEMBERS,
     Flags,
     OperatingPoint,
     Verdicts,
@@ -65,7 +66,8 @@ class Judge:
     Attributes:
         classes: C names; `good_classes` are those of sound welds.
         temperature: divides the logits.
-        novelty, max_distance: the distance from training, and the largest that is still like it.
+        novelty, max_distance: the distance from training, and the largest that is still like it; of an ensemble a
+            distance for each member, from its part of the features, of which the mean counts.
         point: the thresholds.
         logits, labels, groups: of the M calibration images, which chose neither the epoch nor the temperature.
         by_group: whether no weld of theirs is among the images that did choose.
@@ -75,7 +77,7 @@ class Judge:
     classes: tuple[str, ...]
     good_classes: tuple[str, ...]
     temperature: Annotated[float, Field(gt=0)]
-    novelty: FeatureDistance
+    novelty: Annotated[tuple[FeatureDistance, ...], Field(min_length=1)]
     max_distance: Annotated[float, Field(gt=0)]
     point: OperatingPoint
     logits: Floats
@@ -92,8 +94,10 @@ class Judge:
 
     def score(self, logits: Floats, features: NDArray[np.float32]) -> tuple[Floats, Floats]:
         """Calibrated probabilities (B, C) and distances (B,) from logits (B, C) and features (B, F)."""
-        distances = self.novelty.distance(features).astype(np.float64) / self.max_distance
-        return softmax(logits / self.temperature, axis=1), distances
+        ends = np.cumsum([len(each.mean) for each in self.novelty])
+        parts = zip(self.novelty, np.split(features, ends[:-1], axis=1), strict=True)
+        distances = np.mean([each.distance(part) for each, part in parts], axis=0)
+        return softmax(logits / self.temperature, axis=1), distances / self.max_distance
 
     def choose(self, good_classes: Sequence[str], **targets: float) -> "Judge":
         """The same judge with thresholds chosen anew on its own calibration images; see `choose_operating_point`.
@@ -105,14 +109,18 @@ class Judge:
         sound = sound_probability(softmax(self.logits / self.temperature, axis=1), self.classes, good_classes)
         is_defect = mark_defects(self.labels, self.classes, good_classes)
         point = choose_operating_point(sound, is_defect, good_classes, **targets)
+        if len(self.novelty) > 1:
+            point = replace(point, reasons=(*point.reasons, BOUND_OF_MEMBERS))
         return replace(self, good_classes=tuple(good_classes), point=point)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Judge":
         """The inverse of `dataclasses.asdict`."""
+        # Once there were no ensembles.
+        novelty = [values["novelty"]] if isinstance(values["novelty"], Mapping) else values["novelty"]
         lists = {name: tuple(values[name]) for name in ("classes", "good_classes", "groups", "notes")}
         built = {
-            "novelty": FeatureDistance.from_dict(values["novelty"]),
+            "novelty": tuple(map(FeatureDistance.from_dict, novelty)),
             "point": OperatingPoint.from_dict(values["point"]),
         }
         return cls(**{**values, **lists, **built})
@@ -167,7 +175,7 @@ def fit_judge(
         classes=tuple(classes),
         good_classes=(),
         temperature=fit_temperature(select.logits, select.labels),
-        novelty=novelty,
+        novelty=(novelty,),
         max_distance=max(choose_threshold(novelty.distance(select.features)), 1e-9),
         point=choose_operating_point(np.zeros(0), np.zeros(0, bool), ()),
         logits=calibrate.logits,

@@ -1,7 +1,7 @@
 """How far an image's pooled features lie from those of the training images."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -71,6 +71,11 @@ class FeatureDistance:
         nearest = np.square(to_means).mean(axis=2).min(axis=1)
         distance: Floats = np.sqrt(nearest + residual / self.residual_variance)
         return distance
+
+    def in_units_of(self, unit: float) -> "FeatureDistance":
+        """The same distance, divided by `unit`."""
+        scaled = {"whitening": self.whitening / unit, "class_means": self.class_means / unit}
+        return replace(self, **scaled, residual_variance=self.residual_variance * unit**2)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, ArrayLike]) -> "FeatureDistance":

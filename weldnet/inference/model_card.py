@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from torch import Tensor
 
 from weldnet.data.decode.images import Geometry
+from weldnet.data.splits.folds import MOST_FOLDS
 from weldnet.data.splits.rules import MAX_CLASSES
 from weldnet.errors import InputError
 from weldnet.evaluation.decision import NOT_CALIBRATED, OperatingPoint, choose_operating_point
@@ -42,9 +43,11 @@ def _from_dict(build: Callable[[Any], object]) -> BeforeValidator:
 
 
 def _convert(value: Any, kind: type, function: Callable[[Any], Any]) -> Any:
-    """The same nest of dicts with every value of a kind converted: a checkpoint holds tensors, evaluation arrays."""
+    """The same nest with every value of a kind converted: a checkpoint holds tensors, evaluation arrays."""
     if isinstance(value, dict):
         return {name: _convert(each, kind, function) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_convert(each, kind, function) for each in value)
     return function(value) if isinstance(value, kind) else value
 
 
@@ -109,7 +112,7 @@ class ModelCard(BaseModel):
 
 
 class TrainedCard(ModelCard):
-    """The card of a checkpoint.
+    """The card of a checkpoint. That of an ensemble has its first member's config, split digest and versions.
 
     Attributes:
         fingerprints, validation_fingerprints: int64 (N,), sorted: the content of each training and each validation
@@ -120,6 +123,7 @@ class TrainedCard(ModelCard):
         selection: which epoch the run keeps, and why, in one sentence.
         judge: None until training has ended.
         mean, std: of RGB pixels from 0 to 1, by which the network normalises.
+        members: of an ensemble, the SHA-256 of the checkpoints that it was made of; empty for one network.
     """
 
     format: Annotated[Literal[4], _bring_up(READS)] = FORMAT
@@ -136,11 +140,14 @@ class TrainedCard(ModelCard):
     judge: Annotated[Judge, _from_dict(_read_judge)] | None = None
     mean: Colour = IMAGENET_MEAN
     std: Colour = IMAGENET_STD
+    members: Annotated[list[str], Field(max_length=MOST_FOLDS)] = []
 
     @model_validator(mode="after")
     def _check_judge(self) -> "TrainedCard":
         if self.judge and list(self.judge.classes) != self.classes:
             raise ValueError("its judge has other classes")
+        if self.judge and len(self.judge.novelty) != max(1, len(self.members)):
+            raise ValueError("its judge has a different number of members")
         return self
 
     @property
