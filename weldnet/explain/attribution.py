@@ -16,6 +16,7 @@ from weldnet.errors import check_choice
 from weldnet.explain.settings import HeatmapSettings
 from weldnet.hardware import exact_float32
 from weldnet.model.backbone import keep
+from weldnet.model.ensemble import Ensemble
 from weldnet.model.network import WeldNet
 
 Map = NDArray[np.float32]
@@ -50,6 +51,8 @@ def explain_images(
 ) -> Explanation:
     """The positive evidence for a class at each pixel, as a share of the image's strongest; see `attribute`.
 
+    Of an ensemble it is the mean of its members' evidence: where all are sure, its own logits have no gradient.
+
     Args:
         layer: one of `network.backbone.layers`; None for the backbone's own.
 
@@ -58,8 +61,12 @@ def explain_images(
     """
     backbone, layer = network.backbone, layer or network.backbone.layer
     check_choice("layer", layer, list(backbone.layers))
-    module = network.trunk.get_submodule(backbone.layers[layer])
-    return scale_evidence(attribute(network, module, images, targets, method, backbone.to_map), images.shape[2:])
+    members = network.members if isinstance(network, Ensemble) else [network]
+    evidence = [
+        attribute(member, member.trunk.get_submodule(backbone.layers[layer]), images, targets, method, backbone.to_map)
+        for member in members
+    ]
+    return scale_evidence(torch.stack(evidence).mean(dim=0), images.shape[2:])
 
 
 def scale_evidence(evidence: Tensor, size: torch.Size) -> Explanation:

@@ -16,6 +16,7 @@ from weldnet.inference.finished_runs import find_best
 from weldnet.inference.model_card import READS, TrainedCard, read_card
 from weldnet.inference.provenance import file_digest
 from weldnet.model.classifier import WeldClassifier
+from weldnet.model.ensemble import Ensemble
 from weldnet.model.network import WeldNet
 from weldnet.model.settings import ModelSettings
 
@@ -24,6 +25,9 @@ RECORD = "weldnet"
 
 RUNS = Path("runs", "train")
 """The folder of training runs."""
+
+KEPT = ("best.ckpt", "last.ckpt", "ensemble.ckpt")
+"""The checkpoint that a run keeps, of which the first one counts; a cross-validation has the last one alone."""
 
 _TAKES = "ckpt_path takes a file that weldnet-train wrote"
 
@@ -50,17 +54,26 @@ class Checkpoint:
 
     def classifier(self) -> WeldClassifier:
         """The module around the network, in evaluation mode, float32; an InputError where the weights do not fit."""
+        prefixes = [f"members.{number}." for number in range(len(self.card.members))]
+        first, *others = map(self._load_classifier, prefixes or [""])
+        if prefixes:
+            first.add_module("network", Ensemble([each.network for each in (first, *others)]))
+        return first.eval()
+
+    def _load_classifier(self, prefix: str) -> WeldClassifier:
+        """The module around the network whose weights have a prefix."""
+        weights = {name.removeprefix(prefix): value for name, value in self.weights.items() if name.startswith(prefix)}
         try:
             # First without memory: a damaged or hostile file may name a network of any size.
             with torch.device("meta"):
-                self._make_classifier().network.load_state_dict(self.weights, assign=True)
+                self._make_classifier().network.load_state_dict(weights, assign=True)
             classifier = self._make_classifier()
-            classifier.network.load_state_dict(self.weights)
+            classifier.network.load_state_dict(weights)
         except RuntimeError as error:
             raise InputError(
                 f"{self.path}: its weights do not fit its {self.card.backbone}; the file is damaged"
             ) from error
-        return classifier.eval()
+        return classifier
 
     def _make_classifier(self) -> WeldClassifier:
         card, size = self.card, (self.geometry.height, self.geometry.width)
@@ -139,9 +152,9 @@ def find_checkpoint(ckpt_path: str) -> Path:
     """The file that `ckpt_path` means; an InputError where there is none.
 
     Args:
-        ckpt_path: a file; a run folder: its `best.ckpt`, or `last.ckpt` where the recipe keeps the last; `last`: of the
-            newest run; `best`: of the run with the best validation among those with the newest one's images and splits,
-            or of the newest run if it is not finished.
+        ckpt_path: a file; a run folder: the one that it keeps; `last`: of the newest run; `best`: of the run with the
+            best validation among those with the newest one's images and splits, or of the newest run if it is not
+            finished.
     """
     path = Path(ckpt_path).expanduser().absolute()
     if ckpt_path in ("best", "last") and not path.exists():
@@ -169,13 +182,21 @@ def find_newest_run(runs: Path) -> Path | None:
 
 
 def kept_checkpoint(run: Path) -> Path:
-    """`best.ckpt` of a run folder, or `last.ckpt` where the recipe keeps the last; else an InputError."""
-    for name in ("best.ckpt", "last.ckpt"):
+    """`best.ckpt` of a run folder, `last.ckpt` where the recipe keeps the last, the ensemble of a cross-validation; or
+    an InputError."""
+    for name in KEPT:
         if (file := run / "checkpoints" / name).is_file():
             return file
-    for member, what in (("fold", "a cross-validation"), ("seed", "a run of several seeds")):
+    for member, what in (
+        (
+            "fold",
+            "a cross-validation without its ensemble, so some folds are left, or an older weldnet ran it; finish it by "
+            f"weldnet-crossval ckpt_path={run}, or",
+        ),
+        ("seed", "a run of several seeds;"),
+    ):
         if members := sorted(run.glob(f"{member}_*")):
-            raise InputError(f"{run} is {what}; name one of its {member}s: ckpt_path={members[0]}")
+            raise InputError(f"{run} is {what} name one of its {member}s: ckpt_path={members[0]}")
     raise InputError(
         f"{run} holds no checkpoints/best.ckpt or last.ckpt: not a run folder, or no epoch was finished; an "
         "export folder would hold model.json"

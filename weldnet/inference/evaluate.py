@@ -85,7 +85,7 @@ def predict(classifier: WeldClassifier, data: WeldDataModule, split: str, device
     """
     torch_device, network, batches = choose_device(device), classifier.network, data.batches(split)
     outputs: list[Any] = [
-        {"logits": torch.empty(0, network.head.out_features), "features": torch.empty(0, network.head.in_features)}
+        {"logits": torch.empty(0, len(data.classes)), "features": torch.empty(0, network.backbone.num_features)}
     ]
     with run_trainer(), exact_float32(), explain_workers(data.count_workers()):
         trainer = Trainer(

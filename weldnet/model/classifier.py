@@ -284,6 +284,8 @@ class WeldClassifier(LightningModule):
 def _read_record(content: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of a `WeldClassifier` from a checkpoint of format 3 without hyper-parameters."""
     record, weights = content["weldnet"], content["state_dict"].get("criterion.weight")
+    if record.get("members"):
+        raise InputError("the checkpoint is an ensemble, not one network; load it by weldnet.load_checkpoint")
     return {
         "classes": record["classes"],
         "settings": {"backbone": record["backbone"], "channels_last": record["channels_last"], "weights": "none"},

@@ -159,6 +159,8 @@ def calibrate(
     Raises:
         InputError: the data are not those of the training; images it has learned would set the thresholds.
     """
+    if checkpoint.card.members:
+        raise InputError(f"{checkpoint.path} is an ensemble, whose thresholds its members' tests have set")
     check_data(checkpoint, data)
     if data.split_digest != checkpoint.card.split_digest:
         raise InputError(
