@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from weldnet.config.hydra_app import command
+from weldnet.config.hydra_app import command, typed_keys
 from weldnet.config.own_data import set_up_data
 from weldnet.config.runs import make_folder, name_folder, show
 from weldnet.config.schema import DataConfig, DecisionConfig, EvaluationConfig, ModelKeys
@@ -79,6 +79,8 @@ class Test:
 
         hint = "their splits differ, and welds of the training could stand in the test. Type data=folder data.root=DIR"
         self.checkpoint, self.device = checkpoint, cfg.device
+        if checkpoint.card.members:
+            _refuse_own_images(checkpoint.path)
         self.data = set_up_data(cfg, checkpoint, hint)
         judge, split = _judge(cfg, checkpoint), cfg.split or "test"
         self.report = evaluate(checkpoint, self.data, split, cfg.device, judge)
@@ -103,6 +105,20 @@ class Test:
             log.warning(warning)
         validation, device = self.validation, self.device
         return write_report(self.checkpoint, data, self.report, folder, validation=validation, device=device)[0]
+
+
+def _refuse_own_images(ensemble: Path) -> None:
+    """Refuses to test an ensemble unless other data are typed."""
+    from weldnet.inference.evaluate import run_of
+
+    if "data" not in typed_keys():
+        run = show(run_of(ensemble))
+        raise InputError(
+            f"{show(ensemble)} is the ensemble of a cross-validation: each of its own images trained all of its "
+            f"members but one, so the score would measure memory. {run}/crossval.json has the figures of each member "
+            f"on welds that it had not seen, which ckpt_path={run}/fold_0 tests again. To test the ensemble, type "
+            "images that none of them has seen: data=folder data.root=DIR"
+        )
 
 
 def _compare(tests: list[Test], folder: Path) -> None:

@@ -51,10 +51,14 @@ def show_setting(key: str, *, _root_: DictConfig) -> str:
     return f"{text:<34}  "
 
 
+def typed_keys() -> list[str]:
+    """The keys that were typed."""
+    return [override.lstrip("+~").partition("=")[0] for override in HydraConfig.get().overrides.task]
+
+
 def warn_of_no_effect(keys: Collection[str], where: str) -> None:
     """Names those of these keys that were typed, though they change nothing `where`."""
-    for override in HydraConfig.get().overrides.task:
-        key = override.partition("=")[0].lstrip("+")
+    for key in typed_keys():
         if key in keys:
             log.warning("%s has no effect with %s", key, where)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from weldnet.config.hydra_app import typed_keys
 from weldnet.config.literal import SOURCES, make_literal, parse_config, to_plain
 from weldnet.config.runs import make_absolute, show
 from weldnet.config.schema import SeedKeys
@@ -46,8 +47,7 @@ def set_up_data(cfg: DictConfig, checkpoint: "Checkpoint", why: str, *, only_own
     from weldnet.config.build import build_data
     from weldnet.inference.evaluate import run_of
 
-    typed = HydraConfig.get().overrides.task
-    keys = [override.lstrip("+~").partition("=")[0] for override in typed]
+    typed, keys = HydraConfig.get().overrides.task, typed_keys()
     for key in ("data.image_size", *(f"data.{each.name}" for each in fields(Framing))):
         if any(each.startswith(key) for each in keys):
             raise InputError(f"{key} is the checkpoint's, and stays what it is")

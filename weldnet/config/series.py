@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from weldnet.config.literal import escape, map_texts, pin, read_config, to_plain
 from weldnet.config.resumable import OF_FOLDS, OF_SEEDS, Alike, check_changes, check_words, find_changes
 from weldnet.config.resume import CONFIG, StoppedRun, claim, find_folder, load_last
-from weldnet.config.runs import show, show_command
+from weldnet.config.runs import make_folder, show, show_command
 from weldnet.config.schema import CrossvalConfig
 from weldnet.config.trusted import check_trusted
 from weldnet.errors import InputError
@@ -34,6 +34,7 @@ class Series(ABC):
         member: one of them.
         size_key: the key with their number.
         figures: the file with their figures together.
+        made: all files that are made of them together.
         alike: what may be typed when they are resumed.
     """
 
@@ -42,6 +43,7 @@ class Series(ABC):
     member: ClassVar[str]
     size_key: ClassVar[str]
     figures: ClassVar[str]
+    made: ClassVar[tuple[str, ...]]
     alike: ClassVar[Alike]
 
     recipe: DictConfig
@@ -72,6 +74,10 @@ class Series(ABC):
     @abstractmethod
     def read_report(self) -> "CrossvalReport | SeedsReport":
         """The figures of the trainings that are finished."""
+
+    @abstractmethod
+    def save(self) -> None:
+        """Writes what is made of them together, once all of them are finished."""
 
     def name(self, number: int) -> str:
         """Of a training and its run folder."""
@@ -106,8 +112,8 @@ class Series(ABC):
         return {number: folder for number, folder in folders.items() if is_complete(folder)}
 
     def is_complete(self) -> bool:
-        """Whether every training is finished, and their figures are there."""
-        return len(self.finished()) == self.size and (self.folder / self.figures).is_file()
+        """Whether every training is finished, and all that is made of them is there."""
+        return len(self.finished()) == self.size and all((self.folder / name).is_file() for name in self.made)
 
     def unfinished(self, only: int | None = None) -> list[int]:
         """The trainings that are left, of all or of `only` one."""
@@ -141,6 +147,7 @@ class Folds(Series):
 
     command, what, member = "weldnet-crossval", "cross-validation", "fold"
     size_key, figures, alike = "num_folds", "crossval.json", OF_FOLDS
+    made = (figures, "checkpoints/ensemble.ckpt")
 
     @classmethod
     def of(cls, cfg: DictConfig, folder: Path) -> "Folds":
@@ -174,7 +181,8 @@ class Folds(Series):
             "figures": f"{show(self.folder / self.figures)}, {show(self.folder / 'confusion_matrix.png')}",
             "one by one": show(self.folder / "predictions.csv"),
             "a fold": f"{show_command('weldnet-test')} ckpt_path={show(self.member_folder(0))}",
-            "next": "train the one classifier to use, on all images, with the same keys",
+            "ensemble": f"{show_command('weldnet-predict')} ckpt_path={show(self.folder)} source=DIR",
+            "or": "train one classifier on all images, with the same keys; it predicts in one part of the time",
         }
 
     def read_report(self) -> "CrossvalReport":
@@ -182,12 +190,21 @@ class Folds(Series):
 
         return read_folds(self.finished(), self.size)
 
+    def save(self) -> None:
+        from weldnet.training.fold_ensemble import write_ensemble
+
+        report, ensemble = self.read_report(), self.folder / self.made[-1]
+        report.save(self.folder)
+        make_folder(ensemble.parent)
+        write_ensemble(report, self.finished(), ensemble)
+
 
 class Seeds(Series):
     """One recipe on the same data and splits, with one seed after another."""
 
     command, what, member = "weldnet-train", "run of several seeds", "seed"
     size_key, figures, alike = "seeds", "seeds.json", OF_SEEDS
+    made = (figures,)
 
     @classmethod
     def of(cls, cfg: DictConfig, folder: Path) -> "Seeds":
@@ -220,6 +237,9 @@ class Seeds(Series):
         from weldnet.training.seeds_report import read_seeds
 
         return read_seeds(self.finished(), self.size)
+
+    def save(self) -> None:
+        self.read_report().save(self.folder)
 
 
 def find_saved_config(ckpt_path: str, typed: list[str]) -> DictConfig:

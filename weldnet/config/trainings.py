@@ -156,14 +156,16 @@ def run_series(series: Series, *, is_resumed: bool, only: int | None = None) -> 
         print(f"{which}{show(series.folder)} is complete: trained, tested, reported; nothing was done")
         _print_outcome(series, resume, save=False)
         return
-    _check_series(series)
+    if series.unfinished(only):
+        _check_series(series)
     only_this = "" if only is None else f" {series.alike.own}={only}"
     try:
         with work_alone(series.folder):
             series.save_config()
             if series.unfinished():
                 # Those that are there may be of fewer.
-                (series.folder / series.figures).unlink(missing_ok=True)
+                for name in series.made:
+                    (series.folder / name).unlink(missing_ok=True)
             # Another command may have finished some of them while the data were set up.
             for number in series.unfinished(only):
                 _train_member(series, number, resume + only_this)
@@ -224,7 +226,7 @@ def _print_outcome(series: Series, resume: str, *, save: bool = True) -> None:
 
     report, is_whole = series.read_report(), len(series.finished()) == series.size
     if save and is_whole:
-        report.save(series.folder)
+        series.save()
     print()
     for table in report.tables() if is_whole else [report.table(report.metrics())]:
         print_table(table)

@@ -11,6 +11,7 @@ import polars as pl
 from rich.markup import escape
 from rich.table import Table
 
+from weldnet.errors import InputError, first_line
 from weldnet.evaluation.metrics import BY_GROUP, index_groups, measure_groups, show_figure, summarise_confusion
 from weldnet.files import read_csv, write_csv, write_json
 from weldnet.inference.evaluation_report import caption_leaks, draw_table
@@ -108,6 +109,9 @@ def read_folds(folders: dict[int, Path], num_folds: int) -> CrossvalReport:
     Args:
         folders: the run folder of each finished fold, by its number; at least one.
         num_folds: of the whole cross-validation.
+
+    Raises:
+        InputError: their predictions have different columns.
     """
     folds, tables = {}, []
     for fold, folder in folders.items():
@@ -119,7 +123,10 @@ def read_folds(folders: dict[int, Path], num_folds: int) -> CrossvalReport:
         known |= summarise_confusion(np.array(metrics["confusion_matrix"]), metrics["classes"])
         folds[fold] = known | metrics
         tables.append(predictions.insert_column(3, pl.lit(fold).alias("fold")))
-    return CrossvalReport(folds, pl.concat(tables), num_folds)
+    try:
+        return CrossvalReport(folds, pl.concat(tables), num_folds)
+    except pl.exceptions.PolarsError as error:
+        raise InputError(f"predictions.csv of a fold is damaged: {first_line(error)}") from error
 
 
 def _measure_by_group(predictions: pl.DataFrame) -> float:

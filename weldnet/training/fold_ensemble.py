@@ -1,0 +1,117 @@
+"""The ensemble of a cross-validation: the networks of all folds in one checkpoint."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from weldnet.errors import InputError, first_line
+from weldnet.evaluation.judge import Judge
+from weldnet.evaluation.metrics import Floats, Labels
+from weldnet.evaluation.settings import Targets
+from weldnet.inference.checkpoint import RECORD, Checkpoint, kept_checkpoint, load_checkpoint, write_checkpoint
+from weldnet.training.crossval_report import CrossvalReport
+
+OUT_OF_FOLD = "out_of_fold"
+"""The `validation_groups` of an ensemble: its thresholds rest on unseen welds, each scored by one member."""
+
+_ALIKE = ("classes", "good_classes", "geometry", "backbone", "channels_last", "mean", "std")
+
+
+def write_ensemble(report: CrossvalReport, folders: Mapping[int, Path], file: Path) -> None:
+    """Writes a checkpoint of the networks of all folds, from the files that their tests left.
+
+    Its thresholds are chosen on the images of all folds, each with the probabilities of the member that never saw its
+    weld, for the targets of the folds.
+
+    Args:
+        report: of all folds.
+        folders: the run folder of each, by its number.
+        file: its folder must exist.
+
+    Raises:
+        InputError: the files of a fold do not belong together, or not to the others.
+    """
+    members = [load_checkpoint(kept_checkpoint(folder)) for folder in folders.values()]
+    for fold, member in zip(folders, members, strict=True):
+        if member.digest != report.folds[fold]["checkpoint_digest"] or member.card.judge is None:
+            raise InputError(
+                f"no ensemble: {member.path} is not as it was tested; to test it again, remove metrics.json in "
+                f"{folders[fold]} and resume"
+            )
+        for name in _ALIKE:
+            if getattr(member.card, name) != getattr(members[0].card, name):
+                raise InputError(f"no ensemble: {member.path} and {members[0].path} differ in their {name}")
+    first, judge = members[0].card, _fit_judge(report, members)
+    groups = first.validation_groups
+    trained = _join([member.card.fingerprints for member in members])
+    card = first.model_copy(
+        update={
+            "validation_groups": OUT_OF_FOLD if groups in ("known", "unseen") else groups,
+            "fingerprints": trained,
+            # Each image chose the thresholds.
+            "validation_fingerprints": _join([trained, *(member.card.validation_fingerprints for member in members)]),
+            "groups": _join([member.card.groups for member in members]),
+            "leaks": _merge(member.card.leaks for member in members),
+            "selection": "; ".join(_merge([member.card.selection] for member in members)),
+            "judge": judge,
+            "members": [member.digest for member in members],
+        }
+    )
+    weights = {
+        f"network.members.{number}.{name}": _calibrate(name, value, member)
+        for number, member in enumerate(members)
+        for name, value in member.weights.items()
+    }
+    num_epochs = max(member.num_epochs for member in members)
+    write_checkpoint({"epoch": num_epochs - 1, "state_dict": weights, RECORD: card.to_plain()}, file)
+
+
+def _fit_judge(report: CrossvalReport, members: Sequence[Checkpoint]) -> Judge:
+    judges = [judge for member in members if (judge := member.card.judge)]
+    first = judges[0]
+    probabilities, labels = _read_predictions(report.predictions, first.classes)
+    judge = Judge(
+        classes=first.classes,
+        good_classes=first.good_classes,
+        temperature=1.0,
+        novelty=tuple(each.novelty[0].in_units_of(each.max_distance) for each in judges),
+        max_distance=1.0,
+        point=first.point,
+        logits=np.log(np.maximum(probabilities, np.finfo(np.float64).tiny)),
+        labels=labels,
+        groups=tuple(report.predictions["group"]),
+        by_group=True,
+    )
+    targets = {each.name: getattr(first.point, each.name) for each in fields(Targets)}
+    return judge.choose(first.good_classes, **targets)
+
+
+def _read_predictions(table: pl.DataFrame, classes: Sequence[str]) -> tuple[Floats, Labels]:
+    """The calibrated probabilities (N, C) and the labels (N,) of pooled predictions."""
+    try:
+        probabilities = table.select(pl.col([f"p_{name}" for name in classes]).cast(pl.Float64)).to_numpy()
+        labels = table["label"].cast(pl.Enum(classes)).to_physical().to_numpy().astype(np.int64)
+    except pl.exceptions.PolarsError as error:
+        raise InputError(f"no ensemble: predictions.csv of a fold is damaged: {first_line(error)}") from error
+    if not np.allclose(probabilities.sum(axis=1), 1) or (probabilities < 0).any():
+        raise InputError("no ensemble: predictions.csv of a fold is damaged: its probabilities do not sum to 1")
+    return probabilities, labels
+
+
+def _calibrate(name: str, value: torch.Tensor, member: Checkpoint) -> torch.Tensor:
+    """A weight of a network that divides its logits by its temperature."""
+    return value / member.card.temperature if name in ("head.weight", "head.bias") else value
+
+
+def _join(fingerprints: Sequence[torch.Tensor]) -> torch.Tensor:
+    joined: torch.Tensor = torch.cat(list(fingerprints)).unique()  # type: ignore[no-untyped-call]
+    return joined
+
+
+def _merge(lists: Any) -> list[str]:
+    return list(dict.fromkeys(each for texts in lists for each in texts))
