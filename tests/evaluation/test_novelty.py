@@ -151,3 +151,10 @@ def test_resnet_features_stay_small() -> None:
     assert {value.dtype for value in values.values() if isinstance(value, np.ndarray)} == {np.dtype(np.float32)}
     restored = FeatureDistance.from_dict({key: np.asarray(value).tolist() for key, value in values.items()})
     np.testing.assert_array_equal(restored.distance(features[:5]), fitted.distance(features[:5]))
+
+
+def test_other_units() -> None:
+    features, labels = draw_features(200, 1)
+    new, _ = draw_features(20, 2)
+    fitted = FeatureDistance.fit(features, labels)
+    np.testing.assert_allclose(fitted.in_units_of(1.7).distance(new), fitted.distance(new) / 1.7, rtol=1e-6)

@@ -41,8 +41,8 @@ CAVEAT = (
 """What every report of an operating point states."""
 
 BOUND_OF_MEMBERS = (
-    "this is an ensemble: the rates that its thresholds hold are those of its members on average, each measured on "
-    "welds that it had not seen; for the ensemble itself no rate is proven"
+    "this is an ensemble: the bounds on escapes and false rejects behind its thresholds were measured out of fold, on "
+    "single members and welds that each had not seen, not on the ensemble; they hold for its members on average"
 )
 """What every operating point of an ensemble states."""
 
