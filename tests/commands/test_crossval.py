@@ -156,6 +156,8 @@ def test_one_fold_at_a_time(whole: Path, here: Path, capsys: pytest.CaptureFixtu
     assert "1 of 3 folds" in printed
     assert "weldnet-crossval ckpt_path=run" in printed.splitlines()[-1]
     assert sorted(path.name for path in (here / "run").iterdir()) == ["config.yaml", "fold_2"]
+    message = refuse(capsys, "test", "ckpt_path=run")
+    assert f"finish it by weldnet-crossval ckpt_path={here / 'run'}, or name one of its folds" in message
     call("crossval", "ckpt_path=run", "data.fold=0")
     assert "2 of 3 folds" in capsys.readouterr().out
     for fold in ("fold_0", "fold_2"):

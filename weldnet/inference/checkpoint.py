@@ -187,12 +187,9 @@ def kept_checkpoint(run: Path) -> Path:
     for name in KEPT:
         if (file := run / "checkpoints" / name).is_file():
             return file
+    finish = f"(folds are left, or an older weldnet ran it); finish it by weldnet-crossval ckpt_path={run}, or"
     for member, what in (
-        (
-            "fold",
-            "a cross-validation without its ensemble, so some folds are left, or an older weldnet ran it; finish it by "
-            f"weldnet-crossval ckpt_path={run}, or",
-        ),
+        ("fold", f"a cross-validation without its ensemble {finish}"),
         ("seed", "a run of several seeds;"),
     ):
         if members := sorted(run.glob(f"{member}_*")):

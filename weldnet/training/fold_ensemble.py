@@ -46,6 +46,8 @@ def write_ensemble(report: CrossvalReport, folders: Mapping[int, Path], file: Pa
         for name in _ALIKE:
             if getattr(member.card, name) != getattr(members[0].card, name):
                 raise InputError(f"no ensemble: {member.path} and {members[0].path} differ in their {name}")
+        if _targets(member) != _targets(members[0]):
+            raise InputError(f"no ensemble: {member.path} and {members[0].path} have different targets (decision)")
     first, judge = members[0].card, _fit_judge(report, members)
     groups = first.validation_groups
     trained = _join([member.card.fingerprints for member in members])
@@ -87,8 +89,11 @@ def _fit_judge(report: CrossvalReport, members: Sequence[Checkpoint]) -> Judge:
         groups=tuple(report.predictions["group"]),
         by_group=True,
     )
-    targets = {each.name: getattr(first.point, each.name) for each in fields(Targets)}
-    return judge.choose(first.good_classes, **targets)
+    return judge.choose(first.good_classes, **_targets(members[0]))
+
+
+def _targets(member: Checkpoint) -> dict[str, float]:
+    return {each.name: getattr(member.card.point, each.name) for each in fields(Targets)}
 
 
 def _read_predictions(table: pl.DataFrame, classes: Sequence[str]) -> tuple[Floats, Labels]:

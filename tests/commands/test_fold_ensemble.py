@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from weldnet.explain.attribution import attribute, explain_images, scale_evidenc
 from weldnet.inference.checkpoint import RECORD, kept_checkpoint, load_checkpoint
 from weldnet.inference.engines import TorchEngine
 from weldnet.inference.predictor import Predictor, load_engine
+from weldnet.inference.provenance import file_digest
 from weldnet.model.classifier import WeldClassifier
 from weldnet.serve.app import create_app
 from weldnet.serve.limits import Limits
@@ -257,15 +258,32 @@ def edit(name: str, old: str, new: str) -> Change:
     return change
 
 
-def train_further(cv: Path) -> None:
+def rewrite(cv: Path) -> None:
     file = cv / "fold_1" / "checkpoints" / "best.ckpt"
     torch.save(torch.load(file, weights_only=True) | {"epoch": 7}, file)
+
+
+def change_card(point: Mapping[str, Any], **fields: Any) -> Change:
+    """Fold 1 as if other things stood in its operating point and its card when it was tested."""
+
+    def change(cv: Path) -> None:
+        file, metrics = cv / "fold_1" / "checkpoints" / "best.ckpt", cv / "fold_1" / "metrics.json"
+        content = torch.load(file, weights_only=True)
+        content[RECORD]["judge"]["point"] |= point
+        content[RECORD] |= fields
+        torch.save(content, file)
+        metrics.write_text(json.dumps(read(metrics) | {"checkpoint_digest": file_digest(file)}))
+
+    return change
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (train_further, "best.ckpt is not as it was tested"),
+        (rewrite, "best.ckpt is not as it was tested; to test it again, remove metrics.json in .*fold_1"),
+        (change_card({}, judge=None), "best.ckpt is not as it was tested"),
+        (change_card({}, channels_last=False), "differ in their channels_last"),
+        (change_card({"confidence": 0.7}), "have different targets"),
         (lambda cv: (cv / "fold_1" / "checkpoints" / "best.ckpt").write_bytes(b"half"), "truncated"),
         (edit("predictions.csv", "p_pore", "p_crack"), "predictions.csv of a fold is damaged"),
         (edit("predictions.csv", "0.", "1."), "do not sum to 1"),
