@@ -194,7 +194,7 @@ def test_images_that_no_member_has_seen_test_it(here: Path) -> None:
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        (["test", "ckpt_path=cv"], "crossval.json has the figures of each member"),
+        (["test", "ckpt_path=cv"], "cv/crossval.json has the figures of each member"),
         (["test", "ckpt_path=cv", "split=train"], "type images that none of them has seen: data=folder data.root=DIR"),
         (["test", "ckpt_path=[cv/fold_0,cv]"], "is the ensemble of a cross-validation"),
         (["test", "ckpt_path=cv", "data=folder", "data.root=welds"], "images of the test trained the network"),

@@ -114,10 +114,10 @@ def _refuse_own_images(ensemble: Path) -> None:
     if "data" not in typed_keys():
         run = show(run_of(ensemble))
         raise InputError(
-            f"{show(ensemble)} is the ensemble of a cross-validation: each of its own images trained all of its "
-            f"members but one, so the score would measure memory. {run}/crossval.json has the figures of each member "
-            f"on welds that it had not seen, which ckpt_path={run}/fold_0 tests again. To test the ensemble, type "
-            "images that none of them has seen: data=folder data.root=DIR"
+            f"{show(ensemble)} is the ensemble of a cross-validation: each of its own images trained or validated all "
+            f"of its members but one, so the score would measure memory. {run}/crossval.json has the figures of each "
+            f"member on welds that it had not seen, which ckpt_path={run}/fold_0 tests again. To test the ensemble, "
+            "type images that none of them has seen: data=folder data.root=DIR"
         )
 
 
