@@ -13,7 +13,7 @@ from drawing import write_welds
 from omegaconf import DictConfig, OmegaConf
 from stopped import compose
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from trained import CLASSES, SMALL
+from trained import CLASSES, TINY
 
 from weldnet.config.build import build_data
 from weldnet.config.callbacks import BY_VALIDATION, describe_selection, resolve_monitor
@@ -24,7 +24,7 @@ from weldnet.inference.evaluate import evaluate
 
 BY_GROUP = "val/balanced_accuracy_by_group"
 FOLDER_KEYS = ("data=", "data.root", "data.group_pattern")
-AUTO = [*(word for word in SMALL if not word.startswith(FOLDER_KEYS)), "callbacks=auto", "data=manifest"]
+AUTO = [*(word for word in TINY if not word.startswith(FOLDER_KEYS)), "callbacks=auto", "data=manifest"]
 KEPT = {"unseen": "best", "known": "last"}
 
 

@@ -19,7 +19,9 @@ pytestmark = pytest.mark.slow
 
 SMALL = [
     "experiment=demo",
-    "model.backbone=resnet18",
+    "model=timm",
+    "model.backbone=test_resnet",
+    "model.zero_init_residual=false",
     "data.num_images=36",
     "data.num_seams=6",
     "data.image_size.height=60",

@@ -17,7 +17,8 @@ from weldnet.errors import InputError
 
 SEAMS = range(40, 46)
 SMALL = [
-    "model.backbone=resnet18",
+    "model=timm",
+    "model.backbone=test_resnet",
     "model.weights=none",
     "data.image_size.height=32",
     "data.image_size.width=16",

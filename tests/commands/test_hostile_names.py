@@ -9,7 +9,7 @@ import pytest
 from calling import call
 from drawing import draw_noise, save_image, write_welds
 from test_files import HOSTILE_NAMES
-from trained import DECISION, SMALL
+from trained import DECISION, TINY
 from untrained import save_untrained
 
 NAMES = [f"seam{number}_0{name}.png" for number, name in enumerate(HOSTILE_NAMES)]
@@ -56,7 +56,7 @@ def test_suggested_splits(here: Path) -> None:
 
 @pytest.mark.slow
 def test_splits_and_tests(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = [*SMALL, *DECISION, "trainer.max_epochs=1", "num_folds=2", "output_dir=run"]
+    arguments = [*TINY, *DECISION, "trainer.max_epochs=1", "num_folds=2", "output_dir=run"]
     call("crossval", *arguments)
     assert names(read_paths(here / "run" / "predictions.csv")) > set(NAMES)
     for fold in ("fold_0", "fold_1"):

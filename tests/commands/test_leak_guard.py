@@ -12,7 +12,8 @@ from drawing import draw_blobs, save_image, write_welds
 from weldnet.inference.checkpoint import load_checkpoint
 
 SMALL = [
-    "model.backbone=resnet18",
+    "model=timm",
+    "model.backbone=test_resnet",
     "model.weights=none",
     "data.image_size.height=32",
     "data.image_size.width=16",

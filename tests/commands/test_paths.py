@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from calling import call, refuse
 from drawing import write_welds
-from trained import CLASSES, SMALL
+from trained import CLASSES, TINY
 
 from weldnet.config.literal import read_config
 
@@ -35,7 +35,7 @@ def test_a_variable_is_refused_where_tensorboard_would_expand_it(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PLACE", "elsewhere")
-    assert "names an environment variable" in refuse(capsys, "train", *SMALL, "output_dir=out/$PLACE")
+    assert "names an environment variable" in refuse(capsys, "train", *TINY, "output_dir=out/$PLACE")
     assert not (here / "out").exists()
 
 
@@ -44,7 +44,7 @@ def test_a_variable_is_refused_where_tensorboard_would_expand_it(
 @pytest.mark.parametrize("case", CASES)
 def test_a_run_has_one_folder(command: str, case: str, here: Path) -> None:
     folds = ["num_folds=2"] if command == "crossval" else []
-    call(command, *SMALL, "trainer.max_epochs=1", *folds, *CASES[case])
+    call(command, *TINY, "trainer.max_epochs=1", *folds, *CASES[case])
     configs = [file for file in (here / "out").rglob("config.yaml") if not file.parent.name.startswith("fold_")]
     assert len(configs) == (2 if case == "a sweep" else 1)
     for config in configs:

@@ -19,7 +19,8 @@ from weldnet.data.sources.manifest import read_manifest
 COMPOSED = "L\u00e4ngsriss"
 DECOMPOSED = unicodedata.normalize("NFD", COMPOSED)
 SMALL = [
-    "model.backbone=resnet18",
+    "model=timm",
+    "model.backbone=test_resnet",
     "model.weights=none",
     "data.image_size.height=32",
     "data.image_size.width=16",

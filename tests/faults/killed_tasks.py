@@ -44,8 +44,8 @@ class Task:
         return (f"ckpt_path={RUN}",)
 
 
-def make_recipe(home: Path) -> list[str]:
-    """The data and network of all tasks, below `home`."""
+def make_recipe(home: Path, *, thorough: bool) -> list[str]:
+    """The data and network of all tasks, below `home`; a small one unless the test is thorough."""
     write_welds(home / "welds", CLASSES, seams=range(12), shots=2)
     return [
         "data=folder",
@@ -55,7 +55,7 @@ def make_recipe(home: Path) -> list[str]:
         "data.image_size.height=32",
         "data.image_size.width=16",
         "data.batch_size=8",
-        "model.backbone=resnet18",
+        *(["model=resnet18"] if thorough else ["model=timm", "model.backbone=test_resnet"]),
         "model.weights=none",
         "trainer=cpu",
         "trainer.precision=32-true",

@@ -120,7 +120,7 @@ def check_predictions(folder: Path) -> None:
     assert len(set(paths)) == len(paths)
 
 
-@hostile(10)
+@hostile(7)
 @given(content=manifests(IMAGES), command=st.sampled_from(READERS))
 def test_manifests(home: Home, content: bytes, command: str) -> None:
     with home.place() as here, home.place() as out:
@@ -133,7 +133,7 @@ def test_manifests(home: Home, content: bytes, command: str) -> None:
             home.check(here, command, *data, *(TINY if command == "train" else []))
 
 
-@hostile(12)
+@hostile(8)
 @given(entries=trees(), root=st.sampled_from(["photos", *NAMES]), usual=st.booleans(), command=st.sampled_from(READERS))
 @example(entries=EVERY_FILE, root="photos", usual=True, command="predict")
 @example(entries=EVERY_FILE, root="photos", usual=True, command="audit")
@@ -151,7 +151,7 @@ def test_folders(home: Home, entries: list[Entry], root: str, usual: bool, comma
             home.check(here, command, *data, *(TINY if command == "train" else []))
 
 
-@hostile(25)
+@hostile(16)
 @given(typed=overrides(), command=st.sampled_from(["train", "train", "crossval", "test", "predict", "audit"]))
 def test_arguments(home: Home, typed: list[str], command: str) -> None:
     checkpoint = f"ckpt_path={home.checkpoint}"

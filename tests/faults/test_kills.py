@@ -127,19 +127,19 @@ def check_kills(server: ForkServer, task: Task, whole: Whole, home: Path, chance
 
 
 def test_killed_training(server: ForkServer, chance: random.Random, tmp_path: Path, thorough: bool) -> None:
-    task = make_training(make_recipe(tmp_path))
+    task = make_training(make_recipe(tmp_path, thorough=thorough))
     whole = run_whole(server, task, tmp_path / "whole")
     check_kills(server, task, whole, tmp_path, chance, 25 if thorough else 2)
 
 
 def test_killed_crossval(server: ForkServer, chance: random.Random, tmp_path: Path, thorough: bool) -> None:
-    task = make_crossval(make_recipe(tmp_path))
+    task = make_crossval(make_recipe(tmp_path, thorough=thorough))
     whole = run_whole(server, task, tmp_path / "whole")
     check_kills(server, task, whole, tmp_path, chance, 25 if thorough else 2)
 
 
 def test_killed_prediction(server: ForkServer, chance: random.Random, tmp_path: Path, thorough: bool) -> None:
-    training = make_training(make_recipe(tmp_path))
+    training = make_training(make_recipe(tmp_path, thorough=thorough))
     run_whole(server, training, tmp_path / "trained")
     task = make_prediction(tmp_path, tmp_path / "trained" / RUN)
     whole = run_whole(server, task, tmp_path / "whole")
