@@ -204,7 +204,8 @@ def test_a_fold_that_diverges_stops_all(here: Path, capsys: pytest.CaptureFixtur
 
 def test_splits_of_the_source_are_ignored_aloud(whole: Path, here: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = ["data=manifest", f"data.manifest={whole / 'fold_0' / 'split.csv'}"]
-    call("crossval", *SMALL[:2], *SMALL[4:], *data, "num_folds=3", "data.fold=0", "output_dir=run")
+    small = [word for word in SMALL if not word.startswith("data.num_")]
+    call("crossval", *small, *data, "num_folds=3", "data.fold=0", "output_dir=run")
     assert "own splits are ignored" in caplog.text
 
 
