@@ -191,7 +191,7 @@ def test_a_mistake_is_one_message_and_exit_code_2(
         ("experiment/a", "name: x", ["experiment=a"], "experiment/a.yaml: no such key: name; the config has seed"),
         ("experiment/a", "data: {root_dir: x}", ["experiment=a"], "a.yaml: no such key: data.root_dir"),
         ("experiment/a", "seed: x", ["experiment=a"], "experiment/a.yaml: seed: allowed is a whole number"),
-        ("plant/a", None, ["+plant=a"], "plant/a.yaml: a group of your own begins with the line # @package _global_"),
+        ("plant/a", None, ["+plant=a"], "plant/a.yaml: begin the file with the line # @package _global_"),
         ("optimizer/a", None, ["optimizer=a", "optimizer.momntum=1"], "did you mean 'optimizer.momentum'"),
         ("optimizer/a", "\xe9: 1", ["optimizer=a"], "a file of --config-dir: 'utf-8' codec"),
     ],

@@ -24,7 +24,7 @@ OPTIONS_WITH_VALUE = {
 }
 FLAGS = {"--help", "--hydra-help", "--version", "--resolve", "--run", "--multirun", "--shell-completion"}
 
-KEPT = "~{}: a key cannot be removed; give it a value"
+NOT_REMOVABLE = "~{}: a key cannot be removed; give it a value"
 
 MESSAGES = {
     r"Config group override must be": "a group takes the name of one of its options, as in model=resnet50; --help "
@@ -36,13 +36,13 @@ MESSAGES = {
     r"^Multiple values for (\S+)\. To override a value use 'override .+: (.+)'": "{0} is chosen already; type {0}={1} "
     "without the +",
     r"^force-add of config groups is not supported: '\++(.+?)=(.+)'": "{0} is a group; type {0}={1} without the ++",
-    r"^Error merging override ~(.+)": KEPT,
-    r"^(?:Missing key|Key '[^']+' (?:is )?not in)(?s:.*)full_key: (\S+)": KEPT,
+    r"^Error merging override ~(.+)": NOT_REMOVABLE,
+    r"^(?:Missing key|Key '[^']+' (?:is )?not in)(?s:.*)full_key: (\S+)": NOT_REMOVABLE,
     r"^Missing mandatory value(?s:.*)full_key: (\S+)": "{0} is not given; type {0}=...",
 }
-"""Our message for each pattern of Hydra's and OmegaConf's; braces stand for the pattern's groups."""
+"""Our message for each pattern of a message from Hydra or OmegaConf; the pattern's groups fill the braces."""
 
-VALUES = {
+ALLOWED = {
     r"could not be converted to Integer": "allowed is a whole number",
     r"could not be converted to Float": "allowed is a number",
     r"is not a valid bool": "allowed are true, false",
@@ -50,10 +50,10 @@ VALUES = {
     r"is not a ListConfig": "allowed is a list, [A,B]",
     r"is not Optional": "null is not allowed",
 }
-"""The allowed values for each pattern of OmegaConf's messages."""
+"""The allowed values for each pattern of a message from OmegaConf."""
 
 
-SHORT = {
+OTHER_NAMES = {
     "callbacks=early_stopping callbacks.early_stopping.patience": ("patience",),
     "ckpt_path": ("ckpt", "checkpoint", "resume"),
     "data.augmentation": ("augment", "aug"),
@@ -74,19 +74,19 @@ SHORT = {
     "trainer.max_epochs": ("epochs", "num_epochs"),
     "trainer.precision": ("amp", "half"),
 }
-"""What other programs call each of these keys. A key's own last part finds it, too."""
+"""The names that other programs give to these keys. The last component of a key is found without this table."""
 
 
 def takes_value(option: str) -> bool:
-    """Whether the argument after an option is its value; Hydra accepts long options abbreviated."""
+    """Whether the argument after an option is its value; long options may be abbreviated, as in Hydra."""
     is_long = len(option) > 2 and option.startswith("--")
     return option in OPTIONS_WITH_VALUE or (is_long and any(known.startswith(option) for known in OPTIONS_WITH_VALUE))
 
 
 def check_typed(arguments: Sequence[str]) -> None:
-    """Refuses an argument that is neither an option of Hydra's nor an override."""
-    for before, argument in pairwise(["", *arguments]):
-        if takes_value(before):
+    """Refuses an argument that is neither an option of Hydra nor an override."""
+    for previous, argument in pairwise(["", *arguments]):
+        if takes_value(previous):
             continue
         name, _, value = argument.partition("=")
         if argument.startswith("--") and not any(option.startswith(name) for option in OPTIONS_WITH_VALUE | FLAGS):
@@ -100,23 +100,27 @@ def check_typed(arguments: Sequence[str]) -> None:
 
 
 def check_keys(node: DictConfig, above: str = "") -> None:
-    """Refuses keys that were added (`+key=value`) or removed (`~key`) in a node whose keys a schema lists."""
-    kind = OmegaConf.get_type(node)
-    if not is_dataclass(kind):
+    """Refuses keys that were added (`+key=value`) or removed (`~key`) in a node that has a schema.
+
+    Args:
+        above: the path of the node, with a dot at its end.
+    """
+    schema = OmegaConf.get_type(node)
+    if not is_dataclass(schema):
         return
-    known, keys = [field.name for field in fields(kind)], list(map(str, node))
-    if removed := sorted(set(known).difference(keys)):
-        raise InputError(KEPT.format(f"{above}{removed[0]}"))
+    allowed, keys = [field.name for field in fields(schema)], list(map(str, node))
+    if removed := sorted(set(allowed).difference(keys)):
+        raise InputError(NOT_REMOVABLE.format(f"{above}{removed[0]}"))
     for key in keys:
-        if key not in known:
-            listed = ", ".join(f"{above}{name}" for name in known)
-            raise InputError(f"no such key: {above}{key}{nearest(key, known)}; there are {listed}")
+        if key not in allowed:
+            listed = ", ".join(f"{above}{name}" for name in allowed)
+            raise InputError(f"no such key: {above}{key}{nearest(key, allowed)}; there are {listed}")
         if not OmegaConf.is_missing(node, key) and OmegaConf.is_dict(node[key]):
             check_keys(node[key], f"{above}{key}.")
 
 
 def explain(error: Exception, config_name: str) -> str:
-    """What is wrong, and what to type instead."""
+    """The message for an error: what is wrong, and what to type instead."""
     text = str(error)
     if isinstance(error, InputError):
         # torch puts the whole traceback of a worker process into the message.
@@ -133,7 +137,7 @@ def explain(error: Exception, config_name: str) -> str:
         return f"{match[1]}.yaml: {_explain_key(match[3], match[2], config_name, match[1].rpartition('/')[0])}"
     if match := re.match(r"Could not (?:override|delete from config\.) '([^']+)'", text):
         hint = _suggest(match[1], config_name)
-        return f"no such key: {match[1]}{hint}" if hint else KEPT.format(match[1])
+        return f"no such key: {match[1]}{hint}" if hint else NOT_REMOVABLE.format(match[1])
     if match := re.match(r"Error merging override \+*(.+?)=(.*)", text):
         if hint := _suggest(match[1], config_name):
             return f"no such key: {match[1]}{hint}"
@@ -145,11 +149,16 @@ def explain(error: Exception, config_name: str) -> str:
 
 
 def _explain_key(key: str, reason: str, config_name: str, group: str) -> str:
-    """The message for one key in a user's own config file, from OmegaConf's reason; the file belongs to a group."""
+    """The message for a key in a user's config file.
+
+    Args:
+        reason: OmegaConf's message.
+        group: the config group that the file belongs to.
+    """
     if not re.match(r"Key '[^']+' (?:is )?not in", reason):
         return f"{key}: {_explain_value(key, reason, config_name)}"
     if key == group:
-        return "a group of your own begins with the line # @package _global_"
+        return "begin the file with the line # @package _global_"
     return f"no such key: {key}{_suggest(key, config_name)}"
 
 
@@ -157,12 +166,12 @@ def _explain_value(key: str, reason: str, config_name: str) -> str:
     if "is not a subclass of" in reason:
         keys = OmegaConf.select(_compose(config_name), key)
         return f"{key} has keys of its own; type {key}.KEY=..., where KEY is one of {', '.join(map(str, keys))}"
-    allowed = (message for pattern, message in VALUES.items() if re.search(pattern, reason))
-    return next(allowed, reason.partition("\n")[0])
+    messages = (message for pattern, message in ALLOWED.items() if re.search(pattern, reason))
+    return next(messages, reason.partition("\n")[0])
 
 
 def _suggest(key: str, config_name: str) -> str:
-    """A hint: the key that a short name stands for, or the one most like the first component that does not exist."""
+    """A hint: the full key of a short name, or the key most like the first component that does not exist."""
     if key.startswith("hydra"):
         return "; --hydra-help lists Hydra's"
     node, above = _compose(config_name), ""
@@ -181,7 +190,7 @@ def _suggest(key: str, config_name: str) -> str:
 
 
 def _find_full(cfg: DictConfig, name: str) -> str | None:
-    """The key of a config that a name without dots stands for: one that ends in it, or as `SHORT` has it."""
+    """The full key for a name without dots: a key of the config that ends in it, or one of `OTHER_NAMES`."""
 
     def list_keys(node: DictConfig, above: str) -> Iterator[str]:
         for key in map(str, node):
@@ -190,18 +199,18 @@ def _find_full(cfg: DictConfig, name: str) -> str | None:
                 yield from list_keys(node[key], f"{above}{key}.")
 
     known = sorted(list_keys(cfg, ""), key=lambda key: key.count("."))
-    meant = [key for key in known if key.endswith(f".{name}")]
-    # One with a group before it is not there yet.
-    meant += [key for key, names in SHORT.items() if name in names and (key in known or " " in key)]
-    return meant[0] if meant else None
+    candidates = [key for key in known if key.endswith(f".{name}")]
+    # `callbacks=early_stopping KEY`: the config has this key only after the group is chosen.
+    candidates += [key for key, names in OTHER_NAMES.items() if name in names and (key in known or " " in key)]
+    return candidates[0] if candidates else None
 
 
 def _compose(config_name: str) -> DictConfig:
-    """Composes the config with the typed groups, or without them if they do not compose."""
+    """Composes the config with the groups that were typed; without them if that fails."""
     arguments = [word for argument in sys.argv[1:] for word in re.split(r"(?<=^--config-dir)=", argument)]
-    folders = [word for before, word in pairwise(arguments) if before in ("--config-dir", "-cd")]
-    named = [re.fullmatch(r"\+?([\w/]+)=\w+", word) for word in arguments]
-    groups = [match[0] for match in named if match and (files("weldnet.configs") / match[1]).is_dir()]
+    folders = [word for previous, word in pairwise(arguments) if previous in ("--config-dir", "-cd")]
+    matches = [re.fullmatch(r"\+?([\w/]+)=\w+", word) for word in arguments]
+    groups = [match[0] for match in matches if match and (files("weldnet.configs") / match[1]).is_dir()]
     paths = [f"hydra.searchpath=['file://{os.path.abspath(folder)}']" for folder in folders]
     with hydra.initialize_config_module("weldnet.configs", version_base="1.3"):
         try:

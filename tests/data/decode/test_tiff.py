@@ -242,12 +242,12 @@ def test_lzw_of_any_layout(order: str) -> None:
 
 REFUSED = {
     "a small copy first": (strip(GREY, t254=1), "a small copy"),
-    "old-style JPEG": (strip(COLOUR, t259=6), r"compression 6 \(old-style JPEG\); read are none, LZW, .* PNG"),
-    "a private compression": (strip(COLOUR, t259=50013), r"compression 50013 \(private or unknown\); read are"),
+    "old-style JPEG": (strip(COLOUR, t259=6), r"compression 6 \(old-style JPEG\); weldnet reads none, LZW, .* PNG"),
+    "a private compression": (strip(COLOUR, t259=50013), r"compression 50013 \(private or unknown\); weldnet reads"),
     "JPEG 2000": (strip(COLOUR, t259=34712), r"compression 34712 \(JPEG 2000\)"),
     "CIELab": (strip(COLOUR, t262=8), r"type 8 \(CIELab\); save it as grey or RGB"),
-    "complex": (strip(DEEP[..., 0], t339=6), "complex numbers .* read are .* save it as TIFF with LZW"),
-    "64 bits": (strip(DEEP[..., 0].astype(np.uint64)), "64-bit whole numbers; read are"),
+    "complex": (strip(DEEP[..., 0], t339=6), "complex numbers .* weldnet reads .* save it as TIFF with LZW"),
+    "64 bits": (strip(DEEP[..., 0].astype(np.uint64)), "64-bit whole numbers; weldnet reads"),
     "many channels": (strip(np.dstack([COLOUR, COLOUR]), t262=1), "6 channels, which are not grey or RGB; save it"),
     "uneven channels": (strip(COLOUR, t258=[5, 6, 5]), "channels differ"),
     "a huge tile": (build_tiff([b"abc"], describe(COLOUR, t322=2**20, t323=2**20)), "tiles of 1048576 x 1048576"),

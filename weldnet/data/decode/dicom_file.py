@@ -1,4 +1,4 @@
-"""DICOM files as bytes: which ones they are, how their pixels are encoded, and the first frame decoded."""
+"""Recognises a DICOM file, reads its transfer syntax and decodes its first frame."""
 
 import io
 import struct
@@ -22,31 +22,32 @@ _JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
 _JPEG = ("1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
 _JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 _HTJ2K = ("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203")
-_READ = (
-    "read are uncompressed, RLE, JPEG, JPEG Lossless, JPEG-LS, JPEG 2000 and HTJ2K: save it uncompressed, as dcmconv "
-    "and gdcmconv do"
+_READABLE = (
+    "weldnet reads uncompressed, RLE, JPEG, JPEG Lossless, JPEG-LS, JPEG 2000 and HTJ2K: save it uncompressed, as "
+    "dcmconv and gdcmconv do"
 )
-# Value representations of the first elements of a file.
-_FIRST = {b"UL", b"OB", b"UI", b"SH", b"AE", b"CS", b"DA", b"TM", b"LO", b"DT", b"SQ"}
+# The types (value representations) of the first elements of a file.
+_FIRST_TYPES = {b"UL", b"OB", b"UI", b"SH", b"AE", b"CS", b"DA", b"TM", b"LO", b"DT", b"SQ"}
 
 
 def is_dicom(content: bytes) -> bool:
-    """Whether a file is DICOM: with a preamble, or beginning with its first elements, as older ones do."""
-    return content[128:132] == b"DICM" or _find_missing(content) is not None
+    """Whether a file is DICOM: it has the preamble or, as in older files, begins with DICOM's first elements."""
+    return _find_missing(content) is not None
 
 
 def complete_file(content: bytes) -> bytes:
-    """The file with a preamble and a transfer syntax where it has none."""
-    missing = None if content[128:132] == b"DICM" else _find_missing(content)
-    return content if missing is None else missing + content
+    """The file, after the preamble and the transfer syntax that it lacks."""
+    return (_find_missing(content) or b"") + content
 
 
 def _find_missing(content: bytes) -> bytes | None:
-    """The bytes that are missing before a file's first elements; None where it does not begin with such elements."""
+    """The bytes that a DICOM file lacks at its start: none after a preamble; None for a file that is not DICOM."""
+    if content[128:132] == b"DICM":
+        return b""
     if len(content) < _START:
         return None
     group, element, length = struct.unpack("<HHI", content[:8])
-    explicit = content[4:6] in _FIRST
+    explicit = content[4:6] in _FIRST_TYPES
     if group == 2 and element <= 0x0102 and explicit:
         return _PREAMBLE
     if group == 8 and element <= 0x0070 and (explicit or (length <= 1024 and length % 2 == 0)):
@@ -57,7 +58,7 @@ def _find_missing(content: bytes) -> bytes | None:
 
 
 def find_syntax(content: bytes) -> str:
-    """The transfer syntax, read before pydicom reads the whole file: it would inflate a deflated one, however large."""
+    """The transfer syntax. A deflated file is refused before pydicom inflates it to any size."""
     from pydicom.filereader import read_dataset
 
     file = io.BytesIO(content)
@@ -67,12 +68,16 @@ def find_syntax(content: bytes) -> str:
     if not syntax:
         raise UnreadableImage("damaged DICOM: no transfer syntax")
     if syntax == _DEFLATED:
-        raise UnreadableImage(f"DICOM with transfer syntax Deflated Explicit VR Little Endian; {_READ}")
+        raise UnreadableImage(f"DICOM with transfer syntax Deflated Explicit VR Little Endian; {_READABLE}")
     return syntax
 
 
 def decode_frame(content: bytes, header: "Dataset", syntax: str) -> NDArray[Any]:
-    """The first frame's stored values, (H, W) or (H, W, 3); any exception but `UnreadableImage` means damage."""
+    """The stored values of the first frame, (H, W) or (H, W, 3).
+
+    Raises:
+        UnreadableImage: the kind of pixels is not supported. Any other exception means that the file is damaged.
+    """
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.pixels.utils import pixel_array
     from pydicom.uid import UID
@@ -80,26 +85,26 @@ def decode_frame(content: bytes, header: "Dataset", syntax: str) -> NDArray[Any]
     kind = f"DICOM with transfer syntax {UID(syntax).name[:60]!r}"
     if syntax in (*_JPEG, *_JPEG_LS, *_HTJ2K):
         if header.get("SamplesPerPixel") != 1:
-            raise UnreadableImage(f"{kind} in colour; {_READ}")
-        return _decode_here(content, header, syntax)
+            raise UnreadableImage(f"{kind} in colour; {_READABLE}")
+        return _decode_without_pydicom(content, header, syntax)
     if header.BitsAllocated == 1 and UID(syntax).is_encapsulated:
-        raise UnreadableImage(f"{kind} of 1 bit a pixel; {_READ}")
+        raise UnreadableImage(f"{kind} of 1 bit a pixel; {_READABLE}")
     try:
-        known = get_decoder(UID(syntax)).is_available
+        has_decoder = get_decoder(UID(syntax)).is_available
     except NotImplementedError:
-        known = False
-    if not known:
-        raise UnreadableImage(f"{kind}; {_READ}")
+        has_decoder = False
+    if not has_decoder:
+        raise UnreadableImage(f"{kind}; {_READABLE}")
     if syntax == _JPEG_BASELINE:
-        # Pillow ignores damage; a decode to the fewest pixels finds it.
-        decode_inner(_read_frame(content, header), "GRAY", least=1)
-    # pydicom clears the bits above the stored ones, wherever the header puts those.
+        # Pillow ignores damage; decoding to the fewest pixels finds it.
+        decode_inner(_extract_frame(content, header), "GRAY", least=1)
+    # pydicom clears the upper bits of each value, even where the header says that they hold the pixel.
     at_top = header.get("HighBit") == header.BitsAllocated - 1 > header.BitsStored - 1
     return pixel_array(io.BytesIO(content), index=0, correct_unused_bits=not at_top)
 
 
-def _read_frame(content: bytes, header: "Dataset") -> bytes:
-    """The first frame as it is encoded."""
+def _extract_frame(content: bytes, header: "Dataset") -> bytes:
+    """The first frame as it is encoded in the file."""
     from pydicom import dcmread
     from pydicom.encaps import get_frame
 
@@ -109,8 +114,9 @@ def _read_frame(content: bytes, header: "Dataset") -> bytes:
     return get_frame(pixels, 0, number_of_frames=int(header.get("NumberOfFrames") or 1))
 
 
-def _decode_here(content: bytes, header: "Dataset", syntax: str) -> NDArray[Any]:
-    data = _read_frame(content, header)
+def _decode_without_pydicom(content: bytes, header: "Dataset", syntax: str) -> NDArray[Any]:
+    """The first frame of one channel, decoded by imagecodecs."""
+    data = _extract_frame(content, header)
     shape = (header.Rows, header.Columns)
     if _find_shape(data, syntax) != shape:
         raise ValueError("the picture inside it has a different size, or more than one channel")
@@ -125,7 +131,7 @@ def _decode_here(content: bytes, header: "Dataset", syntax: str) -> NDArray[Any]
 
 
 def _find_shape(data: bytes, syntax: str) -> tuple[int, int] | None:
-    """Height and width of an encoded frame of one channel, before a decoder takes memory for it."""
+    """Height and width that an encoded frame of one channel claims, read before a decoder allocates its pixels."""
     if syntax in _HTJ2K:
         if data[:4] != b"\xff\x4f\xff\x51" or data[40:42] != b"\0\1":
             return None

@@ -1,4 +1,4 @@
-"""What a decoded file holds, and the window that brings its stored values to the screen."""
+"""A decoded file, and the window that maps its stored values to 8 bits."""
 
 import math
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ WINDOWS = ("full", "percentile")
 Window = str | tuple[float, float]
 
 Size = tuple[int, int]
-"""Width and height in pixels, as Pillow has them."""
+"""Width and height in pixels, in Pillow's order."""
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -28,18 +28,18 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 MAX_PIXELS = 89_478_485
-"""Of a picture that is decoded: of 3 channels, 256 MiB."""
+"""The limit for a picture to decode; with 3 channels that is 256 MiB."""
 
 _PERCENTILES = (0.5, 99.5)
 _BLOCK = 2**18
 
 
 class UnreadableImage(InputError):
-    """A file that is not an image this decoder reads; the message is the reason, without the path."""
+    """A file that cannot be decoded; the message is the reason, without the path."""
 
 
 def check_window(window: Any) -> Window:
-    """A window as `open_picture` takes it: `full`, `percentile` or two numbers, the first below the second."""
+    """Checks a window for `open_picture`: `full`, `percentile` or two numbers, the first below the second."""
     if window in WINDOWS:
         return str(window)
     try:
@@ -54,26 +54,26 @@ def check_window(window: Any) -> Window:
 
 
 def check_pixels(size: Size, limit: int) -> None:
-    """Refuses a header that claims no pixels, or more than the limit."""
+    """Refuses a size without pixels, or with more pixels than the limit."""
     width, height = size
     if width < 1 or height < 1 or width * height > limit:
         raise UnreadableImage(f"{width} x {height} pixels; allowed are 1 to {limit:,} in all")
 
 
 def turn_upright(image: Image.Image, orientation: object) -> Image.Image:
-    """Applies an EXIF orientation; one that is not 2 to 8 changes nothing."""
+    """Turns an image as an EXIF orientation from 2 to 8 says; any other value changes nothing."""
     turn = _TURNS.get(orientation) if isinstance(orientation, int) else None
     return image if turn is None else image.transpose(turn)
 
 
 @dataclass(frozen=True)
 class Stored:
-    """Pixels with the values that the window is given in.
+    """The pixels of a file before the window.
 
     Attributes:
         values: (H, W) or (H, W, 3), whole numbers or floats.
-        full: smallest and largest value that the stored type can take; None where that does not concern the picture.
-        inverted: low values are bright.
+        full: the smallest and the largest value of the stored type; None if they are no use as black and white.
+        inverted: whether low values are bright.
     """
 
     values: NDArray[Any]
@@ -82,31 +82,30 @@ class Stored:
 
     @cached_property
     def extremes(self) -> tuple[float, float]:
-        """Smallest and largest finite value; a picture without any is refused."""
+        """The smallest and the largest finite value; a picture without a finite value is refused."""
         finite = self._finite()
         if not finite.size:
             raise UnreadableImage("no pixel has a finite value")
         return float(finite.min()), float(finite.max())
 
     def show(self, window: Window) -> NDArray[np.uint8]:
-        """Maps the window to 0..255: linear, clipped, rounded; a value that is not a number is black, or white if
-        inverted.
+        """Maps the window linearly to 0..255, clipped and rounded; NaN becomes 0. `inverted` swaps black and white.
 
         Returns:
-            uint8 array of the shape of `values`; 0 throughout (255 if inverted) where the window has no width.
+            uint8 array of the shape of `values`; where the window has no width, all values become 0 before inversion.
 
         Raises:
-            UnreadableImage: the window is `full`, and the stored type has no range to show.
+            UnreadableImage: the window is `full`, and `full` is None.
         """
         low, high = self._limits(window)
         shown = np.empty(self.values.shape, np.uint8)
-        # Some rows at a time: whole, a radiograph in float64 is a gigabyte, and slower.
+        # A few rows at a time: a whole radiograph in float64 takes a gigabyte, and more time.
         step = max(1, _BLOCK // self.values[0].size)
         for row in range(0, len(shown), step):
-            # 32 bits do not fit in a smaller float.
+            # float32 cannot hold every 32-bit value.
             scaled: NDArray[np.float64] = np.clip(self.values[row : row + step], low, high, dtype=np.float64)
             scaled -= low
-            # Divided before it is multiplied: 255 / (high - low) can be infinite.
+            # Divide first: 255 / (high - low) can be infinite.
             scaled /= high - low if low < high else 1
             scaled *= 255
             if self.values.dtype.kind == "f":
@@ -120,14 +119,14 @@ class Stored:
         if window == "full":
             if self.full is None:
                 raise UnreadableImage(
-                    "floats and values of over 16 bits have no range to show in full: a network learns them with "
+                    "floats and values of more than 16 bits have no full range to show; type "
                     "data.window=[low,high], in stored values, or data.window=percentile"
                 )
             return self.full
         low, high = self.extremes
         if low < high:
             inner = np.percentile(self._finite(), _PERCENTILES, method="inverted_cdf")
-            # A picture that is nearly all of one value keeps the rest in sight.
+            # They are equal in a picture of nearly one value; its extremes then show the rest of it.
             if inner[0] < inner[1]:
                 return float(inner[0]), float(inner[1])
         return low, high
@@ -148,7 +147,7 @@ class Picture:
         size: width and height in pixels as stored, before the EXIF turn.
         pages: pages or frames in the file, counted up to 10,000; the first one is used.
         stored: the decoded pixels before the window; None where `image` has the same values.
-        damage: the sign that the file was damaged, so that some of the picture can be wrong; None without one.
+        damage: the sign that the file is damaged, so that parts of the picture may be wrong; None without one.
     """
 
     image: Image.Image
@@ -162,10 +161,10 @@ class Picture:
 
     @cached_property
     def extremes(self) -> tuple[float, float]:
-        """Smallest and largest value of the decoded picture before the window.
+        """The smallest and the largest value of the decoded picture before the window.
 
-        DICOM: after the modality LUT. Colour of 16 bits a channel in a PNG: of its high bytes. Palettes and the like:
-        of the 8-bit picture that they represent.
+        In DICOM after the modality LUT; in a colour PNG of 16 bits a channel, of the high bytes; with a palette, of the
+        colours that it stands for.
         """
         stored = self.stored or Stored(np.asarray(self.image), (0, 255))
         return stored.extremes

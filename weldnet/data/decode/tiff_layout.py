@@ -112,8 +112,8 @@ def read_layout(tags: Tags, max_pixels: int) -> Layout:
     if compression not in _COMPRESSIONS:
         name = _OTHER_COMPRESSIONS.get(compression, "private or unknown")
         raise UnreadableImage(
-            f"TIFF compression {compression} ({name}); read are none, LZW, Deflate, PackBits, CCITT, JPEG, LZMA and "
-            f"Zstandard: {SAVE_ANEW}"
+            f"TIFF compression {compression} ({name}); weldnet reads none, LZW, Deflate, PackBits, CCITT, JPEG, LZMA "
+            f"and Zstandard: {SAVE_ANEW}"
         )
     photometric, extra = _read_colours(tags, compression, samples, bits, kind)
     tiled = Tag.TILES in tags
@@ -150,8 +150,8 @@ def _read_samples_type(tags: Tags, samples: int) -> tuple[int, str]:
     if kind is None or bits not in _DEPTHS[kind]:
         numbers = _NUMBERS[kind] if kind else "complex numbers or the like"
         raise UnreadableImage(
-            f"a TIFF of {bits}-bit {numbers}; read are unsigned whole numbers of 1 to 16, 24 and 32 bits, signed ones "
-            f"of 8, 16 and 32, and floats of 16, 32 and 64: {SAVE_ANEW}"
+            f"a TIFF of {bits}-bit {numbers}; weldnet reads unsigned whole numbers of 1 to 16, 24 and 32 bits, signed "
+            f"ones of 8, 16 and 32, and floats of 16, 32 and 64: {SAVE_ANEW}"
         )
     return bits, kind
 
