@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import numpy as np
 import onnx
 import pytest
 
-from weldnet.errors import InputError
+from weldnet.errors import InputError, propose_extra
 from weldnet.export.exporter import require_judge
 from weldnet.export.graph import trace_graph
 from weldnet.inference.checkpoint import kept_checkpoint, load_checkpoint
@@ -244,7 +245,7 @@ def test_links_inside_the_folder_are_followed(exports: Path, tmp_path: Path) -> 
 
 def test_a_missing_package_is_named(exports: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(InputError, match=r"pip install 'weldnet\[export\]'"):
+    with pytest.raises(InputError, match=re.escape(propose_extra("export"))):
         load_engine(str(exports / "onnx"))
 
 

@@ -1,5 +1,6 @@
 """timm's models as backbones, against timm and autograd."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from weldnet.errors import InputError
+from weldnet.errors import InputError, propose_extra
 from weldnet.explain.attribution import explain_images
 from weldnet.model.network import WeldNet, make_backbone
 from weldnet.model.optimizers import parameter_groups
@@ -118,6 +119,6 @@ def test_the_default_layer_shows_evidence(name: str, layer: str) -> None:
 
 def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(InputError, match=r"allowed are resnet18, .*pip install 'weldnet\[timm\]'"):
+    with pytest.raises(InputError, match=f"allowed are resnet18, .*{re.escape(propose_extra('timm'))}"):
         make_backbone("convnext_tiny")
     assert make_backbone("resnet18").num_features == 512

@@ -1,6 +1,7 @@
 """DICOM radiographs against NumPy."""
 
 import io
+import re
 import sys
 from typing import Any
 
@@ -31,6 +32,7 @@ from pydicom.uid import (
 )
 
 from weldnet.data.decode.formats import UnreadableImage, Window, open_picture
+from weldnet.errors import propose_extra
 
 
 def test_dicom_values() -> None:
@@ -205,7 +207,7 @@ def test_a_damaged_name_stays_on_one_line() -> None:
 
 def test_dicom_without_pydicom(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pydicom", None)
-    with pytest.raises(UnreadableImage, match=r"pip install 'weldnet\[dicom\]'"):
+    with pytest.raises(UnreadableImage, match=re.escape(propose_extra("dicom"))):
         open_picture(make_dicom(RAMP))
 
 
