@@ -56,9 +56,9 @@ REFUSED = {
     "trainer.max_steps=1": "before the first validation",
     "callbacks=early_stopping callbacks.best=null trainer.limit_val_batches=0": "monitor of EarlyStopping",
     # Files that would overwrite one another, or not be there.
-    "+callbacks.best.save_top_k=3": "each of them would be best.ckpt",
-    "+callbacks.best.save_top_k=-1": "each of them would be best.ckpt",
-    "+callbacks.last.save_top_k=-1": "each of them would be last.ckpt",
+    "+callbacks.best.save_top_k=3": "each file would be best.ckpt",
+    "+callbacks.best.save_top_k=-1": "each file would be best.ckpt",
+    "+callbacks.last.save_top_k=-1": "each file would be last.ckpt",
     "+callbacks.best.save_top_k=0": "callbacks.best=null",
     "+callbacks.best.save_last=true": "callbacks.last writes last.ckpt",
     "callbacks.best.filename=other": "writes checkpoints/best.ckpt",

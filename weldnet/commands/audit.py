@@ -26,7 +26,7 @@ class AuditSettings:
 
 @dataclass
 class AuditConfig(OutputKeys, SeedKeys):
-    """What `weldnet-audit` takes."""
+    """The keys of `weldnet-audit`."""
 
     data: DataConfig = field(default_factory=DataConfig)
     audit: AuditSettings = field(default_factory=AuditSettings)

@@ -1,4 +1,4 @@
-"""weldnet-explain: what the network used to decide."""
+"""weldnet-explain: draws a heatmap for each photograph."""
 
 import os
 import sys
@@ -18,13 +18,13 @@ from weldnet.inference.settings import DeviceSettings
 
 @dataclass
 class ExplainConfig(DeviceSettings, HeatmapSettings, ModelKeys):
-    """What `weldnet-explain` takes."""
+    """The keys of `weldnet-explain`."""
 
     source: str = MISSING
 
 
 def run(cfg: DictConfig) -> None:
-    """Explains from a composed config; exits with code 1 where a file could not be read."""
+    """Explains the images of a composed config; exits with code 1 if a file could not be read."""
     from weldnet.data.sources.discovery import Skipped
     from weldnet.data.sources.selection import find_base, find_images, refuse_inside
     from weldnet.inference.checkpoint import load_checkpoint
@@ -44,7 +44,7 @@ def run(cfg: DictConfig) -> None:
     engine = TorchEngine(checkpoint, cfg.device)
     names = [os.path.relpath(path, base) for path in paths]
     choices = {key: cfg[key] for key in ("method", "target", "layer")}
-    # The path, not the name: `best` may mean a different run by then.
+    # The path itself: by then, `best` may mean a different run.
     resume_settings = {"ckpt_path": checkpoint.path, "source": cfg.source, "device": cfg.device} | choices
     if cfg.method == "integrated_gradients":
         del resume_settings["layer"]

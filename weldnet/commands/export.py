@@ -1,4 +1,4 @@
-"""weldnet-export: a checkpoint as a folder for ONNX Runtime or OpenVINO, measured before it is kept."""
+"""weldnet-export: writes a checkpoint for ONNX Runtime or OpenVINO, and keeps it only if it passes the parity gate."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 @dataclass
 class ExportSettings(Int8Settings, Bounds):
-    """Of the gate and of int8."""
+    """The bounds of the parity gate, and the settings of int8."""
 
 
 @dataclass
 class ExportConfig(ModelKeys):
-    """What `weldnet-export` takes."""
+    """The keys of `weldnet-export`."""
 
     format: str = MISSING
     data: DataConfig = field(default_factory=DataConfig)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class PredictConfig(EngineSettings, ModelKeys):
-    """What `weldnet-predict` takes; see `weldnet.inference.prediction_run`."""
+    """The keys of `weldnet-predict`; see `weldnet.inference.prediction_run`."""
 
     source: str = MISSING
     resume: bool = False

@@ -28,7 +28,7 @@ NEEDED = ("fastapi", "fastapi_offline", "prometheus_client", "python_multipart",
 
 @dataclass
 class ServeConfig(EngineSettings, ModelKeys):
-    """What `weldnet-serve` takes."""
+    """The keys of `weldnet-serve`."""
 
     host: str = "127.0.0.1"
     port: int = 8000

@@ -25,7 +25,7 @@ SPLIT_CHOICES = ("train", "val", "test", "all")
 
 @dataclass
 class TestConfig(DeviceSettings, ModelKeys):
-    """What `weldnet-test` takes."""
+    """The keys of `weldnet-test`."""
 
     split: str | None = None
     data: DataConfig = field(default_factory=DataConfig)

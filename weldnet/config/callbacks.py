@@ -1,4 +1,4 @@
-"""The callbacks of a training config: checked, completed by what follows from their monitors, and built."""
+"""Checks the callbacks of a training config, adds the arguments that follow from their monitors, and builds them."""
 
 import inspect
 from typing import TYPE_CHECKING, Any
@@ -12,16 +12,16 @@ from weldnet.errors import InputError
 if TYPE_CHECKING:
     from lightning import Callback
 
-OF_TIME = ("every_n_train_steps", "train_time_interval", "save_on_exception")
-OF_ALL = ("monitor", "save_weights_only", "every_n_epochs", "save_on_train_epoch_end")
+WITHIN_EPOCH = ("every_n_train_steps", "train_time_interval", "save_on_exception")
+FOR_SOME_EPOCHS = ("monitor", "save_weights_only", "every_n_epochs", "save_on_train_epoch_end")
 KEPT = {
-    "best": ("the weights that were measured", OF_TIME),
-    "last": ("all of the last epoch, to resume from", OF_TIME + OF_ALL),
+    "best": ("the weights that were measured", WITHIN_EPOCH),
+    "last": ("all of the last epoch, to resume from", WITHIN_EPOCH + FOR_SOME_EPOCHS),
 }
-"""What `best.ckpt` and `last.ckpt` hold, and the arguments of their callbacks that would change it."""
+"""What `best.ckpt` and `last.ckpt` hold, and the arguments of their callbacks that would change that."""
 
 AUTO = "auto"
-"""The monitor of `best` that follows from the data."""
+"""The monitor of `callbacks.best` that stands for the one in `BY_VALIDATION`."""
 
 BY_VALIDATION = {
     "unseen": ("val/balanced_accuracy_by_group", "validation holds welds that training has not seen"),
@@ -32,34 +32,33 @@ BY_VALIDATION = {
     ),
     "unknown": (None, "it is unknown whether validation holds welds that training has not seen"),
 }
-"""What `auto` stands for, by the `validation_groups` of the data: the figure that chooses the epoch, or None for the
-last one; and why."""
+"""What `auto` stands for, by the `validation_groups` of the data: the monitor (None keeps the last epoch), and why."""
 
 HARMLESS = {"every_n_epochs": (None, 1), "save_on_train_epoch_end": (True,)}
-"""The values of such an argument that change nothing; of the others what is null, false or 0."""
+"""The values of an argument in `KEPT` that change nothing; null, false and 0 for an argument that is not here."""
 
 
 def check_callbacks(cfg: DictConfig) -> None:
-    """Checks the monitors, the checkpoints and the averages of a training config's callbacks."""
+    """Checks the monitors, the checkpoint files and the averages of a training config's callbacks."""
     from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging, WeightAveraging
 
     home = f"{cfg.output_dir}/checkpoints"
     written: dict[str, str] = {}
     averaging = []
     for key, node in _list_nodes(cfg):
-        kind = _find_class(node)
-        if issubclass(kind, ModelCheckpoint):
+        callback_class = _find_class(node)
+        if issubclass(callback_class, ModelCheckpoint):
             _check_checkpoint(key, node, home, written)
         if node.get("monitor") == AUTO:
             _check_auto(key, node, cfg)
         else:
             _check_monitor(key, node)
-        if issubclass(kind, StochasticWeightAveraging):
+        if issubclass(callback_class, StochasticWeightAveraging):
             raise InputError(
                 f"{key}: StochasticWeightAveraging validates other weights than it keeps; take callbacks=averaging, or "
                 f"{key}._target_=lightning.pytorch.callbacks.EMAWeightAveraging"
             )
-        if issubclass(kind, WeightAveraging):
+        if issubclass(callback_class, WeightAveraging):
             averaging.append(key)
     if not {f"{home}/{name}" for name in KEPT} & set(written):
         raise InputError("neither callbacks.best nor callbacks.last keeps a checkpoint; leave one of them as it is")
@@ -68,13 +67,13 @@ def check_callbacks(cfg: DictConfig) -> None:
 
 
 def build_callbacks(cfg: DictConfig) -> "list[Callback]":
-    """The callbacks, each with what follows from its monitor; one whose monitor is not known yet is left out."""
+    """The callbacks, each with the arguments that follow from its monitor; without one whose monitor is `auto`."""
     nodes = [(key, node) for key, node in _list_nodes(cfg) if node.get("monitor") != AUTO]
     return [instantiate(key, node, **_derive(node)) for key, node in nodes]
 
 
 def resolve_monitor(cfg: DictConfig, validation_groups: str) -> bool:
-    """Replaces the monitor `auto` by what it stands for, for data that are set up; returns whether it was there."""
+    """Replaces the monitor `auto` by what it stands for; returns whether there was one."""
     best = cfg.callbacks.get("best")
     if not best or best.get("monitor") != AUTO:
         return False
@@ -85,18 +84,18 @@ def resolve_monitor(cfg: DictConfig, validation_groups: str) -> bool:
 
 
 def describe_selection(cfg: DictConfig, validation_groups: str) -> str:
-    """Which epoch a run keeps, and why, in one sentence."""
+    """A sentence on which epoch a run keeps, and why."""
     from lightning.pytorch.callbacks import WeightAveraging
 
     from weldnet.training.monitors import find_mode
 
     best = cfg.callbacks.get("best")
-    monitor, (chosen, reason) = best.monitor if best else None, BY_VALIDATION[validation_groups]
+    monitor, (default, reason) = best.monitor if best else None, BY_VALIDATION[validation_groups]
     kept = "the last epoch"
     if monitor:
         kept = f"the epoch with the {'lowest' if find_mode(monitor) == 'min' else 'highest'} {monitor}"
     is_average = any(issubclass(_find_class(node), WeightAveraging) for _, node in _list_nodes(cfg))
-    why = f"because {reason}" if is_average and monitor == chosen else "as its config asks"
+    why = f"because {reason}" if is_average and monitor == default else "as its config asks"
     return f"the run kept {kept}{', a moving average of the weights' if is_average else ''}, {why}"
 
 
@@ -139,25 +138,27 @@ def _derive(node: DictConfig) -> dict[str, Any]:
     """The arguments of a callback that follow from its monitor."""
     from weldnet.training.monitors import find_mode
 
-    monitor, known = node.get("monitor"), inspect.signature(_find_class(node)).parameters
-    if monitor is None or "monitor" not in known:
+    monitor, parameters = node.get("monitor"), inspect.signature(_find_class(node)).parameters
+    if monitor is None or "monitor" not in parameters:
         return {}
-    # Right after the validation: at the epoch's end an average may hold weights that nobody measured.
+    # A callback saves right after validation: at the end of the epoch, an average may hold weights without a figure.
     derived = {"mode": find_mode(monitor), "save_on_train_epoch_end": monitor.startswith("train/")}
-    return {name: value for name, value in derived.items() if name in known}
+    return {name: value for name, value in derived.items() if name in parameters}
 
 
 def _check_checkpoint(key: str, node: DictConfig, home: str, written: dict[str, str]) -> None:
-    """Checks that each file that is kept has a name of its own, and that `best` and `last` hold what they are for.
+    """Checks that a callback writes files of its own, and that `best.ckpt` and `last.ckpt` hold what `KEPT` says.
 
-    The callback that writes a file below `home` or elsewhere is added to `written`.
+    Args:
+        home: the folder of the run's checkpoints.
+        written: the callback that writes each file; this one is added.
     """
     name, number, filename = key.removeprefix("callbacks."), node.get("save_top_k", 1), node.get("filename")
     file = f"{node.get('dirpath') or home}/{filename}"
     if name in KEPT and (node.get("dirpath") is None or file != f"{home}/{name}"):
         raise InputError(
-            f"{key} writes checkpoints/{name}.ckpt, by which a run is tested and resumed; leave {key}.dirpath and "
-            f"{key}.filename as they are, and give other files a ModelCheckpoint of their own"
+            f"{key} writes checkpoints/{name}.ckpt, which is needed to test or resume a run; leave {key}.dirpath and "
+            f"{key}.filename as they are, and write other files by a further ModelCheckpoint"
         )
     if file in written:
         raise InputError(f"{written[file]} and {key} write the same file; give {key}.filename a different name")
@@ -166,19 +167,19 @@ def _check_checkpoint(key: str, node: DictConfig, home: str, written: dict[str, 
         raise InputError(f"{key}.save_top_k=0 keeps nothing; to do without it, type {key}=null")
     if number != 1 and filename is not None and "{" not in filename:
         raise InputError(
-            f"{key}.save_top_k={number}: each of them would be {filename}.ckpt, and overwrite the one before; leave it "
-            "out, or give further files a ModelCheckpoint of their own, its filename with {epoch} in it"
+            f"{key}.save_top_k={number}: each file would be {filename}.ckpt and overwrite the one before; leave it "
+            "out, or write further files by a further ModelCheckpoint with {epoch} in its filename"
         )
     if node.get("save_last"):
         raise InputError(f"{key}.save_last: callbacks.last writes last.ckpt; leave it out")
-    kept = file.removeprefix(f"{home}/")
-    if kept == "best" and node.get("monitor") is None:
+    kept_name = file.removeprefix(f"{home}/")
+    if kept_name == "best" and node.get("monitor") is None:
         raise InputError(
             f"{key}.monitor=null: best.ckpt is chosen by a figure; to keep the last epoch, type callbacks=keep_last"
         )
-    holds, arguments = KEPT.get(kept, ("", ()))
+    content, arguments = KEPT.get(kept_name, ("", ()))
     for argument in arguments:
         if node.get(argument) not in HARMLESS.get(argument, (None, 0)):
             raise InputError(
-                f"{key}.{argument}={node.get(argument)}: {kept}.ckpt holds {holds}; leave {key}.{argument} out"
+                f"{key}.{argument}={node.get(argument)}: {kept_name}.ckpt holds {content}; leave {key}.{argument} out"
             )

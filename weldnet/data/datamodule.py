@@ -1,4 +1,4 @@
-"""WeldDataModule: from a source of weld images to batches."""
+"""WeldDataModule: turns a source of weld images into batches."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -54,7 +54,7 @@ BALANCES = ("none", "weights", "sampler")
 
 
 class WeldDataModule(LightningDataModule):
-    """Weld images from a source, split so that test measures welds that training never saw.
+    """Weld images from a source, split so that the test images show welds that training never saw.
 
     `setup` finds the images, splits them where the source does not, refuses splits that leak, and decodes every image
     once into the cache; afterwards a batch only copies rows. A batch is `(images, labels)`, in validation and test
@@ -64,8 +64,8 @@ class WeldDataModule(LightningDataModule):
     Attributes:
         table: a row for each image with its split and the SHA-256 of its file.
         found: the images that the source found.
-        warnings: each reason to trust the metrics less, one sentence each.
-        leaks: each leak that was allowed, one sentence each.
+        warnings: reasons to trust the metrics less, one sentence each.
+        leaks: leaks that were allowed, one sentence each.
         unreadable: the reason for each skipped file, by its path.
 
     Args:
@@ -74,9 +74,9 @@ class WeldDataModule(LightningDataModule):
         geometry: the network's input.
         batch_settings: how images become training batches.
         image_settings: where decoded images are kept.
-        seed: determines the order and the augmentation; and, unless the rule has a seed, drawn images and splits.
-        classes: the classes in order, such as those of a checkpoint to test; None for those of the data, sorted.
-        unsplit: what to do with a source without splits: `split` it, or use all of it as `test`.
+        seed: determines order and augmentation and, if the split rule has no seed, drawn images and splits.
+        classes: the classes in order, such as those of a checkpoint to test; None for the data's own, sorted.
+        unsplit: what to do with images without a split: `split` them, or use them all as `test`.
 
     Example:
         >>> data = WeldDataModule(Folder(root="photos", group_pattern=r"(weld\\d+)_"), seed=0)
@@ -113,6 +113,7 @@ class WeldDataModule(LightningDataModule):
         self.cache_folder = cache_folder(images.cache_dir)
         self.shares = asdict(self.rule.shares)
         self.augment = make_augmentation(batches.augmentation)
+        # Checks both numbers; the number of classes is not known yet.
         Mixing(2, batches.mixup, batches.cutmix)
         self.replay: Replay | None = None
         self.seed, self.wanted_classes, self.unsplit = seed, classes, unsplit
@@ -127,8 +128,8 @@ class WeldDataModule(LightningDataModule):
         """Finds, splits, checks and decodes the images, once.
 
         Raises:
-            InputError: see `Source.find`, `split_by_group`, `check_classes`; or files are unreadable, the splits leak,
-                or the groups of the images are unknown.
+            InputError: as `Source.find`, `split_by_group` and `check_classes` raise it; or files are unreadable, the
+                splits leak, or the groups of the images are unknown.
         """
         if self.classes:
             return
@@ -151,12 +152,12 @@ class WeldDataModule(LightningDataModule):
         self.validation_groups = validation_groups(table)
 
     def find(self) -> Found:
-        """Asks the source for its images; see `Source.find`."""
+        """Finds the images of the source; see `Source.find`."""
         self.found = self.source.find(self.split_seed, self.cache_folder)
         return self.found
 
     def split(self) -> pl.DataFrame:
-        """The samples with their splits, checked as in `setup`; no file is opened."""
+        """The table with its splits, checked as in `setup`, but without opening a file."""
         found = self.find()
         refuse_misnamed(find_misnamed(found))
         table = self._split(found)
@@ -183,7 +184,7 @@ class WeldDataModule(LightningDataModule):
         return table
 
     def _check(self, table: pl.DataFrame) -> list[str]:
-        """Refuses splits that cannot be trained or tested honestly; returns warnings."""
+        """Refuses splits that leak or lack images; returns warnings."""
         self.leaks = find_leaks(table)
         if not self.rule.allow_leak:
             refuse_leaks(self.leaks)
@@ -195,7 +196,7 @@ class WeldDataModule(LightningDataModule):
         return check_splits(table) + find_contradictions(table)
 
     def samples(self, split: str) -> pl.DataFrame:
-        """The table of a split, of `select` or `calibrate` in val, or of `all`, in the order of `batches(split)`."""
+        """The rows of a split, of `select` or `calibrate` (which divide val) or of `all`, in the order of `batches`."""
         if split in ("select", "calibrate"):
             return self.table.filter(part=split)
         return self.table if split == "all" else self.table.filter(split=split)
@@ -208,10 +209,10 @@ class WeldDataModule(LightningDataModule):
         return WeldImages(self.images, table["row"].to_numpy().astype(np.int64), labels, groups)
 
     def photographs(self, split: str, rows: Sequence[int]) -> NDArray[np.uint8]:
-        """What people are shown of some images of a split, uint8 (B, 3, H, W): not standardised.
+        """Some images of a split to show to people, not standardised: uint8 (B, 3, H, W).
 
-        Where standardised ones are cached, the files are decoded again; if one has gone or changed, the cached ones are
-        shown.
+        If the cache holds standardised images, the files are decoded again. If one of them is missing or has changed,
+        the standardised images are returned.
         """
         if self.geometry.normalize != "imagenet":
             table, plain = self.samples(split)[rows], replace(self.geometry, normalize="imagenet")
@@ -222,14 +223,14 @@ class WeldDataModule(LightningDataModule):
     def batches(
         self, split: str, sampler: TrainingBatches | None = None, *, grouped: bool = False
     ) -> "DataLoader[Any]":
-        """Batches of one split, in the table's order or the sampler's; with their groups if `grouped`."""
+        """The batches of a split, in the order of the table or of the sampler; with groups if `grouped`."""
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         dataset = self.dataset(split, grouped=grouped)
         if self.image_settings.cache == "device":
             return self._batches_on(device, dataset, sampler)
         size = None if sampler else self.batch_settings.batch_size
         num_workers = self.count_workers()
-        # With worker processes a thread would pin the memory, which could break the capture of a CUDA graph.
+        # With worker processes, a thread would pin the memory and could break the capture of a CUDA graph.
         pin = device.type == "cuda" and not num_workers
         return make_batches(dataset, size, sampler, num_workers=num_workers, pin_memory=pin)
 
@@ -246,7 +247,7 @@ class WeldDataModule(LightningDataModule):
         return make_batches(held, None, torch.split(indices, self.batch_settings.batch_size))
 
     def count_workers(self) -> int:
-        """The worker processes of each training process; without `num_workers`, an equal share of the cores."""
+        """The number of worker processes for each training process: `num_workers`, or an equal share of the cores."""
         if self.image_settings.cache != "none":
             # Copying decoded images from memory costs less than a worker process.
             return 0
@@ -256,7 +257,7 @@ class WeldDataModule(LightningDataModule):
         return workers
 
     def training_batches(self, replicas: int = 1, rank: int = 0) -> TrainingBatches:
-        """The batches that one of several training processes gets in each epoch."""
+        """The batches of an epoch for one of several training processes."""
         labels = self.dataset("train").labels
         order = order_images(labels, self.seed, replicas, rank, balanced=self.batch_settings.balance == "sampler")
         return TrainingBatches(order, self.batch_settings.batch_size)
@@ -277,24 +278,25 @@ class WeldDataModule(LightningDataModule):
         index = self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
         step = (self.trainer.current_epoch, index, self.trainer.global_rank)
         is_graphed = getattr(self.trainer.lightning_module, "graphed", None) is not None
-        is_changed = self.batch_settings.mixup or self.batch_settings.cutmix or getattr(self.augment, "active", False)
-        # A transform of single images may run any code, on the CPU too: no CUDA graph can replay it.
-        if is_graphed and is_changed and isinstance(self.augment, BatchAugmentation):
+        is_mixed = self.batch_settings.mixup or self.batch_settings.cutmix
+        is_augmented = getattr(self.augment, "active", False)
+        # A transform of single images may run any code, also on the CPU, so a CUDA graph cannot replay it.
+        if is_graphed and (is_mixed or is_augmented) and isinstance(self.augment, BatchAugmentation):
             return self._replay(batch, *step)
         return self.augmented(batch, *step)
 
     def augmented(self, batch: Batch, *step: int) -> Batch:
-        """Augments and mixes a batch by the seed and the step alone, so that a resumed run gets the same batches.
+        """Augments and mixes a batch as the seed and the step determine, so that a resumed run gets the same batches.
 
         Args:
             batch: on any device.
-            step: whole numbers that identify this batch: epoch, index in the epoch, rank.
+            step: numbers that identify the batch: epoch, index in the epoch, rank.
         """
         generator = torch.Generator(batch[0].device).manual_seed(derive_seed(self.seed, *step))
         return self._change(generator, *batch)
 
     def _replay(self, batch: Batch, *step: int) -> Batch:
-        """Does what `augmented` does by replaying a CUDA graph; the next call overwrites the result."""
+        """The result of `augmented`, computed by a CUDA graph; the next call overwrites it."""
         if self.replay is None:
             generator = torch.Generator(batch[0].device)
             self.replay = Replay(partial(self._change, generator), generator, subject="augmentation")
