@@ -1,4 +1,4 @@
-"""The photographs of a page: which are shown, what stands under each, small enough that a browser opens them all."""
+"""The photographs of a page: which ones it shows, with which facts, and how small."""
 
 import base64
 import io
@@ -33,7 +33,7 @@ class Picture(NamedTuple):
 
 @dataclass
 class Album:
-    """Embeds photographs in a page until their bytes are used up."""
+    """Embeds photographs in a page up to a total size, so that a browser can open it."""
 
     bytes_left: int = 15_000_000
 
@@ -42,11 +42,11 @@ class Album:
         return self.bytes_left <= 0
 
     def embed(self, image: Image.Image, num_pixels: int, side: int, *, widen: bool = True) -> Picture | None:
-        """A photograph of at most `num_pixels`, shown at `fit(..., side, widen)`; None once the album is full."""
+        """Embeds a photograph of at most `num_pixels`, shown at the size of `fit`; None once the album is full."""
         if self.is_full:
             return None
-        shrink = min(1.0, (num_pixels / (image.width * image.height)) ** 0.5)
-        small = image.resize([max(1, round(length * shrink)) for length in image.size]) if shrink < 1 else image
+        scale = min(1.0, (num_pixels / (image.width * image.height)) ** 0.5)
+        small = image.resize([max(1, round(length * scale)) for length in image.size]) if scale < 1 else image
         stream = io.BytesIO()
         small.save(stream, "JPEG", quality=80)
         source = Markup("data:image/jpeg;base64,") + base64.b64encode(stream.getvalue()).decode()
@@ -55,23 +55,24 @@ class Album:
 
 
 def fit(width: int, height: int, side: int, *, widen: bool) -> tuple[int, int]:
-    """The width and height at which a photograph is shown, at most `side` pixels on its long side.
+    """The width and height at which a photograph is shown; its long side has `side` pixels.
 
     Args:
-        widen: whether to show strips twice as wide as they are, as `charts.draw_gallery` does.
+        widen: show a narrow strip at twice its width, as `charts.draw_gallery` does.
     """
     scale = side / max(width, height)
-    across, along = (find_stretch(height, width), find_stretch(width, height)) if widen else (1, 1)
-    return max(1, round(width * scale * across)), max(1, round(height * scale * along))
+    widening, heightening = (find_stretch(height, width), find_stretch(width, height)) if widen else (1, 1)
+    return max(1, round(width * scale * widening)), max(1, round(height * scale * heightening))
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Photographs of a tested set, a row of `predictions` each, with the words on each.
+    """The photographs of a test, each with its facts for the page.
 
     Attributes:
-        thumbnails: from rows (B,) to uint8 (B, 3, H, W), in the network's geometry.
-        overlays: by row, uint8 (h, w, 3): the photograph beside itself under its map, as `draw_overlay` makes it.
+        predictions: a row for each photograph.
+        thumbnails: returns the photographs of rows (B,), uint8 (B, 3, H, W), in the network's geometry.
+        overlays: by row, a photograph beside its heatmap, uint8 (h, w, 3), from `draw_overlay`.
     """
 
     predictions: pl.DataFrame
@@ -80,23 +81,24 @@ class Gallery:
     album: Album = field(default_factory=Album)
 
     def show_mistakes(self, rows: Sequence[int]) -> list[dict[str, Any]]:
-        """Photographs beside their overlays, where there are any."""
+        """The photographs of these rows, beside their heatmaps if there are any."""
         return self._show(rows, self.overlays, 400 * 400, _MISTAKE_PX)
 
     def fill_cells(self, classes: Sequence[str]) -> dict[tuple[int, int], list[dict[str, Any]]]:
-        """Photographs of each cell (actual, predicted) of the confusion matrix that has any.
+        """Photographs for each cell (actual, predicted) of the confusion matrix that is not empty.
 
-        Of the mistakes the most certain come first, of the others the least certain.
+        The most certain mistakes and the least certain correct predictions come first.
         """
-        certain = pl.max_horizontal(*(f"p_{name}" for name in classes))
+        confidence = pl.max_horizontal(*(f"p_{name}" for name in classes))
         is_right = pl.col("label") == pl.col("predicted")
-        table = self.predictions.with_row_index("row").sort(pl.when(is_right).then(certain).otherwise(-certain), "row")
+        order = pl.when(is_right).then(confidence).otherwise(-confidence)
+        table = self.predictions.with_row_index("row").sort(order, "row")
         cells = table.partition_by("label", "predicted", as_dict=True)
-        number = min(_PER_CELL, max(2, _IN_CELLS // len(cells)))
-        # Mistakes first: the album may be full after them.
+        per_cell = min(_PER_CELL, max(2, _IN_CELLS // len(cells)))
+        # The cells of mistakes come first, because the album may become full.
         return {
             (classes.index(label), classes.index(predicted)): self._show(
-                rows["row"].head(number), {}, 160 * 160, _IN_CELL_PX
+                rows["row"].head(per_cell), {}, 160 * 160, _IN_CELL_PX
             )
             for (label, predicted), rows in sorted(cells.items(), key=lambda cell: (cell[0][0] == cell[0][1], cell[0]))
         }
@@ -108,17 +110,17 @@ class Gallery:
         plain = [row for row in rows if row not in overlays]
         if plain and not self.album.is_full:
             images |= zip(plain, self.thumbnails(np.array(plain)).transpose(0, 2, 3, 1), strict=True)
-        shown = []
+        photographs = []
         for row in rows:
-            values = self.predictions.row(row, named=True)
+            prediction = self.predictions.row(row, named=True)
             image = Image.fromarray(np.ascontiguousarray(images[row])) if row in images else None
-            shown.append(
-                {key: values[key] for key in ("path", "label", "predicted", "verdict", "group")}
+            photographs.append(
+                {key: prediction[key] for key in ("path", "label", "predicted", "verdict", "group")}
                 | {
-                    "probability": percent(values[f"p_{values['predicted']}"]),
-                    "probability_of_label": percent(values[f"p_{values['label']}"]),
-                    "unlike": bool(values["unlike_training"]),
+                    "probability": percent(prediction[f"p_{prediction['predicted']}"]),
+                    "probability_of_label": percent(prediction[f"p_{prediction['label']}"]),
+                    "unlike": bool(prediction["unlike_training"]),
                     "picture": image and self.album.embed(image, num_pixels, side, widen=row not in overlays),
                 }
             )
-        return shown
+        return photographs

@@ -1,4 +1,4 @@
-"""The sentences of a report: what the classifier does, and what that is worth."""
+"""The sentences of a report: what the classifier does, and how far to trust its figures."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,7 @@ Figures = Mapping[str, Any]
 
 _UNIT = " %"
 _SAME = 0.01
-"""Balanced accuracies that differ by less count as the same."""
+"""Balanced accuracies that differ by less are "about the same"."""
 
 _NO_CAVEAT = "this holds for welds like these: many photographs of one weld prove less than as many welds"
 _AT_MOST = "with 95 % confidence at most"
@@ -41,11 +41,11 @@ CAVEATS = {
     ),
     "unknown": "It is unknown which photographs show one weld: if a weld is in two splits, the figures are too good.",
 }
-"""What `validation_groups` means for the figures."""
+"""What each value of `validation_groups` means for the figures."""
 
 
 def percent(value: float | None) -> str:
-    """`91.2 %`; nothing but all is 100 % and nothing but none is 0 %."""
+    """A share as `91.2 %`; only 1 becomes `100 %`, and only 0 becomes `0 %`."""
     if value is None:
         return "-"
     if value in (0, 1):
@@ -60,26 +60,28 @@ def describe_range(low: float | None, high: float | None) -> str | None:
 
 
 def common_folder(paths: Iterable[str]) -> str:
-    """The folder that all files lie below, with a separator at its end."""
+    """The lowest folder that holds all files, with a separator at its end."""
     return os.path.join(os.path.commonpath([os.path.dirname(path) for path in paths]), "")
 
 
 def name_columns(report: Figures, has_validation: bool) -> list[tuple[str, str | None]]:
-    """Names of the report's images and of its validation images, each with the welds they show; None where unsure."""
+    """The headings for the report's images and its validation images: a name, and which welds they show if known."""
     groups, split = str(report.get("validation_groups")), str(report["split"])
     # The welds of other data were never compared with those of training.
     is_compared = has_validation and split == "test" and groups in _WELDS
-    is_sure = is_compared and not report["num_without_group"] and not report.get("leaks")
-    columns = [(NAMES.get(split, split), _WELDS["unseen"] if is_sure else None)]
+    is_unseen = is_compared and not report["num_without_group"] and not report.get("leaks")
+    columns = [(NAMES.get(split, split), _WELDS["unseen"] if is_unseen else None)]
     return [*columns, (NAMES["val"], _WELDS.get(groups))] if has_validation else columns
 
 
 def summarise(report: Figures) -> list[str]:
-    """Two paragraphs, from the keys of `report.json`: what the classifier does, and what that is worth."""
+    """Two paragraphs from the keys of `report.json`: what the classifier does, and how far to trust the figures."""
     figures = [_describe_accuracy(report), _describe_escapes(report), _describe_verdicts(report)]
-    selection = [text] if (text := report.get("selection")) else []
-    paragraphs = (figures, [*(_weigh(report) or [_NO_CAVEAT]), *selection])
-    return [" ".join(f"{text[:1].upper()}{text[1:].rstrip('.')}." for text in clauses) for clauses in paragraphs]
+    caveats = [*(_list_caveats(report) or [_NO_CAVEAT]), report.get("selection")]
+    return [
+        " ".join(f"{clause[:1].upper()}{clause[1:].rstrip('.')}." for clause in clauses if clause)
+        for clauses in (figures, caveats)
+    ]
 
 
 def _describe_accuracy(report: Figures) -> str:
@@ -88,30 +90,30 @@ def _describe_accuracy(report: Figures) -> str:
     images = f"{num_images:,} {NAMES[report['split']]}" if report["split"] in NAMES else count(num_images, "image")
     welds = f" of {count(num_welds, 'weld')}" if has_welds else ""
     figure = report["by_group"]["balanced_accuracy"]
-    bounds = ""
-    if interval := describe_range(figure["low"], figure["high"]):
-        bounds = f" (95 % interval over {'welds' if has_welds else 'images'}: {interval})"
+    interval = ""
+    if bounds := describe_range(figure["low"], figure["high"]):
+        interval = f" (95 % interval over {'welds' if has_welds else 'images'}: {bounds})"
     elif has_welds:
-        bounds = f" (no interval: {figure['reason'].partition(':')[0].replace('group', 'weld')})"
+        interval = f" (no interval: {figure['reason'].partition(':')[0].replace('group', 'weld')})"
     num_measured = num_classes - len(report["not_measured"])
-    over = f" over the {num_measured} of {num_classes} classes in it" if num_measured < num_classes else ""
+    classes = f" over the {num_measured} of {num_classes} classes in it" if num_measured < num_classes else ""
     value = percent(report["balanced_accuracy"])
-    return f"on {images}{welds} the classifier has a balanced accuracy of {value}{bounds}{over}"
+    return f"on {images}{welds} the classifier has a balanced accuracy of {value}{interval}{classes}"
 
 
 def _describe_escapes(report: Figures) -> str:
-    found = report["escapes"]
-    if found is None:
+    escapes = report["escapes"]
+    if escapes is None:
         return "no class of sound welds is named, so escapes cannot be counted"
-    if not found["n"]:
+    if not escapes["n"]:
         return "no defect is among them"
-    bound, basis = found["high"], _IF_INDEPENDENT
+    bound, basis = escapes["high"], _IF_INDEPENDENT
     by_weld = report["by_group"]["escapes"]["high"]
     if by_weld is not None and by_weld > bound and not report["num_without_group"]:
         bound, basis = by_weld, "over welds"
     return (
-        f"{found['k']:,} of {count(found['n'], 'defect')} would have been called good ({percent(found['value'])}; "
-        f"{_AT_MOST} {percent(bound)}, {basis})"
+        f"{escapes['k']:,} of {count(escapes['n'], 'defect')} would have been called good "
+        f"({percent(escapes['value'])}; {_AT_MOST} {percent(bound)}, {basis})"
     )
 
 
@@ -120,41 +122,41 @@ def _describe_verdicts(report: Figures) -> str:
         return "it has no thresholds, so every photograph is referred to an inspector"
     rows = report["verdicts"]["photographs"]
     accepted, rejected, referred = (percent(rows[name]["value"]) for name in ("accept", "reject", "refer"))
-    escapes, passed = rows["escapes"], ""
+    escapes, accepted_defects = rows["escapes"], ""
     if escapes["n"]:
         bound = f"{_AT_MOST} {percent(escapes['high'])}, {_IF_INDEPENDENT}"
-        passed = f"; {escapes['k']:,} of {count(escapes['n'], 'defect')} would have been accepted ({bound})"
+        accepted_defects = f"; {escapes['k']:,} of {count(escapes['n'], 'defect')} would have been accepted ({bound})"
     return (
-        f"by its thresholds it accepts {accepted}, rejects {rejected} and refers {referred} of the photographs{passed}"
+        f"by its thresholds it accepts {accepted}, rejects {rejected} and refers {referred} of the photographs"
+        f"{accepted_defects}"
     )
 
 
-def _weigh(report: Figures) -> list[str]:
-    """What makes the figures worth more or less than they look."""
+def _list_caveats(report: Figures) -> list[str]:
+    """The reasons to trust the figures more or less than they look."""
     num_seen, split = report.get("num_trained_on") or 0, report["split"]
     clauses = []
     if report.get("leaks"):
         clauses.append("LEAK: these data hold the same welds or pictures on both sides, so the figures measure memory")
     elif num_seen:
-        whole = "all" if num_seen == report["num_images"] else f"{num_seen:,}"
-        clauses.append(f"the network was trained on {whole} of these images, so the figures measure memory")
+        share = "all" if num_seen == report["num_images"] else f"{num_seen:,}"
+        clauses.append(f"the network was trained on {share} of these images, so the figures measure memory")
     if split in ("val", "all"):
         clauses.append("validation images chose the epoch, temperature and thresholds, so their figures are too good")
     groups, validation = str(report.get("validation_groups")), None if split == "val" else report.get("validation")
     if validation:
         clauses += _compare_with_validation(report, validation["balanced_accuracy"], groups)
-    if groups not in _WELDS or (groups == "known" and not validation):
-        clauses.append(CAVEATS.get(groups, ""))
-    clauses += [text for text in report["statements"] if text not in (CAVEAT, NOT_CALIBRATED)]
-    return list(filter(None, clauses))
+    if groups in CAVEATS and groups != "unseen" and not (groups == "known" and validation):
+        clauses.append(CAVEATS[groups])
+    return clauses + [text for text in report["statements"] if text not in (CAVEAT, NOT_CALIBRATED)]
 
 
 def _compare_with_validation(report: Figures, value: float, groups: str) -> list[str]:
     gap = value - report["balanced_accuracy"]
-    shows = f", which show {_WELDS[groups]}," if groups in _WELDS else ""
+    welds = f", which show {_WELDS[groups]}," if groups in _WELDS else ""
     points = f"{100 * abs(gap):.1f} points {'higher' if gap > 0 else 'lower'}"
     clauses = [
-        f"on the validation images{shows} it is {percent(value)}, {points if abs(gap) >= _SAME else 'about the same'}"
+        f"on the validation images{welds} it is {percent(value)}, {points if abs(gap) >= _SAME else 'about the same'}"
     ]
     if gap >= _SAME and groups == "known" and report["split"] == "test" and not report.get("leaks"):
         clauses.append("expect the lower figure on new welds")
