@@ -119,7 +119,7 @@ def test_stopped_seeds_end_as_if_nothing_had_been(
         )
     assert "data would make the seeds differ" in refuse(capsys, "train", "ckpt_path=run", *stop, "data=folder")
     assert "leave output_dir out" in refuse(capsys, "train", "ckpt_path=run", *stop, "output_dir=other")
-    assert "has 2 already; give it more" in refuse(capsys, "train", "ckpt_path=run", *stop, "seeds=1")
+    assert "has 2 already; type a larger number" in refuse(capsys, "train", "ckpt_path=run", *stop, "seeds=1")
     call("train", "ckpt_path=run", STOP, "data.cache=memory")
     printed = capsys.readouterr().out
     assert (here / "run" / "seed_3" / "metrics.json").stat().st_mtime_ns == first, "a finished seed stays"

@@ -1,4 +1,4 @@
-"""A series: trainings that differ in one number, their folder with a run folder for each, and which are finished."""
+"""A series: trainings that differ in one number, in a folder that holds a run folder for each."""
 
 import json
 import re
@@ -26,15 +26,18 @@ MOST_SEEDS = 100
 
 @dataclass(frozen=True)
 class Series(ABC):
-    """Trainings that differ in one number: what each trains, as `weldnet-train` takes it, without it; and their folder.
+    """Trainings that differ in one number, and their folder.
 
     Attributes:
-        command: trains and resumes them.
-        what: it is, in messages.
-        member: one of them.
-        size_key: the key with their number.
-        made: the files that are made of them together, first the one with their figures.
-        alike: what may be typed when they are resumed.
+        command: the command that trains and resumes the series.
+        what: the series in messages.
+        member: one training in messages and in the name of its folder.
+        size_key: the key that sets how many trainings there are.
+        made: the files for all trainings together; the first one has their figures.
+        alike: which keys may be typed on resume.
+        recipe: the config of every training, apart from its number and its folder.
+        size: how many trainings there are.
+        folder: holds the run folders.
     """
 
     command: ClassVar[str]
@@ -50,7 +53,7 @@ class Series(ABC):
 
     @classmethod
     def take(cls, cfg: DictConfig, folder: Path) -> Self:
-        """The series of a config that has been checked."""
+        """Builds the series from a checked config."""
         recipe = pin(cfg, folder)
         size = recipe.pop(cls.size_key)
         recipe.ckpt_path = recipe.output_dir = None
@@ -58,27 +61,27 @@ class Series(ABC):
 
     @property
     def numbers(self) -> range:
-        """Of its trainings."""
+        """The numbers of the trainings."""
         return range(self.size)
 
     @abstractmethod
     def set_number(self, cfg: DictConfig, number: int) -> None:
-        """Makes the recipe the config of one training."""
+        """Writes the number of one training into its config."""
 
     @abstractmethod
     def list_files(self) -> dict[str, str]:
-        """What a person finds where, once all of them are finished."""
+        """The lines to print once all trainings are finished: where each result is, by its label."""
 
     @abstractmethod
     def read_report(self) -> "CrossvalReport | SeedsReport":
-        """The figures of the trainings that are finished."""
+        """The report of the finished trainings."""
 
     @abstractmethod
     def save(self) -> None:
-        """Writes what is made of them together, once all of them are finished."""
+        """Writes the files for all trainings together, once they are finished."""
 
     def name(self, number: int) -> str:
-        """Of a training and its run folder."""
+        """The name of a training and of its run folder."""
         return f"{self.member}_{number}"
 
     def member_folder(self, number: int) -> Path:
@@ -86,13 +89,14 @@ class Series(ABC):
         return self.folder / self.name(number)
 
     def member_config(self, number: int) -> DictConfig:
-        """What `weldnet-train` would take for one training."""
-        cfg, new = self.recipe.copy(), escape(str(self.member_folder(number)))
+        """The config of one training, as `weldnet-train` takes it; paths in the series' folder move to the member's."""
+        cfg, member_folder = self.recipe.copy(), escape(str(self.member_folder(number)))
         self.set_number(cfg, number)
-        cfg.output_dir = new
-        old = re.compile(rf"^{re.escape(escape(str(self.folder)))}(?=/|\Z)")
+        cfg.output_dir = member_folder
+        prefix = re.compile(rf"^{re.escape(escape(str(self.folder)))}(?=/|\Z)")
         for group in ("callbacks", "logger"):
-            cfg[group] = map_texts(OmegaConf.to_container(cfg[group]), lambda text: old.sub(lambda _: new, text))
+            plain = OmegaConf.to_container(cfg[group])
+            cfg[group] = map_texts(plain, lambda text: prefix.sub(lambda _: member_folder, text))
         return cfg
 
     def save_config(self) -> None:
@@ -103,23 +107,23 @@ class Series(ABC):
         write_text(self.folder / CONFIG, OmegaConf.to_yaml(saved))
 
     def finished(self) -> dict[int, Path]:
-        """The run folders of the trainings that are trained, tested and reported, by their numbers."""
+        """The run folders of the trainings that are trained, tested and reported, by number."""
         from weldnet.training.fit import is_complete
 
         folders = {number: self.member_folder(number) for number in self.numbers}
         return {number: folder for number, folder in folders.items() if is_complete(folder)}
 
     def is_complete(self) -> bool:
-        """Whether every training is finished, and all that is made of them is there."""
+        """Whether every training is finished and the files for all of them are written."""
         return len(self.finished()) == self.size and all((self.folder / name).is_file() for name in self.made)
 
     def unfinished(self, only: int | None = None) -> list[int]:
-        """The trainings that are left, of all or of `only` one."""
+        """The numbers of the unfinished trainings; with `only`, at most that number."""
         finished = self.finished()
         return [number for number in self.numbers if number not in finished and only in (None, number)]
 
     def known_digest(self, number: int) -> str | None:
-        """The split digest with which one was trained; None without a checkpoint."""
+        """The split digest of the data that one training was trained on; None without a checkpoint."""
         if number in self.finished():
             metrics = json.loads((self.member_folder(number) / "metrics.json").read_text("utf-8"))
             return str((metrics if "split" in metrics else metrics["validation"])["split_digest"])
@@ -127,7 +131,7 @@ class Series(ABC):
         return stopped.checkpoint.card.split_digest if stopped and stopped.checkpoint else None
 
     def find_stopped_member(self, number: int) -> StoppedRun | None:
-        """The run of a training to resume; None where it starts anew."""
+        """The run to resume for one training; None without a checkpoint."""
         from weldnet.training.fit import has_ended
 
         folder = self.member_folder(number)
@@ -141,26 +145,26 @@ class Series(ABC):
 
 
 class Folds(Series):
-    """A cross-validation."""
+    """A cross-validation: one training for each fold."""
 
     command, what, member = "weldnet-crossval", "cross-validation", "fold"
     size_key, made, alike = "num_folds", ("crossval.json", "checkpoints/ensemble.ckpt"), OF_FOLDS
 
     @classmethod
     def of(cls, cfg: DictConfig, folder: Path) -> "Folds":
-        """A cross-validation from the config of `weldnet-crossval`."""
+        """Checks the config of `weldnet-crossval`, and builds its folds."""
         from weldnet.data.splits.folds import MOST_FOLDS
 
         if not 2 <= cfg.num_folds <= MOST_FOLDS:
             raise InputError(f"num_folds={cfg.num_folds}: allowed are whole numbers from 2 to {MOST_FOLDS}")
         if cfg.data.num_folds is not None:
-            raise InputError(f"data.num_folds is weldnet-train's; type num_folds={cfg.data.num_folds}")
+            raise InputError(f"data.num_folds is a key of weldnet-train; type num_folds={cfg.data.num_folds}")
         if cfg.data.fold is not None and not 0 <= cfg.data.fold < cfg.num_folds:
             raise InputError(
                 f"data.fold={cfg.data.fold}: allowed are 0 to {cfg.num_folds - 1}, for num_folds={cfg.num_folds}"
             )
         if not cfg.test:
-            raise InputError("a cross-validation is its tests; leave test=false out")
+            raise InputError("a cross-validation always tests; leave test=false out")
         if cfg.trainer.get("fast_dev_run"):
             raise InputError(
                 "trainer.fast_dev_run keeps no checkpoint to test; try one fold with weldnet-train data.num_folds="
@@ -197,14 +201,14 @@ class Folds(Series):
 
 
 class Seeds(Series):
-    """One recipe on the same data and splits, with one seed after another."""
+    """One training for each of several seeds, on the same data and splits."""
 
     command, what, member = "weldnet-train", "run of several seeds", "seed"
     size_key, made, alike = "seeds", ("seeds.json",), OF_SEEDS
 
     @classmethod
     def of(cls, cfg: DictConfig, folder: Path) -> "Seeds":
-        """The trainings of `weldnet-train seeds=...`."""
+        """Checks the config of `weldnet-train seeds=...`, and builds its trainings."""
         if not 2 <= cfg.seeds <= MOST_SEEDS:
             raise InputError(
                 f"seeds={cfg.seeds}: allowed are whole numbers from 2 to {MOST_SEEDS}, or null for one training"
@@ -239,7 +243,7 @@ class Seeds(Series):
 
 
 def find_saved_config(ckpt_path: str, typed: list[str]) -> DictConfig:
-    """The config of the cross-validation that `ckpt_path` means; nothing is made of it yet."""
+    """The saved config of the cross-validation at `ckpt_path`; no object is built from it yet."""
     folder = find_folder(ckpt_path, Path("runs", "crossval"))
     if folder.name.startswith("fold_") and (folder.parent / CONFIG).is_file():
         raise InputError(f"{show(folder)} is one fold; to resume all of them, type ckpt_path={show(folder.parent)}")
@@ -252,26 +256,28 @@ def find_saved_config(ckpt_path: str, typed: list[str]) -> DictConfig:
 
 
 def find_stopped_folds(cfg: DictConfig, typed: list[str]) -> Folds:
-    """The cross-validation that `find_saved_config` found, from its own config on which what was typed is composed."""
+    """The cross-validation to resume, from its own config, over which the typed keys are composed."""
     _check_resumed(cfg, typed, OF_FOLDS)
     return Folds.of(cfg, Path(cfg.output_dir))
 
 
 def find_stopped_seeds(cfg: DictConfig, typed: list[str]) -> Seeds:
-    """The seeds that `resume.find_saved_config` found, from their own config on which what was typed is composed."""
+    """The seeds to resume, from their own config, over which the typed keys are composed."""
     saved = _check_resumed(cfg, typed, OF_SEEDS)
     if cfg.seeds is None or cfg.seeds < saved["seeds"]:
-        raise InputError(f"seeds={cfg.seeds}: {show(Path(cfg.output_dir))} has {saved['seeds']} already; give it more")
+        raise InputError(
+            f"seeds={cfg.seeds}: {show(Path(cfg.output_dir))} has {saved['seeds']} already; type a larger number"
+        )
     return Seeds.of(cfg, Path(cfg.output_dir))
 
 
 def _check_resumed(cfg: DictConfig, typed: list[str], alike: Alike) -> dict[str, Any]:
-    """Checks what was typed beside `ckpt_path`; returns the saved config."""
+    """Checks the keys that were typed beside `ckpt_path`; returns the saved config."""
     folder = Path(cfg.output_dir)
     pinned = to_plain(pin(cfg, folder))
     check_trusted(pinned, folder, typed)
     saved = to_plain(read_config(folder / CONFIG))
-    # Which of the folds is to be trained now, or how many seeds.
+    # `alike.own` may change: which fold to train now, or how many seeds.
     changes = {key: values for key, values in find_changes(saved, pinned).items() if key != alike.own}
     check_changes(changes, saved, alike)
     return saved
