@@ -277,7 +277,7 @@ def test_lightning_misses_a_file(tmp_path: Path) -> None:
             "the data have the classes pore, crack; the checkpoint has learned crack",
             False,
         ),
-        ({"seed": 1}, "the data are not those of the training: their splits differ", True),
+        ({"seed": 1}, "these are not the data that trained the checkpoint: the splits differ", True),
     ],
 )
 def test_other_data_do_not_calibrate(

@@ -1,4 +1,4 @@
-"""Judge: from a network's logits and features to calibrated probabilities and a verdict on each image."""
+"""Judge: turns a network's logits and features into calibrated probabilities and verdicts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,12 +27,13 @@ from weldnet.spelling import tidy
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
-    """The outputs of a network for N images, and their actual classes.
+    """The outputs of a network for N images, with the actual classes and the welds.
 
     Attributes:
         logits: (N, C).
         features: (N, F), pooled, before the last layer.
-        groups: (N,), the weld of each, None where unknown.
+        labels: (N,), the index of the actual class.
+        groups: (N,), the weld; None where unknown.
     """
 
     logits: Floats
@@ -43,12 +44,12 @@ class Outputs:
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """What a judge makes of N images.
+    """The scores and verdicts of N images.
 
     Attributes:
         probabilities: (N, C), calibrated.
         sound: (N,), the probability of being sound.
-        distances: (N,), from the features of training; above 1 an image is `unlike_training`.
+        distances: (N,), from the training images; an image above 1 is `unlike_training`.
     """
 
     probabilities: Floats
@@ -61,16 +62,17 @@ class Judgement:
 
 @dataclass(frozen=True, eq=False)
 class Judge:
-    """All that turns outputs into verdicts, and the calibration images to choose the thresholds anew from.
+    """Turns outputs into verdicts, and holds the calibration images, so that thresholds can be chosen again.
 
     Attributes:
         classes: C names; `good_classes` are those of sound welds.
         temperature: divides the logits.
-        novelty, max_distance: the distance from training, and the largest that is still like it; of an ensemble a
-            distance for each member, from its part of the features, of which the mean counts.
+        novelty: measure the distance from the training images: one, or one for each member of an ensemble, which takes
+            its own columns of the features; their mean counts.
+        max_distance: the largest distance of an image that is like training.
         point: the thresholds.
         logits, labels, groups: of the M calibration images, which chose neither the epoch nor the temperature.
-        by_group: whether no weld of theirs is among the images that did choose.
+        by_group: whether none of these images shows a weld of the `select` split.
         notes: reasons to trust the calibration less, a sentence each.
     """
 
@@ -87,7 +89,7 @@ class Judge:
     notes: tuple[str, ...] = ()
 
     def judge(self, outputs: Outputs) -> Judgement:
-        """Probabilities, distances and verdicts of some images."""
+        """The scores and verdicts of some images."""
         probabilities, distances = self.score(outputs.logits, outputs.features)
         sound, unlike, verdicts = give_verdicts(probabilities, distances, self.classes, self.point)
         return Judgement(probabilities, sound, distances, unlike, verdicts, self)
@@ -95,12 +97,12 @@ class Judge:
     def score(self, logits: Floats, features: NDArray[np.float32]) -> tuple[Floats, Floats]:
         """Calibrated probabilities (B, C) and distances (B,) from logits (B, C) and features (B, F)."""
         ends = np.cumsum([len(each.mean) for each in self.novelty])
-        parts = zip(self.novelty, np.split(features, ends[:-1], axis=1), strict=True)
-        distances = np.mean([each.distance(part) for each, part in parts], axis=0)
+        members = zip(self.novelty, np.split(features, ends[:-1], axis=1), strict=True)
+        distances = np.mean([novelty.distance(columns) for novelty, columns in members], axis=0)
         return softmax(logits / self.temperature, axis=1), distances / self.max_distance
 
     def choose(self, good_classes: Sequence[str], **targets: float) -> "Judge":
-        """The same judge with thresholds chosen anew on its own calibration images; see `choose_operating_point`.
+        """A copy of the judge whose thresholds are chosen again, by `choose_operating_point` on its calibration images.
 
         Raises:
             InputError: a good class is not among the classes.
@@ -129,11 +131,14 @@ class Judge:
 def give_verdicts(
     probabilities: Floats, distances: Floats, classes: Sequence[str], point: OperatingPoint
 ) -> tuple[Floats, Flags, Verdicts]:
-    """From the scores of B images, whatever computed them, (B,) each: probability of being sound, unlike, verdict.
+    """The verdicts on B images from their scores, whether PyTorch or an export computed those.
 
     Args:
         probabilities: (B, C), calibrated.
         distances: (B,), above 1 where an image is unlike training.
+
+    Returns:
+        (B,) each: the probability of being sound, whether the image is unlike training, the verdict.
     """
     sound = sound_probability(probabilities, classes, point.good_classes)
     unlike = distances > 1
@@ -153,18 +158,18 @@ def fit_judge(
     """Calibrates a trained network.
 
     Args:
-        train: of the training images: what is like training.
-        select: of the validation images that chose the epoch: they fit the temperature and the largest distance.
-        calibrate: of the other validation images: they choose the thresholds.
-        by_group: whether no weld is in both of the last two.
-        targets: as `choose_operating_point` takes them.
+        train: the training images; distances are measured from them.
+        select: the validation images that chose the epoch; they fit the temperature and the largest distance.
+        calibrate: the other validation images; they choose the thresholds.
+        by_group: whether no weld is in both `select` and `calibrate`.
+        targets: arguments of `choose_operating_point`.
 
     Raises:
         InputError: a good class is not among the classes.
     """
     notes = []
     if is_separated(select.logits, select.labels):
-        notes.append("the network is right on every image that fits the temperature, which therefore stays 1")
+        notes.append("the temperature stays 1, because the network is right on every image that would fit it")
     if not by_group:
         notes.append(
             "too few welds to keep the thresholds' data apart from the model selection: one weld may have chosen both "

@@ -34,7 +34,7 @@ LABELS = {
     "test": "measuring on test images",
     "all": "measuring on all images",
 }
-"""Labels of the progress bar by split; `select` and `calibrate` are the two splits of validation."""
+"""The label of the progress bar for each split; `select` and `calibrate` divide validation."""
 
 IRRELEVANT_WARNINGS = (
     # Rows of a memory-mapped array need no worker processes.
@@ -51,30 +51,30 @@ IRRELEVANT_WARNINGS = (
 
 @contextmanager
 def run_trainer() -> Iterator[None]:
-    """A context that hides a trainer's irrelevant warnings and keeps Ctrl-C a KeyboardInterrupt.
+    """A context in which a trainer's irrelevant warnings are hidden and Ctrl-C raises KeyboardInterrupt.
 
     Raises:
-        KeyboardInterrupt: the trainer was interrupted; Lightning alone would exit with code 1.
+        KeyboardInterrupt: the trainer was interrupted; Lightning itself would exit with code 1.
     """
-    lightning = logging.getLogger("lightning.pytorch")
-    level = lightning.level
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
     with warnings.catch_warnings():
         for message in IRRELEVANT_WARNINGS:
             warnings.filterwarnings("ignore", message=message)
-        # Lightning's own calls of deprecated torch functions.
+        # Lightning calls deprecated functions of torch.
         warnings.filterwarnings("ignore", category=FutureWarning, module=r"lightning\.")
-        # Lightning's notes on absent hardware, and its tips.
-        lightning.setLevel(logging.WARNING)
+        # Hides Lightning's tips, and its notes on hardware that this machine lacks.
+        logger.setLevel(logging.WARNING)
         try:
             yield
-        except SystemExit as stop:
-            raise KeyboardInterrupt from stop
+        except SystemExit as error:
+            raise KeyboardInterrupt from error
         finally:
-            lightning.setLevel(level)
+            logger.setLevel(level)
 
 
 def predict(classifier: WeldClassifier, data: WeldDataModule, split: str, device: str) -> Outputs:
-    """The outputs for one split, in the order of `data.samples(split)`; float32 throughout, without TF32.
+    """The outputs for one split, in the order of `data.samples(split)`, computed in float32 without TF32.
 
     Args:
         split: any name that `data.samples` takes.
@@ -84,6 +84,7 @@ def predict(classifier: WeldClassifier, data: WeldDataModule, split: str, device
         InputError: an output is not finite.
     """
     torch_device, network, batches = choose_device(device), classifier.network, data.batches(split)
+    # The result for a split without images.
     outputs: list[Any] = [
         {"logits": torch.empty(0, len(data.classes)), "features": torch.empty(0, network.backbone.num_features)}
     ]
@@ -91,7 +92,7 @@ def predict(classifier: WeldClassifier, data: WeldDataModule, split: str, device
         trainer = Trainer(
             accelerator=torch_device.type,
             devices=1 if torch_device.type == "cpu" else [torch_device.index or 0],
-            # One process, even where torchrun or SLURM started several.
+            # One process, even if torchrun or SLURM started several.
             plugins=LightningEnvironment(),
             logger=False,
             enable_checkpointing=False,
@@ -99,9 +100,9 @@ def predict(classifier: WeldClassifier, data: WeldDataModule, split: str, device
             enable_model_summary=False,
         )
         outputs += trainer.predict(classifier, track(batches, LABELS[split], total=len(batches))) or []
-    logits = torch.cat([each["logits"] for each in outputs]).double().numpy()
+    logits = torch.cat([output["logits"] for output in outputs]).double().numpy()
     check_finite(logits)
-    features = torch.cat([each["features"] for each in outputs]).numpy()
+    features = torch.cat([output["features"] for output in outputs]).numpy()
     return Outputs(logits, features, data.dataset(split).labels.numpy(), data.samples(split)["group"].to_list())
 
 
@@ -112,7 +113,7 @@ def evaluate(
     device: str = DeviceSettings.device,
     judge: Judge | None = None,
 ) -> EvaluationReport:
-    """Tests a checkpoint on one split.
+    """Evaluates a checkpoint on one split.
 
     Args:
         data: set up, with the checkpoint's geometry and classes.
@@ -121,24 +122,23 @@ def evaluate(
 
     Raises:
         InputError: the split has no image; the geometry or the classes of the data differ from the checkpoint's; an
-            output is not finite; or images outside of the training split trained the checkpoint, and the data do not
-            allow a leak.
+            output is not finite; or `find_seen` finds a leak that the data do not allow.
     """
     if data.samples(split).is_empty():
         raise InputError(f"no image in split={split}; there are images in {', '.join(data.splits())}")
     check_data(checkpoint, data)
-    facts = _describe(checkpoint, data, split)
-    outputs, card = predict(checkpoint.classifier(), data, split, device), checkpoint.card
-    judge = judge or checkpoint.card.judge
+    facts, card = _describe(checkpoint, data, split), checkpoint.card
+    outputs = predict(checkpoint.classifier(), data, split, device)
+    judge = judge or card.judge
     if judge is None:
-        facts["warnings"] = [*facts["warnings"], NOT_CALIBRATED]
+        facts["warnings"].append(NOT_CALIBRATED)
     judgement, good_classes = (judge.judge(outputs), judge.good_classes) if judge else (None, card.good_classes)
     samples = data.samples(split)
     return EvaluationReport(outputs.logits, outputs.labels, card.classes, samples, facts, judgement, good_classes)
 
 
 def check_data(checkpoint: Checkpoint, data: WeldDataModule) -> None:
-    """Checks that the images and the classes of data are those that a network takes and gives."""
+    """Checks that the data have the geometry and the classes of a checkpoint."""
     if data.geometry != checkpoint.geometry:
         raise InputError(f"the data have {data.geometry}; the checkpoint has learned from {checkpoint.geometry}")
     if data.classes != checkpoint.card.classes:
@@ -173,9 +173,9 @@ def _describe(checkpoint: Checkpoint, data: WeldDataModule, split: str) -> dict[
 
 
 def find_seen(table: pl.DataFrame, trained_on: Flags, validated: Flags) -> list[str]:
-    """The leaks among N images to test, a sentence each: images that trained or validated the checkpoint.
+    """A sentence for each kind of leak among N images to test: images that trained or validated the checkpoint.
 
-    An image that trained the network is no leak in the training split; one that validated it is none in train and val.
+    In the training split, images that trained the network are no leak; in train and val, images that validated it.
 
     Args:
         trained_on: (N,), whether the image trained the network.
@@ -192,7 +192,7 @@ def find_seen(table: pl.DataFrame, trained_on: Flags, validated: Flags) -> list[
 
 
 def find_namesakes(table: pl.DataFrame, known: Fingerprints) -> list[str]:
-    """A warning if welds of the test split have the same names as welds of training or validation; else none."""
+    """A warning if welds of the test split have the same names as welds of training or validation."""
     groups = table.filter(split="test")["group"].drop_nulls().unique().sort().to_list()
     namesakes = [group for group in groups if fingerprint(group.encode()) in known]
     if not namesakes:

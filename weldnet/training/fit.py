@@ -1,4 +1,4 @@
-"""Runs `Trainer.fit` with log lines and readable errors, then calibrates and tests the result."""
+"""Around `Trainer.fit`: readable errors; then calibration and the test of the checkpoint that was kept."""
 
 import json
 import logging
@@ -41,7 +41,7 @@ from weldnet.training.renewal import Renewal
 log = logging.getLogger(__name__)
 
 PROGRESS = "training.json"
-"""In a run folder, once its training has ended: after how many epochs, and whether the test and its report are done."""
+"""The file in a run folder that holds, once training has ended, the number of epochs and whether the test is done."""
 
 
 def describe(
@@ -52,28 +52,28 @@ def describe(
     vocabulary: Vocabulary = BUILT_IN,
     selection: str = "",
 ) -> TrainedCard:
-    """The record that the checkpoints of a run carry.
+    """The model card for the checkpoints of a run.
 
     Args:
         config: the whole resolved config, as YAML.
-        good_classes: those of sound welds; None for the usual names among the model's.
+        good_classes: the classes of sound welds; None for those of the model's classes that have a usual name.
         vocabulary: numbers and names of ISO 6520-1.
-        selection: which epoch the run keeps, and why, in one sentence.
+        selection: a sentence on which epoch the run keeps, and why.
     """
     good_classes = find_good_classes(model.classes) if good_classes is None else [tidy(name) for name in good_classes]
     for name in good_classes:
         check_choice("evaluation.good_classes", name, model.classes)
-    normalises = {name: tuple(getattr(model.network.backbone, name)) for name in ("mean", "std")}
-    if normalises != normalises | data.geometry.statistics:
+    backbone = model.network.backbone
+    statistics: dict[str, Any] = {name: tuple(getattr(backbone, name)) for name in ("mean", "std")}
+    if statistics != statistics | data.geometry.statistics:
         raise InputError(
             f"the data are standardised ({data.geometry.normalize}), but the model normalises by other statistics; "
             "make it by WeldClassifier(..., **data.geometry.statistics)"
         )
     return TrainedCard(
         classes=model.classes,
-        backbone=model.network.backbone.name,
-        mean=normalises["mean"],
-        std=normalises["std"],
+        backbone=backbone.name,
+        **statistics,
         channels_last=model.network.channels_last,
         geometry=data.geometry,
         split_digest=data.split_digest,
@@ -93,15 +93,14 @@ def describe(
 
 @contextmanager
 def guard_fit(data: WeldDataModule, trainer: Trainer, *, is_resumed: bool = False) -> Iterator[None]:
-    """Within it, `trainer.fit` runs as a command's training does: quietly, its failures in words.
+    """A context for `trainer.fit`: hides irrelevant warnings, and raises what a user can correct as an `InputError`.
 
     Args:
-        is_resumed: the optimizer, the schedule and every patience are as the model and the trainer have them, not as
-            they were.
+        is_resumed: the optimizer, the schedule and every patience take the current settings, not the restored ones.
 
     Raises:
-        InputError: training has diverged, a callback asks for what is not logged, a worker process was killed, or no
-            checkpoint was kept.
+        InputError: training has diverged, Lightning refuses the config, the device has too little memory, a worker
+            process was killed, or no checkpoint was kept.
     """
     if is_resumed:
         trainer.callbacks.append(Renewal(trainer.callbacks))  # type: ignore[attr-defined]
@@ -116,24 +115,25 @@ def guard_fit(data: WeldDataModule, trainer: Trainer, *, is_resumed: bool = Fals
                 f"data.batch_size ({data.batch_settings.batch_size} now), and trainer.accumulate_grad_batches=2"
             ) from error
     print_early_end(trainer)
-    savers = [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
-    idle = [each for each in savers if not each.best_model_path and not getattr(trainer, "fast_dev_run", False)]
-    if savers and len(idle) == len(savers):
+    savers = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]
+    is_dry = getattr(trainer, "fast_dev_run", False)
+    unused = [saver for saver in savers if not saver.best_model_path and not is_dry]
+    if savers and len(unused) == len(savers):
         raise InputError("training ended before an epoch was finished, so no checkpoint was kept; give it more time")
-    for each in idle:
-        log.warning("no epoch was chosen by %s: training ended before it was measured", each.monitor)
+    for saver in unused:
+        log.warning("no epoch was chosen by %s: training ended before it was measured", saver.monitor)
 
 
 def has_ended(run: Path, num_epochs: int | None = None) -> bool:
-    """Whether a run ended its training after so many epochs, those of its last checkpoint; or after any."""
+    """Whether a run has ended its training, after `num_epochs` if given (the epochs of its last checkpoint)."""
     ended_after = _read_progress(run).get("num_epochs")
     return ended_after is not None and num_epochs in (None, ended_after)
 
 
 def is_complete(run: Path, num_epochs: int | None = None) -> bool:
-    """Whether a run ended its training after so many epochs, or after any, was tested, and has its report."""
-    files = all((run / name).is_file() for name in (*FILES, "report.html", "report.json"))
-    return files and has_ended(run, num_epochs) and _read_progress(run).get("is_complete") is True
+    """Whether a run has ended its training, as in `has_ended`, was tested and has its report."""
+    has_files = all((run / name).is_file() for name in (*FILES, "report.html", "report.json"))
+    return has_files and has_ended(run, num_epochs) and _read_progress(run).get("is_complete") is True
 
 
 def _read_progress(run: Path) -> dict[str, Any]:
@@ -150,22 +150,22 @@ def calibrate(
     """Fits a judge on the data that trained and validated a checkpoint, and writes it into the file.
 
     Args:
-        data: set up, those of the training.
-        targets: as `weldnet.evaluation.decision.choose_operating_point` takes them.
+        data: the data that trained the checkpoint, set up.
+        targets: arguments of `weldnet.evaluation.decision.choose_operating_point`.
 
     Returns:
-        The checkpoint as it is now.
+        The checkpoint with its judge.
 
     Raises:
-        InputError: the data are not those of the training; images it has learned would set the thresholds.
+        InputError: the data did not train the checkpoint, or are split differently.
     """
     if checkpoint.card.members:
         raise InputError(f"{checkpoint.path} is an ensemble, whose thresholds its members' tests have set")
     check_data(checkpoint, data)
     if data.split_digest != checkpoint.card.split_digest:
         raise InputError(
-            "the data are not those of the training: their splits differ, and images it has learned could set the "
-            "thresholds; give it the same source, split_rule and seed"
+            "these are not the data that trained the checkpoint: the splits differ, and training images could set the "
+            "thresholds; give the data module the same source, split_rule and seed"
         )
     classifier, card = checkpoint.classifier(), checkpoint.card
     train, select, thresholds = (predict(classifier, data, split, device) for split in ("train", "select", "calibrate"))
@@ -186,16 +186,16 @@ def finish_run(
     settings: dict[str, Any],
     **targets: float,
 ) -> dict[str, EvaluationReport]:
-    """Calibrates the kept checkpoint of a run and tests it on validation data and, if `test` is true, on test data.
+    """Calibrates the kept checkpoint of a run and evaluates it on validation and, if `test` is true, on test images.
 
-    Writes the test's files and its report into the run folder, the validation's figures under `validation` in
-    `metrics.json`; without a test, that key stands alone and the other files are the validation's.
+    Writes the files and the report of the test into the run folder; `metrics.json` has the figures of validation under
+    `validation`. Without a test, it has only that key, and the other files are those of validation.
 
     Args:
-        trainer: that trained it; its loggers get the test, the settings and the final metrics.
-        num_epochs: that the run has trained.
-        settings: of the run, `group.key` of plain values.
-        targets: as `weldnet.evaluation.decision.choose_operating_point` takes them.
+        trainer: trained the checkpoint; its loggers get the test, the settings and the final metrics.
+        num_epochs: the epochs that the run has trained.
+        settings: the settings of the run as `group.key`, with plain values.
+        targets: arguments of `weldnet.evaluation.decision.choose_operating_point`.
 
     Returns:
         The reports by split.
@@ -211,7 +211,7 @@ def finish_run(
     save_evaluation(tested, run, metrics.get("test", {}) | {"validation": metrics["val"]})
     report, gallery = write_report(checkpoint, data, tested, run, validation=validation, device=device)
     draw_test(trainer, tested, report, gallery)
-    final = {f"final/{split}_{each.key}": metrics[split][each.key] for split in splits for each in METRICS}
+    final = {f"final/{split}_{metric.key}": metrics[split][metric.key] for split in splits for metric in METRICS}
     log_extra(trainer, "final", Outcome(settings, {key: value for key, value in final.items() if value is not None}))
     write_text(run / PROGRESS, json.dumps(progress | {"is_complete": True}) + "\n")
     return reports
