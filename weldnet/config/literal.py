@@ -40,12 +40,7 @@ def map_texts(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def walk(value: Any, whole: tuple[str, ...] = (), keys: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """The leaves of nested dicts and lists, each after the keys that lead to it.
-
-    Args:
-        whole: keys whose values are leaves, whatever they hold.
-        keys: the keys that lead to `value`.
-    """
+    """The leaves of nested dicts and lists, each after the keys to it; a value under a key of `whole` is a leaf."""
     if not isinstance(value, (dict, list, tuple)) or not value or (keys and keys[-1] in whole):
         yield keys, value
         return
@@ -54,10 +49,7 @@ def walk(value: Any, whole: tuple[str, ...] = (), keys: tuple[Any, ...] = ()) ->
 
 
 def escape(text: str) -> str:
-    """The text, changed so that OmegaConf reads it as it was.
-
-    OmegaConf takes a backslash as an escape only before `${`, so only backslashes there are doubled.
-    """
+    """The text, escaped for OmegaConf, to which a backslash is an escape only before `${`."""
     return re.sub(r"(\\*)\$\{", lambda match: match[1] * 2 + r"\${", text)
 
 

@@ -6,7 +6,7 @@ Hydra's own messages describe how Hydra failed.
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from importlib.resources import files
 from itertools import pairwise
@@ -16,6 +16,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from weldnet.config.literal import walk
 from weldnet.errors import InputError, nearest
 
 OPTIONS_WITH_VALUE = {
@@ -100,11 +101,7 @@ def check_typed(arguments: Sequence[str]) -> None:
 
 
 def check_keys(node: DictConfig, above: str = "") -> None:
-    """Refuses keys that were added (`+key=value`) or removed (`~key`) in a node that has a schema.
-
-    Args:
-        above: the path of the node, with a dot at its end.
-    """
+    """Refuses keys that were added (`+key=value`) or removed (`~key`) in a node with a schema; `above` is its path."""
     schema = OmegaConf.get_type(node)
     if not is_dataclass(schema):
         return
@@ -149,12 +146,7 @@ def explain(error: Exception, config_name: str) -> str:
 
 
 def _explain_key(key: str, reason: str, config_name: str, group: str) -> str:
-    """The message for a key in a user's config file.
-
-    Args:
-        reason: OmegaConf's message.
-        group: the config group that the file belongs to.
-    """
+    """The message for a key in a user's config file of this group, from OmegaConf's reason."""
     if not re.match(r"Key '[^']+' (?:is )?not in", reason):
         return f"{key}: {_explain_value(key, reason, config_name)}"
     if key == group:
@@ -191,14 +183,9 @@ def _suggest(key: str, config_name: str) -> str:
 
 def _find_full(cfg: DictConfig, name: str) -> str | None:
     """The full key for a name without dots: a key of the config that ends in it, or one of `OTHER_NAMES`."""
-
-    def list_keys(node: DictConfig, above: str) -> Iterator[str]:
-        for key in map(str, node):
-            yield f"{above}{key}"
-            if not OmegaConf.is_missing(node, key) and OmegaConf.is_dict(node[key]):
-                yield from list_keys(node[key], f"{above}{key}.")
-
-    known = sorted(list_keys(cfg, ""), key=lambda key: key.count("."))
+    paths = [[str(key) for key in keys] for keys, _ in walk(OmegaConf.to_container(cfg))]
+    keys = dict.fromkeys(".".join(path[:depth]) for path in paths for depth in range(1, len(path) + 1))
+    known = sorted(keys, key=lambda key: key.count("."))
     candidates = [key for key in known if key.endswith(f".{name}")]
     # `callbacks=early_stopping KEY`: the config has this key only after the group is chosen.
     candidates += [key for key, names in OTHER_NAMES.items() if name in names and (key in known or " " in key)]

@@ -118,27 +118,21 @@ class Judge:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Judge":
         """The inverse of `dataclasses.asdict`."""
-        # Once there were no ensembles.
-        novelty = [values["novelty"]] if isinstance(values["novelty"], Mapping) else values["novelty"]
-        lists = {name: tuple(values[name]) for name in ("classes", "good_classes", "groups", "notes")}
-        built = {
-            "novelty": tuple(map(FeatureDistance.from_dict, novelty)),
-            "point": OperatingPoint.from_dict(values["point"]),
-        }
-        return cls(**{**values, **lists, **built})
+        # Checkpoints from before there were ensembles hold one distance, not a list.
+        members = [values["novelty"]] if isinstance(values["novelty"], Mapping) else values["novelty"]
+        tuples = {name: tuple(values[name]) for name in ("classes", "good_classes", "groups", "notes")}
+        novelty, point = tuple(map(FeatureDistance.from_dict, members)), OperatingPoint.from_dict(values["point"])
+        return cls(**{**values, **tuples, "novelty": novelty, "point": point})
 
 
 def give_verdicts(
     probabilities: Floats, distances: Floats, classes: Sequence[str], point: OperatingPoint
 ) -> tuple[Floats, Flags, Verdicts]:
-    """The verdicts on B images from their scores, whether PyTorch or an export computed those.
+    """For B images, (B,) each: the probability of being sound, whether it is unlike training, and the verdict.
 
     Args:
-        probabilities: (B, C), calibrated.
+        probabilities: (B, C), calibrated, from PyTorch or an export.
         distances: (B,), above 1 where an image is unlike training.
-
-    Returns:
-        (B,) each: the probability of being sound, whether the image is unlike training, the verdict.
     """
     sound = sound_probability(probabilities, classes, point.good_classes)
     unlike = distances > 1

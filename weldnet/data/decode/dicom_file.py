@@ -73,11 +73,7 @@ def find_syntax(content: bytes) -> str:
 
 
 def decode_frame(content: bytes, header: "Dataset", syntax: str) -> NDArray[Any]:
-    """The stored values of the first frame, (H, W) or (H, W, 3).
-
-    Raises:
-        UnreadableImage: the kind of pixels is not supported. Any other exception means that the file is damaged.
-    """
+    """The stored values of the first frame, (H, W) or (H, W, 3); exceptions but `UnreadableImage` mean damage."""
     from pydicom.pixels.decoders.base import get_decoder
     from pydicom.pixels.utils import pixel_array
     from pydicom.uid import UID

@@ -148,11 +148,7 @@ def choose_scale(size: Size, turned: bool, least: Size | Callable[[Size], Size])
 
 
 def decode_jpeg(image: JpegImagePlugin.JpegImageFile, content: bytes, scale: int) -> tuple[Image.Image, str | None]:
-    """Decodes a JPEG from `open_jpeg` at 1 / `scale` of its size, or what is left of it.
-
-    Returns:
-        The picture, and the sign that the file is damaged, or None.
-    """
+    """Decodes what is left of a JPEG from `open_jpeg`, at 1 / `scale` of its size; returns any sign of damage, too."""
     width, height = image.width // scale, image.height // scale
     damage = None
     try:
