@@ -67,8 +67,8 @@ class Judge:
     Attributes:
         classes: C names; `good_classes` are those of sound welds.
         temperature: divides the logits.
-        novelty: measure the distance from the training images: one, or one for each member of an ensemble, which takes
-            its own columns of the features; their mean counts.
+        novelty: measures the distance from the training images; an ensemble has one for each member, which takes its
+            own columns of the features, and the mean of their distances counts.
         max_distance: the largest distance of an image that is like training.
         point: the thresholds.
         logits, labels, groups: of the M calibration images, which chose neither the epoch nor the temperature.
