@@ -13,7 +13,8 @@ from PIL import Image
 from rich.table import Table
 
 from weldnet.console import print_table, watch
-from weldnet.data.decode.formats import UnreadableImage, open_picture
+from weldnet.data.decode.formats import open_picture
+from weldnet.data.decode.pictures import UnreadableImage
 
 NUM_PHOTOGRAPHS = 60
 SIZE = (640, 480)

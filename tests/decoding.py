@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from weldnet.data.decode.formats import Window, read_content
+from weldnet.data.decode.formats import read_content
 from weldnet.data.decode.images import Geometry, to_geometry
+from weldnet.data.decode.pictures import Window
 
 
 def read_image(

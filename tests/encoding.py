@@ -11,7 +11,7 @@ from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
-from weldnet.data.decode.formats import Picture
+from weldnet.data.decode.pictures import Picture
 
 RAMP = np.linspace(1000, 5095, 24 * 20).astype(np.uint16).reshape(24, 20)
 

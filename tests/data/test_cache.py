@@ -19,7 +19,8 @@ from drawing import draw_noise, save_image
 
 from weldnet.data import cache
 from weldnet.data.cache import cache_folder, decode_images
-from weldnet.data.decode.images import Geometry, Picture, to_geometry
+from weldnet.data.decode.images import Geometry, to_geometry
+from weldnet.data.decode.pictures import Picture
 from weldnet.data.storage import DecodedImages
 from weldnet.errors import InputError
 

@@ -24,7 +24,8 @@ from filelock import FileLock, Timeout
 from rich.progress import Progress
 
 from weldnet.data.decode.formats import read_content
-from weldnet.data.decode.images import DECODER_VERSION, Geometry, UnreadableImage, to_geometry
+from weldnet.data.decode.images import DECODER_VERSION, Geometry, to_geometry
+from weldnet.data.decode.pictures import UnreadableImage
 from weldnet.data.file_states import FILE_SCHEMA, describe_files
 from weldnet.data.storage import DecodedImages
 from weldnet.errors import InputError, first_line

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from weldnet.console import watch
-from weldnet.data.decode.formats import UnreadableImage, read_content
+from weldnet.data.decode.formats import read_content
+from weldnet.data.decode.pictures import UnreadableImage
 from weldnet.errors import InputError, check_choice
 from weldnet.files import lock_folder, replace_file, write_text
 from weldnet.inference.model_card import ModelFacts

@@ -13,7 +13,8 @@ from PIL import Image, PngImagePlugin
 
 from weldnet.console import watch
 from weldnet.data.decode.formats import read_content
-from weldnet.data.decode.images import UnreadableImage, show_photograph, to_geometry
+from weldnet.data.decode.images import show_photograph, to_geometry
+from weldnet.data.decode.pictures import UnreadableImage
 from weldnet.errors import InputError, check_choice
 from weldnet.evaluation.decision import REFER
 from weldnet.evaluation.judge import give_verdicts

@@ -12,8 +12,9 @@ from damaging import BROKEN_METADATA, DAMAGED, FOREIGN, SOUND, draw_weld, make_j
 from encoding import encode
 from PIL import Image, JpegImagePlugin
 
-from weldnet.data.decode.formats import UnreadableImage, open_picture
+from weldnet.data.decode.formats import open_picture
 from weldnet.data.decode.images import Geometry, to_geometry
+from weldnet.data.decode.pictures import UnreadableImage
 
 
 @pytest.mark.parametrize("name", DAMAGED)

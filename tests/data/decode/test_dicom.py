@@ -31,7 +31,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from weldnet.data.decode.formats import UnreadableImage, Window, open_picture
+from weldnet.data.decode.formats import open_picture
+from weldnet.data.decode.pictures import UnreadableImage, Window
 from weldnet.errors import propose_extra
 
 

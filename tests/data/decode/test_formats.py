@@ -8,7 +8,8 @@ from drawing import draw_blobs, draw_noise
 from encoding import RAMP, apply_linear, assert_shows, encode, make_dicom, make_png, make_tiff
 from PIL import Image
 
-from weldnet.data.decode.formats import UnreadableImage, Window, open_picture
+from weldnet.data.decode.formats import open_picture
+from weldnet.data.decode.pictures import UnreadableImage, Window
 
 RADIOGRAPHS = {
     "png": (make_png(RAMP), "PNG", "I;16"),

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from weldnet.data.decode.formats import UnreadableImage, open_picture, read_content
+from weldnet.data.decode.formats import open_picture, read_content
+from weldnet.data.decode.pictures import UnreadableImage
 
 
 def test_endless_and_circular_pages() -> None:

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision.transforms import Resize
 
-from weldnet.data.decode.images import ENDINGS, Geometry, UnreadableImage, Window, to_geometry
+from weldnet.data.decode.images import Geometry, to_geometry
+from weldnet.data.decode.pictures import UnreadableImage, Window
+from weldnet.data.decode.signatures import ENDINGS
 from weldnet.errors import InputError
 
 MODES = {

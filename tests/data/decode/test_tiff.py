@@ -14,7 +14,8 @@ from encoding import apply_linear, assert_shows, build_tiff, encode, make_dicom
 from numpy.typing import NDArray
 from PIL import Image
 
-from weldnet.data.decode.formats import UnreadableImage, open_picture
+from weldnet.data.decode.formats import open_picture
+from weldnet.data.decode.pictures import UnreadableImage
 
 HEIGHT, WIDTH = 24, 20
 COLOUR = draw_noise(HEIGHT, WIDTH)

@@ -17,21 +17,17 @@ from weldnet.data.decode.dicom import open_dicom
 from weldnet.data.decode.jpeg import choose_scale, decode_jpeg, open_jpeg
 from weldnet.data.decode.pictures import (
     MAX_PIXELS,
-    WINDOWS,
     Picture,
     Size,
     Stored,
     UnreadableImage,
     Window,
     check_pixels,
-    check_window,
     turn_upright,
 )
 from weldnet.data.decode.signatures import HEAD, find_format, is_raw
 from weldnet.data.decode.tiff import open_tiff
 from weldnet.data.settings import Framing
-
-__all__ = ["WINDOWS", "Picture", "UnreadableImage", "Window", "check_window", "open_picture", "read_content"]
 
 _MAX_BYTES = 2**30
 _READERS: dict[str, type[ImageFile.ImageFile]] = {

@@ -7,23 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from weldnet.data.decode.formats import Picture, UnreadableImage, Window, check_window, open_picture
-from weldnet.data.decode.pictures import MAX_PIXELS
-from weldnet.data.decode.signatures import ENDINGS
+from weldnet.data.decode.formats import open_picture
+from weldnet.data.decode.pictures import MAX_PIXELS, Picture, UnreadableImage, check_window
 from weldnet.data.settings import Framing, ImageSize
 from weldnet.errors import InputError, check_choice
 
-__all__ = [
-    "DECODER_VERSION",
-    "ENDINGS",
-    "Geometry",
-    "Picture",
-    "UnreadableImage",
-    "Window",
-    "check_window",
-    "show_photograph",
-    "to_geometry",
-]
+__all__ = ["DECODER_VERSION", "Geometry", "UnreadableImage", "show_photograph", "to_geometry"]
 
 DECODER_VERSION = 3
 """Part of every cache key: raise it when the same file would decode to other pixels."""
