@@ -73,9 +73,8 @@ def draw_parity(figures: dict[str, Any]) -> "Table":
         before, after = figures["before"], figures["after"]
         for name in ("accuracy", "balanced_accuracy"):
             table.add_row(name.replace("_", " "), f"{before[name]:.4f} -> {after[name]:.4f}")
-        escapes = f"{before['escapes']['count']} -> {after['escapes']['count']} of {after['escapes']['of']}"
-        table.add_row("defects accepted", escapes)
-        table.add_row("referred", f"{before['refer']['count']} -> {after['refer']['count']} of {after['refer']['of']}")
+        for label, name in (("defects accepted", "escapes"), ("referred", "refer")):
+            table.add_row(label, f"{before[name]['count']} -> {after[name]['count']} of {after[name]['of']}")
         table.add_row("classes that differ", str(figures["class_changes"]))
         table.add_row("unlike training that differ", str(figures["unlike_changes"]))
     return table

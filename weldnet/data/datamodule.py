@@ -226,25 +226,17 @@ class WeldDataModule(LightningDataModule):
         """The batches of a split, in the order of the table or of the sampler; with groups if `grouped`."""
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         dataset = self.dataset(split, grouped=grouped)
+        size, num_workers = self.batch_settings.batch_size, self.count_workers()
         if self.image_settings.cache == "device":
-            return self._batches_on(device, dataset, sampler)
-        size = None if sampler else self.batch_settings.batch_size
-        num_workers = self.count_workers()
+            assert isinstance(self.images, HeldImages)
+            self.images = self.images.to(device)
+            if sampler:
+                sampler.device = device
+            indices = sampler or torch.split(torch.arange(len(dataset), device=device), size)
+            return make_batches(ImagesOnDevice(self.images, dataset), None, indices)
         # With worker processes, a thread would pin the memory and could break the capture of a CUDA graph.
         pin = device.type == "cuda" and not num_workers
-        return make_batches(dataset, size, sampler, num_workers=num_workers, pin_memory=pin)
-
-    def _batches_on(
-        self, device: torch.device, dataset: WeldImages, sampler: TrainingBatches | None
-    ) -> "DataLoader[Any]":
-        assert isinstance(self.images, HeldImages)
-        self.images = self.images.to(device)
-        held = ImagesOnDevice(self.images, dataset)
-        if sampler:
-            sampler.device = device
-            return make_batches(held, None, sampler)
-        indices = torch.arange(len(held), device=device)
-        return make_batches(held, None, torch.split(indices, self.batch_settings.batch_size))
+        return make_batches(dataset, None if sampler else size, sampler, num_workers=num_workers, pin_memory=pin)
 
     def count_workers(self) -> int:
         """The number of worker processes for each training process: `num_workers`, or an equal share of the cores."""
