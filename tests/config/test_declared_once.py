@@ -20,7 +20,9 @@ GROUPS = {"data": DataConfig, "model": ModelConfig, "experiment": TrainConfig}
 
 
 def test_every_command_is_compared() -> None:
-    assert {file.stem for file in (ROOT / "weldnet" / "commands").glob("[a-z]*.py")} == SCHEMAS.keys()
+    # `overview` and `runs` take no keys.
+    commands = {file.stem for file in (ROOT / "weldnet" / "commands").glob("[a-z]*.py")} - {"overview", "runs"}
+    assert commands == SCHEMAS.keys()
 
 
 def flatten(node: DictConfig, above: str = "") -> Iterator[tuple[str, Any]]:
