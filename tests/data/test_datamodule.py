@@ -227,6 +227,10 @@ def test_two_welds_of_a_class_lead_to_a_result(tmp_path: Path) -> None:
     assert len({data.samples("test")["group"][0] for data in folds}) == 2
     with pytest.raises(InputError, match=r"data\.val=new: allowed are unseen, known"):
         from_folder(root, val="new")
+    with pytest.raises(InputError, match=r"data\.val=known needs data\.shares\.val above 0"):
+        from_folder(root, val="known", shares=Shares(0.85, 0.0, 0.15))
+    with pytest.raises(InputError, match="no weld in train has two of one class"):
+        from_folder(root, val="known", group_pattern=None, groups="per_image")
 
 
 def test_a_validation_of_ones_own_stays(root: Path) -> None:

@@ -170,6 +170,8 @@ class WeldDataModule(LightningDataModule):
             return found.table.with_columns(pl.col("split").fill_null("test"))
         shares, takes_known = dict(self.shares), self.rule.val == "known"
         check_shares(shares)
+        if takes_known and not shares["val"]:
+            raise InputError("data.val=known needs data.shares.val above 0")
         if takes_known:
             shares |= {"train": shares["train"] + shares["val"], "val": 0.0}
         if num_folds is not None and fold is not None:

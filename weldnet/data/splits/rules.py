@@ -86,14 +86,23 @@ def take_known(table: pl.DataFrame, share: float) -> pl.DataFrame:
 
     Of each weld and class it is the last ones by name, numbers in the order of their values: photographs are usually
     numbered along the weld, so only those at the border lie beside one of training. At least one stays in train.
+
+    Raises:
+        InputError: each of them is the only one of its weld and class.
     """
     name = pl.col("path").str.split(os.sep).list.last()
     # Numbers get the same length.
     order = name.map_elements(lambda text: re.sub(r"\d+", lambda number: number[0].zfill(20), text), pl.String)
     place = order.rank("ordinal").over("split", "group", "label")
-    num_val = (pl.len() * share).round().clip(1, pl.len() - 1).over("split", "group", "label")
+    num_val = pl.min_horizontal((pl.len() * share).round().clip(1), pl.len() - 1.0).over("split", "group", "label")
     is_val = (pl.col("split") == "train") & (place > pl.len().over("split", "group", "label") - num_val)
-    return table.with_columns(split=pl.when(is_val).then(pl.lit("val")).otherwise("split"))
+    taken = table.with_columns(split=pl.when(is_val).then(pl.lit("val")).otherwise("split"))
+    if "train" in table["split"] and "val" not in taken["split"]:
+        raise InputError(
+            "data.val=known takes one of several photographs of a weld, and no weld in train has two of one class; "
+            "leave data.val=known out"
+        )
+    return taken
 
 
 def require_groups(table: pl.DataFrame, why: str) -> None:
