@@ -36,11 +36,25 @@ def here(here: Path) -> Path:
         ("serve", ["photos"], ["ckpt_path=photos"]),
         # The value of an option, what is not there, and what has a key.
         ("train", ["--config-dir", "photos"], ["--config-dir", "photos"]),
+        ("train", ["-cd", "photos", "photos", "seed=1"], ["-cd", "photos", *FOLDER, "seed=1"]),
         ("train", ["photo", "~data", "+photos=1"], ["photo", "~data", "+photos=1"]),
     ],
 )
 def test_a_path_gets_its_key(here: Path, command: str, typed: list[str], named: list[str]) -> None:
     assert name_paths(command, typed) == named
+
+
+@pytest.mark.parametrize("path", ["~/photos", "./a=b", "x,y [1]", "Nähte"])
+def test_odd_paths_get_their_key(here: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    monkeypatch.setenv("HOME", str(here))
+    Path(path).expanduser().mkdir(exist_ok=True)
+    assert name_paths("train", [path]) == ["data=folder", f"data.root={path}"]
+
+
+@pytest.mark.parametrize(("command", "key"), [("train", "data.root"), ("predict", "source"), ("serve", "ckpt_path")])
+def test_a_path_and_its_key_are_refused(here: Path, command: str, key: str) -> None:
+    with pytest.raises(InputError, match=rf"photos stands for {key}=photos, and {key}=b is typed, too"):
+        name_paths(command, ["photos", f"{key}=b"])
 
 
 @pytest.mark.parametrize(
@@ -83,8 +97,15 @@ def test_help_lists_what_people_use(shown: str, capsys: pytest.CaptureFixture[st
         assert name in (OmegaConf.select(cfg, parent) if parent else cfg), key
         assert str(OmegaConf.select(cfg, key)).replace("None", "null") == value, key
     # The same with what is typed, and the page of the docs.
-    exit_code("train", "optimizer.lr=7", "--help")
-    assert "optimizer.lr=7 " in capsys.readouterr().out
+    typed = [
+        "optimizer.lr=7",
+        "data.window=[0,4095]",
+        "evaluation.good_classes=[not fused,B]",
+        f"output_dir={'a ' * 90}b",
+    ]
+    exit_code("train", *typed, "--help")
+    changed = capsys.readouterr().out
+    assert [word for word in typed if f"  {word}  " not in changed] == []
     page = Path(__file__, "..", "..", "..", "docs", "settings.md").resolve().read_text()
     assert textwrap.indent(shown, "    ", lambda line: bool(line.strip())) in page
 

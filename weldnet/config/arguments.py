@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 from weldnet.config.literal import escape
@@ -33,18 +33,27 @@ def name_paths(command: str, arguments: Sequence[str]) -> list[str]:
     the checkpoint. What is no path here stays as it is.
 
     Raises:
-        InputError: there are several.
+        InputError: there are several, or the key is typed, too.
     """
-    bare = [word for before, word in pairwise(["", *arguments]) if _is_path(word) and not takes_value(before)]
+    before = ["", *arguments]
+    bare = [i for i, word in enumerate(arguments) if _is_path(word) and not takes_value(before[i])]
+    if not bare:
+        return list(arguments)
+    path = arguments[bare[0]]
     if len(bare) > 1:
-        glob = f", or a glob in quotes: '{os.path.dirname(bare[0]) or '.'}/*'" if command in SOURCE_COMMANDS else ""
-        raise InputError(f"{len(bare)} paths without a key, {bare[0]} and {bare[1]}; type one folder{glob}")
-    words: Iterable[Sequence[str]] = ([word] if word not in bare else _name(command, word) for word in arguments)
-    return [word for some in words for word in some]
+        glob = f", or a glob in quotes: '{os.path.dirname(path) or '.'}/*'" if command in SOURCE_COMMANDS else ""
+        raise InputError(f"{len(bare)} paths without a key, {path} and {arguments[bare[1]]}; type one folder{glob}")
+    named = _name(command, path)
+    key = named[-1].partition("=")[0]
+    if twice := [word for word in arguments if word.startswith(f"{key}=")]:
+        raise InputError(f"{path} stands for {named[-1]}, and {twice[0]} is typed, too; type one of them")
+    return [*arguments[: bare[0]], *named, *arguments[bare[0] + 1 :]]
 
 
 def _is_path(word: str) -> bool:
-    return "=" not in word and not word.startswith(("-", "+", "~")) and os.path.exists(os.path.expanduser(word))
+    # What has a = is a path only where it looks like one; what has a ~, where it is a home.
+    can_be = word.startswith(("/", "./", "../")) or re.fullmatch(r"~[^/=]*/.*|[^-+~=][^=]*", word, re.DOTALL)
+    return bool(can_be) and os.path.exists(os.path.expanduser(word))
 
 
 def _name(command: str, path: str) -> list[str]:

@@ -1,5 +1,6 @@
 """The wrapper around Hydra's entry point: values as typed, and one message for a user's mistake."""
 
+import json
 import logging
 import os
 import re
@@ -47,8 +48,13 @@ def show_options(group: str) -> str:
 
 def show_setting(key: str, *, _root_: DictConfig) -> str:
     """A key with its value in a column, as `--help` lists it: `${setting:KEY}` in a root config."""
-    text = OmegaConf.to_yaml(OmegaConf.create({key: OmegaConf.select(_root_, key)})).strip().replace(": ", "=")
-    return f"{text:<34}  "
+    value = OmegaConf.select(_root_, key)
+    if OmegaConf.is_config(value):
+        # As it is typed, on one line.
+        shown = str(value).replace("'", "").replace(", ", ",").replace(": ", ":")
+    else:
+        shown = json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+    return f"{f'{key}={shown}':<34}  "
 
 
 def typed_keys() -> list[str]:
