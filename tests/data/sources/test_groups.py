@@ -1,5 +1,6 @@
 """Which weld a photograph shows, by its folder or name, and what names offer."""
 
+import shlex
 from pathlib import Path
 
 import polars as pl
@@ -28,6 +29,7 @@ def make_table(*paths: str) -> pl.DataFrame:
         ("prefix:2", "pore/a.b.c.jpg", "a.b"),
         ("prefix:1", "pore/La\u0308ngs-1.jpg", "L\u00e4ngs"),
         ("prefix:1", "pore/焊缝3_1.jpg", "焊缝3"),
+        ("prefix:1", "pore/S1_2", "S1"),
         ("folder", "pore/weld12/1.jpg", "weld12"),
         ("folder", "pore/weld12/left/1.jpg", "weld12"),
         ("per_image", "pore/weld12/1.jpg", "/photos/pore/weld12/1.jpg"),
@@ -99,16 +101,25 @@ SEAMS = [
 ]
 
 
+AFTER_CLASS = r"(?i)^[\W_]*(?:good|pore)[\W_]+([^\W_]+)"
+
+
 @pytest.mark.parametrize(
     ("paths", "keys", "first"),
     [
         # The seams come first; single photographs last, and marked.
         (SEAMS, ["prefix:1", "prefix:2"], "3 groups of 18 photographs each (S1, S2, S3)"),
-        # By the class nothing is divided that the class does not divide.
+        # A weld of two classes is one weld, whatever its photographs are called.
         (
             [f"{path.split('/')[0]}/{path.replace('/', '_')}" for path in SEAMS],
-            ["prefix:2", "prefix:3"],
-            "good_S1, good_S2",
+            [AFTER_CLASS, f"{AFTER_CLASS[:-1]}(?:[\\W_]+[^\\W_]+){{1}})"],
+            "3 groups of 18 photographs each (S1, S2, S3)",
+        ),
+        # As many folders as welds, of something else.
+        (
+            [path.replace("/", f"/side{number % 3}/") for number, path in enumerate(SEAMS)],
+            ["folder", "prefix:1", "prefix:2"],
+            "side0, side1, side2",
         ),
         # One prefix for all.
         ([path.replace("S", "line_S") for path in SEAMS], ["prefix:2", "prefix:3"], "line_S1, line_S2, line_S3)"),
@@ -121,12 +132,13 @@ SEAMS = [
 def test_names_offer_their_levels_coarsest_first(paths: list[str], keys: list[str], first: str) -> None:
     table = make_table(*paths)
     offers = offer_groups(table)
-    assert [offer.key for offer in offers] == [f"data.group_by={key}" for key in keys]
+    typed = [shlex.split(offer.key)[0].removeprefix("data.").split("=", 1) for offer in offers]
+    assert [value for _, value in typed] == keys
     assert first in str(offers[0] if offers else "")
     assert [offer.is_doubtful for offer in offers] == sorted(offer.is_doubtful for offer in offers)
     # What is offered can be typed.
-    for offer in offers:
-        grouped = Grouping(group_by=offer.key.partition("=")[2]).add_groups(table, Path())["group"]
+    for offer, (key, value) in zip(offers, typed, strict=True):
+        grouped = Grouping(**{key: value}).add_groups(table, Path())["group"]
         assert grouped.n_unique() == offer.num_groups
         assert set(offer.groups) == set(tidy_all(grouped))
     assert "data.group_by=per_image, if every photograph shows a different weld" in explain_groups(table)

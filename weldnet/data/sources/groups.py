@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -59,7 +60,7 @@ def by_prefix(num_parts: int) -> Find:
     """The first parts of the file's name, with what stands between them."""
 
     def find(path: str, _: str) -> str | None:
-        stem = _name(path).rpartition(".")[0]
+        stem = os.path.splitext(_name(path))[0]
         parts = list(islice(PART.finditer(stem), num_parts))
         return stem[parts[0].start() : parts[-1].end()] if len(parts) == num_parts else None
 
@@ -102,20 +103,38 @@ class Offer(NamedTuple):
 def offer_groups(table: pl.DataFrame) -> list[Offer]:
     """What the folders and the levels of the names offer, coarsest first; what is hardly a weld comes last.
 
-    Left out is what divides nothing, what divides as the level above it, and what is the class.
+    Left out is what divides nothing, what divides as the level above it, and what is the class. Where all names begin
+    with the class, the levels after it are offered: with it, a weld of two classes would be two.
     """
-    rows, num_classes = list(table.select("path", "label").iter_rows()), table["label"].n_unique()
+    rows, labels = list(table.select("path", "label").iter_rows()), table["label"].unique().sort().to_list()
     ways: dict[str, Find] = {"data.group_by=folder": by_folder}
-    ways |= {f"data.group_by=prefix:{number}": by_prefix(number) for number in range(1, MOST_LEVELS + 1)}
+    patterns = [_after_class(labels, number) for number in range(1, MOST_LEVELS + 1)]
+    if all(map(by_pattern(patterns[0]), *zip(*rows, strict=True))):
+        ways |= {shlex.quote(f"data.group_pattern={pattern}"): by_pattern(pattern) for pattern in patterns}
+    else:
+        ways |= {f"data.group_by=prefix:{number}": by_prefix(number) for number in range(1, MOST_LEVELS + 1)}
     offers: list[Offer] = []
+    divisions = [table["label"].to_list()]
     for key, find in ways.items():
-        groups = [tidy(find(*row) or "") for row in rows]
+        found = [find(*row) or "" for row in rows]
+        spelled = {group: tidy(group) for group in set(found)}
+        groups = [spelled[group] for group in found]
         counts = Counter(groups)
-        is_class = len(set(zip(groups, table["label"], strict=True))) == len(counts) == num_classes
-        is_new = not any(offer.num_groups == len(counts) for offer in offers)
-        if len(counts) > 1 and "" not in counts and is_new and not is_class:
+        is_new = not any(
+            len(set(zip(groups, other, strict=True))) == len(counts) == len(set(other)) for other in divisions
+        )
+        if len(counts) > 1 and "" not in counts and is_new:
+            divisions.append(groups)
             offers.append(Offer(key, len(counts), len(rows), sorted(counts)))
     return sorted(offers, key=lambda offer: (offer.is_doubtful, offer.num_groups))
+
+
+def _after_class(labels: Sequence[str], num_parts: int) -> str:
+    """A pattern of the first parts of a name after that of its class."""
+    names = [r"[\W_]+".join(PART.findall(label)) for label in labels]
+    longest_first = "|".join(sorted(names, key=len, reverse=True))
+    further = f"(?:[\\W_]+[^\\W_]+){{{num_parts - 1}}}" if num_parts > 1 else ""
+    return rf"(?i)^[\W_]*(?:{longest_first})[\W_]+([^\W_]+{further})"
 
 
 def explain_groups(table: pl.DataFrame) -> str:
