@@ -220,7 +220,6 @@ def test_early_stopping_on_request(here: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_without_a_terminal_lines_say_how_long_it_takes(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,6 +237,7 @@ def test_without_a_terminal_lines_say_how_long_it_takes(
     assert re.search(rf"^epoch 3/4  .* s  {time} left$", capsys.readouterr().out, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_users_keep_their_own_configs(here: Path) -> None:
     (here / "mine" / "experiment").mkdir(parents=True)
     (here / "mine" / "experiment" / "ours.yaml").write_text(

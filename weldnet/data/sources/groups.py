@@ -114,17 +114,17 @@ def offer_groups(table: pl.DataFrame) -> list[Offer]:
     else:
         ways |= {f"data.group_by=prefix:{number}": by_prefix(number) for number in range(1, MOST_LEVELS + 1)}
     offers: list[Offer] = []
-    divisions = [table["label"].to_list()]
+    divisions = [(len(labels), table["label"].to_list())]
     for key, find in ways.items():
         found = [find(*row) or "" for row in rows]
         spelled = {group: tidy(group) for group in set(found)}
         groups = [spelled[group] for group in found]
         counts = Counter(groups)
         is_new = not any(
-            len(set(zip(groups, other, strict=True))) == len(counts) == len(set(other)) for other in divisions
+            number == len(counts) == len(set(zip(groups, other, strict=True))) for number, other in divisions
         )
         if len(counts) > 1 and "" not in counts and is_new:
-            divisions.append(groups)
+            divisions.append((len(counts), groups))
             offers.append(Offer(key, len(counts), len(rows), sorted(counts)))
     return sorted(offers, key=lambda offer: (offer.is_doubtful, offer.num_groups))
 
