@@ -1,6 +1,7 @@
 """A user's mistake, and the words that explain it."""
 
 import difflib
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -32,9 +33,9 @@ def propose_extra(extra: str) -> str:
     """The command that installs an extra where this weldnet is installed."""
     checkout = Path(__file__).absolute().parents[1]
     if Path(sys.prefix) == checkout / ".venv":
-        return f"{checkout / 'scripts' / 'setup'} {extra}"
+        return f"{shlex.quote(str(checkout / 'scripts' / 'setup'))} {extra}"
     package = checkout if (checkout / "pyproject.toml").is_file() else "weldnet"
-    return f"pip install '{package}[{extra}]'"
+    return f"pip install {shlex.quote(f'{package}[{extra}]')}"
 
 
 def first_line(error: BaseException) -> str:

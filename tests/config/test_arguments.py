@@ -29,6 +29,10 @@ def here(here: Path) -> Path:
         ("train", ["-m", "seed=1,2", "photos"], ["-m", "seed=1,2", *FOLDER]),
         ("crossval", ["photos/"], ["data=folder", "data.root=photos/"]),
         ("audit", ["welds.csv"], ["data=manifest", "data.manifest=welds.csv"]),
+        # A run that resumes keeps its source.
+        ("train", ["photos", "ckpt_path=last"], ["data.root=photos", "ckpt_path=last"]),
+        ("crossval", ["welds.csv", "ckpt_path=run"], ["data.manifest=welds.csv", "ckpt_path=run"]),
+        ("train", ["photos", "ckpt_path=null"], [*FOLDER, "ckpt_path=null"]),
         ("predict", ["photos", "ckpt_path=best"], ["source=photos", "ckpt_path=best"]),
         ("explain", ["welds.csv"], ["source=welds.csv"]),
         ("test", ["photos"], ["ckpt_path=photos"]),

@@ -44,6 +44,9 @@ def name_paths(command: str, arguments: Sequence[str]) -> list[str]:
         glob = f", or a glob in quotes: '{os.path.dirname(path) or '.'}/*'" if command in SOURCE_COMMANDS else ""
         raise InputError(f"{len(bare)} paths without a key, {path} and {arguments[bare[1]]}; type one folder{glob}")
     named = _name(command, path)
+    if any(re.match(r"\+*ckpt_path=(?!null$)", word) for word in arguments):
+        # A run that resumes keeps its source; only where the files lie may have changed.
+        named = named[-1:]
     key = named[-1].partition("=")[0]
     if twice := [word for word in arguments if word.startswith(f"{key}=")]:
         raise InputError(f"{path} stands for {named[-1]}, and {twice[0]} is typed, too; type one of them")

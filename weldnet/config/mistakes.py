@@ -140,6 +140,10 @@ def explain(error: Exception, config_name: str) -> str:
             return f"no such key: {match[1]}{hint}"
         return f"{match[1]}={match[2]}: {_explain_value(match[1], str(error.__cause__ or ''), config_name)}"
     if match := re.search(r"Could not find '([^']+)/([^'/]*)'", text):
+        data = next((word.partition("=")[2] for word in sys.argv if word.startswith("data=")), "")
+        if match[1].startswith("data") and os.path.exists(data):
+            meant = f"data=folder data.root={data}" if os.path.isdir(data) else f"data=manifest data.manifest={data}"
+            return f"data={data}: data takes the name of a kind of source; type {meant}"
         options = [line.strip() for line in text.splitlines() if line.startswith("\t") and " " not in line.strip()]
         return f"{match[1]}={match[2]}: allowed are {', '.join(options)}{nearest(match[2], options)}"
     return "\n".join(line for line in text.splitlines() if line.strip() and "HYDRA_FULL_ERROR" not in line)
@@ -169,7 +173,7 @@ def _suggest(key: str, config_name: str) -> str:
     node, above = _compose(config_name), ""
     typed = [word for word in sys.argv if word.startswith(f"{key}=")]
     if typed and key not in node and (full := _find_full(node, key)):
-        return f"; did you mean {full}={typed[-1].partition('=')[2]}?"
+        return f"; did you mean {_fill(node, full, typed[-1].partition('=')[2])}?"
     for component in key.split("."):
         if not OmegaConf.is_dict(node):
             return f"; {above} is a value, it has no keys"
@@ -179,6 +183,14 @@ def _suggest(key: str, config_name: str) -> str:
             return hint or f"; {above or 'the config'} has {', '.join(map(str, node)) or 'no keys here'}"
         node, above = node[component], f"{prefix}{component}"
     return ""
+
+
+def _fill(cfg: DictConfig, key: str, value: str) -> str:
+    """The key with a value, unless that is a word of other programs that it does not take."""
+    if key == "trainer.devices" and value.isalpha():
+        return "trainer=gpu or trainer=cpu"
+    is_switch = value.lower() in ("true", "false") and not isinstance(OmegaConf.select(cfg, key), bool)
+    return f"{key}={'...' if is_switch else value}"
 
 
 def _find_full(cfg: DictConfig, name: str) -> str | None:
