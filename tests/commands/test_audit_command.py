@@ -159,3 +159,6 @@ def test_a_split_of_too_few_groups_says_so(here: Path, capsys: pytest.CaptureFix
     printed = capsys.readouterr().out
     assert "cannot be trained on as it is: no image in val" in printed
     assert "train on it by" not in printed
+    assert exit_code("audit", *arguments[:2], "data.val=known", "audit.suggest_split=known.csv") == 0
+    assert "data.manifest=known.csv data.val=known\n" in capsys.readouterr().out
+    assert set(read_manifest(here / "known.csv")["split"]) == {"train", "test"}

@@ -72,8 +72,12 @@ def test_several_paths_are_refused(here: Path, command: str, message: str) -> No
 
 def test_a_folder_is_audited(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_welds(here / "photos", ("good", "pore"), seams=range(4))
-    call("audit", "photos", "data.group_by=prefix:1", "output_dir=a")
+    call("audit", "photos", "output_dir=a")
     assert (here / "a" / "audit.html").is_file()
+    # What train would ask for.
+    assert "data.group_by=prefix:1   4 groups of 4.0 photographs each" in capsys.readouterr().out
+    call("audit", "photos", "data.group_by=prefix:1", "output_dir=b")
+    assert "could be the welds" not in capsys.readouterr().out
     message = refuse(capsys, "audit", "phtos")
     assert "'phtos' is neither a file or folder nor key=value" in message
     assert "data.root is not read by data=manifest" in refuse(capsys, "audit", "photos", "data=manifest")

@@ -1,6 +1,7 @@
 """WeldDataModule: from each source to checked splits and repeatable batches."""
 
 import re
+import shutil
 from dataclasses import fields, replace
 from itertools import chain
 from pathlib import Path
@@ -231,6 +232,17 @@ def test_two_welds_of_a_class_lead_to_a_result(tmp_path: Path) -> None:
         from_folder(root, val="known", shares=Shares(0.85, 0.0, 0.15))
     with pytest.raises(InputError, match="no weld in train has two of one class"):
         from_folder(root, val="known", group_pattern=None, groups="per_image")
+
+
+def test_copies_of_a_known_weld_stay_together(tmp_path: Path) -> None:
+    root = write_welds(tmp_path / "welds", ("pore", "crack"), seams=range(2), shots=6)
+    for path in root.glob("*/*_0.*"):
+        shutil.copy(path, path.with_name(path.name.replace("_0.", "_9.")))
+    data = from_folder(root, val="known", shares=Shares(0.5, 0.25, 0.25))
+    data.setup()
+    shots = data.samples("val")["path"].str.extract(r"_(\d)\.")
+    assert sorted(shots) == ["5", "5"]
+    assert {"0", "9"} <= set(data.samples("train")["path"].str.extract(r"_(\d)\."))
 
 
 def test_a_validation_of_ones_own_stays(root: Path) -> None:

@@ -39,7 +39,8 @@ def run(cfg: DictConfig) -> None:
     from weldnet.audit.audit import audit, suggest_split
     from weldnet.config.build import build_data
     from weldnet.data.sources.class_names import find_misnamed
-    from weldnet.data.splits.rules import check_shares, require_groups
+    from weldnet.data.sources.groups import explain_groups
+    from weldnet.data.splits.rules import check_shares, give_val_to_train, require_groups
     from weldnet.report.audit_report import print_audit, save_audit
 
     folder = name_folder("audit", cfg.output_dir)
@@ -56,11 +57,16 @@ def run(cfg: DictConfig) -> None:
     print_audit(audited, Console())
     if skipped := found.describe_skipped():
         print(skipped)
+    if found.table["group"].null_count():
+        print(explain_groups(found.table))
     print(f"the page:  {show(folder / 'audit.html')}")
     print(f"all of it: {show(folder / 'audit.json')}")
     try:
         if manifest is not None:
-            _write_split(suggest_split(audited, data.shares, data.split_seed), manifest, len(found.table))
+            known = data.rule.val == "known"
+            shares = give_val_to_train(data.shares) if known else data.shares
+            split = suggest_split(audited, shares, data.split_seed)
+            _write_split(split, manifest, len(found.table), needs_val=not known)
     except InputError as error:
         if not audited.of("error"):
             raise
@@ -80,7 +86,7 @@ def _check_file(name: str | None) -> Path | None:
     return file
 
 
-def _write_split(split: "pl.DataFrame", manifest: Path, num_images: int) -> None:
+def _write_split(split: "pl.DataFrame", manifest: Path, num_images: int, *, needs_val: bool) -> None:
     from weldnet.data.sources.manifest import write_manifest
     from weldnet.data.splits.rules import check_classes
 
@@ -89,11 +95,12 @@ def _write_split(split: "pl.DataFrame", manifest: Path, num_images: int) -> None
     note = f", without {count(left_out, 'file')}, unreadable or damaged" if left_out else ""
     print(f"the split: {show(manifest)}{note}")
     try:
-        check_classes(split)
+        check_classes(split, needs_val=needs_val)
     except InputError as error:
         print(f"it cannot be trained on as it is: {error}")
     else:
-        print(f"train on it by: {show_command('weldnet-train')} data=manifest data.manifest={show(manifest)}")
+        known = "" if needs_val else " data.val=known"
+        print(f"train on it by: {show_command('weldnet-train')} data=manifest data.manifest={show(manifest)}{known}")
 
 
 main = command("audit", run, AuditConfig)

@@ -40,6 +40,8 @@ from weldnet.data.splits.rules import (
     check_shares,
     check_splits,
     complete_splits,
+    give_val_to_train,
+    return_copies,
     split_digest,
     split_validation,
     take_known,
@@ -117,6 +119,7 @@ class WeldDataModule(LightningDataModule):
         Mixing(2, batches.mixup, batches.cutmix)
         self.replay: Replay | None = None
         self.seed, self.wanted_classes, self.unsplit = seed, classes, unsplit
+        self.takes_known = False
         self.split_seed = seed if self.rule.seed is None else self.rule.seed
         self.table = pl.DataFrame()
         self.classes: list[str] = []
@@ -141,6 +144,8 @@ class WeldDataModule(LightningDataModule):
         table = table.with_columns(digest=decoded.digests).with_row_index("row")
         self.unreadable = {table["path"][row]: reason for row, reason in sorted(decoded.unreadable.items())}
         table, skipped = self.found.skip_unreadable(table, self.unreadable, self.image_settings.on_unreadable)
+        if self.takes_known:
+            table = return_copies(table)
         self.warnings += skipped + self._check(table)
         self.classes = list(self.wanted_classes or sorted(table["label"].unique()))
         decoded = decoded.select(table["row"].to_numpy().astype(np.int64))
@@ -168,20 +173,21 @@ class WeldDataModule(LightningDataModule):
         num_folds, fold = self.rule.num_folds, self.rule.fold
         if self.unsplit == "test":
             return found.table.with_columns(pl.col("split").fill_null("test"))
-        shares, takes_known = dict(self.shares), self.rule.val == "known"
+        shares, wants_known = self.shares, self.rule.val == "known"
         check_shares(shares)
-        if takes_known and not shares["val"]:
+        if wants_known and not shares["val"]:
             raise InputError("data.val=known needs data.shares.val above 0")
-        if takes_known:
-            shares |= {"train": shares["train"] + shares["val"], "val": 0.0}
+        if wants_known:
+            shares = give_val_to_train(shares)
         if num_folds is not None and fold is not None:
             table, warnings = split_fold(found.table, num_folds, fold, shares, self.split_seed)
         else:
             table, warnings = complete_splits(found.table, shares, self.split_seed, found.origin)
-        if takes_known and "val" in table["split"]:
-            warnings.append("data.val=known has no effect: the source has a val split")
-        elif takes_known:
+        self.takes_known = wants_known and "val" not in table["split"]
+        if self.takes_known:
             table = take_known(table, self.shares["val"] / shares["train"])
+        elif wants_known:
+            warnings.append("data.val=known has no effect: the source has a val split")
         self.warnings += warnings
         return table
 

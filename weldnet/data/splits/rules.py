@@ -81,6 +81,11 @@ def take_val(table: pl.DataFrame, shares: Mapping[str, float], seed: int) -> pl.
     return split_by_group(table, {"train": 1 - val, "val": val, "test": 0.0}, seed)
 
 
+def give_val_to_train(shares: Mapping[str, float]) -> dict[str, float]:
+    """The shares before `take_known`."""
+    return {"train": shares["train"] + shares["val"], "val": 0.0, "test": shares["test"]}
+
+
 def take_known(table: pl.DataFrame, share: float) -> pl.DataFrame:
     """Moves a share of the training images to val, from the same welds.
 
@@ -103,6 +108,13 @@ def take_known(table: pl.DataFrame, share: float) -> pl.DataFrame:
             "leave data.val=known out"
         )
     return taken
+
+
+def return_copies(table: pl.DataFrame) -> pl.DataFrame:
+    """Returns the images that `take_known` moved to val, of whose content (`digest`) a copy trains."""
+    trained = table.filter(split="train")["digest"].unique()
+    is_copy = (pl.col("split") == "val") & pl.col("digest").is_in(trained.implode())
+    return table.with_columns(split=pl.when(is_copy).then(pl.lit("train")).otherwise("split"))
 
 
 def require_groups(table: pl.DataFrame, why: str) -> None:
@@ -142,12 +154,13 @@ MAX_CLASSES = 1000
 """A confusion matrix has the square of them, and an untrusted checkpoint chooses how many there are."""
 
 
-def check_classes(table: pl.DataFrame, known: Sequence[str] | None = None) -> None:
+def check_classes(table: pl.DataFrame, known: Sequence[str] | None = None, *, needs_val: bool = True) -> None:
     """Refuses classes that a checkpoint does not know, or splits from which nothing can be learned or measured.
 
     Args:
         table: table of samples with their splits.
         known: the classes of a checkpoint that is to be tested; None before training.
+        needs_val: refuse a table without val, too.
     """
     classes = sorted(table["label"].unique())
     if known is not None:
@@ -177,7 +190,7 @@ def check_classes(table: pl.DataFrame, known: Sequence[str] | None = None) -> No
                 f"{', '.join(strangers)}: in {split} but not in train, so it cannot be learned; train has "
                 f"{', '.join(sorted(trained))}"
             )
-    if "val" not in table["split"]:
+    if needs_val and "val" not in table["split"]:
         raise InputError(
             "no image in val; training needs train and val (data.shares, or the source's own splits)"
             f"{_explain_few(table)}"
