@@ -55,6 +55,17 @@ def test_odd_paths_get_their_key(here: Path, monkeypatch: pytest.MonkeyPatch, pa
     assert name_paths("train", [path]) == ["data=folder", f"data.root={path}"]
 
 
+@pytest.mark.parametrize("entries", [["model.json"], ["config.yaml", "checkpoints"]])
+@pytest.mark.parametrize("command", ["train", "crossval", "audit", "predict", "explain"])
+def test_a_run_is_no_photographs(here: Path, command: str, entries: list[str]) -> None:
+    (here / "run").mkdir()
+    for entry in entries:
+        (here / "run" / entry).touch()
+    with pytest.raises(InputError, match="run is no photographs, but a run or an export; type ckpt_path=run"):
+        name_paths(command, ["photos", "run"])
+    assert name_paths("test", ["run"]) == ["ckpt_path=run"]
+
+
 @pytest.mark.parametrize(("command", "key"), [("train", "data.root"), ("predict", "source"), ("serve", "ckpt_path")])
 def test_a_path_and_its_key_are_refused(here: Path, command: str, key: str) -> None:
     with pytest.raises(InputError, match=rf"photos stands for {key}=photos, and {key}=b is typed, too"):

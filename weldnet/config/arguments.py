@@ -33,13 +33,17 @@ def name_paths(command: str, arguments: Sequence[str]) -> list[str]:
     the checkpoint. What is no path here stays as it is.
 
     Raises:
-        InputError: there are several, or the key is typed, too.
+        InputError: there are several, the key is typed, too, or it is a run where photographs are meant.
     """
     before = ["", *arguments]
     bare = [i for i, word in enumerate(arguments) if _is_path(word) and not takes_value(before[i])]
     if not bare:
         return list(arguments)
     path = arguments[bare[0]]
+    if command in (*SOURCE_COMMANDS, *DATA_COMMANDS) and (
+        runs := [arguments[i] for i in bare if _is_run(arguments[i])]
+    ):
+        raise InputError(f"{runs[0]} is no photographs, but a run or an export; type ckpt_path={runs[0]}")
     if len(bare) > 1:
         glob = f", or a glob in quotes: '{os.path.dirname(path) or '.'}/*'" if command in SOURCE_COMMANDS else ""
         raise InputError(f"{len(bare)} paths without a key, {path} and {arguments[bare[1]]}; type one folder{glob}")
@@ -57,6 +61,12 @@ def _is_path(word: str) -> bool:
     # What has a = is a path only where it looks like one; what has a ~, where it is a home.
     can_be = word.startswith(("/", "./", "../")) or re.fullmatch(r"~[^/=]*/.*|[^-+~=][^=]*", word, re.DOTALL)
     return bool(can_be) and os.path.exists(os.path.expanduser(word))
+
+
+def _is_run(path: str) -> bool:
+    entries = [os.path.join(os.path.expanduser(path), name) for name in ("model.json", "config.yaml", "checkpoints")]
+    is_export, *is_run = map(os.path.exists, entries)
+    return is_export or all(is_run)
 
 
 def _name(command: str, path: str) -> list[str]:
