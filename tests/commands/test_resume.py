@@ -234,15 +234,16 @@ def test_without_its_config_a_run_is_resumed_by_that_of_its_checkpoint(here: Pat
     assert (run.folder, run.cfg.data.batch_size) == (here / "run", 7)
 
 
+@pytest.mark.parametrize(("key", "made", "other"), [("normalize", "imagenet", "per_image"), ("val", "unseen", "known")])
 @pytest.mark.parametrize("command", ["train", "crossval"])
-def test_a_run_from_before_a_choice_has_made_it(command: str, here: Path) -> None:
+def test_a_run_from_before_a_choice_has_made_it(command: str, key: str, made: str, other: str, here: Path) -> None:
     config = compose(command, here / "run")
-    assert config["data"].pop("normalize") == "imagenet"
+    assert config["data"].pop(key) == made
     write_stopped(here / "run", config)
     stopped = find_stopped(command, here / "run", "data.cache=memory")
-    assert (stopped.cfg if isinstance(stopped, StoppedRun) else stopped.recipe).data.normalize == "imagenet"
-    with pytest.raises(InputError, match=r"data\.normalize"):
-        find_stopped(command, here / "run", "data.normalize=per_image")
+    assert (stopped.cfg if isinstance(stopped, StoppedRun) else stopped.recipe).data[key] == made
+    with pytest.raises(InputError, match=rf"data\.{key}"):
+        find_stopped(command, here / "run", f"data.{key}={other}")
 
 
 @pytest.mark.parametrize("command", ["train", "crossval"])

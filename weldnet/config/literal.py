@@ -89,8 +89,9 @@ def parse_config(content: str | bytes, where: str) -> DictConfig:
         if _LIVE.search(text):
             raise InputError(f"{where}: its config holds {text}, and nothing in a saved config is resolved again")
     if isinstance(data := plain.get("data"), dict):
-        # Before this key existed, every run worked in this way.
+        # Before these keys existed, every run worked in this way.
         data.setdefault("normalize", "imagenet")
+        data.setdefault("val", "unseen")
         if target := SOURCES.get(str(data.get("source"))):
             del data["source"]
             plain["data"] = {"_target_": target, **data}
