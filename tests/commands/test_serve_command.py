@@ -29,7 +29,7 @@ def here(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "ckpt_path is not given; type ckpt_path=best, the newest run, or ckpt_path=RUN"),
+        ([], "ckpt_path is not given; type ckpt_path=best or ckpt_path=RUN"),
         (["ckpt_path=nothing"], "no checkpoint at"),
         (["ckpt_path=a", "port=70000"], "port=70000: allowed are 1 to 65535"),
         (["ckpt_path=a", "host=no.such.host.invalid"], "host=no.such.host.invalid: no such address"),
