@@ -13,6 +13,7 @@ import pytest
 import torch
 from filelock import FileLock
 from hydra.core.config_store import ConfigStore
+from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
 
@@ -21,6 +22,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # How long an example takes says more about the machine than about the code.
+    settings.register_profile("untimed", deadline=None)
+    settings.load_profile("untimed")
     # For what is fixed when a test is imported; pytest-xdist's workers do not see the arguments.
     os.environ["THOROUGH"] = "1" if config.getoption("--thorough") else ""
     # Read when huggingface_hub is imported.

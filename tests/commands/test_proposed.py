@@ -51,7 +51,7 @@ def test_those_of_a_cross_validation(here: Path, capsys: pytest.CaptureFixture[s
     call("crossval", *QUIET, "trainer.max_epochs=1", "num_folds=2", "data.fold=1", "output_dir=run")
     run_all(capsys.readouterr().out, capsys, "crossval")
     call("crossval", "ckpt_path=run")
-    run_all(capsys.readouterr().out, capsys, "test")
+    run_all(capsys.readouterr().out, capsys, "test", "predict")
     error = refuse(capsys, "train", "ckpt_path=run")
     (proposed,) = find_proposed(error) or [["weldnet-test", *re.findall(r"ckpt_path=\S+", error)]]
     assert exit_code(proposed[0].removeprefix("weldnet-"), *proposed[1:]) == 0
