@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from weldnet.audit.audit import Audit, suggest_split
+from weldnet.audit.audit import Audit, suggest_groups, suggest_split
 from weldnet.audit.classes import (
     check_confounding,
     check_groups,
@@ -20,8 +20,10 @@ from weldnet.audit.classes import (
     count_samples,
     tabulate_recall,
 )
-from weldnet.audit.copies import check_duplicates
+from weldnet.audit.copies import check_alike
 from weldnet.audit.findings import Finding
+from weldnet.data.duplicates import Alike
+from weldnet.data.sources.groups import knows_groups
 from weldnet.data.splits.leaks import find_leaks
 from weldnet.data.splits.rules import check_splits
 from weldnet.evaluation.intervals import needed_images
@@ -139,8 +141,11 @@ def test_one_finding_for_each_leaking_group() -> None:
     assert "group A is in train (2) and val (2) and test (2)" in findings[0].detail
 
 
+Links = list[tuple[int, int]]
+
+
 @st.composite
-def files_and_pairs(draw: st.DrawFn) -> tuple[pl.DataFrame, list[tuple[int, int]]]:
+def files_and_pairs(draw: st.DrawFn) -> tuple[pl.DataFrame, Links, Links]:
     contents = draw(st.lists(st.integers(0, 5), min_size=1, max_size=9))
     number = {content: index for index, content in enumerate(dict.fromkeys(contents))}
     rows = [
@@ -153,8 +158,13 @@ def files_and_pairs(draw: st.DrawFn) -> tuple[pl.DataFrame, list[tuple[int, int]
         for i in range(len(contents))
     ]
     table = make_table(rows).with_columns(content=pl.Series([number[content] for content in contents], dtype=pl.Int64))
-    pairs = [pair for pair in combinations(range(len(number)), 2) if draw(st.booleans())]
-    return table, pairs
+    how = {pair: draw(st.sampled_from(["near", "view", ""])) for pair in combinations(range(len(number)), 2)}
+    near, views = ([pair for pair, said in how.items() if said == kind] for kind in ("near", "view"))
+    return table, near, views
+
+
+def make_alike(near: Links, views: Links) -> Alike:
+    return Alike(*(np.array(pairs, np.int64).reshape(-1, 2) for pairs in (near, views)))
 
 
 def cluster(items: Iterable[int], linked: Iterable[tuple[int, int]]) -> set[frozenset[int]]:
@@ -168,55 +178,87 @@ def cluster(items: Iterable[int], linked: Iterable[tuple[int, int]]) -> set[froz
 
 @settings(deadline=None, max_examples=60)
 @given(files_and_pairs())
-def test_duplicates_are_clustered_as_by_brute_force(drawn: tuple[pl.DataFrame, list[tuple[int, int]]]) -> None:
-    table, pairs = drawn
+def test_what_is_alike_is_clustered_as_by_brute_force(drawn: tuple[pl.DataFrame, Links, Links]) -> None:
+    table, *pairs = drawn
     rows = table.to_dicts()
     every = list(combinations(range(len(rows)), 2))
     same = [(i, j) for i, j in every if rows[i]["content"] == rows[j]["content"]]
-    near = [(i, j) for i, j in every if tuple(sorted((rows[i]["content"], rows[j]["content"]))) in pairs]
-    in_near = {i for pair in near for i in pair}
-    expected = set()
-    for column, kind in (("split", "cross_split_duplicate"), ("label", "cross_label_duplicate")):
+    near, views = (
+        [(i, j) for i, j in every if tuple(sorted((rows[i]["content"], rows[j]["content"]))) in kind] for kind in pairs
+    )
+    expected = {("exact_duplicate", "warning", c) for c in cluster(range(len(rows)), same)}
+    for column in ("split", "label"):
         crossing = {c for c in cluster(range(len(rows)), same) if len({rows[i][column] for i in c}) > 1}
-        expected |= {(kind, "error", c) for c in crossing}
-        for c in cluster(range(len(rows)), [(i, j) for i, j in near if rows[i][column] != rows[j][column]]):
+        expected |= {(f"cross_{column}_duplicate", "error", c) for c in crossing}
+    for linked, column, kind in (
+        (near, "split", "cross_split_duplicate"),
+        (near, "label", "cross_label_duplicate"),
+        (views, "split", "cross_split_view"),
+        (views, "label", "cross_label_view"),
+        (views, "group", "cross_group_view"),
+    ):
+        if column == "group" and not knows_groups(table):
+            continue
+        for c in cluster(range(len(rows)), [(i, j) for i, j in linked if rows[i][column] != rows[j][column]]):
             error = column == "split" and "test" in {rows[i]["split"] for i in c}
             expected.add((kind, "error" if error else "warning", c))
-    expected |= {("exact_duplicate", "warning", c) for c in cluster(range(len(rows)), same)}
-    for c in cluster(in_near, near + [(i, j) for i, j in same if i in in_near]):
-        one_place = len({(rows[i]["split"], rows[i]["group"]) for i in c}) == 1
-        expected.add(("near_duplicate", "note" if one_place else "warning", c))
-    found = check_duplicates(table, np.array(pairs, np.int64).reshape(-1, 2))
+    for linked, kind in ((near, "near_duplicate"), (views, "same_view")):
+        if kind == "same_view" and knows_groups(table):
+            continue
+        touched = {i for pair in linked for i in pair}
+        for c in cluster(touched, linked + [(i, j) for i, j in same if i in touched]):
+            one_place = kind == "near_duplicate" and len({(rows[i]["split"], rows[i]["group"]) for i in c}) == 1
+            expected.add((kind, "note" if one_place else "warning", c))
+    found = check_alike(table, make_alike(*pairs))
     assert {(f.kind, f.severity, frozenset(int(path[1:]) for path in f.paths)) for f in found} == expected
 
 
 def test_files_without_splits_cross_none() -> None:
     table = make_table([("/a", "x", None, None), ("/b", "x", None, None), ("/c", "x", None, None)])
-    found = check_duplicates(table.with_columns(content=pl.Series([0, 0, 1])), np.array([[0, 1]]))
+    found = check_alike(table.with_columns(content=pl.Series([0, 0, 1])), make_alike([(0, 1)], []))
     assert [(f.kind, f.severity) for f in found] == [("exact_duplicate", "warning"), ("near_duplicate", "warning")]
+
+
+def test_a_page_shows_both_sides_of_a_contradiction_first() -> None:
+    table = make_table((f"/{i}", "ab"[i == 8], "A", None) for i in range(9)).with_columns(content=pl.arange(9))
+    (found,) = check_alike(table, make_alike([], [(i, 8) for i in range(8)]))
+    assert (found.kind, found.severity, found.paths[:3]) == ("cross_label_view", "warning", ("/0", "/8", "/1"))
+    assert found.detail == "views of one spot under the labels a (8) and b (1)"
+
+
+@pytest.mark.parametrize(
+    ("groups", "expected"),
+    [
+        ("    ", ["spot_1", "spot_2", "spot_1", "spot_3"]),
+        ("abcd", ["spot_1", "spot_2", "spot_1", "spot_3"]),
+        ("aabb", ["a", "a", "a", "a"]),
+        ("bbbc", ["b", "b", "b", "c"]),
+    ],
+)
+def test_suggested_groups_join_views(groups: str, expected: list[str]) -> None:
+    table = make_table((f"/{i}", "x", group.strip() or None, None) for i, group in enumerate(groups))
+    images = table.with_columns(reason=pl.lit(None, pl.String), content=pl.Series([3, 1, 0, 2]))
+    audit = Audit(images, [], make_alike([], [(0, 3)]), None, "full")
+    assert suggest_groups(audit)["group"].to_list() == expected
 
 
 @settings(deadline=None, max_examples=30)
 @given(files_and_pairs(), st.integers(0, 3))
-def test_the_suggested_split_joins_what_shares_a_picture(
-    drawn: tuple[pl.DataFrame, list[tuple[int, int]]], seed: int
-) -> None:
-    table, pairs = drawn
+def test_the_suggested_split_joins_what_shares_a_picture(drawn: tuple[pl.DataFrame, Links, Links], seed: int) -> None:
+    table, *pairs = drawn
     images = table.with_columns(reason=pl.lit(None, pl.String))
     unread = pl.DataFrame([{"path": "/no", "label": "a", "group": "Z", "reason": "torn"}])
-    audit = Audit(
-        pl.concat([images, unread], how="diagonal"), [], np.array(pairs, np.int64).reshape(-1, 2), None, "full"
-    )
+    audit = Audit(pl.concat([images, unread], how="diagonal"), [], make_alike(*pairs), None, "full")
     split = suggest_split(audit, SHARES, seed)
     assert split["path"].to_list() == table["path"].to_list()
     assert split["label"].to_list() == table["label"].to_list()
-    assert set(split["group"]) <= set(table["group"])
+    assert not knows_groups(table) or set(split["group"]) <= set(table["group"])
     assert find_leaks(split.with_columns(digest=table["content"].cast(pl.String))) == []
     assert not any("knows" in warning for warning in check_splits(split))
-    crossing = check_duplicates(split.with_columns(content=table["content"]), audit.near_pairs)
-    assert not any(found.kind == "cross_split_duplicate" for found in crossing)
+    crossing = check_alike(split.with_columns(content=table["content"]), audit.alike)
+    assert not any(found.kind.startswith("cross_split") for found in crossing)
     # No more was joined than had to be: groups without a picture in common stay apart.
-    if len(table["content"].unique()) == len(table) and not pairs:
+    if len(table["content"].unique()) == len(table) and not any(pairs) and knows_groups(table):
         assert split["group"].to_list() == table["group"].to_list()
 
 

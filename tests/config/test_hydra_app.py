@@ -55,7 +55,7 @@ AWKWARD = [
 def test_paths_and_patterns_arrive_as_typed(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, str] = {}
 
-    others = {"audit.suggest_split", "source", "sort_into", "target", "serve.records"}
+    others = {"audit.suggest_split", "audit.suggest_groups", "source", "sort_into", "target", "serve.records"}
     keys = VERBATIM - others
 
     def run(cfg: DictConfig) -> None:

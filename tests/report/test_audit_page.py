@@ -76,7 +76,7 @@ def audit_of(path: Path, findings: list[Finding]) -> Audit:
     """An audit of one picture with made-up findings."""
     save_image(path, draw_noise(200, 200))
     known = audit(make_table([(str(path), "crack", "seam1", "train")]))
-    return Audit(known.images, findings, known.near_pairs, None, "full")
+    return Audit(known.images, findings, known.alike, None, "full")
 
 
 def test_many_findings_and_many_paths_are_counted_not_listed(tmp_path: Path) -> None:

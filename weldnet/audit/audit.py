@@ -6,19 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from weldnet.audit.classes import check_confounding, check_groups, check_names, check_small_classes
-from weldnet.audit.copies import check_duplicates, find_near_contents
+from weldnet.audit.copies import check_alike, find_alike_contents
 from weldnet.audit.facts import read_facts
 from weldnet.audit.findings import SEVERITIES, Finding, Severity
 from weldnet.audit.single_files import check_files
 from weldnet.audit.sizes import SizeScore, check_sizes, score_sizes
 from weldnet.data.decode.pictures import Window
-from weldnet.data.duplicates import connect
+from weldnet.data.duplicates import Alike, connect
 from weldnet.data.settings import Framing
 from weldnet.data.sources.class_names import Misnamed
 from weldnet.data.sources.discovery import Skipped
+from weldnet.data.sources.groups import knows_groups, per_image
 from weldnet.data.splits.rules import split_by_group
 from weldnet.errors import InputError
 
@@ -31,14 +31,14 @@ class Audit:
         images: one row an image: the columns of `weldnet.data.sources.manifest.SCHEMA` and of
             `weldnet.audit.facts.FACTS`, and `content`: a number for each distinct content, null where unreadable.
         findings: worst first.
-        near_pairs: int64 (P, 2): contents that look nearly the same.
+        alike: pairs of contents that look alike.
         size_score: None where all have one size.
         skipped: what the search for images passed over.
     """
 
     images: pl.DataFrame
     findings: list[Finding]
-    near_pairs: NDArray[np.int64]
+    alike: Alike
     size_score: SizeScore | None
     window: Window
     skipped: Skipped = field(default_factory=Skipped)
@@ -67,39 +67,53 @@ def audit(
     content = pl.when(pl.col("reason").is_null()).then(pl.col("digest")).rank("dense") - 1
     images = samples.hstack(facts).with_columns(content=content.cast(pl.Int64))
     readable = images.filter(pl.col("reason").is_null())
-    near_pairs = find_near_contents(images, thumbnails, window)
+    alike = find_alike_contents(images, thumbnails, window)
     size_score = score_sizes(readable)
     findings = [
         *check_names(samples, misnamed, skipped),
         *check_groups(samples),
         *check_files(images, window),
-        *check_duplicates(readable, near_pairs),
+        *check_alike(readable, alike),
         *check_small_classes(readable),
         *check_confounding(readable),
         *check_sizes(size_score),
     ]
     findings.sort(key=lambda found: SEVERITIES.index(found.severity))
-    return Audit(images, findings, near_pairs, size_score, window, skipped)
+    return Audit(images, findings, alike, size_score, window, skipped)
 
 
-def suggest_split(audit: Audit, shares: Mapping[str, float], seed: int) -> pl.DataFrame:
-    """A split without leaks: groups that share a picture become one, then `split_by_group`.
+def suggest_groups(audit: Audit) -> pl.DataFrame:
+    """The samples that can be read and are not damaged, with groups that share no picture and no view of one spot.
 
-    All images of the audit have a group; those that cannot be read or are damaged are left out. A joined group has the
-    name of its first one.
+    Groups that do are joined under the name of the first one. Where none are known, a group is the photographs of one
+    spot: `spot_1` and so on, in the order of the files.
 
     Raises:
-        InputError: no image can be read, or see `split_by_group`.
+        InputError: no image can be read.
     """
     readable = audit.images.filter(pl.col("reason").is_null())
     if readable.is_empty():
-        raise InputError("none of the images can be read, so there is nothing to split")
-    names = readable["group"].unique().sort()
-    group = readable["group"].replace_strict(names, range(len(names)), return_dtype=pl.Int64).to_numpy()
-    # Groups and contents are the nodes of one graph; a group touches its contents, a near pair two contents.
+        raise InputError("none of the images can be read, so there is nothing to group")
+    named = readable.with_columns(group=pl.col("group").fill_null(per_image(readable)["group"]))
+    names = named["group"].unique().sort()
+    group = named["group"].replace_strict(names, range(len(names)), return_dtype=pl.Int64).to_numpy()
+    # Groups and contents are the nodes of one graph; a group touches its contents, a pair two contents.
     by_group = np.column_stack([group, len(names) + readable["content"].to_numpy()])
-    edges = np.concatenate([by_group, len(names) + audit.near_pairs])
-    component = connect(edges, int(edges.max()) + 1)
-    _, first, which = np.unique(component[: len(names)], return_index=True, return_inverse=True)
-    joined = names.gather(first[which[group]])
-    return split_by_group(readable.select("path", "label", group=joined, split="split"), shares, seed)
+    edges = np.concatenate([by_group, *(len(names) + pairs for pairs in audit.alike)])
+    component = connect(edges, int(edges.max()) + 1)[group]
+    clusters = named.with_row_index("row").with_columns(component=component)
+    if knows_groups(named):
+        joined = clusters.select(pl.col("group").min().over("component")).to_series()
+    else:
+        number = clusters.select(pl.col("row").min().over("component").rank("dense").cast(pl.String)).to_series()
+        joined = "spot_" + number.str.zfill(number.str.len_chars().max())
+    return readable.select("path", "label", group=joined, split="split")
+
+
+def suggest_split(audit: Audit, shares: Mapping[str, float], seed: int) -> pl.DataFrame:
+    """A split without leaks: `suggest_groups`, then `split_by_group`; all images of the audit have a group.
+
+    Raises:
+        InputError: see both.
+    """
+    return split_by_group(suggest_groups(audit), shares, seed)

@@ -8,6 +8,7 @@ import polars as pl
 from weldnet.audit.findings import Finding, Severity
 from weldnet.data.sources.class_names import Misnamed
 from weldnet.data.sources.discovery import UNREAD, Skipped
+from weldnet.data.sources.groups import knows_groups
 from weldnet.data.sources.manifest import SPLITS
 from weldnet.errors import count, shorten
 from weldnet.evaluation.intervals import proportion
@@ -71,7 +72,7 @@ def check_groups(samples: pl.DataFrame) -> list[Finding]:
 def check_small_classes(samples: pl.DataFrame) -> list[Finding]:
     """`small_class` for each class with too few images or groups to learn or to test, of images that can be read."""
     labels = sorted(samples["label"].unique())
-    has_groups = not samples["group"].null_count() and samples["group"].n_unique() < len(samples)
+    has_groups = knows_groups(samples)
     findings = []
     for label in labels:
         rows = samples.filter(label=label)

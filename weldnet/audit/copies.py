@@ -1,4 +1,4 @@
-"""Copies: identical files and nearly identical pictures, and where they stand on two sides of a split or a label."""
+"""What is seen twice: identical files, nearly identical pictures, views of one spot; and where they contradict."""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -10,16 +10,17 @@ from numpy.typing import NDArray
 from weldnet.audit.findings import Finding, Severity
 from weldnet.audit.single_files import shows_something
 from weldnet.data.decode.pictures import Window
-from weldnet.data.duplicates import Thumbnails, connect, find_duplicates
+from weldnet.data.duplicates import Alike, Thumbnails, connect, find_alike
+from weldnet.data.sources.groups import knows_groups
+from weldnet.errors import shorten
 
 Rows = NDArray[np.int64]
 
+_CROSSING = {"split": "in", "label": "under the labels", "group": "in the groups"}
 
-_CROSSING = {"split": "in", "label": "under the labels"}
 
-
-def find_near_contents(images: pl.DataFrame, thumbnails: Thumbnails, window: Window) -> Rows:
-    """The contents that look nearly the same: int64 (P, 2).
+def find_alike_contents(images: pl.DataFrame, thumbnails: Thumbnails, window: Window) -> Alike:
+    """Pairs of contents that look alike.
 
     Args:
         images: N rows with the columns of `weldnet.audit.facts.FACTS`, and `content`.
@@ -27,30 +28,37 @@ def find_near_contents(images: pl.DataFrame, thumbnails: Thumbnails, window: Win
         window: the one under which the pictures were seen: what it hides looks all the same.
     """
     shown = images.with_row_index("row").filter(shows_something(window)).unique("content", keep="first").sort("row")
-    pairs = find_duplicates(thumbnails[shown["row"].to_numpy()])
-    near: Rows = shown["content"].to_numpy()[pairs]
-    return near
+    contents = shown["content"].to_numpy()
+    return Alike(*(contents[pairs] for pairs in find_alike(thumbnails[shown["row"].to_numpy()])))
 
 
-def check_duplicates(files: pl.DataFrame, pairs: Rows) -> list[Finding]:
-    """`exact_duplicate`, `near_duplicate`, `cross_split_duplicate`, `cross_label_duplicate`: one for each cluster.
+def check_alike(files: pl.DataFrame, alike: Alike) -> list[Finding]:
+    """One finding for each cluster of copies, and for each that crosses splits or labels.
+
+    `exact_duplicate`, `near_duplicate`, `cross_split_duplicate`, `cross_label_duplicate`; of views of one spot
+    `same_view` where no groups are known, else `cross_group_view`; `cross_split_view`, `cross_label_view`.
 
     Args:
         files: the images that can be read: `weldnet.data.sources.manifest.SCHEMA` and `content`, a number from 0 for
             distinct content.
-        pairs: int64 (P, 2): contents that look nearly the same.
+        alike: pairs of contents.
     """
-    crossing = (_check_crossing(files, pairs, column) for column in _CROSSING)
-    return [*_check_copies(files), *_check_near(files, pairs), *chain.from_iterable(crossing)]
+    return [
+        *_check_copies(files),
+        *_check_near(files, alike.near),
+        *chain.from_iterable(_check_crossing(files, alike.near, column, "duplicate") for column in ("split", "label")),
+        *([] if knows_groups(files) else _check_views(files, alike.views)),
+        *chain.from_iterable(_check_crossing(files, alike.views, column, "view") for column in _CROSSING),
+    ]
 
 
 def _check_copies(files: pl.DataFrame) -> Iterator[Finding]:
     copies = files.filter(pl.len().over("content") > 1)
     for _, rows in copies.group_by("content", maintain_order=True):
         yield Finding("exact_duplicate", "warning", tuple(rows["path"]), f"{len(rows)} identical files")
-        for column in _CROSSING:
+        for column in ("split", "label"):
             if rows[column].n_unique() > 1:
-                yield _describe_crossing(rows, column, "error", "identical files")
+                yield _describe_crossing(rows, column, "duplicate", "error", "identical files")
 
 
 def _check_near(files: pl.DataFrame, pairs: Rows) -> Iterator[Finding]:
@@ -60,25 +68,33 @@ def _check_near(files: pl.DataFrame, pairs: Rows) -> Iterator[Finding]:
         yield Finding("near_duplicate", severity, tuple(rows["path"]), f"{len(rows)} nearly identical pictures")
 
 
-def _check_crossing(files: pl.DataFrame, pairs: Rows, column: str) -> Iterator[Finding]:
-    """Clusters of near pairs whose two sides differ in `split` or `label`."""
-    if files[column].null_count():
+def _check_views(files: pl.DataFrame, pairs: Rows) -> Iterator[Finding]:
+    for rows in _cluster(files.with_columns(node="content"), pairs):
+        yield Finding("same_view", "warning", tuple(rows["path"]), f"{len(rows)} views of one spot")
+
+
+def _check_crossing(files: pl.DataFrame, pairs: Rows, column: str, what: str) -> Iterator[Finding]:
+    """Clusters of pairs whose two sides differ in `split`, `label` or `group`."""
+    if files[column].null_count() or (column == "group" and not knows_groups(files)):
         return
-    # A node is a content under one split or label; only pairs that cross connect nodes.
+    # A node is a content under one split, label or group; only pairs that cross connect nodes.
     nodes = files.select("content", column).unique(maintain_order=True).with_row_index("node")
     sides = pl.DataFrame(pairs, schema={"left": pl.Int64, "right": pl.Int64}, orient="row")
     for side in ("left", "right"):
         sides = sides.join(nodes, left_on=side, right_on="content", suffix=f"_{side}")
     crossing = sides.filter(pl.col(column) != pl.col(f"{column}_right")).select("node", "node_right")
+    shown = "nearly identical pictures" if what == "duplicate" else "views of one spot"
     for rows in _cluster(files.join(nodes, on=["content", column], maintain_order="left"), crossing.to_numpy()):
         severity: Severity = "error" if column == "split" and "test" in rows["split"] else "warning"
-        yield _describe_crossing(rows, column, severity, "nearly identical pictures")
+        yield _describe_crossing(rows, column, what, severity, shown)
 
 
-def _describe_crossing(rows: pl.DataFrame, column: str, severity: Severity, copies: str) -> Finding:
-    counts = rows[column].value_counts().sort(column).iter_rows()
-    where = " and ".join(f"{value} ({number})" for value, number in counts)
-    return Finding(f"cross_{column}_duplicate", severity, tuple(rows["path"]), f"{copies} {_CROSSING[column]} {where}")
+def _describe_crossing(rows: pl.DataFrame, column: str, what: str, severity: Severity, shown: str) -> Finding:
+    counts = [f"{value} ({number})" for value, number in rows[column].value_counts().sort(column).iter_rows()]
+    # One of each side first, since a page shows the first few.
+    paths = rows.sort(pl.int_range(pl.len()).over(column), maintain_order=True)["path"]
+    where = " and ".join(counts) if len(counts) <= 5 else shorten(counts)
+    return Finding(f"cross_{column}_{what}", severity, tuple(paths), f"{shown} {_CROSSING[column]} {where}")
 
 
 def _cluster(files: pl.DataFrame, pairs: Rows) -> Iterator[pl.DataFrame]:

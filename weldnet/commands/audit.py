@@ -22,6 +22,7 @@ class AuditSettings:
     """See `weldnet.commands.audit`."""
 
     suggest_split: str | None = None
+    suggest_groups: str | None = None
 
 
 @dataclass
@@ -36,7 +37,7 @@ def run(cfg: DictConfig) -> None:
     """Audits the images of a composed config; exits with code 1 where a finding is an error."""
     from rich.console import Console
 
-    from weldnet.audit.audit import audit, suggest_split
+    from weldnet.audit.audit import audit, suggest_groups, suggest_split
     from weldnet.config.build import build_data
     from weldnet.data.sources.class_names import find_misnamed
     from weldnet.data.sources.groups import explain_groups
@@ -44,11 +45,11 @@ def run(cfg: DictConfig) -> None:
     from weldnet.report.audit_report import print_audit, save_audit
 
     folder = name_folder("audit", cfg.output_dir)
-    manifest = _check_file(cfg.audit.suggest_split)
+    split_file, groups_file = (_check_file(key, cfg.audit[key]) for key in ("suggest_split", "suggest_groups"))
     make_absolute(cfg.data)
     data = build_data(cfg.data, cfg.seed)
     found = data.find()
-    if manifest is not None:
+    if split_file is not None:
         check_shares(data.shares)
         require_groups(found.table, "audit.suggest_split needs groups")
     audited = audit(found.table, data.geometry.window, found.within, find_misnamed(found), found.skipped)
@@ -62,45 +63,55 @@ def run(cfg: DictConfig) -> None:
     print(f"the page:  {show(folder / 'audit.html')}")
     print(f"all of it: {show(folder / 'audit.json')}")
     try:
-        if manifest is not None:
-            known = data.rule.val == "known"
-            shares = give_val_to_train(data.shares) if known else data.shares
+        needs_val = data.rule.val != "known"
+        if groups_file is not None:
+            grouped = suggest_groups(audited)
+            print(f"{_describe(grouped)}; photographs of different spots of one weld are in different groups")
+            _write(grouped, "groups", groups_file, len(found.table), needs_val=needs_val)
+        if split_file is not None:
+            shares = data.shares if needs_val else give_val_to_train(data.shares)
             split = suggest_split(audited, shares, data.split_seed)
-            _write_split(split, manifest, len(found.table), needs_val=not known)
+            _write(split, "split", split_file, len(found.table), needs_val=needs_val)
     except InputError as error:
         if not audited.of("error"):
             raise
-        print(f"no split is suggested: {error}", file=sys.stderr)
+        print(f"nothing is suggested: {error}", file=sys.stderr)
     if audited.of("error"):
         sys.exit(1)
 
 
-def _check_file(name: str | None) -> Path | None:
+def _check_file(key: str, name: str | None) -> Path | None:
     if name is None:
         return None
     file = Path(name).expanduser().absolute()
     if file.exists() or file.is_symlink():
-        raise InputError(f"audit.suggest_split={name} exists, and nothing is overwritten; name a different file")
+        raise InputError(f"audit.{key}={name} exists, and nothing is overwritten; name a different file")
     if not (file.parent.is_dir() and os.access(file.parent, os.W_OK)):
-        raise InputError(f"audit.suggest_split={name}: {file.parent} is no folder that you may write to")
+        raise InputError(f"audit.{key}={name}: {file.parent} is no folder that you may write to")
     return file
 
 
-def _write_split(split: "pl.DataFrame", manifest: Path, num_images: int, *, needs_val: bool) -> None:
+def _write(samples: "pl.DataFrame", what: str, manifest: Path, num_images: int, *, needs_val: bool) -> None:
     from weldnet.data.sources.manifest import write_manifest
     from weldnet.data.splits.rules import check_classes
 
-    write_manifest(split, manifest)
-    left_out = num_images - len(split)
+    write_manifest(samples, manifest)
+    left_out = num_images - len(samples)
     note = f", without {count(left_out, 'file')}, unreadable or damaged" if left_out else ""
-    print(f"the split: {show(manifest)}{note}")
+    print(f"the {what}: {show(manifest)}{note}")
     try:
-        check_classes(split, needs_val=needs_val)
+        if not samples["split"].null_count():
+            check_classes(samples, needs_val=needs_val)
     except InputError as error:
         print(f"it cannot be trained on as it is: {error}")
     else:
         known = "" if needs_val else " data.val=known"
         print(f"train on it by: {show_command('weldnet-train')} data=manifest data.manifest={show(manifest)}{known}")
+
+
+def _describe(groups: "pl.DataFrame") -> str:
+    sizes = groups["group"].value_counts()["count"]
+    return f"{count(len(sizes), 'group')}, {(sizes > 1).sum():,} of several photographs"
 
 
 main = command("audit", run, AuditConfig)

@@ -16,7 +16,7 @@ DATA_COMMANDS = ("train", "crossval", "audit")
 VERBATIM = {
     *("output_dir", "ckpt_path", "source", "sort_into", "target"),
     *(f"data.{key}" for key in (*PATHS, "group_pattern", "cache_dir")),
-    *("model.weights", "audit.suggest_split", "evaluation.vocabulary", "serve.records"),
+    *("model.weights", "audit.suggest_split", "audit.suggest_groups", "evaluation.vocabulary", "serve.records"),
 }
 """Keys whose values are paths, globs or regular expressions: taken as typed, not as Hydra's grammar has them."""
 

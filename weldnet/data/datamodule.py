@@ -11,6 +11,7 @@ import polars as pl
 import torch
 from lightning import LightningDataModule
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -26,15 +27,25 @@ from weldnet.data.batches import (
     order_images,
 )
 from weldnet.data.cache import cache_folder, decode_images
-from weldnet.data.decode.images import Geometry
+from weldnet.data.decode.images import Geometry, crop_border
+from weldnet.data.duplicates import THUMBNAIL_SIZE, Thumbnails, find_alike, make_thumbnail
 from weldnet.data.mixing import Mixing
 from weldnet.data.settings import BatchSettings, ImageSettings, SplitRule
 from weldnet.data.sources.class_names import find_misnamed, refuse_misnamed
 from weldnet.data.sources.found import Found
+from weldnet.data.sources.groups import knows_groups
 from weldnet.data.sources.manifest import SPLITS
 from weldnet.data.sources.source import Source
 from weldnet.data.splits.folds import check_fold, split_fold
-from weldnet.data.splits.leaks import find_contradictions, find_leaks, fingerprints, refuse_leaks
+from weldnet.data.splits.leaks import (
+    MANY_VIEWS,
+    find_contradictions,
+    find_leaks,
+    find_seen_views,
+    fingerprints,
+    refuse_leaks,
+    refuse_views,
+)
 from weldnet.data.splits.rules import (
     check_classes,
     check_shares,
@@ -48,7 +59,7 @@ from weldnet.data.splits.rules import (
     validation_groups,
 )
 from weldnet.data.storage import CACHES, FileImages, HeldImages, Images, store
-from weldnet.errors import InputError, check_choice
+from weldnet.errors import InputError, check_choice, shorten
 from weldnet.evaluation.metrics import index_groups
 from weldnet.hardware import Replay, available_cores, check_processes
 
@@ -151,6 +162,8 @@ class WeldDataModule(LightningDataModule):
         decoded = decoded.select(table["row"].to_numpy().astype(np.int64))
         self.warnings += decoded.mention_pages(table["path"])
         self.images: Images = store(cache, table, decoded, self.geometry)
+        if not knows_groups(table):
+            self._check_views(table)
         table = table.with_columns(row=pl.int_range(pl.len()))
         self.table, self.split_by_group = split_validation(table, self.split_seed)
         self.split_digest = split_digest(table)
@@ -202,6 +215,30 @@ class WeldDataModule(LightningDataModule):
                 f"data.fold={self.rule.fold} has no image left to test; repair its files, or use fewer folds"
             )
         return check_splits(table) + find_contradictions(table)
+
+    def _check_views(self, table: pl.DataFrame) -> None:
+        """Refuses many spots that test and train or val both show; of a few, warns."""
+        num_tested = len(table.filter(split="test"))
+        if num_tested in (0, len(table)):
+            return
+        seen = find_seen_views(table, np.concatenate(find_alike(self._shrink(len(table)))))
+        if not seen:
+            return
+        sentence = f"{len(seen)} of {num_tested} test images show a spot that train or val shows: {shorten(seen, 3)}"
+        if len(seen) < MANY_VIEWS * num_tested:
+            self.warnings.append(sentence)
+            return
+        self.leaks.append(sentence)
+        if not self.rule.allow_leak:
+            refuse_views(sentence, table)
+
+    def _shrink(self, num_images: int) -> Thumbnails:
+        thumbnails = np.empty((num_images, THUMBNAIL_SIZE, THUMBNAIL_SIZE), np.uint8)
+        for rows in np.array_split(np.arange(num_images), -(-num_images // 256)):
+            for row, image in zip(rows, np.asarray(self.images.read(rows)), strict=True):
+                shown = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
+                thumbnails[row] = make_thumbnail(crop_border(shown, self.geometry))
+        return thumbnails
 
     def samples(self, split: str) -> pl.DataFrame:
         """The rows of a split, of `select` or `calibrate` (which divide val) or of `all`, in the order of `batches`."""

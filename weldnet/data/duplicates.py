@@ -1,42 +1,73 @@
-"""Finds photographs that show the same view twice: saved again, resized, brightened, a little cropped.
+"""Finds photographs that show the same thing: one picture saved again, or one spot of a weld photographed again.
 
-Each photograph becomes a thumbnail, each thumbnail a hash; thumbnails with similar hashes are compared by pixels. What
-counts is the detail of a picture: what is left without the mean of every row and column. Two different welds share
-the bead's profile and the lamp's gradient, which those means hold.
+Each photograph becomes a thumbnail. Two thumbnails are nearly identical by their detail: what is left without the mean
+of every row and column, since two different welds share the bead's profile and the lamp's gradient, which those means
+hold. They are views of one spot by their texture: the detail of pixels that were compared with their neighbourhood,
+whatever the light, and after one thumbnail was moved, turned and stretched onto the other.
 """
 
-from collections.abc import Iterator
-from itertools import combinations, pairwise
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.fft import dctn
+from scipy.ndimage import gaussian_filter1d
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from sklearn.neighbors import NearestNeighbors
+from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample, normalize, pad
 
 THUMBNAIL_SIZE = 24
 """Pixels a side. Finer thumbnails lose copies at half the size, coarser ones merge photographs of one weld."""
 
 MIN_SIMILARITY = 0.95
-"""Measured on 1,885 real crops: copies at half the size reach 0.954, different views of one weld stay below 0.94."""
+"""Of nearly identical pictures. On 1,885 real crops copies at half the size reach 0.954."""
+
+MIN_VIEW_SIMILARITY = 0.71
+"""Of the same view. The figures behind it are in docs/benchmarks.md."""
 
 MIN_DETAIL = 1.0
 """Grey levels (standard deviation) of detail below which rounding and JPEG noise would decide: a plain picture."""
 
-MAX_DISTANCE = 6
-"""Bits of 64. On real crops no copy but a cropped one changed more than 5."""
+MIN_RICHNESS = 12.0
+"""Frequencies that a texture is made of, below which it could be stretched onto a different one: a few soft spots.
+Soft spots drawn at random have 2 to 10, real crops of welds 22 or more, 99 of 100 photographs of ground tiles 14."""
 
-_COARSE_SIMILARITY = 0.93  # a cheap test before the thumbnails; of the copies that pass those, none was below 0.96
-_MAX_BUCKET = 256  # hashes that agree in one key and are still compared pair by pair
-_NEIGHBOURS = 8  # in a crowd
-_WINDOW = 40_000  # pictures of a crowd that are searched at once
-_BLOCK = 256  # thumbnails that fit in a core's cache: twice as fast as thousands
+_NEIGHBOURS = 10  # candidates for each picture
+_MIN_COSINE = 0.2  # of a candidate's coarse texture
+_MOST_AT_ONCE = 2**17  # pictures of which each is compared with all others
+_LIST_SIZE = 2**15  # pictures that are compared with one another, where there are more
+_NUM_LISTS = 3  # in which each picture then is
+_BLOCK = 256  # pictures or pairs that fit in a core's cache: twice as fast as thousands
+_NOISE = 2.0  # grey levels; weaker contrast of a neighbourhood is not raised to that of the others
+_STEPS = 8  # of the alignment
+_FEW_STEPS = 3  # after which 1 view of 100 is below:
+_HOPELESS = 0.35
+_MOST_MOVED = 0.35  # of half a side, by any of the six numbers of the alignment
+_LEAST_SHARED = 0.6  # of the area, after the alignment
 
 Pairs = NDArray[np.int64]
 Thumbnails = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+
+# A pixel's neighbourhood, 1.5 pixels wide, as a matrix: blur = _BLUR @ picture @ _BLUR.T
+_BLUR = torch.from_numpy(gaussian_filter1d(np.eye(THUMBNAIL_SIZE, dtype=np.float32), 1.5, axis=0, mode="nearest"))
+
+
+class Alike(NamedTuple):
+    """Pairs of rows i < j, int64 (P, 2), sorted, each pair once, in one of the two.
+
+    Attributes:
+        near: nearly identical pictures.
+        views: other pictures of one spot.
+    """
+
+    near: Pairs
+    views: Pairs
 
 
 def make_thumbnail(image: Image.Image) -> Thumbnails:
@@ -62,33 +93,39 @@ def compare(first: Thumbnails, second: Thumbnails) -> Floats:
     return np.where(_is_plain(detail_a) | _is_plain(detail_b), np.float32(0), similarity)
 
 
-def find_duplicates(thumbnails: Thumbnails) -> Pairs:
-    """Pairs of near-duplicates; a million thumbnails take about a minute.
+def compare_views(first: Thumbnails, second: Thumbnails, steps: int = _STEPS) -> Floats:
+    """How well thumbnails (P, 24, 24) match in pairs once either is moved, turned and stretched onto the other.
 
-    Always found: equal thumbnails (the first with each of the others), and every similar pair whose outlines agree
-    and whose hashes differ in at most 6 bits, unless both are in one crowd (`iterate_near_pairs`). There each picture
-    is compared with its 8 nearest, so that of many copies not every pair is listed, and not all may be connected; a
-    crowd of over 40,000 is searched in overlapping slices along its main direction. Not found: copies that were
-    mirrored, turned, covered in part or cropped by more than about 1 % of a side, and copies of plain pictures.
+    Returns:
+        float32 (P,), -1 to 1: the correlation of the textures where both show something.
+    """
+    one, other = _find_texture(first), _find_texture(second)
+    return torch.maximum(_align(one, other, steps), _align(other, one, steps)).numpy()
+
+
+def find_alike(thumbnails: Thumbnails) -> Alike:
+    """Pairs of nearly identical pictures and of the same view; 100,000 thumbnails take minutes, memory is linear.
+
+    Each picture is compared with the 10 whose coarse texture is most similar, so that of many views of one spot not
+    every pair is listed. Equal thumbnails are paired with the first of them alone. Beyond 131,072 pictures each is
+    compared with those that resemble the same 3 of some pictures drawn at random, which misses pairs. Not found: what
+    was mirrored, turned by more than some 10 degrees, covered in part or cropped by more than some 15 % of a side, and
+    plain pictures; of the
+    same view none with a few soft spots alone.
 
     Args:
         thumbnails: uint8 (N, 24, 24) of `make_thumbnail`; may be memory-mapped.
-
-    Returns:
-        int64 (P, 2): rows i < j, sorted, each pair once.
     """
     rows, copies = _split_copies(thumbnails)
-    coarse = _describe(thumbnails, rows)
-    crowds = np.arange(len(rows))
-    found = [_keep_similar(pairs, coarse) for pairs in iterate_near_pairs(_hash(coarse), crowds)]
-    for number in np.flatnonzero(np.bincount(crowds) > 1):
-        crowd = np.flatnonzero(crowds == number)
-        found += [_keep_similar(pairs, coarse) for pairs in _iterate_neighbours(coarse, crowd)]
-    pairs = np.unique(np.concatenate([copies, *(rows[pairs] for pairs in found)]), axis=0)
-    similar = np.empty(len(pairs), bool)
-    for block in _iterate_blocks(len(pairs), _BLOCK):
-        similar[block] = compare(thumbnails[pairs[block, 0]], thumbnails[pairs[block, 1]]) >= MIN_SIMILARITY
-    return pairs[similar]
+    coarse, is_rich = _describe(thumbnails, rows)
+    candidates = _find_candidates(coarse)
+    pairs = rows[candidates]
+    is_near = _measure(compare, thumbnails, pairs) >= MIN_SIMILARITY
+    near = np.concatenate([copies, pairs[is_near]])
+    rest = pairs[~is_near & is_rich[candidates].all(axis=1)]
+    rest = rest[_measure(partial(compare_views, steps=_FEW_STEPS), thumbnails, rest) >= _HOPELESS]
+    views = rest[_measure(compare_views, thumbnails, rest) >= MIN_VIEW_SIMILARITY]
+    return Alike(np.unique(near, axis=0), np.unique(views, axis=0))
 
 
 def connect(pairs: Pairs, num_nodes: int) -> NDArray[np.int64]:
@@ -98,7 +135,7 @@ def connect(pairs: Pairs, num_nodes: int) -> NDArray[np.int64]:
     return labels
 
 
-def _iterate_blocks(total: int, size: int) -> Iterator[slice]:
+def _iterate_blocks(total: int, size: int = _BLOCK) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, total, size))
 
 
@@ -125,7 +162,7 @@ def _is_plain(detail: Floats) -> NDArray[np.bool_]:
 def _split_copies(thumbnails: Thumbnails) -> tuple[NDArray[np.int64], Pairs]:
     """Of the pictures that are not plain, the first of every set of equal ones, and the pairs (first, other one)."""
     plain = np.empty(len(thumbnails), bool)
-    for block in _iterate_blocks(len(thumbnails), _BLOCK):
+    for block in _iterate_blocks(len(thumbnails)):
         plain[block] = _is_plain(_center(thumbnails[block])[1])
     rows = np.flatnonzero(~plain)
     keys = np.array([hash(thumbnails[row].tobytes()) for row in rows], np.int64)
@@ -134,93 +171,94 @@ def _split_copies(thumbnails: Thumbnails) -> tuple[NDArray[np.int64], Pairs]:
     return rows[np.sort(firsts)], pairs[pairs[:, 0] < pairs[:, 1]]
 
 
-def _describe(thumbnails: Thumbnails, rows: NDArray[np.int64]) -> Floats:
-    """float32 (len(rows), 64), of length one: the 8 x 8 lowest frequencies of the detail."""
-    coarse = np.empty((len(rows), 64), np.float32)
-    for block in _iterate_blocks(len(rows), _BLOCK):
-        spectrum = dctn(thumbnails[rows[block]].astype(np.float32), axes=(1, 2))[:, 1:9, 1:9].reshape(-1, 64)
-        coarse[block] = spectrum / np.maximum(np.linalg.norm(spectrum, axis=1, keepdims=True), 1e-6)
-    return coarse
+def _find_texture(thumbnails: Thumbnails) -> Tensor:
+    """float32 (P, 24, 24) of length one: each pixel against its neighbourhood, without the mean of row and column."""
+    pixels = torch.from_numpy(thumbnails.astype(np.float32))
+    texture = pixels - _BLUR @ pixels @ _BLUR.T
+    texture /= (_BLUR @ texture.square() @ _BLUR.T + _NOISE**2).sqrt()
+    texture -= texture.mean(1, keepdim=True)
+    texture -= texture.mean(2, keepdim=True)
+    return normalize(texture.flatten(1), dim=1, eps=1e-6).view_as(texture)
 
 
-def _hash(coarse: Floats) -> NDArray[np.uint64]:
-    """uint64 (N,): on which side of 64 fixed hyperplanes a picture lies, so distance in bits follows the angle.
+def _describe(thumbnails: Thumbnails, rows: NDArray[np.int64]) -> tuple[Tensor, NDArray[np.bool_]]:
+    """The 8 x 8 lowest frequencies of the textures, float32 (len(rows), 64) of length one; and which are rich."""
+    coarse, is_rich = torch.empty(len(rows), 64), np.empty(len(rows), bool)
+    for block in _iterate_blocks(len(rows)):
+        spectrum = torch.from_numpy(dctn(_find_texture(thumbnails[rows[block]]).numpy(), axes=(1, 2), norm="ortho"))
+        coarse[block] = normalize(spectrum[:, :8, :8].flatten(1), dim=1, eps=1e-6)
+        # The inverse of the sum of the squared shares: n equal frequencies count n.
+        is_rich[block] = (1 / spectrum.pow(4).sum((1, 2)) >= MIN_RICHNESS).numpy()
+    return coarse, is_rich
 
-    One sign a frequency, as in pHash, is noise where a smooth picture lacks the frequency: half its copies were lost.
 
-    Source: Charikar, "Similarity estimation techniques from rounding algorithms", STOC 2002.
+def _find_candidates(coarse: Tensor) -> Pairs:
+    """Each picture with the most similar ones of its lists: int64 (P, 2) of i < j, each pair once."""
+    found = [np.empty((0, 2), np.int64)]
+    for members in _split_lists(coarse):
+        listed = coarse[members]
+        for block in _iterate_blocks(len(listed)):
+            # Beside itself, which is the most similar one.
+            most = listed[block] @ listed.T
+            cosine, nearest = most.topk(min(_NEIGHBOURS + 1, len(listed)))
+            row, column = (cosine >= _MIN_COSINE).nonzero(as_tuple=True)
+            pairs = torch.stack([members[block][row], members[nearest[row, column]]], 1).sort(dim=1).values.numpy()
+            found.append(pairs[pairs[:, 0] < pairs[:, 1]])
+    return np.unique(np.concatenate(found), axis=0)
+
+
+def _split_lists(coarse: Tensor) -> Iterator[Tensor]:
+    """The rows of the pictures that are compared with one another: all, or lists of similar ones."""
+    if len(coarse) <= _MOST_AT_ONCE:
+        yield torch.arange(len(coarse))
+        return
+    number = -(-_NUM_LISTS * len(coarse) // _LIST_SIZE)
+    drawn = torch.from_numpy(np.random.default_rng(0).choice(len(coarse), number, replace=False))
+    nearest = torch.cat([(each @ coarse[drawn].T).topk(_NUM_LISTS).indices for each in coarse.split(_BLOCK)])
+    for number_of_list in range(number):
+        yield (nearest == number_of_list).any(1).nonzero().flatten()
+
+
+def _measure(
+    similarity: Callable[[Thumbnails, Thumbnails], Floats], thumbnails: Thumbnails, pairs: Pairs
+) -> NDArray[np.float32]:
+    measured = np.empty(len(pairs), np.float32)
+    for block in _iterate_blocks(len(pairs)):
+        measured[block] = similarity(thumbnails[pairs[block, 0]], thumbnails[pairs[block, 1]])
+    return measured
+
+
+def _align(moved: Tensor, fixed: Tensor, steps: int) -> Tensor:
+    """The best correlation (P,) of textures (P, S, S) at any step of an affine alignment.
+
+    Source: Baker and Matthews, "Lucas-Kanade 20 years on: a unifying framework", IJCV 2004.
     """
-    planes = np.linalg.qr(np.random.default_rng(0).normal(size=(64, 64)))[0].astype(np.float32)
-    return np.packbits(coarse @ planes > 0, axis=1).view(np.uint64).ravel()
-
-
-def _make_keys(max_distance: int) -> Iterator[tuple[np.uint64, list[np.uint64]]]:
-    """For every choice of three chunks, the bits that must agree, and the chunks before the third that were skipped."""
-    bounds = np.linspace(0, 64, max_distance + 4).astype(int).tolist()
-    chunks = [(1 << end) - (1 << start) for start, end in pairwise(bounds)]
-    for chosen in combinations(range(len(chunks)), 3):
-        passed = set(range(chosen[2])) - set(chosen)
-        yield np.uint64(sum(chunks[number] for number in chosen)), [np.uint64(chunks[number]) for number in passed]
-
-
-def iterate_near_pairs(
-    hashes: NDArray[np.uint64], crowds: NDArray[np.int64], max_distance: int = MAX_DISTANCE
-) -> Iterator[Pairs]:
-    """Pairs of hashes that differ in few bits, in about N log N time.
-
-    The bits are cut into max_distance + 3 chunks. Two hashes within the distance agree in at least three of them, so
-    one sort for every choice of three chunks brings them side by side (multi-index hashing: Norouzi, Punjani and Fleet,
-    CVPR 2012). Hashes that share such a key with more than 255 others are a crowd, whose pairs are not listed.
-
-    Args:
-        hashes: uint64 (N,).
-        crowds: int64 (N,), a number for each hash; those of a crowd become equal.
-        max_distance: bits, 0 to 8; the number of sorts grows with its third power.
-
-    Yields:
-        int64 (P, 2) of i < j. Every pair within the distance is listed once or shares a crowd.
-    """
-    for mask, passed in _make_keys(max_distance):
-        order = np.argsort(hashes & mask, kind="stable")
-        keys = hashes[order] & mask
-        _, starts, counts = np.unique(keys, return_index=True, return_counts=True)
-        crowded = np.repeat(counts > _MAX_BUCKET, counts)
-        if crowded.any():
-            heads = order[np.repeat(starts, counts)[crowded]]
-            crowds[:] = connect(crowds[np.stack([order[crowded], heads], 1)], len(crowds))[crowds]
-        for pairs in _iterate_runs(keys, ~crowded):
-            pairs = np.sort(order[pairs], axis=1)
-            differing = hashes[pairs[:, 0]] ^ hashes[pairs[:, 1]]
-            wanted = np.bitwise_count(differing) <= max_distance
-            for chunk in passed:  # a pair is listed by the first three chunks that agree, and by no others
-                wanted &= (differing & chunk) != 0
-            yield pairs[wanted]
-
-
-def _iterate_runs(keys: NDArray[np.uint64], wanted: NDArray[np.bool_]) -> Iterator[Pairs]:
-    """Positions of two equal keys, both `wanted`, in sorted keys: first the neighbours, then those two apart, ..."""
-    left, step = np.flatnonzero(wanted), 1
-    while len(left):
-        left = left[left + step < len(keys)]
-        left = left[keys[left] == keys[left + step]]
-        yield np.stack([left, left + step], 1)
-        step += 1
-
-
-def _iterate_neighbours(coarse: Floats, crowd: NDArray[np.int64]) -> Iterator[Pairs]:
-    """Pairs each of a crowd with the most similar of it, in overlapping slices of bounded size."""
-    sample = coarse[crowd[:: 1 + len(crowd) // _WINDOW]]
-    direction = np.linalg.svd(np.cov(sample.T))[0][:, 0]
-    crowd = crowd[np.argsort(coarse[crowd] @ direction, kind="stable")]
-    for start in range(0, max(1, len(crowd) - _WINDOW // 2), _WINDOW // 2):
-        window = crowd[start : start + _WINDOW]
-        search = NearestNeighbors(n_neighbors=min(_NEIGHBOURS, len(window) - 1), algorithm="brute")
-        nearest = search.fit(coarse[window]).kneighbors(return_distance=False)
-        yield np.sort(np.stack([np.repeat(window, nearest.shape[1]), window[nearest.ravel()]], 1), axis=1)
-
-
-def _keep_similar(pairs: Pairs, coarse: Floats) -> Pairs:
-    cosine = np.empty(len(pairs), np.float32)
-    for block in _iterate_blocks(len(pairs), 64 * _BLOCK):
-        cosine[block] = np.einsum("pk,pk->p", coarse[pairs[block, 0]], coarse[pairs[block, 1]])
-    return pairs[cosine >= _COARSE_SIMILARITY]
+    num_pairs, size, _ = fixed.shape
+    at = torch.linspace(-1 + 1 / size, 1 - 1 / size, size)
+    wide = pad(fixed[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
+    along_x, along_y = (
+        size / 4 * (wide[:, 1:-1, 2:] - wide[:, 1:-1, :-2]),
+        size / 4 * (wide[:, 2:, 1:-1] - wide[:, :-2, 1:-1]),
+    )
+    # What each of the six numbers of an affine map changes.
+    change = torch.stack([each * by for each in (along_x, along_y) for by in (at, at[:, None], torch.ones(1))], 1)
+    change = change.flatten(2)
+    normal = change @ change.transpose(1, 2)
+    normal += torch.diag_embed(0.01 * normal.diagonal(dim1=1, dim2=2) + 1e-6)
+    solve = torch.linalg.solve(normal, change)
+    identity = torch.eye(3)
+    move = identity.repeat(num_pairs, 1, 1)
+    seen, shown = moved.flatten(1), fixed.flatten(1)
+    best = (seen * shown).sum(1)
+    for _ in range(steps):
+        step = identity.repeat(num_pairs, 1, 1)
+        step[:, :2] += (solve @ (shown - normalize(seen, dim=1))[..., None]).view(-1, 2, 3).clamp(-0.15, 0.15)
+        move = move @ step
+        grid = affine_grid(move[:, :2], [num_pairs, 1, size, size], align_corners=False)
+        seen = grid_sample(moved[:, None], grid, align_corners=False).flatten(1)
+        is_shared = (grid.abs() < 1).all(-1).flatten(1)
+        shown = fixed.flatten(1) * is_shared
+        similarity = (normalize(seen * is_shared, dim=1) * normalize(shown, dim=1)).sum(1)
+        is_allowed = ((move - identity).abs().amax((1, 2)) < _MOST_MOVED) & (is_shared.float().mean(1) > _LEAST_SHARED)
+        best = torch.where(is_allowed, torch.maximum(best, similarity), best)
+    return best

@@ -31,7 +31,7 @@ _SIDE, _SIDE_ON_SHEET = 160, 110
 _MEANINGS: tuple[tuple[Severity, Set[str], str], ...] = (
     (
         "error",
-        {"group_leak", "cross_split_duplicate"},
+        {"group_leak", "cross_split_duplicate", "cross_split_view"},
         "A test score on these data would be too high: training sees what the test asks about.",
     ),
     (

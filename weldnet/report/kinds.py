@@ -34,6 +34,26 @@ KINDS = {
         "View the pictures, keep the right label, remove the other copies.",
         True,
     ),
+    "cross_split_view": Kind(
+        "One spot in more than one split",
+        "The same spot of a weld was photographed again, from a little elsewhere or under other light; the network has "
+        "learned the spot that the test asks about.",
+        "Keep all photographs of a weld in one split: give its group, or audit.suggest_groups=FILE.csv proposes groups "
+        "by spots.",
+        True,
+    ),
+    "cross_label_view": Kind(
+        "One spot under more than one label",
+        "Two photographs of the same spot have different labels: one is wrong, or the spot shows both defects.",
+        "Compare the pictures and correct the label.",
+        True,
+    ),
+    "cross_group_view": Kind(
+        "One spot in more than one group",
+        "What counts as two welds seems to be one: split apart, it leaks.",
+        "Correct the groups: audit.suggest_groups=FILE.csv writes a manifest in which they are joined.",
+        True,
+    ),
     "split_names": Kind(
         "Splits taken for classes",
         "Training stops at them: a network would learn to distinguish train from test, and nothing would test it.",
@@ -88,6 +108,12 @@ KINDS = {
         "Keep them in one group, or keep one of each.",
         True,
     ),
+    "same_view": Kind(
+        "Views of one spot",
+        "One spot of a weld was photographed several times; split at random, the test would measure memory.",
+        "Give the weld of each photograph as its group; audit.suggest_groups=FILE.csv proposes one group a spot.",
+        True,
+    ),
     "wrong_extension": Kind(
         "File endings that do not match the content",
         "weldnet reads the content, not the ending; other programs refuse such files.",
@@ -120,7 +146,8 @@ KINDS = {
     "no_groups": Kind(
         "No groups",
         "It is unknown which images show the same weld, so a leak between splits stays unseen.",
-        "Give a group column in a manifest, data.group_by=prefix:N or folder, or data.group_pattern='REGEX'.",
+        "Give a group column in a manifest, data.group_by=prefix:N or folder, or data.group_pattern='REGEX'; "
+        "audit.suggest_groups=FILE.csv proposes one group a spot.",
     ),
 }
 """Every kind, in the order of the page."""

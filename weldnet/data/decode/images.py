@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageChops
 
 from weldnet.data.decode.formats import open_picture
 from weldnet.data.decode.pictures import MAX_PIXELS, Picture, UnreadableImage, check_window
@@ -86,15 +86,26 @@ def to_geometry(
     # A picture decoded at a fraction is an approximation already; a first step by averages costs a third less.
     reduced = sorted(image.size) != sorted(picture.size)
     image = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0 if reduced else None)
-    border = 0
     if geometry.normalize == "per_image":
-        image, border = standardise(image), STANDARD_MEAN
+        image = standardise(image)
     if size != (geometry.width, geometry.height):
         frame = (geometry.width, geometry.height)
-        strip, image = image, Image.new(image.mode, frame, (border,) * len(image.getbands()))
+        strip, image = image, Image.new(image.mode, frame, (_border(geometry),) * len(image.getbands()))
         image.paste(strip, ((geometry.width - size[0]) // 2, (geometry.height - size[1]) // 2))
     pixels = np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)
     return np.ascontiguousarray(np.broadcast_to(pixels, (3, geometry.height, geometry.width))), picture
+
+
+def crop_border(image: Image.Image, geometry: Geometry) -> Image.Image:
+    """An image in the network's geometry without the border of a letterbox, and without what looks like it."""
+    if geometry.resize != "letterbox":
+        return image
+    border = Image.new(image.mode, image.size, (_border(geometry),) * 3)
+    return image.crop(ImageChops.difference(image, border).getbbox())
+
+
+def _border(geometry: Geometry) -> int:
+    return STANDARD_MEAN if geometry.normalize == "per_image" else 0
 
 
 def standardise(image: Image.Image) -> Image.Image:

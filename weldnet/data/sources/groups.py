@@ -137,14 +137,19 @@ def _after_class(labels: Sequence[str], num_parts: int) -> str:
     return rf"(?i)^[\W_]*(?:{longest_first})[\W_]+([^\W_]+{further})"
 
 
-def explain_groups(table: pl.DataFrame) -> str:
+def knows_groups(table: pl.DataFrame) -> bool:
+    """Whether every image has a group, and some group has several images."""
+    return not table["group"].null_count() and table["group"].n_unique() < len(table)
+
+
+def explain_groups(table: pl.DataFrame, *, even_per_image: bool = True) -> str:
     """What to type where the groups are unknown, with what these names offer."""
     offers = offer_groups(table)
     listed = f"By their names, these could be the welds:\n{list_some([str(offer) for offer in offers])}\n"
     others: Sequence[str] = (
         "data.group_pattern='REGEX', found in the file names",
         "a group column in a manifest",
-        "data.group_by=per_image, if every photograph shows a different weld",
+        *(["data.group_by=per_image, if every photograph shows a different weld"] if even_per_image else []),
     )
     return f"{f'{listed}Type the one that names a weld, or ' if offers else 'Type one of: '}{'; '.join(others)}"
 

@@ -7,11 +7,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from weldnet.data.duplicates import Pairs
+from weldnet.data.sources.groups import explain_groups
 from weldnet.data.splits.rules import shared_groups
 from weldnet.errors import InputError, count, list_some, shorten
 from weldnet.spelling import find_alike
 
 Fingerprints = NDArray[np.int64]
+
+MANY_VIEWS = 0.05
+"""Of the test images: that many whose spot is seen in train or val are refused where the welds are unknown."""
 
 
 def find_leaks(table: pl.DataFrame) -> list[str]:
@@ -38,6 +43,31 @@ def find_leaks(table: pl.DataFrame) -> list[str]:
         if copies:
             leaks.append(f"{count(len(copies), 'identical file')} in more than one split: {shorten(copies)}")
     return leaks
+
+
+def find_seen_views(table: pl.DataFrame, pairs: Pairs) -> list[str]:
+    """The test images of which train or val shows the same spot, each with one such image.
+
+    Args:
+        table: table of samples with their splits.
+        pairs: int64 (P, 2): rows that show the same spot.
+    """
+    both = pl.DataFrame(np.concatenate([pairs, pairs[:, ::-1]]), schema=["row", "other"], orient="row")
+    samples = table.select("path", "split", row=pl.int_range(pl.len()))
+    both = both.join(samples, on="row").join(samples, left_on="other", right_on="row", suffix="_other")
+    seen = both.filter(pl.col("split") == "test", pl.col("split_other") != "test").sort("row", "other")
+    named = pl.format("{} = {} ({})", "path", "path_other", "split_other")
+    return seen.unique("row", keep="first", maintain_order=True).select(named).to_series().to_list()
+
+
+def refuse_views(leak: str, table: pl.DataFrame) -> None:
+    """Refuses spots that are seen again in test, where the welds are unknown or each image counts as one."""
+    raise InputError(
+        f"these data leak, so a score would not measure unseen welds:\n  {leak}\n"
+        f"{explain_groups(table, even_per_image=False)}; or a manifest that weldnet-audit with the same data keys and "
+        "audit.suggest_groups=FILE.csv writes, with one group for each spot. To continue all the same, type "
+        "data.allow_leak=true; every report will mention it"
+    )
 
 
 def find_contradictions(table: pl.DataFrame) -> list[str]:
