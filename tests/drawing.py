@@ -27,6 +27,14 @@ def draw_blobs(height: int, width: int, seed: int = 0) -> Pixels:
     return np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
 
 
+def draw_views(height: int, width: int, seed: int = 0) -> tuple[Pixels, Pixels]:
+    """Two photographs of a spot with texture, uint8 (height, width, 3): the second from elsewhere, under less light."""
+    surface = Image.fromarray(draw_noise(14, 12, seed)).resize((width + 6, height + 6), Image.Resampling.BICUBIC)
+    boxes = ((0, 0, width, height), (3, 2, width + 4, height + 2))
+    first, second = (surface.resize((width, height), Image.Resampling.BICUBIC, box) for box in boxes)
+    return np.asarray(first), (np.asarray(second) * 0.6).astype(np.uint8)
+
+
 def save_image(file: Path, pixels: Pixels) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(file, quality=95)

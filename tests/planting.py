@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 from damaging import break_sum
-from drawing import draw_blobs, save_image
+from drawing import draw_blobs, draw_views, save_image
 from PIL import Image
 
 Found = set[tuple[str, str, frozenset[str]]]
@@ -127,6 +127,26 @@ def plant_near_copies(welds: Welds) -> Found:
         expect("cross_split_duplicate", "error", test, copy, near[3]),
         expect("near_duplicate", "note", labels, near[4]),
         expect("cross_label_duplicate", "warning", labels, near[4]),
+    }
+
+
+def plant_views(welds: Welds) -> Found:
+    def plant(seed: int, *where: tuple[str, str, str]) -> list[Path]:
+        pictures = draw_views(HEIGHT, WIDTH, seed)
+        return [save_image(welds.add(*row), picture) for row, picture in zip(where, pictures, strict=True)]
+
+    labels = plant(1, ("pore", "seam4", "train"), ("crack", "seam4", "train"))
+    groups = plant(2, ("pore", "seam4", "train"), ("pore", "seam5", "train"))
+    in_val = plant(3, ("pore", "seam4", "train"), ("pore", "seam1", "val"))
+    in_test = plant(4, ("pore", "seam4", "train"), ("crack", "seam3", "test"))
+    return {
+        expect("cross_label_view", "warning", *labels),
+        expect("cross_group_view", "warning", *groups),
+        expect("cross_group_view", "warning", *in_val),
+        expect("cross_split_view", "warning", *in_val),
+        expect("cross_group_view", "warning", *in_test),
+        expect("cross_split_view", "error", *in_test),
+        expect("cross_label_view", "warning", *in_test),
     }
 
 

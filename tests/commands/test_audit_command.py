@@ -10,7 +10,16 @@ import pytest
 from calling import exit_code
 from drawing import draw_noise, write_welds
 from PIL import Image
-from planting import Found, Welds, expect, plant_copies, plant_files, plant_groups_and_classes, plant_near_copies
+from planting import (
+    Found,
+    Welds,
+    expect,
+    plant_copies,
+    plant_files,
+    plant_groups_and_classes,
+    plant_near_copies,
+    plant_views,
+)
 
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.decode.images import Geometry
@@ -50,11 +59,18 @@ def test_a_clean_set_has_no_findings(here: Path, capsys: Any) -> None:
 
 def test_every_planted_fault_is_found_and_nothing_else(here: Path) -> None:
     welds = Welds(here)
-    planted = plant_files(welds) | plant_copies(welds) | plant_near_copies(welds) | plant_groups_and_classes(welds)
+    planted = plant_files(welds) | plant_copies(welds) | plant_near_copies(welds) | plant_views(welds)
+    planted |= plant_groups_and_classes(welds)
     manifest = welds.write()
     assert exit_code("audit", "data=manifest", f"data.manifest={manifest}", "output_dir=audit") == 1
     assert found_in(here / "audit") == planted
-    assert {kind for kind, *_ in planted} == set(KINDS) - {"no_groups", "alike_names", "split_names", "unread_format"}
+    assert {kind for kind, *_ in planted} == set(KINDS) - {
+        "no_groups",
+        "same_view",
+        "alike_names",
+        "split_names",
+        "unread_format",
+    }
 
 
 def test_warnings_alone_exit_with_0(here: Path) -> None:
@@ -108,6 +124,7 @@ def test_the_window_of_the_training_is_the_one_of_the_audit(here: Path) -> None:
         (["data.root=photos", "audit.suggest_split=a.csv"], "data.group_pattern"),
         (["data.root=photos", "data.groups=per_image", "audit.suggest_split=there.csv"], "nothing is overwritten"),
         (["data.root=photos", "data.groups=per_image", "audit.suggest_split=no/where/a.csv"], "is no folder"),
+        (["data.root=photos", "audit.suggest_groups=there.csv"], "audit.suggest_groups=there.csv exists"),
         (["data.root=photos", "output_dir=photos"], "not empty"),
         (
             ["data.root=photos", "data.groups=per_image", "audit.suggest_split=a.csv", "data.shares.val=3"],
@@ -131,6 +148,7 @@ def test_the_suggested_split_has_no_leak_and_trains(here: Path, capsys: pytest.C
     welds = Welds(here)
     plant_copies(welds)
     plant_near_copies(welds)
+    plant_views(welds)
     leak = [welds.draw("crack", "leak", split) for split in ("train", "test")]
     welds.add("crack", "seam5", "train").touch()
     manifest = welds.write()
@@ -146,7 +164,7 @@ def test_the_suggested_split_has_no_leak_and_trains(here: Path, capsys: pytest.C
     again = ["data=manifest", "data.manifest=split (1).csv", "output_dir=b"]
     exit_code("audit", *again)
     kinds = {kind for kind, *_ in found_in(here / "b")}
-    assert kinds <= {"exact_duplicate", "near_duplicate", "cross_label_duplicate"}
+    assert kinds <= {"exact_duplicate", "near_duplicate", "cross_label_duplicate", "cross_label_view"}
     data = WeldDataModule(Manifest(manifest=str(here / "split (1).csv")), geometry=Geometry(20, 20), seed=0)
     data.setup()
     assert data.splits() == ["train", "val", "test"]

@@ -5,10 +5,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from calling import call, refuse
-from drawing import draw_blobs, save_image, write_welds
+from drawing import draw_blobs, draw_views, save_image, write_welds
 
+from weldnet.data.datamodule import WeldDataModule
+from weldnet.data.decode.images import Geometry
+from weldnet.data.sources.source import Folder, Manifest
 from weldnet.inference.checkpoint import load_checkpoint
 
 SMALL = [
@@ -110,3 +114,82 @@ def test_a_test_refuses_what_trained_the_network(here: Path, capsys: pytest.Capt
     assert "16 images, all of them trained on" in capsys.readouterr().out
     call("test", "ckpt_path=run", "split=all", "output_dir=all_test")
     assert "32 images, 16 of them trained on" in capsys.readouterr().out
+
+
+def write_spots(root: Path, num_seen_twice: int) -> None:
+    """20 photographs of each of two classes, among them two of each of some spots."""
+    for label in ("crack", "pore"):
+        for number in range(20):
+            seed = number // 2 if number < 2 * num_seen_twice else 100 + number
+            picture = draw_views(72, 60, seed + 1000 * (label == "pore"))[number % 2]
+            save_image(root / label / f"{number:02}.png", picture)
+
+
+@pytest.fixture
+def spots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_spots(tmp_path / "spots", 10)
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", ["train", "crossval"])
+@pytest.mark.parametrize("cache", ["disk", "none"])
+def test_spots_seen_twice_are_refused(
+    spots: Path, capsys: pytest.CaptureFixture[str], command: str, cache: str
+) -> None:
+    data = ["data=folder", "data.root=spots", "data.group_by=per_image", f"data.cache={cache}"]
+    error = refuse(capsys, command, *SMALL, *data, "data.image_size.height=48", "data.image_size.width=32")
+    assert "test images show a spot that train or val shows: " in error
+    first = error.splitlines()[1]
+    assert first.count(" = ") == 3
+    assert first.endswith("more")
+    for typed in ("data.group_pattern='REGEX'", "audit.suggest_groups=FILE.csv", "data.allow_leak=true"):
+        assert typed in error
+    assert "if every photograph shows a different weld" not in error
+    assert not (spots / "runs").exists()
+
+
+@pytest.mark.slow
+def test_groups_by_spots_train_and_what_was_allowed_is_reported(
+    spots: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ["data=folder", "data.root=spots", "data.group_by=per_image"]
+    size = ["data.image_size.height=48", "data.image_size.width=32"]
+    call("audit", *data, "audit.suggest_groups=groups.csv", "output_dir=audit")
+    assert "20 groups, 20 of several photographs" in capsys.readouterr().out
+    findings = json.loads((spots / "audit" / "audit.json").read_text())["findings"]
+    assert [found["kind"] for found in findings] == ["same_view"] * 20
+    call("train", *SMALL, *size, "data=manifest", "data.manifest=groups.csv", "output_dir=run")
+    assert read("run")["leaks"] == []
+    call("train", *SMALL, *size, *data, "data.allow_leak=true", "output_dir=leaking")
+    (leak,) = read("leaking")["leaks"]
+    assert "test images show a spot that train or val shows" in leak
+    assert load_checkpoint(spots / "leaking/checkpoints/best.ckpt").card.leaks == [leak]
+
+
+def test_a_few_spots_seen_twice_are_a_warning(tmp_path: Path) -> None:
+    rows = []
+    for number in range(60):
+        seed, split = (0, ("train", "test")[number]) if number < 2 else (number, ("train", "val", "test")[number % 3])
+        file = save_image(tmp_path / f"{number:02}.png", draw_views(72, 60, seed)[number % 2])
+        rows.append((str(file), ("crack", "pore")[number // 2 % 2], "", split))
+    pl.DataFrame(rows, schema=["path", "label", "group", "split"], orient="row").write_csv(tmp_path / "spots.csv")
+    data = WeldDataModule(Manifest(manifest=str(tmp_path / "spots.csv")), geometry=Geometry(48, 32), seed=0)
+    data.setup()
+    assert data.leaks == []
+    (warning,) = [each for each in data.warnings if "show a spot" in each]
+    assert warning.startswith("1 of ")
+    assert "01.png = " in warning
+
+
+@pytest.mark.parametrize("resize", ["stretch", "letterbox"])
+@pytest.mark.parametrize("normalize", ["imagenet", "per_image"])
+def test_no_border_is_taken_for_a_view(tmp_path: Path, resize: str, normalize: str) -> None:
+    for label in ("crack", "pore"):
+        for number in range(20):
+            picture = draw_views(60, 120, number + 1000 * (label == "pore"))[0]
+            save_image(tmp_path / label / f"{number}.png", picture)
+    geometry = Geometry(96, 32, resize=resize, normalize=normalize)
+    data = WeldDataModule(Folder(root=str(tmp_path), group_by="per_image"), geometry=geometry, seed=0)
+    data.setup()
+    assert not any("show a spot" in each for each in [*data.leaks, *data.warnings])

@@ -106,7 +106,7 @@ def suggest_groups(audit: Audit) -> pl.DataFrame:
         joined = clusters.select(pl.col("group").min().over("component")).to_series()
     else:
         number = clusters.select(pl.col("row").min().over("component").rank("dense").cast(pl.String)).to_series()
-        joined = "spot_" + number.str.zfill(number.str.len_chars().max())
+        joined = "spot_" + number.str.zfill(len(str(len(number))))
     return readable.select("path", "label", group=joined, split="split")
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from weldnet.data.batches import (
 )
 from weldnet.data.cache import cache_folder, decode_images
 from weldnet.data.decode.images import Geometry, crop_border
-from weldnet.data.duplicates import THUMBNAIL_SIZE, Thumbnails, find_alike, make_thumbnail
+from weldnet.data.duplicates import THUMBNAIL_SIZE, Pairs, Thumbnails, find_alike, make_thumbnail
 from weldnet.data.mixing import Mixing
 from weldnet.data.settings import BatchSettings, ImageSettings, SplitRule
 from weldnet.data.sources.class_names import find_misnamed, refuse_misnamed
@@ -64,6 +64,12 @@ from weldnet.evaluation.metrics import index_groups
 from weldnet.hardware import Replay, available_cores, check_processes
 
 BALANCES = ("none", "weights", "sampler")
+
+
+@lru_cache(maxsize=1)
+def _find_pairs(thumbnails: bytes) -> Pairs:
+    """What looks alike; kept, since every fold of a cross-validation asks the same."""
+    return np.concatenate(find_alike(np.frombuffer(thumbnails, np.uint8).reshape(-1, THUMBNAIL_SIZE, THUMBNAIL_SIZE)))
 
 
 class WeldDataModule(LightningDataModule):
@@ -221,7 +227,7 @@ class WeldDataModule(LightningDataModule):
         num_tested = len(table.filter(split="test"))
         if num_tested in (0, len(table)):
             return
-        seen = find_seen_views(table, np.concatenate(find_alike(self._shrink(len(table)))))
+        seen = find_seen_views(table, _find_pairs(self._shrink(len(table)).tobytes()))
         if not seen:
             return
         sentence = f"{len(seen)} of {num_tested} test images show a spot that train or val shows: {shorten(seen, 3)}"

@@ -45,6 +45,11 @@ _MEANINGS: tuple[tuple[Severity, Set[str], str], ...] = (
         {"class_group_confounded", "size_predicts_class"},
         "A good test score may owe more to the weld or to the crop than to the defect.",
     ),
+    (
+        "warning",
+        {"same_view", "cross_group_view"},
+        "Split at random, a test on these data would measure memory.",
+    ),
     ("warning", KINDS.keys(), "Nothing makes a test score wrong, but read the warnings before you trust one."),
 )
 """What findings of a severity and of some kinds mean for a test score, worst first."""

@@ -2,6 +2,7 @@
 
 import hashlib
 
+import numpy as np
 import polars as pl
 import pytest
 from drawing import make_table
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from weldnet.data.sources.manifest import SPLITS
-from weldnet.data.splits.leaks import find_leaks, fingerprint, fingerprints, is_known, refuse_leaks
+from weldnet.data.splits.leaks import find_leaks, find_seen_views, fingerprint, fingerprints, is_known, refuse_leaks
 from weldnet.errors import InputError
 
 
@@ -75,6 +76,15 @@ def test_clean_means_disjoint(rows: list[tuple[str, str, str | None]]) -> None:
     contents = sides(1, *SPLITS)
     disjoint = sum(map(len, contents)) == len(set.union(*contents)) and not test & (train | val)
     assert (find_leaks(samples(rows)) == []) == disjoint
+
+
+def test_views_across_the_test_are_named_once() -> None:
+    pairs = np.array([[0, 1], [0, 4], [2, 4], [3, 6], [5, 6], [4, 5]])
+    assert find_seen_views(samples(CLEAN), pairs) == [
+        "/data/4.jpg = /data/0.jpg (train)",
+        "/data/5.jpg = /data/6.jpg (train)",
+    ]
+    assert find_seen_views(samples(CLEAN), np.zeros((0, 2), np.int64)) == []
 
 
 def test_fingerprints_are_of_the_content() -> None:
