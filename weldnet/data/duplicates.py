@@ -112,9 +112,8 @@ def find_alike(thumbnails: Thumbnails) -> Alike:
     Each picture is compared with the 10 whose coarse texture is most similar, so that of many views of one spot not
     every pair is listed. Equal thumbnails are paired with the first of them alone. Beyond 131,072 pictures each is
     compared with those that resemble the same 3 of some pictures drawn at random, which misses pairs. Not found: what
-    was mirrored, turned by more than some 10 degrees, covered in part or cropped by more than some 15 % of a side, and
-    plain pictures; of the
-    same view none with a few soft spots alone.
+    was mirrored, turned by more than some 5 degrees, cropped by more than some 12 % of a side or covered in part, and
+    plain pictures; of views also those of a few soft spots alone.
 
     Args:
         thumbnails: uint8 (N, 24, 24) of `make_thumbnail`; may be memory-mapped.
