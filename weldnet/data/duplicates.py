@@ -48,8 +48,8 @@ _NUM_LISTS = 3  # in which each picture then is
 _BLOCK = 256  # pictures or pairs that fit in a core's cache: twice as fast as thousands
 _NOISE = 2.0  # grey levels; weaker contrast of a neighbourhood is not raised to that of the others
 _STEPS = 8  # of the alignment
-_COARSE_STEPS = 3  # of that at half the size, after which 3 views of 1,000 are below:
-_HOPELESS = 0.5
+_COARSE_STEPS = 3  # of that at half the size, after which 1 view of 1,000 real ones is below:
+_HOPELESS = 0.4
 _MOST_MOVED = 0.35  # of half a side, by any of the six numbers of the alignment
 _LEAST_SHARED = 0.6  # of the area, after the alignment
 
