@@ -147,6 +147,69 @@ def test_whatever_is_missing(options: dict[str, Any], wanted: str, tmp_path: Pat
     assert wanted in save(bare, predictions, tmp_path) or "leaks" in options
 
 
+TWO = ("good", "crack")
+ALL_SEEN = {"num_trained_on": 120}
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "sentence", "missed", "actions"),
+    [
+        ({"leaks": ["x"]}, "invalid", "prove nothing", ["escapes"], ["other welds"]),
+        (ALL_SEEN, "invalid", "prove nothing", ["escapes"], ["other welds"]),
+        ({"split": "all"}, "invalid", "chose the epoch", ["escapes"], ["split=test"]),
+        (
+            {"calibrated": False},
+            "not_fit",
+            "goes to an inspector",
+            ["decided without an inspector"],
+            ["ckpt_path=best"],
+        ),
+        ({"good": ()}, "not_fit", "goes to an inspector", ["escapes"], ["evaluation.good_classes"]),
+        ({"classes": TWO}, "not_fit", "accepts too many defects", ["escapes"], ["under Mistakes"]),
+        (
+            {"welds": None, "classes": TWO, "skill": 9.0, "validation_groups": "unknown"},
+            "not_proven",
+            "too few welds",
+            ["defective welds tested"],
+            ["data.group_by"],
+        ),
+        (
+            {"classes": TWO, "skill": 9.0, "keep": 1},
+            "not_fit",
+            "rejects too many sound welds",
+            ["escapes"],
+            ["photographs of them"],
+        ),
+        (
+            {"number": 600, "classes": TWO, "skill": 9.0},
+            "not_proven",
+            "too few welds",
+            ["escapes"],
+            ["Test about 47 more"],
+        ),
+        ({"number": 900, "classes": TWO, "skill": 9.0, "welds": 450}, "fit", "Fit to decide alone", [], []),
+    ],
+)
+def test_the_headline_says_whether_it_may_decide_alone(
+    options: dict[str, Any], status: str, sentence: str, missed: list[str], actions: list[str], tmp_path: Path
+) -> None:
+    report, predictions = make_report(**{"validation_groups": "unseen", **options})
+    page = save(report, predictions, tmp_path)
+    headline = json.loads((tmp_path / "report.json").read_text())["headline"]
+    assert (headline["status"], sentence in headline["sentence"]) == (status, True)
+    assert len(headline["sentence"].split()) < 25
+    assert set(missed) <= {figure["name"] for figure in headline["figures"] if not figure["met"]}
+    assert (status == "fit") == all(figure["met"] for figure in headline["figures"]), "invalid cases miss some as well"
+    advice = [reason["action"] for reason in headline["reasons"]]
+    assert all(any(action in each for each in advice) for action in actions), advice
+    assert bool(advice) == (status != "fit")
+    for text in (headline["sentence"], *advice):
+        assert html.escape(text) in page
+    for figure in headline["figures"]:
+        if figure["met"] and figure["bound"] is not None:
+            assert figure["value"] <= figure["bound"] <= figure["target"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [(300, 30), (224, 224)])
 def test_ten_thousand_images_stay_a_page(size: tuple[int, int], tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ def run(cfg: DictConfig) -> None:
     from weldnet.console import print_table
     from weldnet.hardware import choose_device
     from weldnet.inference.checkpoint import find_checkpoint, load_checkpoint
+    from weldnet.report.headline import list_lines
 
     folder = name_folder("test", cfg.output_dir)
     if cfg.split is not None:
@@ -53,8 +54,7 @@ def run(cfg: DictConfig) -> None:
         return
     written = tests[0].write(folder)
     print_table(tests[0].report.table())
-    for sentence in written["summary"]:
-        print(sentence)
+    print("\n".join(list_lines(written["headline"])))
     print(f"the page:   {show(folder / 'report.html')}")
     print(f"metrics:    {show(folder / 'metrics.json')}")
     print(f"one by one: {show(folder / 'predictions.csv')}")

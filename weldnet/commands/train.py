@@ -54,14 +54,14 @@ def run(cfg: DictConfig) -> None:
 def _print_outcome(folder: Path, reports: "dict[str, EvaluationReport]") -> None:
     from weldnet.console import print_table
     from weldnet.inference.checkpoint import kept_checkpoint
+    from weldnet.report.headline import list_lines
 
     for report in reports.values():
         print_table(report.table())
-    for sentence in json.loads((folder / "report.json").read_text("utf-8"))["summary"]:
-        print(sentence)
+    print("\n".join(list_lines(json.loads((folder / "report.json").read_text("utf-8"))["headline"])))
     print(f"the page:   {show(folder / 'report.html')}")
     print(f"checkpoint: {show(kept_checkpoint(folder))}")
-    print(f"next:       {show_command('weldnet-test')} ckpt_path={show(folder)}")
+    print(f"to judge new photographs: {show_command('weldnet-predict')} DIR ckpt_path={show(folder)}")
 
 
 def _print_complete(run: StoppedRun) -> None:

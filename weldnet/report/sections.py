@@ -10,6 +10,7 @@ from weldnet.evaluation.metrics import CLASS_METRICS
 from weldnet.files import write_json, write_text
 from weldnet.report.album import Gallery
 from weldnet.report.charts import draw_charts, embed_chart, save_chart
+from weldnet.report.headline import describe_figures, write_headline
 from weldnet.report.kinds import KINDS
 from weldnet.report.page import render
 from weldnet.report.tables import (
@@ -20,7 +21,7 @@ from weldnet.report.tables import (
     tabulate_verdicts,
     tabulate_welds,
 )
-from weldnet.report.words import CAVEATS, common_folder, name_columns, summarise
+from weldnet.report.words import CAVEATS, common_folder, name_columns, percent, summarise
 
 Values = dict[str, Any]
 
@@ -38,7 +39,11 @@ class Section(NamedTuple):
 
 
 def save_report(report: Values, gallery: Gallery, folder: Path) -> None:
-    """Writes `report.json` (the report), `report.html` and the figures into an existing folder, each all or nothing."""
+    """Writes `report.json`, `report.html` and the figures into an existing folder, each all or nothing.
+
+    Adds `headline` and `summary`, its sentences, to the report.
+    """
+    report["headline"], report["summary"] = write_headline(report), summarise(report)
     charts = draw_charts(report)
     for name, figure in charts.items():
         save_chart(figure, folder / f"{name}.png")
@@ -57,7 +62,9 @@ def save_report(report: Values, gallery: Gallery, folder: Path) -> None:
         report=report,
         run=checkpoint.parents[1].name if checkpoint.parent.name == "checkpoints" else checkpoint.stem,
         date=origin.get("date", "")[:10],
-        summary=report.get("summary") or summarise(report),
+        figures=describe_figures(report["headline"]),
+        verdicts=(report["verdicts"] or {}).get("photographs"),
+        percent=percent,
         images=name_columns(report, False)[0][0],
         top=top,
         sections=[(each, Markup(bodies[each.key])) for each in SECTIONS],

@@ -26,7 +26,6 @@ from weldnet.inference.settings import DeviceSettings
 from weldnet.report.album import Gallery, Pixels
 from weldnet.report.charts import draw_confusion, draw_gallery, save_chart
 from weldnet.report.sections import save_report
-from weldnet.report.words import summarise
 
 NUM_WORST = 24
 NUM_ESCAPES = 48
@@ -88,7 +87,6 @@ def write_report(
         "worst_mistakes": worst,
         "escaped": escaped,
     }
-    report["summary"] = summarise(report)
     gallery = Gallery(tested.predictions(), lambda rows: data.photographs(split, rows.tolist()), overlays)
     save_report(report, gallery, folder)
     if not worst:

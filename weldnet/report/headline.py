@@ -1,0 +1,226 @@
+"""The head of a report: may the classifier decide alone, its figures beside their targets, and what to do next."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from weldnet.errors import count
+from weldnet.evaluation.intervals import needed_images
+from weldnet.report.words import CAVEATS, percent
+
+Report = Mapping[str, Any]
+
+FIT, NOT_FIT, NOT_PROVEN, INVALID = "fit", "not_fit", "not_proven", "invalid"
+
+_MANY_UNLIKE = 0.1
+"""The share of images unlike training that is worth a reason."""
+
+
+class Reason(NamedTuple):
+    """Why the headline is not better, and what to do about it."""
+
+    text: str
+    action: str
+
+
+def write_headline(report: Report) -> dict[str, Any]:
+    """What a person who signs reads first, from the keys of `report.json`.
+
+    Returns:
+        `status`: `fit` where every target is met on images that prove something, `not_fit` where one is missed,
+            `not_proven` where too few welds were tested to tell, `invalid` where the images cannot tell anything.
+        `sentence`: the status in words.
+        `figures`: `name`, `value`, `bound` (one-sided, 95 %), `target` and `met` of each.
+        `reasons`: `text` and `action` of each, what weighs most first.
+    """
+    figures = [*_measure_errors(report, "escapes"), _measure_decided(report), _count_welds(report)]
+    figures += _measure_errors(report, "false_rejects")
+    status, sentence = _judge(report, {figure["name"]: figure for figure in figures})
+    missed = [figure["name"] for figure in figures if not figure["met"]]
+    reasons = [*_refuse(report), *_explain_verdicts(report), *_explain_welds(report, missed), *_doubt(report)]
+    return {
+        "status": status,
+        "sentence": sentence,
+        "figures": figures,
+        "reasons": [reason._asdict() for reason in reasons],
+    }
+
+
+def _measure_errors(report: Report, name: str) -> list[dict[str, Any]]:
+    """`escapes` or `false_rejects` of the verdicts; the weaker of the bounds by photograph and by weld."""
+    point, verdicts = report["operating_point"], report["verdicts"]
+    if verdicts is None or not report["good_classes"]:
+        return [_figure(name.replace("_", " "), None, None, None, met=False)] if name == "escapes" else []
+    target = point["max_escape_rate" if name == "escapes" else "max_false_reject_rate"]
+    bounds = [rows[name]["high"] for rows in verdicts.values() if rows and rows[name]["n"]]
+    bound = max(bounds, default=None)
+    met = bound is not None and bound <= target
+    return [_figure(name.replace("_", " "), verdicts["photographs"][name]["value"], bound, target, met=met)]
+
+
+def _measure_decided(report: Report) -> dict[str, Any]:
+    rows = (report["verdicts"] or {}).get("photographs")
+    value = rows["accept"]["value"] + rows["reject"]["value"] if rows else 0.0
+    return _figure("decided without an inspector", value, None, 0.0, met=value > 0)
+
+
+def _count_welds(report: Report) -> dict[str, Any]:
+    """Defective welds in the test, beside those that could prove the escape rate."""
+    welds, needed = (report["verdicts"] or {}).get("welds"), _needed_welds(report)
+    value = welds["escapes"]["n"] if welds and needed else None
+    return _figure("defective welds tested", value, None, needed, met=value is not None and value >= needed)
+
+
+def _needed_welds(report: Report) -> int | None:
+    point = report["operating_point"]
+    return needed_images(point["max_escape_rate"], point["confidence"]) if point and report["good_classes"] else None
+
+
+def list_lines(headline: Report) -> list[str]:
+    """The headline as lines for the terminal: the sentence, then each reason and what to do."""
+    return [headline["sentence"], *(f"  - {reason['text']} {reason['action']}" for reason in headline["reasons"])]
+
+
+def describe_figures(headline: Report) -> list[dict[str, str]]:
+    """The `name`, `value`, `bound`, `target` and `mark` (`met` or `missed`) of each figure as text for the page."""
+    return [
+        {
+            "name": figure["name"].capitalize(),
+            "value": "not measured" if figure["value"] is None else _show(figure["value"]),
+            "bound": "" if figure["bound"] is None else f"at most {percent(figure['bound'])}, with 95 % confidence",
+            "target": "" if figure["target"] is None else _describe_target(figure),
+            "mark": "met" if figure["met"] else "missed",
+        }
+        for figure in headline["figures"]
+    ]
+
+
+def _show(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else percent(value).replace(".0 %", " %")
+
+
+def _describe_target(figure: Report) -> str:
+    if not figure["target"]:
+        return "target: more than none"
+    return f"target: at {'least' if isinstance(figure['target'], int) else 'most'} {_show(figure['target'])}"
+
+
+def _figure(name: str, value: Any, bound: float | None, target: Any, *, met: bool) -> dict[str, Any]:
+    return {"name": name, "value": value, "bound": bound, "target": target, "met": met}
+
+
+def _judge(report: Report, figures: Mapping[str, Mapping[str, Any]]) -> tuple[str, str]:
+    if _is_memory(report):
+        return INVALID, "These figures prove nothing: training has seen these welds or photographs."
+    if report["split"] in ("val", "all"):
+        return INVALID, "These figures prove nothing: some of these photographs chose the epoch and the thresholds."
+    if not figures["decided without an inspector"]["met"]:
+        return NOT_FIT, "Not fit to decide alone: every photograph goes to an inspector."
+    for name, fault in (
+        ("escapes", "it accepts too many defects"),
+        ("false rejects", "it rejects too many sound welds"),
+    ):
+        figure = figures[name]
+        if figure["value"] is not None and figure["value"] > figure["target"]:
+            return NOT_FIT, f"Not fit to decide alone: {fault}."
+    if all(figure["met"] for figure in figures.values()):
+        return FIT, "Fit to decide alone, within its targets, on welds like these."
+    return NOT_PROVEN, "Not proven fit to decide alone: too few welds were tested to hold it to its targets."
+
+
+def _is_memory(report: Report) -> bool:
+    return bool(report.get("leaks") or report.get("num_trained_on"))
+
+
+def _refuse(report: Report) -> Iterator[Reason]:
+    """Why the images of the test prove nothing."""
+    if _is_memory(report):
+        seen = report.get("num_trained_on") or 0
+        text = (
+            f"Training has seen {seen:,} of these {report['num_images']:,} photographs." if seen else "There is a leak."
+        )
+        yield Reason(text, "Test photographs of other welds: weldnet-test data.root=DIR.")
+    elif report["split"] in ("val", "all"):
+        yield Reason("Validation photographs are among them.", "Test the split that nothing has seen: split=test.")
+
+
+def _doubt(report: Report) -> Iterator[Reason]:
+    """Why the images of the test prove less than it seems."""
+    groups = str(report.get("validation_groups"))
+    if groups == "known":
+        yield Reason(
+            "Validation holds welds that training has seen: a new weld is harder than what set the thresholds.",
+            "Photograph more welds of each class, so that validation has welds of its own.",
+        )
+    elif groups in ("per_image", "unknown"):
+        yield Reason(CAVEATS[groups], "Say which photographs show one weld: data.group_by=folder or prefix:N.")
+    if report["not_measured"]:
+        names = ", ".join(report["not_measured"])
+        yield Reason(f"Classes without a photograph in the test: {names}.", "Add photographs of them to the test.")
+
+
+def _explain_verdicts(report: Report) -> Iterator[Reason]:
+    """Why photographs are referred, and which errors there are too many of."""
+    point, verdicts = report["operating_point"], report["verdicts"]
+    if verdicts is None:
+        yield Reason("The checkpoint is not calibrated.", "Test the one that the run keeps: ckpt_path=best.")
+        return
+    if not report["good_classes"]:
+        yield Reason("No class of sound welds is known.", "Name them: evaluation.good_classes=[CLASS].")
+        return
+    for verdict, name, shown, key, found in (
+        ("accepted", "escapes", "with a defect", "max_escape_rate", point["num_defects"]),
+        ("rejected", "false_rejects", "of sound welds", "max_false_reject_rate", point["num_sound"]),
+    ):
+        target = f"{100 * point[key]:g} %"
+        errors, row = name.replace("_", " "), verdicts["photographs"][name]
+        if found < (needed := needed_images(point[key], point["confidence"])):
+            yield Reason(
+                f"No photograph is {verdict} yet: {found} calibration photographs {shown} cannot prove at most "
+                f"{target} {errors}; {needed} can.",
+                f"Add about {2 * (needed - found)} photographs {shown} to validation (half set the thresholds).",
+            )
+        elif row["n"] and row["value"] > point[key]:
+            yield Reason(
+                f"{row['k']:,} of {row['n']:,} photographs {shown} were {verdict}; the target is {target}.",
+                "Look at them under Mistakes, and add photographs like these, of other welds, to training.",
+            )
+    unlike, images = report["num_unlike_training"], report["num_images"]
+    if unlike > _MANY_UNLIKE * images:
+        yield Reason(
+            f"{unlike:,} of {count(images, 'photograph')} ({percent(unlike / images)}) are unlike training, and are "
+            "referred.",
+            "Photograph such welds for training, in the same light and at the same size.",
+        )
+
+
+def _explain_welds(report: Report, missed: Sequence[str]) -> Iterator[Reason]:
+    """Why the bounds on the errors are not lower."""
+    if (verdicts := report["verdicts"]) is None or not report["good_classes"]:
+        return
+    if verdicts["welds"] is None:
+        if str(report.get("validation_groups")) not in ("per_image", "unknown"):
+            yield Reason(
+                "The weld of some photographs is unknown, so no figure counts welds.",
+                "Name the weld of each photograph: data.group_by or a manifest.",
+            )
+        return
+    point = report["operating_point"]
+    for name, weld, key in (
+        ("escapes", "defective weld", "max_escape_rate"),
+        ("false_rejects", "sound weld", "max_false_reject_rate"),
+    ):
+        row, rate, errors = verdicts["welds"][name], point[key], name.replace("_", " ")
+        needed = needed_images(rate, point["confidence"])
+        if errors not in missed:
+            continue
+        if row["n"] < needed:
+            text = (
+                f"{count(row['n'], weld)} cannot prove at most {100 * rate:g} % {errors}; it takes at least {needed}."
+            )
+            action = f"Test about {needed - row['n']} more: weldnet-test data.root=DIR."
+        elif row["value"] <= rate < row["high"]:
+            text = f"{row['k']:,} {errors} of {row['n']:,} {weld}s prove at most {percent(row['high'])}."
+            action = f"Test more welds until that is at most {100 * rate:g} %: weldnet-test data.root=DIR."
+        else:
+            continue
+        yield Reason(text, action)
