@@ -70,7 +70,14 @@ def test_unreadable_files_exit_with_1(
         f"sort_into={tmp_path / 'sorted'}", "explain=worst",
     )  # fmt: skip
     assert code == 1
-    assert "1 of 5 files could not be read" in capsys.readouterr().err
+    shown = capsys.readouterr()
+    assert "1 of 5 files could not be read" in shown.err
+    assert "photos/broken.jpg: " in shown.err
+    rows = [line.replace("│", " ").split() for line in shown.out.splitlines()]
+    (total,) = (row for row in rows if row[:1] == ["all"])
+    *verdicts, every = map(int, total[1:5])
+    assert sum(verdicts) == every == 4
+    assert "unreadable: 1" in shown.out
     assert read(tmp_path / "out")["error"].drop_nulls().len() == 1
     assert (tmp_path / "sorted" / "unreadable" / "broken.jpg").is_file()
     assert len(list((tmp_path / "out" / "explained").rglob("*.png"))) == 4

@@ -2,6 +2,7 @@
 
 import errno
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,12 @@ def read_lines(folder: Path) -> list[dict[str, Any]]:
     """The rows of the JSON lines, without their time; checks that the CSV agrees."""
     rows = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
     table = pl.read_csv(folder / "predictions.csv")
-    assert table.columns == name_columns(FACTS.classes) == list(rows[0])
-    assert table.to_dicts() == rows
+    assert list(rows[0]) == name_columns(FACTS.classes)
+    for cells, row in zip(table.to_dicts(), rows, strict=True):
+        assert list(cells)[:4] == ["path", "predicted", "probability", "sha256"]
+        assert cells.pop("probability") == (row["predicted"] and row[f"p_{row['predicted']}"])
+        assert cells == row | {name: row[name] and row[name][:12] for name in ("sha256", "model_digest")}
+        assert all(len(f"{cells[name]:.15g}") <= 9 for name in cells if name.startswith("p_") and not row["error"])
     return [row | {"time": ""} for row in rows]
 
 
@@ -59,6 +64,9 @@ def test_both_files_say_all_of_it(photos: Path, tmp_path: Path) -> None:
     assert bad["path"].endswith("broken, or not.png")
     assert bad["verdict"] is None
     assert outcome.num_unreadable == 1
+    assert outcome.unreadable == [f"{bad['path']}: {bad['error']}"]
+    counts = Counter((row["predicted"], row["verdict"]) for row in rows if not row["error"])
+    assert {(name, verdict): n for name, row in outcome.classes.items() for verdict, n in row.items()} == counts
     assert outcome.unlike_training == 1
     assert sum(outcome.verdicts.values()) == 101
     assert outcome.verdicts["accept"] == sum(row["verdict"] == "accept" for row in rows)

@@ -82,6 +82,8 @@ def run(cfg: DictConfig) -> None:
             _explain(engine, paths if cfg.explain == "all" else outcome.worst, base, folder / "explained")
     if outcome.num_unreadable:
         total = sum(outcome.verdicts.values())
+        for line in outcome.unreadable:
+            print(line, file=sys.stderr)
         print(f"{outcome.num_unreadable:,} of {total:,} files could not be read; see the column error", file=sys.stderr)
         sys.exit(1)
 
@@ -102,9 +104,24 @@ def _find_folder(output_dir: str | None, resume: bool, share: "Share") -> Path:
 
 
 def _print_outcome(outcome: "Outcome", folder: Path) -> None:
+    from rich.markup import escape
+    from rich.table import Column, Table
+
+    from weldnet.console import print_table
+    from weldnet.evaluation.decision import VERDICTS
+    from weldnet.inference.prediction_files import UNREADABLE
+
     total = sum(outcome.verdicts.values())
-    for name, number in sorted(outcome.verdicts.items()):
-        print(f"{name + ':':<12}{number:>9,}  {number / total:6.1%}")
+    table = Table("predicted", *(Column(name, justify="right") for name in (*VERDICTS, "all", "share")))
+    judged = {name: number for name, number in outcome.verdicts.items() if name != UNREADABLE}
+    for name, verdicts in (*outcome.classes.items(), ("all", judged)):
+        number = sum(verdicts.values())
+        cells = (f"{verdicts.get(verdict, 0):,}" for verdict in VERDICTS)
+        table.add_row(escape(name), *cells, f"{number:,}", f"{number / total:.1%}")
+    table.rows[-2].end_section = True
+    print_table(table)
+    if outcome.num_unreadable:
+        print(f"without a verdict, because unreadable: {outcome.num_unreadable:,}")
     if outcome.unlike_training:
         print(f"unlike anything in training, and therefore referred: {outcome.unlike_training:,}")
     if outcome.damaged:

@@ -1,9 +1,17 @@
 """Prediction: a model's answer on one file, the only declaration of what CSV, JSON lines, HTTP and records hold."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+_SHORT = 12
+"""Digits of a digest that tell one file from another for people."""
+
+
+def _round(shares: dict[str, float]) -> dict[str, float]:
+    # Beyond it, they would depend on which other images share the batch.
+    return {name: round(share, 7) for name, share in shares.items()}
 
 
 class Prediction(BaseModel):
@@ -16,7 +24,7 @@ class Prediction(BaseModel):
         verdict: `accept`, `reject` or `refer`.
         unlike_training: None where the model is not calibrated.
         damaged: the file is, so that part of the picture can be wrong: it is referred; None where it could not be read.
-        probabilities: by class, calibrated; in a row a column `p_<class>` each.
+        probabilities: by class, calibrated, to seven decimals; in a row a column `p_<class>` each.
         model_digest: `ModelFacts.digest`.
         time: of the prediction, ISO 8601, UTC.
         error: why there is no prediction; None where there is one.
@@ -30,7 +38,7 @@ class Prediction(BaseModel):
     verdict: str | None = None
     unlike_training: bool | None = None
     damaged: bool | None = None
-    probabilities: dict[str, float] = {}
+    probabilities: Annotated[dict[str, float], AfterValidator(_round)] = {}
     model_digest: str
     time: str
     error: str | None = None
@@ -45,3 +53,12 @@ def name_columns(classes: Sequence[str]) -> list[str]:
     """The columns of a row: the fields, with one for each class instead of the probabilities."""
     scores = [f"p_{name}" for name in classes]
     return [column for name in Prediction.model_fields for column in (scores if name == "probabilities" else [name])]
+
+
+def to_cells(row: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+    """A row for a spreadsheet: with `probability`, that of the predicted class, and digests cut to 12 digits."""
+    values: dict[str, Any] = {column: row.get(column) for column in name_columns(classes)}
+    for digest in ("sha256", "model_digest"):
+        values[digest] = values[digest] and values[digest][:_SHORT]
+    first = {"path": values.pop("path"), "predicted": (predicted := values.pop("predicted"))}
+    return first | {"probability": None if predicted is None else row[f"p_{predicted}"]} | values

@@ -15,7 +15,7 @@ import polars as pl
 
 from weldnet.errors import InputError
 from weldnet.files import name_failures, replace_file
-from weldnet.inference.prediction import name_columns
+from weldnet.inference.prediction import name_columns, to_cells
 
 LINES = "predictions.jsonl"
 PART = "predictions.rank"
@@ -23,6 +23,8 @@ PART = "predictions.rank"
 
 NUM_WORST = 24
 """Of `explain=worst`."""
+NUM_NAMED = 5
+"""Unreadable files that the terminal names; all of them are in the column `error`."""
 UNREADABLE = "unreadable"
 """Stands instead of a verdict for files that cannot be read."""
 
@@ -37,12 +39,16 @@ class Outcome:
 
     Attributes:
         verdicts: how many files have each; `unreadable` for those without.
+        classes: by predicted class, how many files have each verdict.
+        unreadable: path and error of the first of those without a verdict.
         unlike_training: how many are.
         damaged: how many are, and were referred.
         worst: paths of those of this run's images that the model is least sure of.
     """
 
     verdicts: dict[str, int]
+    classes: dict[str, dict[str, int]]
+    unreadable: list[str]
     unlike_training: int
     damaged: int
     worst: list[str]
@@ -117,20 +123,28 @@ def gather_rows(folder: Path, again: Collection[str] = ()) -> set[str]:
 
 def write_table(folder: Path, classes: Sequence[str], own: Collection[str]) -> Outcome:
     """Writes `predictions.csv`, all or nothing, and counts its rows; the worst are chosen from the paths `own`."""
-    rows, columns = read_rows(folder / LINES), name_columns(classes)
-    verdicts: Counter[str] = Counter()
+    rows, columns = read_rows(folder / LINES), list(to_cells({}, classes))
+    counts: Counter[tuple[str | None, str]] = Counter()
     unlike = damaged = 0
     worst: list[tuple[float, str]] = []
+    unreadable: list[str] = []
     file = folder / "predictions.csv"
     with replace_file(file) as temporary, temporary.open("w", encoding="utf-8", newline="") as table:
         table.write(pl.DataFrame(schema=columns).write_csv())
         while batch := list(islice(rows, _BATCH)):
-            cells = [{name: row.get(name) for name in columns} for row in batch]
+            cells = [to_cells(row, classes) for row in batch]
             table.write(pl.from_dicts(cells, infer_schema_length=None).write_csv(include_header=False))
-            verdicts.update(row["verdict"] or UNREADABLE for row in batch)
+            counts.update((row["predicted"], row["verdict"] or UNREADABLE) for row in batch)
             unlike += sum(bool(row["unlike_training"]) for row in batch)
             damaged += sum(bool(row["damaged"]) for row in batch)
-            named = [row for row in batch if row["error"] is None and row["path"] in own]
-            shares = [(max(row[f"p_{name}"] for name in classes), row["path"]) for row in named]
-            worst = heapq.nsmallest(NUM_WORST, worst + shares)
-    return Outcome(dict(verdicts), unlike, damaged, [path for _, path in worst])
+            named = [cell for cell in cells if cell["error"] is None and cell["path"] in own]
+            worst = heapq.nsmallest(NUM_WORST, worst + [(cell["probability"], cell["path"]) for cell in named])
+            failed = (f"{row['path']}: {row['error']}" for row in batch if row["error"] is not None)
+            unreadable += islice(failed, NUM_NAMED - len(unreadable))
+    verdicts: Counter[str] = Counter()
+    by_class: dict[str, dict[str, int]] = {name: {} for name in classes}
+    for (predicted, verdict), number in counts.items():
+        verdicts[verdict] += number
+        if predicted is not None:
+            by_class[predicted][verdict] = number
+    return Outcome(dict(verdicts), by_class, unreadable, unlike, damaged, [path for _, path in worst])
