@@ -16,6 +16,7 @@ from weldnet.inference.evaluation_report import EvaluationReport
 from weldnet.report.album import Album, Gallery, fit
 from weldnet.report.sections import save_report
 from weldnet.report.tables import tabulate_welds
+from weldnet.report.terms import TERMS
 from weldnet.report.words import describe_range, percent, summarise
 
 CLASSES = ("good", "<script>alert(1)</script>", "long " * 20, "$\\frac$ \x1b[2J", "\u202egnp")
@@ -154,8 +155,8 @@ ALL_SEEN = {"num_trained_on": 120}
 @pytest.mark.parametrize(
     ("options", "status", "sentence", "missed", "actions"),
     [
-        ({"leaks": ["x"]}, "invalid", "prove nothing", ["escapes"], ["other welds"]),
-        (ALL_SEEN, "invalid", "prove nothing", ["escapes"], ["other welds"]),
+        ({"leaks": ["x"]}, "invalid", "prove nothing", ["escapes"], ["different welds"]),
+        (ALL_SEEN, "invalid", "prove nothing", ["escapes"], ["different welds"]),
         ({"split": "all"}, "invalid", "chose the epoch", ["escapes"], ["split=test"]),
         (
             {"calibrated": False},
@@ -208,6 +209,12 @@ def test_the_headline_says_whether_it_may_decide_alone(
     for figure in headline["figures"]:
         if figure["met"] and figure["bound"] is not None:
             assert figure["value"] <= figure["bound"] <= figure["target"]
+
+
+def test_the_terms_of_the_report_are_those_of_the_docs() -> None:
+    docs = " ".join((Path(__file__).parents[2] / "docs" / "terms.md").read_text().split())
+    assert len(TERMS) >= 10
+    assert [term for term, meaning in TERMS.items() if f"- **{term}**: {meaning}" not in docs] == []
 
 
 @pytest.mark.slow

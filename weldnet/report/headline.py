@@ -138,7 +138,7 @@ def _refuse(report: Report) -> Iterator[Reason]:
         text = (
             f"Training has seen {seen:,} of these {report['num_images']:,} photographs." if seen else "There is a leak."
         )
-        yield Reason(text, "Test photographs of other welds: weldnet-test data.root=DIR.")
+        yield Reason(text, "Test photographs of different welds: weldnet-test data.root=DIR.")
     elif report["split"] in ("val", "all"):
         yield Reason("Validation photographs are among them.", "Test the split that nothing has seen: split=test.")
 
@@ -182,7 +182,7 @@ def _explain_verdicts(report: Report) -> Iterator[Reason]:
         elif row["n"] and row["value"] > point[key]:
             yield Reason(
                 f"{row['k']:,} of {row['n']:,} photographs {shown} were {verdict}; the target is {target}.",
-                "Look at them under Mistakes, and add photographs like these, of other welds, to training.",
+                "Look at them under Mistakes, and add photographs like these, of different welds, to training.",
             )
     unlike, images = report["num_unlike_training"], report["num_images"]
     if unlike > _MANY_UNLIKE * images:

@@ -21,6 +21,7 @@ from weldnet.report.tables import (
     tabulate_verdicts,
     tabulate_welds,
 )
+from weldnet.report.terms import TERMS
 from weldnet.report.words import CAVEATS, common_folder, name_columns, percent, summarise
 
 Values = dict[str, Any]
@@ -109,5 +110,6 @@ SECTIONS = (
     ),
     Section("mistakes", "Mistakes", show_mistakes),
     Section("audit", "Audit of these data", lambda report, _: {"kinds": KINDS}),
+    Section("terms", "Terms", lambda *_: {"terms": TERMS}),
     Section("provenance", "Provenance"),
 )
