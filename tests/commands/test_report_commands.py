@@ -46,6 +46,11 @@ def test_training_ends_with_a_report(runs: Path) -> None:
     assert report["split"] == "test"
     assert report["validation"]["num_images"] == len(pl.read_csv(runs / "a/split.csv").filter(split="val"))
     assert len(report["summary"]) == 2
+    split = pl.read_csv(runs / "a" / "split.csv")
+    for row in report["data"]:
+        of = split.filter(label=row["label"], split=row["split"])
+        assert (row["images"], row["welds"]) == (len(of), of["group"].n_unique())
+    assert sum(row["images"] for row in report["data"]) == len(split)
     assert report["good_classes"] == ["good"]
     assert report["provenance"]["checkpoint_digest"] == report["checkpoint_digest"]
     assert report["operating_point"]["num_defects"] + report["operating_point"]["num_sound"] > 0

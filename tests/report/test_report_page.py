@@ -88,6 +88,7 @@ def save(report: dict[str, Any], predictions: pl.DataFrame, folder: Path, size: 
 def test_the_page_of_hostile_names_is_whole_and_loads_nothing(tmp_path: Path) -> None:
     report, predictions = make_report(vocabulary={"good": "<u>"})
     report |= {
+        "data": [{"label": CLASSES[1], "split": "test", "images": 1234, "welds": 5}],
         "audit": [{"kind": "no_groups", "severity": "note", "detail": "<script>"}],
         "provenance": {
             "checkpoint": "/runs/<script>/checkpoints/best.ckpt",
@@ -102,6 +103,7 @@ def test_the_page_of_hostile_names_is_whole_and_loads_nothing(tmp_path: Path) ->
     cells = {f"cell-{i}-{j}" for i, row in enumerate(report["confusion_matrix"]) for j, n in enumerate(row) if n}
     assert cells == {name for name in inner if name.startswith("cell-")}
     assert "a map of 19" in page
+    assert "<td>1,234<small>5 welds</small></td>" in page
     assert "Test report: <bdi>&lt;script&gt;</bdi>" in page
     assert "2026-01-02: 120 test images" in page
     for sentence in summarise(report):

@@ -16,6 +16,7 @@ from weldnet.report.page import render
 from weldnet.report.tables import (
     tabulate_classes,
     tabulate_confusion,
+    tabulate_data,
     tabulate_groups,
     tabulate_headlines,
     tabulate_verdicts,
@@ -109,7 +110,7 @@ SECTIONS = (
         lambda report, gallery: {"welds": tabulate_welds(gallery.predictions, report["good_classes"])},
     ),
     Section("mistakes", "Mistakes", show_mistakes),
-    Section("audit", "Audit of these data", lambda report, _: {"kinds": KINDS}),
+    Section("data", "Data and audit", lambda report, _: {"kinds": KINDS, "data": tabulate_data(report)}),
     Section("terms", "Terms", lambda *_: {"terms": TERMS}),
     Section("provenance", "Provenance"),
 )

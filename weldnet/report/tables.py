@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from weldnet.data.sources.manifest import SPLITS
 from weldnet.evaluation.bootstrap import FEWEST_GROUPS
 from weldnet.evaluation.decision import VERDICTS
 from weldnet.evaluation.metrics import CLASS_METRICS, ERRORS, METRICS, RANKINGS, show_figure
@@ -91,6 +92,14 @@ def tabulate_classes(report: Figures) -> list[dict[str, Any]]:
         }
         for name in report["classes"]
     ]
+
+
+def tabulate_data(report: Figures) -> dict[str, Any]:
+    """`splits`, and `rows`: each class with its images in each split, and the welds they show where these are known."""
+    counts = {(row["label"], row["split"]): row for row in report.get("data", [])}
+    splits = [name for name in SPLITS if any(split == name for _, split in counts)]
+    rows = [(label, [counts.get((label, split)) for split in splits]) for label in report["classes"]]
+    return {"splits": splits, "rows": rows if counts else []}
 
 
 def tabulate_verdicts(report: Figures) -> list[tuple[str, list[Cell]]]:

@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from weldnet.audit.classes import check_confounding, check_groups, check_small_classes
+from weldnet.audit.classes import check_confounding, check_groups, check_small_classes, count_samples
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.errors import InputError
 from weldnet.evaluation.comparison import compare
@@ -81,6 +81,7 @@ def write_report(
         explanation = {"method": HeatmapSettings.method, "layer": network.backbone.layer, "resolution": [*resolution]}
     report |= {
         "validation": None if validation is None else validation.assess(),
+        "data": _count(data),
         "audit": _audit(data),
         "provenance": _provenance(checkpoint),
         "explanation": explanation,
@@ -117,6 +118,12 @@ def _audit(data: WeldDataModule) -> list[dict[str, str]]:
     samples = data.samples("all")
     findings = [*check_groups(samples), *check_small_classes(samples), *check_confounding(samples)]
     return [{"kind": each.kind, "severity": each.severity, "detail": each.detail} for each in findings]
+
+
+def _count(data: WeldDataModule) -> list[dict[str, Any]]:
+    """`label, split, images, welds`: how many of each; `welds` is 0 where they are unknown or one an image."""
+    counts = count_samples(data.samples("all")).group_by("label", "split", maintain_order=True)
+    return counts.agg(pl.col("images").sum(), welds=pl.col("group").drop_nulls().n_unique()).to_dicts()
 
 
 def _provenance(checkpoint: Checkpoint) -> dict[str, Any]:
