@@ -4,6 +4,7 @@ from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from weldnet.spelling import make_visible
 
@@ -20,7 +21,7 @@ def render(template: str, **values: Any) -> str:
 
 @cache
 def _load_templates() -> Environment:
-    return Environment(
+    templates = Environment(
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -28,3 +29,11 @@ def _load_templates() -> Environment:
         loader=PackageLoader("weldnet", "report"),
         finalize=lambda value: make_visible(value) if type(value) is str else value,
     )
+    templates.filters["css"] = _escape_in_css
+    return templates
+
+
+def _escape_in_css(text: str) -> Markup:
+    """A text inside a string of a style sheet, where HTML's escapes mean nothing."""
+    kept = "".join(letter if letter.isalnum() or letter in "-_. " else f"\\{ord(letter):06x}" for letter in text)
+    return Markup(kept)
