@@ -8,11 +8,11 @@ from markupsafe import Markup
 
 from weldnet.evaluation.metrics import CLASS_METRICS
 from weldnet.files import write_json, write_text
-from weldnet.report.album import Gallery
 from weldnet.report.charts import draw_charts, embed_chart, save_chart
 from weldnet.report.headline import describe_figures, write_headline
 from weldnet.report.kinds import KINDS
 from weldnet.report.page import render
+from weldnet.report.photographs import ESCAPE, Gallery
 from weldnet.report.tables import (
     tabulate_classes,
     tabulate_confusion,
@@ -52,10 +52,8 @@ def save_report(report: Values, gallery: Gallery, folder: Path) -> None:
     embedded = {name: embed_chart(figure, name) for name, figure in charts.items()}
     top = common_folder(gallery.predictions["path"])
     common = {"report": report, "charts": embedded, "shorten": lambda path: path.removeprefix(top)}
-    # Mistakes first: the album may be full after them.
-    in_order = sorted(SECTIONS, key=lambda section: section.key != "mistakes")
     bodies = {
-        each.key: render(f"sections/{each.key}.html", **common, **each.show(report, gallery)) for each in in_order
+        each.key: render(f"sections/{each.key}.html", **common, **each.show(report, gallery)) for each in SECTIONS
     }
     origin = report.get("provenance") or {}
     checkpoint = Path(origin.get("checkpoint", ""))
@@ -87,15 +85,19 @@ def show_figures(report: Values, gallery: Gallery) -> Values:
 
 
 def show_confusion(report: Values, gallery: Gallery) -> Values:
-    """The confusion matrix, and the photographs behind its numbers."""
-    cells = gallery.fill_cells(report["classes"])
-    return {"confusion": tabulate_confusion(report), "cells": sorted(cells.items())}
+    """The confusion matrix, and of which of its numbers photographs are shown."""
+    return {"confusion": tabulate_confusion(report), "cells": gallery.list_cells(report["classes"])}
 
 
-def show_mistakes(report: Values, gallery: Gallery) -> Values:
-    """Escapes and worst mistakes."""
-    rows = {"escapes": report.get("escaped", []), "worst": report.get("worst_mistakes", [])}
-    return {name: gallery.show_mistakes(chosen) for name, chosen in rows.items()}
+def show_photographs(report: Values, gallery: Gallery) -> Values:
+    """A card for each photograph, and what one can filter them by."""
+    cards = gallery.list_cards(report["classes"])
+    return {
+        "cards": cards,
+        "cells": gallery.list_cells(report["classes"]),
+        "welds": gallery.list_welds(),
+        "num_escapes": sum(card["kind"] == ESCAPE for card in cards),
+    }
 
 
 SECTIONS = (
@@ -109,7 +111,7 @@ SECTIONS = (
         "Welds",
         lambda report, gallery: {"welds": tabulate_welds(gallery.predictions, report["good_classes"])},
     ),
-    Section("mistakes", "Mistakes", show_mistakes),
+    Section("photographs", "Photographs", show_photographs),
     Section("data", "Data and audit", lambda report, _: {"kinds": KINDS, "data": tabulate_data(report)}),
     Section("terms", "Terms", lambda *_: {"terms": TERMS}),
     Section("provenance", "Provenance"),

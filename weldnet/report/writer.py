@@ -14,7 +14,6 @@ from weldnet.audit.classes import check_confounding, check_groups, check_small_c
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.errors import InputError
 from weldnet.evaluation.comparison import compare
-from weldnet.evaluation.decision import ACCEPT
 from weldnet.evaluation.metrics import cross_entropy
 from weldnet.explain.attribution import draw_overlay, explain_images
 from weldnet.explain.settings import HeatmapSettings
@@ -23,14 +22,15 @@ from weldnet.hardware import choose_device
 from weldnet.inference.checkpoint import Checkpoint
 from weldnet.inference.evaluation_report import EvaluationReport
 from weldnet.inference.settings import DeviceSettings
-from weldnet.report.album import Gallery, Pixels
+from weldnet.report.album import Pixels
 from weldnet.report.charts import draw_confusion, draw_gallery, save_chart
+from weldnet.report.photographs import MOST, RIGHT, Gallery, copy_photographs, rank
 from weldnet.report.sections import save_report
 
-NUM_WORST = 24
-NUM_ESCAPES = 48
+NUM_HEATMAPS = 48
+"""Of the worst mistakes and escapes on the page."""
 NUM_DRAWN = 12
-"""Photographs on the page; all of them are in predictions.csv."""
+"""Of those in the figure for the loggers."""
 
 _PAIR = ("first", "second")
 
@@ -58,7 +58,7 @@ def write_report(
     validation: EvaluationReport | None = None,
     device: str = DeviceSettings.device,
 ) -> tuple[dict[str, Any], Figure | None]:
-    """Writes `report.json`, `report.html` and its figures into a folder.
+    """Writes `report.json`, `report.html`, its figures and, in `report_files/`, its photographs into a folder.
 
     Args:
         data: that the checkpoint was tested on, set up.
@@ -69,15 +69,16 @@ def write_report(
         The keys of `report.json`, and a figure of the worst mistakes and their heatmaps, if there are any.
     """
     report = tested.assess()
-    predicted = tested.logits.argmax(axis=1)
-    worst, escaped = find_mistakes(tested)
-    rows = sorted({*worst, *escaped})
-    split, overlays, explanation = tested.facts["split"], {}, None
+    predictions, split = tested.predictions(), tested.facts["split"]
+    ranked = rank(predictions, cross_entropy(tested.logits, tested.labels), tested.good_classes)
+    worst = ranked.filter(pl.col("kind") != RIGHT)["row"].head(NUM_HEATMAPS).to_list()
+    overlays, explanation = {}, None
     network = checkpoint.network().to(choose_device(device))
-    if rows:
-        images = torch.from_numpy(data.dataset(split).pictures(rows))
-        maps, resolution = explain_images(network, images, torch.from_numpy(predicted[rows]))
-        overlays = dict(zip(rows, map(draw_overlay, data.photographs(split, rows), maps), strict=True))
+    if worst:
+        images = torch.from_numpy(data.dataset(split).pictures(worst))
+        predicted = torch.from_numpy(tested.logits[worst].argmax(axis=1))
+        maps, resolution = explain_images(network, images, predicted)
+        overlays = dict(zip(worst, map(draw_overlay, data.photographs(split, worst), maps), strict=True))
         explanation = {"method": HeatmapSettings.method, "layer": network.backbone.layer, "resolution": [*resolution]}
     report |= {
         "validation": None if validation is None else validation.assess(),
@@ -86,10 +87,10 @@ def write_report(
         "provenance": _provenance(checkpoint),
         "explanation": explanation,
         "worst_mistakes": worst,
-        "escaped": escaped,
     }
-    gallery = Gallery(tested.predictions(), lambda rows: data.photographs(split, rows.tolist()), overlays)
-    save_report(report, gallery, folder)
+    shown = ranked.head(MOST)
+    sizes = copy_photographs(data.samples(split), shown["row"].to_list(), data.geometry.window, folder)
+    save_report(report, Gallery(predictions, shown, sizes, overlays), folder)
     if not worst:
         return report, None
     title = f"worst mistakes and their heatmaps ({HeatmapSettings.method}, {network.backbone.layer})"
@@ -100,17 +101,6 @@ def _draw_mistakes(tested: EvaluationReport, rows: list[int], overlays: dict[int
     names, predicted = tested.classes, tested.logits.argmax(axis=1)
     captions = [f"{names[tested.labels[row]]}\npredicted {names[predicted[row]]}" for row in rows]
     return draw_gallery(np.stack([overlays[row].transpose(2, 0, 1) for row in rows]), captions, title)
-
-
-def find_mistakes(tested: EvaluationReport) -> tuple[list[int], list[int]]:
-    """Rows of the wrong images with the highest loss, and of defects predicted as sound or accepted; worst first."""
-    losses = pl.Series(cross_entropy(tested.logits, tested.labels))
-    table = tested.predictions().with_row_index("row").sort(losses, descending=True, maintain_order=True)
-    good_classes = list(tested.good_classes)
-    wrong = table.filter(pl.col("label") != pl.col("predicted"))
-    passes = pl.col("predicted").is_in(good_classes) | (pl.col("verdict") == ACCEPT)
-    escaped = table.filter(~pl.col("label").is_in(good_classes) & passes) if good_classes else table.clear()
-    return wrong["row"].head(NUM_WORST).to_list(), escaped["row"].head(NUM_ESCAPES).to_list()
 
 
 def _audit(data: WeldDataModule) -> list[dict[str, str]]:
