@@ -8,6 +8,7 @@
     scripts/benchmark.py predict [manifest=FILE] [ckpt_path=RUN] [json=FILE] [repeats=5]
     scripts/benchmark.py serve [json=FILE]
     scripts/benchmark.py damage [json=FILE]
+    scripts/benchmark.py labels [json=FILE]
 
 It runs with the project's .venv. Without a manifest it draws its own photographs, 1920 x 1080. What is compared takes
 turns, so that a machine whose speed drifts slows all of it; the ratios are medians over the turns.
@@ -24,6 +25,7 @@ use_own_python()
 import benchmark_damage
 import benchmark_data
 import benchmark_device
+import benchmark_labels
 import benchmark_predict
 import benchmark_scale
 import benchmark_serve
@@ -41,6 +43,7 @@ BENCHMARKS = {
     "predict": benchmark_predict,
     "serve": benchmark_serve,
     "damage": benchmark_damage,
+    "labels": benchmark_labels,
 }
 
 

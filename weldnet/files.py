@@ -132,10 +132,14 @@ def write_json(file: Path, content: object) -> None:
     write_text(file, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def write_csv(file: Path, table: "pl.DataFrame") -> None:
-    """Writes a table as CSV, all or nothing; whatever a value holds, it stays in its row and column."""
+def write_csv(file: Path, table: "pl.DataFrame", *, for_excel: bool = False) -> None:
+    """Writes a table as CSV, all or nothing; whatever a value holds, it stays in its row and column.
+
+    Args:
+        for_excel: begin with the mark by which Excel recognises UTF-8.
+    """
     # As text first: polars does not say by number why it cannot write to a file.
-    write_text(file, table.write_csv())
+    write_text(file, table.write_csv(include_bom=for_excel))
 
 
 def read_csv(file: Path) -> "pl.DataFrame":

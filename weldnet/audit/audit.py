@@ -11,6 +11,7 @@ from weldnet.audit.classes import check_confounding, check_groups, check_names, 
 from weldnet.audit.copies import check_alike, find_alike_contents
 from weldnet.audit.facts import read_facts
 from weldnet.audit.findings import SEVERITIES, Finding, Severity
+from weldnet.audit.labels import HeldOut, check_labels
 from weldnet.audit.single_files import check_files
 from weldnet.audit.sizes import SizeScore, check_sizes, score_sizes
 from weldnet.data.decode.pictures import Window
@@ -34,6 +35,7 @@ class Audit:
         alike: pairs of contents that look alike.
         size_score: None where all have one size.
         skipped: what the search for images passed over.
+        doubts: of a cross-validation about the labels, as `HeldOut.doubt` gives them; None without one.
     """
 
     images: pl.DataFrame
@@ -42,6 +44,7 @@ class Audit:
     size_score: SizeScore | None
     window: Window
     skipped: Skipped = field(default_factory=Skipped)
+    doubts: pl.DataFrame | None = None
 
     def of(self, severity: Severity) -> list[Finding]:
         """The findings of one severity."""
@@ -54,6 +57,7 @@ def audit(
     within: Path | None = None,
     misnamed: Sequence[Misnamed] = (),
     skipped: Skipped | None = None,
+    held_out: HeldOut | None = None,
 ) -> Audit:
     """Reads every image once and finds what would make training fail or a score wrong.
 
@@ -61,7 +65,13 @@ def audit(
         samples: table of `weldnet.data.sources.manifest.SCHEMA`, absolute paths, at least one row.
         window: the one that training would use.
         within: files below this folder may not be symbolic links that leave it.
+        held_out: of a cross-validation of these images, which may doubt their labels.
+
+    Raises:
+        InputError: the cross-validation is of different images.
     """
+    if held_out is not None:
+        held_out.check(samples)
     skipped = Skipped() if skipped is None else skipped
     facts, thumbnails = read_facts(samples["path"], window, within)
     content = pl.when(pl.col("reason").is_null()).then(pl.col("digest")).rank("dense") - 1
@@ -69,17 +79,19 @@ def audit(
     readable = images.filter(pl.col("reason").is_null())
     alike = find_alike_contents(images, thumbnails, window)
     size_score = score_sizes(readable)
+    doubts = None if held_out is None else held_out.doubt(readable)
     findings = [
         *check_names(samples, misnamed, skipped),
         *check_groups(samples),
         *check_files(images, window),
         *check_alike(readable, alike),
+        *(() if doubts is None else check_labels(doubts)),
         *check_small_classes(readable),
         *check_confounding(readable),
         *check_sizes(size_score),
     ]
     findings.sort(key=lambda found: SEVERITIES.index(found.severity))
-    return Audit(images, findings, alike, size_score, window, skipped)
+    return Audit(images, findings, alike, size_score, window, skipped, doubts)
 
 
 def suggest_groups(audit: Audit) -> pl.DataFrame:

@@ -2,7 +2,8 @@
 
 import os
 import sys
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,11 @@ from weldnet.errors import InputError, count
 if TYPE_CHECKING:
     import polars as pl
 
+    from weldnet.audit.audit import Audit
+    from weldnet.audit.labels import HeldOut
+    from weldnet.data.datamodule import WeldDataModule
+    from weldnet.data.sources.found import Found
+
 
 @dataclass
 class AuditSettings:
@@ -23,6 +29,8 @@ class AuditSettings:
 
     suggest_split: str | None = None
     suggest_groups: str | None = None
+    reviewed: str | None = None
+    corrected: str | None = None
 
 
 @dataclass
@@ -31,28 +39,32 @@ class AuditConfig(OutputKeys, SeedKeys):
 
     data: DataConfig = field(default_factory=DataConfig)
     audit: AuditSettings = field(default_factory=AuditSettings)
+    crossval: str | None = None
 
 
 def run(cfg: DictConfig) -> None:
     """Audits the images of a composed config; exits with code 1 where a finding is an error."""
     from rich.console import Console
 
-    from weldnet.audit.audit import audit, suggest_groups, suggest_split
+    from weldnet.audit.audit import audit
+    from weldnet.audit.labels import REVIEW
     from weldnet.config.build import build_data
     from weldnet.data.sources.class_names import find_misnamed
     from weldnet.data.sources.groups import explain_groups
-    from weldnet.data.splits.rules import check_shares, give_val_to_train, require_groups
+    from weldnet.data.splits.rules import check_shares, require_groups
     from weldnet.report.audit_report import print_audit, save_audit
 
     folder = name_folder("audit", cfg.output_dir)
-    split_file, groups_file = (_check_file(key, cfg.audit[key]) for key in ("suggest_split", "suggest_groups"))
+    files = {key: _check_file(key, cfg.audit[key]) for key in ("suggest_split", "suggest_groups", "corrected")}
+    held_out = _read_held_out(cfg)
     make_absolute(cfg.data)
     data = build_data(cfg.data, cfg.seed)
-    found = data.find()
-    if split_file is not None:
+    found = _correct(data.find(), cfg.audit)
+    if files["suggest_split"] is not None:
         check_shares(data.shares)
         require_groups(found.table, "audit.suggest_split needs groups")
-    audited = audit(found.table, data.geometry.window, found.within, find_misnamed(found), found.skipped)
+    misnamed = find_misnamed(found)
+    audited = audit(found.table, data.geometry.window, found.within, misnamed, found.skipped, held_out)
     make_folder(folder)
     save_audit(audited, folder)
     print_audit(audited, Console())
@@ -62,22 +74,41 @@ def run(cfg: DictConfig) -> None:
         print(explain_groups(found.table))
     print(f"the page:  {show(folder / 'audit.html')}")
     print(f"all of it: {show(folder / 'audit.json')}")
+    if (review := folder / REVIEW).is_file():
+        print(
+            f"the labels to review: {show(review)}; fill in its column corrected, then type the same data keys and "
+            f"audit.reviewed={show(review)} audit.corrected=FILE.csv"
+        )
     try:
-        needs_val = data.rule.val != "known"
-        if groups_file is not None:
-            grouped = suggest_groups(audited)
-            print(f"{_describe(grouped)}; photographs of different spots of one weld are in different groups")
-            _write(grouped, "groups", groups_file, len(found.table), needs_val=needs_val)
-        if split_file is not None:
-            shares = data.shares if needs_val else give_val_to_train(data.shares)
-            split = suggest_split(audited, shares, data.split_seed)
-            _write(split, "split", split_file, len(found.table), needs_val=needs_val)
+        _write_all(audited, files, data)
     except InputError as error:
         if not audited.of("error"):
             raise
         print(f"nothing is suggested: {error}", file=sys.stderr)
     if audited.of("error"):
         sys.exit(1)
+
+
+def _read_held_out(cfg: DictConfig) -> "HeldOut | None":
+    if cfg.crossval is None:
+        return None
+    from weldnet.config.resume import find_folder
+    from weldnet.training.fold_ensemble import read_held_out
+
+    return read_held_out(find_folder(cfg.crossval, Path("runs", "crossval")))
+
+
+def _correct(found: "Found", settings: DictConfig) -> "Found":
+    """What was found, under the labels of a reviewed list."""
+    if settings.reviewed is None:
+        if settings.corrected is not None:
+            raise InputError("audit.corrected writes the labels of a reviewed list; type audit.reviewed=FILE.csv, too")
+        return found
+    from weldnet.audit.labels import correct_labels
+
+    table, summary = correct_labels(found.table, Path(settings.reviewed).expanduser().absolute())
+    print(f"{show(Path(settings.reviewed))}: {summary}")
+    return replace(found, table=table)
 
 
 def _check_file(key: str, name: str | None) -> Path | None:
@@ -91,16 +122,37 @@ def _check_file(key: str, name: str | None) -> Path | None:
     return file
 
 
+def _write_all(audited: "Audit", files: Mapping[str, Path | None], data: "WeldDataModule") -> None:
+    """Writes each manifest that a key names."""
+    from weldnet.audit.audit import suggest_groups, suggest_split
+    from weldnet.data.splits.rules import give_val_to_train
+
+    needs_val, num_images = data.rule.val != "known", len(audited.images)
+    if (manifest := files["corrected"]) is not None:
+        readable = audited.images.filter(audited.images["reason"].is_null())
+        _write(readable, "corrected labels", manifest, num_images, needs_val=needs_val)
+    if (manifest := files["suggest_groups"]) is not None:
+        grouped = suggest_groups(audited)
+        print(f"{_describe(grouped)}; photographs of different spots of one weld are in different groups")
+        _write(grouped, "groups", manifest, num_images, needs_val=needs_val)
+    if (manifest := files["suggest_split"]) is not None:
+        shares = data.shares if needs_val else give_val_to_train(data.shares)
+        split = suggest_split(audited, shares, data.split_seed)
+        _write(split, "split", manifest, num_images, needs_val=needs_val)
+
+
 def _write(samples: "pl.DataFrame", what: str, manifest: Path, num_images: int, *, needs_val: bool) -> None:
     from weldnet.data.sources.manifest import write_manifest
-    from weldnet.data.splits.rules import check_classes
+    from weldnet.data.splits.rules import check_classes, require_groups
 
     write_manifest(samples, manifest)
     left_out = num_images - len(samples)
     note = f", without {count(left_out, 'file')}, unreadable or damaged" if left_out else ""
     print(f"the {what}: {show(manifest)}{note}")
     try:
-        if not samples["split"].null_count():
+        if samples["split"].null_count():
+            require_groups(samples, "it has neither groups nor splits")
+        else:
             check_classes(samples, needs_val=needs_val)
     except InputError as error:
         print(f"it cannot be trained on as it is: {error}")

@@ -14,9 +14,10 @@ SOURCE_COMMANDS = ("predict", "explain")
 DATA_COMMANDS = ("train", "crossval", "audit")
 
 VERBATIM = {
-    *("output_dir", "ckpt_path", "source", "sort_into", "target"),
+    *("output_dir", "ckpt_path", "crossval", "source", "sort_into", "target"),
     *(f"data.{key}" for key in (*PATHS, "group_pattern", "cache_dir")),
-    *("model.weights", "audit.suggest_split", "audit.suggest_groups", "evaluation.vocabulary", "serve.records"),
+    *(f"audit.{key}" for key in ("suggest_split", "suggest_groups", "reviewed", "corrected")),
+    *("model.weights", "evaluation.vocabulary", "serve.records"),
 }
 """Keys whose values are paths, globs or regular expressions: taken as typed, not as Hydra's grammar has them."""
 

@@ -183,6 +183,8 @@ class Folds(Series):
             "one by one": show(self.folder / "predictions.csv"),
             "a fold": f"{show_command('weldnet-test')} ckpt_path={show(self.member_folder(0))}",
             "ensemble": f"{show_command('weldnet-predict')} ckpt_path={show(self.folder)} source=DIR",
+            "labels": f"{show_command('weldnet-audit')} with the same data keys and crossval={show(self.folder)} lists "
+            "those that are probably wrong",
             "or": f"train one classifier on all images, with the same keys; it predicts {self.size} times as fast",
         }
 

@@ -19,7 +19,8 @@ from weldnet.report.page import render
 from weldnet.report.words import common_folder
 from weldnet.spelling import tidy
 
-_PICTURED = 24
+_PICTURED = 144
+"""Photographs of one kind of findings."""
 _LISTED = 200
 _PER_FINDING = 6
 _PER_CLASS = 8
@@ -40,6 +41,7 @@ _MEANINGS: tuple[tuple[Severity, Set[str], str], ...] = (
         "A test score on these data would be wrong: some pictures stand under two labels.",
     ),
     ("error", KINDS.keys(), "Training would stop at the errors."),
+    ("warning", {"label_error"}, "A test score on these data may be wrong: some labels probably are."),
     (
         "warning",
         {"class_group_confounded", "size_predicts_class"},
@@ -141,7 +143,8 @@ class Photographs:
 
     def show_findings(self, severity: str, kind: str, found: Sequence[Finding]) -> dict[str, Any]:
         """One section of the page: a kind of one severity, the first findings with their photographs."""
-        num_pictured = _PICTURED if KINDS[kind].pictured else 0
+        most = max(len(finding.paths[:_PER_FINDING]) for finding in found)
+        num_pictured = _PICTURED // max(1, most) if KINDS[kind].pictured else 0
         shown = []
         for number, finding in enumerate(found[: num_pictured + _LISTED]):
             first = finding.paths[:_PER_FINDING]

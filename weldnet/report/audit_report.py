@@ -12,11 +12,12 @@ from rich.text import Text
 from weldnet.audit.audit import Audit
 from weldnet.audit.classes import count_samples, tabulate_recall
 from weldnet.audit.findings import SEVERITIES
+from weldnet.audit.labels import REVIEW, list_for_review
 from weldnet.console import print_table
 from weldnet.data.sources.manifest import SPLITS
 from weldnet.errors import count, shorten
 from weldnet.evaluation.intervals import needed_images
-from weldnet.files import write_json, write_text
+from weldnet.files import write_csv, write_json, write_text
 from weldnet.report.audit_page import render_page, tabulate_splits
 from weldnet.report.kinds import KINDS, group_findings
 from weldnet.report.words import common_folder
@@ -30,7 +31,12 @@ _STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 
 def save_audit(audit: Audit, folder: Path) -> None:
-    """Writes `audit.json` and `audit.html` into an existing folder, each all or nothing."""
+    """Writes `audit.json`, `audit.html` and, where labels are doubted, `review.csv` into an existing folder.
+
+    Each is written all or nothing.
+    """
+    if audit.doubts is not None and len(audit.doubts):
+        write_csv(folder / REVIEW, list_for_review(audit.doubts), for_excel=True)
     summary = summarise(audit)
     write_json(folder / "audit.json", summary)
     write_text(folder / "audit.html", render_page(audit, summary))

@@ -48,6 +48,14 @@ KINDS = {
         "Compare the pictures and correct the label.",
         True,
     ),
+    "label_error": Kind(
+        "Labels that are probably wrong",
+        "A network that has not seen the weld predicts a different class and gives the label little probability; the "
+        "least probable label comes first. Wrong labels are learned, and counted against the network in its test.",
+        "Decide about each: fill in the column corrected of review.csv, then type audit.reviewed=review.csv "
+        "audit.corrected=FILE.csv.",
+        True,
+    ),
     "cross_group_view": Kind(
         "One spot in more than one group",
         "What counts as two welds seems to be one: split apart, it leaks.",

@@ -1,5 +1,6 @@
 """The ensemble of a cross-validation: the networks of all folds in one checkpoint."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -9,12 +10,16 @@ import numpy as np
 import polars as pl
 import torch
 
+from weldnet.audit.labels import HeldOut
 from weldnet.errors import InputError, first_line
 from weldnet.evaluation.judge import Judge
 from weldnet.evaluation.metrics import Floats, Labels
 from weldnet.evaluation.settings import Targets
+from weldnet.files import read_csv
 from weldnet.inference.checkpoint import RECORD, Checkpoint, kept_checkpoint, load_checkpoint, write_checkpoint
 from weldnet.training.crossval_report import CrossvalReport
+
+log = logging.getLogger(__name__)
 
 OUT_OF_FOLD = "out_of_fold"
 """The `validation_groups` of an ensemble: its thresholds rest on unseen welds, each scored by one member."""
@@ -73,10 +78,39 @@ def write_ensemble(report: CrossvalReport, folders: Mapping[int, Path], file: Pa
     write_checkpoint({"epoch": num_epochs - 1, "state_dict": weights, RECORD: card.to_plain()}, file)
 
 
+def read_held_out(run: Path) -> HeldOut:
+    """What a finished cross-validation predicts for each of its images, from the files that it left.
+
+    Raises:
+        InputError: the folder holds no finished cross-validation, or its files are damaged.
+    """
+    table_file, ensemble = run / "predictions.csv", run / "checkpoints" / "ensemble.ckpt"
+    if not (table_file.is_file() and ensemble.is_file()):
+        raise InputError(
+            f"crossval: no finished cross-validation in {run}; name a folder below runs/crossval, or last. Finish one "
+            "that was stopped: weldnet-crossval ckpt_path=RUN"
+        )
+    card, name = load_checkpoint(ensemble).card, str(table_file)
+    if card.leaks:
+        log.warning(
+            "crossval: a network that has seen a weld may have learned its wrong labels, which stay hidden then: %s",
+            "; ".join(card.leaks),
+        )
+    try:
+        table = read_csv(table_file)
+    except (pl.exceptions.PolarsError, ValueError) as error:
+        raise InputError(f"{name} is damaged: {first_line(error)}") from error
+    probabilities, labels = _read_predictions(table, card.classes, name)
+    predicted = pl.Series("predicted", np.array(card.classes)[probabilities.argmax(axis=1)])
+    images = table.select("path", "label").with_columns(predicted)
+    return HeldOut(images, probabilities, labels, card.validation_fingerprints.numpy())
+
+
 def _fit_judge(report: CrossvalReport, members: Sequence[Checkpoint]) -> Judge:
     judges = [judge for member in members if (judge := member.card.judge)]
     first = judges[0]
-    probabilities, labels = _read_predictions(report.predictions, first.classes)
+    table = report.predictions
+    probabilities, labels = _read_predictions(table, first.classes, "no ensemble: predictions.csv of a fold")
     judge = Judge(
         classes=first.classes,
         good_classes=first.good_classes,
@@ -86,7 +120,7 @@ def _fit_judge(report: CrossvalReport, members: Sequence[Checkpoint]) -> Judge:
         point=first.point,
         logits=np.log(np.maximum(probabilities, np.finfo(np.float64).tiny)),
         labels=labels,
-        groups=tuple(report.predictions["group"]),
+        groups=tuple(table["group"]),
         by_group=True,
     )
     return judge.choose(first.good_classes, **_targets(members[0]))
@@ -96,15 +130,17 @@ def _targets(member: Checkpoint) -> dict[str, float]:
     return {each.name: getattr(member.card.point, each.name) for each in fields(Targets)}
 
 
-def _read_predictions(table: pl.DataFrame, classes: Sequence[str]) -> tuple[Floats, Labels]:
-    """The calibrated probabilities (N, C) and the labels (N,) of pooled predictions."""
+def _read_predictions(table: pl.DataFrame, classes: Sequence[str], name: str) -> tuple[Floats, Labels]:
+    """The calibrated probabilities (N, C) and the labels (N,) of pooled predictions, which `name` names."""
     try:
-        probabilities = table.select(pl.col([f"p_{name}" for name in classes]).cast(pl.Float64)).to_numpy()
+        if table.select("path", "label").null_count().sum_horizontal().item():
+            raise InputError(f"{name} is damaged: a path or a label is empty")
+        probabilities = table.select(pl.col([f"p_{label}" for label in classes]).cast(pl.Float64)).to_numpy()
         labels = table["label"].cast(pl.Enum(classes)).to_physical().to_numpy().astype(np.int64)
     except pl.exceptions.PolarsError as error:
-        raise InputError(f"no ensemble: predictions.csv of a fold is damaged: {first_line(error)}") from error
+        raise InputError(f"{name} is damaged: {first_line(error)}") from error
     if not np.allclose(probabilities.sum(axis=1), 1) or (probabilities < 0).any():
-        raise InputError("no ensemble: predictions.csv of a fold is damaged: its probabilities do not sum to 1")
+        raise InputError(f"{name} is damaged: its probabilities do not sum to 1")
     return probabilities, labels
 
 

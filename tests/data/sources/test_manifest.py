@@ -46,6 +46,11 @@ def test_relative_manifest_gives_absolute_paths(welds: Path, monkeypatch: pytest
     assert read_manifest("manifest.csv")["path"].to_list() == [str(welds / "crack/seam0_0.jpg")]
 
 
+def test_semicolons(welds: Path) -> None:
+    file = write_lines(welds, "path;label", '"crack/seam0_0.jpg";"pore, small"')
+    assert read_manifest(file).row(0)[:2] == (str(welds / "crack/seam0_0.jpg"), "pore, small")
+
+
 def test_columns_in_any_dress(welds: Path) -> None:
     file = write_lines(
         welds,

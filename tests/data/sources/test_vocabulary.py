@@ -55,7 +55,7 @@ def test_file_adds_and_overrides(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("", ["cannot be read as CSV", "words.csv"]),
-        ("label;iso_6520_1;name\n", ["no column label", "label,iso_6520_1,name"]),
+        ("label\tiso_6520_1\tname\n", ["no column label", "label,iso_6520_1,name"]),
         ("label,name\ncrack,crack\n", ["no column iso_6520_1", "label, name"]),
         (HEADER + "crack,100,crack\ngood,,\n", ["row 3", "label=good", "leave out"]),
         (HEADER + "crack,1OO,crack\n", ["row 2", "1OO", "3 or 4 digits"]),

@@ -8,9 +8,11 @@ import polars as pl
 
 from weldnet.errors import InputError, first_line, list_some, shorten
 
+_HEADER = 65536
+
 
 def read_typed(file: Path, columns: Sequence[str], needed: Sequence[str], also: str = "") -> pl.DataFrame:
-    """The columns of a CSV as text, null where they lack, and `row`, the header being row 1.
+    """The columns of a CSV as text, null where they lack, and `row`, the header being row 1; commas or semicolons.
 
     Args:
         columns: in small letters; further ones in the file are ignored.
@@ -18,12 +20,15 @@ def read_typed(file: Path, columns: Sequence[str], needed: Sequence[str], also: 
         also: what the message adds to them.
     """
     with file.open("rb") as start:
-        if start.read(2) in (b"\xff\xfe", b"\xfe\xff"):
-            raise InputError(f"{file} is UTF-16; save it as UTF-8 (Excel: CSV UTF-8)")
+        head = start.readline(_HEADER)
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise InputError(f"{file} is UTF-16; save it as UTF-8 (Excel: CSV UTF-8)")
+    # What Excel writes where a comma is the decimal point.
+    separator = ";" if b";" in head and b"," not in head else ","
     try:
-        header = pl.read_csv(file, infer_schema=False, n_rows=0).columns
+        header = pl.read_csv(file, infer_schema=False, n_rows=0, separator=separator).columns
         known = {name: name.strip().lower() for name in header if name.strip().lower() in columns}
-        table = pl.read_csv(file, infer_schema=False, columns=list(known) or None)
+        table = pl.read_csv(file, infer_schema=False, columns=list(known) or None, separator=separator)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(
             f"{file} cannot be read as CSV: {first_line(error)}; save it as UTF-8, separated by commas, names "
