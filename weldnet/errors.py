@@ -17,6 +17,10 @@ class InputError(ValueError):
     """
 
 
+class LostProcessError(InputError):
+    """One of the processes that train together has ended, and the others with it; the run can be resumed."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """`"; did you mean 'lr'?"` for the known word nearest to `word`, or an empty string."""
     matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)

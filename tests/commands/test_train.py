@@ -1,7 +1,6 @@
 """weldnet-train and weldnet-test through their real main, on drawn welds."""
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -254,22 +253,6 @@ def test_hostile_and_foreign_checkpoints_are_refused(here: Path, capsys: pytest.
     for name, message in (("empty", "no checkpoint at all"), ("foreign", "not weldnet's"), ("code", "could run code")):
         assert message in refuse(capsys, "test", f"ckpt_path={name}.ckpt")
     assert not (here / "runs").exists()
-
-
-@pytest.mark.slow
-def test_two_processes_share_one_run(here: Path) -> None:
-    arguments = [*QUICK, "data.balance=sampler", "trainer.devices=2", "trainer.strategy=ddp", "trainer.max_epochs=1"]
-    script = str(Path(sys.executable).with_name("weldnet-train"))
-    # Each process with one thread: what is tested is the result.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([script, *arguments], capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    run = only_run(here)
-    assert read(run)["num_images"] == 12
-    assert done.stdout.count("epoch 1/1") == 1
-    steps = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
-    num_train = (pl.read_csv(run / "split.csv")["split"] == "train").sum()
-    assert steps == -(-num_train // 2 // 32), "each process trains on its half"
 
 
 @pytest.mark.slow

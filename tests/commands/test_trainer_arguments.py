@@ -123,8 +123,8 @@ TOGETHER = [
 """Arguments whose effects one run shows."""
 
 ELSEWHERE = {
-    "devices": "test_two_processes_share_one_run",
-    "strategy": "test_two_processes_share_one_run",
+    "devices": "test_a_killed_process_ends_the_training",
+    "strategy": "test_a_killed_process_ends_the_training",
     "min_epochs": "test_a_training_that_ends_early_says_when_and_why",
     "min_steps": "test_min_steps_hold_a_training_back_from_stopping",
     "max_time": "test_a_training_that_ends_early_says_when_and_why",

@@ -9,6 +9,7 @@ from torch.utils.data import SequentialSampler
 
 from weldnet.data.batches import (
     BalancedSampler,
+    EvaluationBatches,
     TrainingBatches,
     WeldImages,
     explain_workers,
@@ -78,6 +79,20 @@ def test_no_batch_holds_one_image_and_none_is_lost(batch_size: int, num_replicas
             drawn += indices
         if not balanced:
             assert set(drawn) == set(range(num_images))
+            assert len(drawn) < num_images + num_replicas, "at most one image less than there are processes is repeated"
+
+
+@pytest.mark.parametrize("num_replicas", [1, 2, 3])
+@pytest.mark.parametrize("device", [None, torch.device("cpu")])
+def test_each_image_is_evaluated_once(num_replicas: int, device: torch.device | None) -> None:
+    for num_images in range(11):
+        shares = [EvaluationBatches(num_images, 2, num_replicas, rank) for rank in range(num_replicas)]
+        for share in shares:
+            share.device = device
+        batches = [list(share) for share in shares]
+        assert [len(each) for each in batches] == [len(share) for share in shares]
+        assert all(1 <= len(batch) <= 2 for each in batches for batch in each)
+        assert sorted(int(index) for each in batches for batch in each for index in batch) == list(range(num_images))
 
 
 @pytest.mark.parametrize(("num_images", "batch_size", "replicas"), [(8, 1, 1), (1, 4, 1), (3, 4, 3)])

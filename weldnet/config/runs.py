@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from weldnet.config.literal import escape
 from weldnet.data.sources.source import PATHS
-from weldnet.errors import InputError
+from weldnet.errors import InputError, LostProcessError
 from weldnet.files import is_refusal, lock_folder, name_failures
 
 log = logging.getLogger(__name__)
@@ -136,7 +136,9 @@ def stop_here(resume: str) -> NoReturn:
 
 @contextmanager
 def propose_resuming(command: str, folder: Path, kept: str) -> Iterator[None]:
-    """A context that adds how to resume to an interruption or a disk error, if the folder holds `kept`.
+    """A context that adds how to resume to an interruption, a disk error or the loss of a process.
+
+    To the last two only if the folder holds `kept`, without which nothing can be resumed.
 
     An error that names no file, as TensorBoard's, names the folder.
     """
@@ -145,6 +147,10 @@ def propose_resuming(command: str, folder: Path, kept: str) -> Iterator[None]:
             yield
     except KeyboardInterrupt:
         stop_here(command)
+    except LostProcessError as error:
+        if not (folder / kept).is_file():
+            raise
+        raise InputError(f"{error}. Resume with: {command}") from error
     except OSError as error:
         if is_refusal(error) and (folder / kept).is_file():
             error.add_note(f"then resume with: {command}")

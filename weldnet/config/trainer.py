@@ -1,5 +1,6 @@
 """The numbers of a training config, and which arguments of Lightning's trainer are honoured, and why not the others."""
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from weldnet.errors import InputError, check_choice
+
+log = logging.getLogger(__name__)
 
 REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "limit_test_batches": ((), "a test counts every image; test fewer by data=manifest, or not at all by test=false"),
@@ -90,6 +93,8 @@ def check_built(settings: DictConfig, trainer: Any) -> None:
     """Checks what depends on the hardware that the built trainer has found."""
     if settings.get("sync_batchnorm") and (trainer.world_size == 1 or trainer.strategy.root_device.type == "cpu"):
         raise InputError("trainer.sync_batchnorm=true has an effect with several GPUs only; leave it out")
+    if settings.strategy == "ddp" and trainer.world_size == 1:
+        log.warning("trainer.strategy=ddp has one process here; trainer.devices=N or torchrun starts several")
     num_nodes, num_devices = trainer.num_nodes, trainer.num_devices
     started = int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_NTASKS") or 1)
     if num_nodes > 1 and started != num_nodes * num_devices:

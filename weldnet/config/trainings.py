@@ -40,7 +40,8 @@ def prepare_trainer(cfg: DictConfig, folder: Path) -> "Trainer":
     from weldnet.hardware import use_available_cores, use_tf32
 
     # Its notes on hardware that is not there, and its tips.
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     make_absolute(cfg.data)
     check_nodes(cfg)
     use_available_cores()
@@ -122,7 +123,8 @@ def _announce(folder: Path, trainer: "Trainer", data: "WeldDataModule") -> None:
             print(skipped)
         tf32 = trainer.accelerator.name() == "cuda" and trainer.precision == "32-true"
         precision = f"{trainer.precision}{', convolutions in TF32' if tf32 else ''}"
-        print(f"training in {show(folder)}: {trainer.accelerator.name()}, {precision}")
+        several = f", {trainer.world_size} processes, a step is as many batches" if trainer.world_size > 1 else ""
+        print(f"training in {show(folder)}: {trainer.accelerator.name()}, {precision}{several}")
         if any("TensorBoard" in type(logger).__name__ for logger in trainer.loggers):
             print(f"watch it:   {show_command('tensorboard')} --logdir {show(folder.parent)}", flush=True)
 

@@ -149,6 +149,36 @@ class TrainingBatches(DistributedSampler[Any]):
             yield indices[start:end]
 
 
+class EvaluationBatches(DistributedSampler[Any]):
+    """The batches of the images in their order, as indices; each image is in one batch of one process.
+
+    Lightning's own way repeats some images, so that every process has equally many.
+
+    Args:
+        num_images, batch_size: N, and how many are in a batch.
+        num_replicas, rank: how many processes, and which one this is.
+
+    Attributes:
+        device: where the indices lie; None for lists.
+    """
+
+    def __init__(self, num_images: int, batch_size: int, num_replicas: int = 1, rank: int = 0) -> None:
+        # A DistributedSampler, so that Lightning does not divide it once more.
+        super().__init__(range(num_images), num_replicas, rank, shuffle=False)  # type: ignore[arg-type]
+        self.share = range(rank, num_images, num_replicas)
+        self.batch_size = batch_size
+        self.device: torch.device | None = None
+
+    def __len__(self) -> int:
+        return -(-len(self.share) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Any]:
+        indices = torch.tensor(self.share, dtype=torch.int64, device=self.device)
+        for start in range(0, len(indices), self.batch_size):
+            batch = indices[start : start + self.batch_size]
+            yield batch.tolist() if self.device is None else batch
+
+
 def derive_seed(*entropy: int) -> int:
     """A seed that is a function of some whole numbers, such as seed and step."""
     (state,) = np.random.SeedSequence(entropy).generate_state(1, np.uint64)

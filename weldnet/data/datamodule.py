@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from weldnet.data.augmentation import BatchAugmentation, make_augmentation
 from weldnet.data.batches import (
     Batch,
+    EvaluationBatches,
     GroupedBatch,
     ImagesOnDevice,
     TrainingBatches,
@@ -272,22 +273,20 @@ class WeldDataModule(LightningDataModule):
         return self.dataset(split).pictures(rows)
 
     def batches(
-        self, split: str, sampler: TrainingBatches | None = None, *, grouped: bool = False
+        self, split: str, sampler: TrainingBatches | EvaluationBatches | None = None, *, grouped: bool = False
     ) -> "DataLoader[Any]":
         """The batches of a split, in the order of the table or of the sampler; with groups if `grouped`."""
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        dataset = self.dataset(split, grouped=grouped)
-        size, num_workers = self.batch_settings.batch_size, self.count_workers()
+        dataset, num_workers = self.dataset(split, grouped=grouped), self.count_workers()
+        sampler = sampler or self.evaluation_batches(split)
         if self.image_settings.cache == "device":
             assert isinstance(self.images, HeldImages)
             self.images = self.images.to(device)
-            if sampler:
-                sampler.device = device
-            indices = sampler or torch.split(torch.arange(len(dataset), device=device), size)
-            return make_batches(ImagesOnDevice(self.images, dataset), None, indices)
+            sampler.device = device
+            return make_batches(ImagesOnDevice(self.images, dataset), None, sampler)
         # With worker processes, a thread would pin the memory and could break the capture of a CUDA graph.
         pin = device.type == "cuda" and not num_workers
-        return make_batches(dataset, None if sampler else size, sampler, num_workers=num_workers, pin_memory=pin)
+        return make_batches(dataset, None, sampler, num_workers=num_workers, pin_memory=pin)
 
     def count_workers(self) -> int:
         """The number of worker processes for each training process: `num_workers`, or an equal share of the cores."""
@@ -305,15 +304,22 @@ class WeldDataModule(LightningDataModule):
         order = order_images(labels, self.seed, replicas, rank, balanced=self.batch_settings.balance == "sampler")
         return TrainingBatches(order, self.batch_settings.batch_size)
 
+    def evaluation_batches(self, split: str, replicas: int = 1, rank: int = 0) -> EvaluationBatches:
+        """The batches of a split for one of several processes that evaluate it together."""
+        return EvaluationBatches(len(self.samples(split)), self.batch_settings.batch_size, replicas, rank)
+
+    def _process(self) -> tuple[int, int]:
+        """How many processes the trainer has, and the number of this one."""
+        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+
     def train_dataloader(self) -> "DataLoader[Batch]":
-        replicas, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        return self.batches("train", self.training_batches(replicas, rank))
+        return self.batches("train", self.training_batches(*self._process()))
 
     def val_dataloader(self) -> "DataLoader[GroupedBatch]":
-        return self.batches("select", grouped=True)
+        return self.batches("select", self.evaluation_batches("select", *self._process()), grouped=True)
 
     def test_dataloader(self) -> "DataLoader[GroupedBatch]":
-        return self.batches("test", grouped=True)
+        return self.batches("test", self.evaluation_batches("test", *self._process()), grouped=True)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         if self.trainer is None or not self.trainer.training:

@@ -45,6 +45,8 @@ IRRELEVANT_WARNINGS = (
     "The number of training batches .* is smaller than the logging interval",
     # Frozen stages keep their batch norm statistics.
     r"Found \d+ module\(s\) in eval mode",
+    # The metrics of several processes are added up before they are logged.
+    "It is recommended to use .*sync_dist=True",
 )
 """Lightning's warnings that do not apply to weldnet."""
 

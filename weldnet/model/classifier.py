@@ -14,6 +14,7 @@ from lightning import LightningModule
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -252,6 +253,12 @@ class WeldClassifier(LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         self._log_loss("val", "val/loss")
+        if isinstance(wrapper := self.trainer.strategy.model, DistributedDataParallel):
+            # All measure the weights that the first one saves. DDP would wait for every process at each batch, and they
+            # have not equally many.
+            for buffer in self.buffers():
+                torch.distributed.broadcast(buffer, 0)
+            wrapper.require_forward_param_sync = False
 
     def on_test_epoch_start(self) -> None:
         self._log_loss("test", "test/loss")
@@ -265,6 +272,8 @@ class WeldClassifier(LightningModule):
         self._log_epoch("train")
 
     def on_validation_epoch_end(self) -> None:
+        if isinstance(wrapper := self.trainer.strategy.model, DistributedDataParallel):
+            wrapper.require_forward_param_sync = True
         self._log_epoch("val")
 
     def on_test_epoch_end(self) -> None:

@@ -18,7 +18,7 @@ from weldnet.data.batches import explain_workers
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.sources.vocabulary import BUILT_IN, Vocabulary, describe_classes
 from weldnet.data.splits.leaks import fingerprint_names, fingerprints
-from weldnet.errors import InputError, check_choice, first_line
+from weldnet.errors import InputError, LostProcessError, check_choice, first_line
 from weldnet.evaluation.decision import find_good_classes
 from weldnet.evaluation.judge import fit_judge
 from weldnet.evaluation.metrics import METRICS
@@ -101,6 +101,7 @@ def guard_fit(data: WeldDataModule, trainer: Trainer, *, is_resumed: bool = Fals
     Raises:
         InputError: training has diverged, Lightning refuses the config, the device has too little memory, a worker
             process was killed, or no checkpoint was kept.
+        LostProcessError: one of several processes has ended.
     """
     if is_resumed:
         trainer.callbacks.append(Renewal(trainer.callbacks))  # type: ignore[attr-defined]
@@ -113,6 +114,15 @@ def guard_fit(data: WeldDataModule, trainer: Trainer, *, is_resumed: bool = Fals
             raise InputError(
                 f"the device has too little memory for a step ({first_line(error)}); take a smaller "
                 f"data.batch_size ({data.batch_settings.batch_size} now), and trainer.accumulate_grad_batches=2"
+            ) from error
+        except RuntimeError as error:
+            # Gloo's errors have no class of their own.
+            if not isinstance(error, torch.distributed.DistError) and "/gloo/" not in str(error):
+                raise
+            raise LostProcessError(
+                f"one of the {trainer.world_size} processes that train together has ended, and this one cannot train "
+                "without it. If it left no message of its own, it was killed, most often for want of memory "
+                f"({first_line(error).partition('. ')[0]})"
             ) from error
     print_early_end(trainer)
     savers = [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, ModelCheckpoint)]

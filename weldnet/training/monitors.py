@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from weldnet.errors import InputError, nearest, shorten
+from weldnet.errors import InputError, count, nearest, shorten
 from weldnet.evaluation.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -65,6 +65,11 @@ def check_fit(data: "WeldDataModule", trainer: "Trainer") -> None:
 
     if num_workers := data.image_settings.num_workers:
         check_processes("data.num_workers times trainer.devices", num_workers * trainer.num_devices)
+    if (number := len(data.samples("select"))) < trainer.world_size:
+        raise InputError(
+            f"{count(number, 'validation image')} to choose the epoch by, for {trainer.world_size} processes: each "
+            "needs one or more; take more validation images, or fewer trainer.devices"
+        )
     batch_size = data.batch_settings.batch_size
     if trainer.strategy.root_device.type == "cpu":
         pixels = min(batch_size, len(data.samples("train"))) * data.geometry.height * data.geometry.width
