@@ -55,7 +55,7 @@ AWKWARD = [
 def test_paths_and_patterns_arrive_as_typed(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, str] = {}
 
-    others = {"crossval", "source", "sort_into", "target", "serve.records"}
+    others = {"crossval", "source", "sort_into", "target", "serve.records", "sweep.storage"}
     keys = {key for key in VERBATIM - others if not key.startswith("audit.")}
 
     def run(cfg: DictConfig) -> None:

@@ -6,7 +6,7 @@ import sys
 
 from weldnet.errors import nearest
 
-COMMANDS = ("audit", "train", "test", "crossval", "runs", "predict", "explain", "export", "serve")
+COMMANDS = ("audit", "train", "test", "crossval", "sweep", "runs", "predict", "explain", "export", "serve")
 
 
 def main() -> None:

@@ -11,13 +11,13 @@ from weldnet.data.sources.source import PATHS
 from weldnet.errors import InputError
 
 SOURCE_COMMANDS = ("predict", "explain")
-DATA_COMMANDS = ("train", "crossval", "audit")
+DATA_COMMANDS = ("train", "crossval", "sweep", "audit")
 
 VERBATIM = {
     *("output_dir", "ckpt_path", "crossval", "source", "sort_into", "target"),
     *(f"data.{key}" for key in (*PATHS, "group_pattern", "cache_dir")),
     *(f"audit.{key}" for key in ("suggest_split", "suggest_groups", "reviewed", "corrected")),
-    *("model.weights", "evaluation.vocabulary", "serve.records"),
+    *("model.weights", "evaluation.vocabulary", "serve.records", "sweep.storage"),
 }
 """Keys whose values are paths, globs or regular expressions: taken as typed, not as Hydra's grammar has them."""
 
@@ -93,6 +93,9 @@ def quote_verbatim(argument: str, *, is_sweep: bool = False) -> str:
 
     In a sweep `${key}` in output_dir stands for the value of that key, so that each run has a folder of its own.
     """
+    if argument.startswith("sweep.space."):
+        # What is searched is added by being typed.
+        return f"++{argument}"
     match = re.fullmatch(r"(\+{0,2})([\w.]+)=(.*)", argument, re.DOTALL)
     if match is None or match[2] not in VERBATIM or re.fullmatch(r"null|(['\"]).*\1", match[3], re.DOTALL):
         return argument

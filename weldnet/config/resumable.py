@@ -42,6 +42,12 @@ _OTHER_DATA = (
     "with it the data are no longer those of the run, and welds it has trained on could stand in its validation or test"
 )
 _OTHER_GEOMETRY = "what learned from one geometry does not work on a different one"
+OF_SPLITS = (
+    *("data._target_", "data.group_by", "data.group_pattern", "data.groups", "data.shares", "data.val", "data.seed"),
+    *("data.num_images", "data.num_seams", "data.num_folds", "data.fold"),
+)
+"""Which images there are, and in which split."""
+
 REFUSED = {
     "optimizer._target_": "the optimizer's state belongs to {before}",
     "scheduler._target_": "the schedule's state belongs to {before}",
@@ -50,10 +56,8 @@ REFUSED = {
     "model": "the weights of the run were made with {before}",
     **dict.fromkeys(("data.image_size", "data.resize", "data.orient", "data.normalize"), _OTHER_GEOMETRY),
     "data.window": "what learned from one window does not work on a different one",
-    **dict.fromkeys(("data._target_", "data.group_by", "data.group_pattern", "data.groups"), _OTHER_DATA),
-    **dict.fromkeys(("data.shares", "data.val", "data.seed", "seed"), _OTHER_DATA),
+    **dict.fromkeys((*OF_SPLITS, "seed"), _OTHER_DATA),
     "seeds": "its epochs were trained with one seed",
-    **dict.fromkeys(("data.num_images", "data.num_seams", "data.num_folds", "data.fold"), _OTHER_DATA),
     "evaluation": "the checkpoint carries it already; type it in weldnet-test",
 }
 """Why not. All else is refused, too: the epochs of one run are trained alike."""

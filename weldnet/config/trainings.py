@@ -2,6 +2,7 @@
 
 import gc
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ from weldnet.config.series import Series
 from weldnet.errors import InputError
 
 if TYPE_CHECKING:
-    from lightning import Trainer
+    from lightning import Callback, Trainer
 
     from weldnet.data.datamodule import WeldDataModule
     from weldnet.inference.evaluation_report import EvaluationReport
@@ -51,13 +52,14 @@ def prepare_trainer(cfg: DictConfig, folder: Path) -> "Trainer":
 
 
 def train_run(
-    cfg: DictConfig, folder: Path, stopped: StoppedRun | None, resume: str
+    cfg: DictConfig, folder: Path, stopped: StoppedRun | None, resume: str, further: "Sequence[Callback]" = ()
 ) -> "dict[str, EvaluationReport] | None":
     """Trains one pinned config in one run folder, made once everything has been checked; tests the best epoch.
 
     Args:
         stopped: the run in that folder to resume; None for a new one.
         resume: the command that is shown when the run is interrupted.
+        further: callbacks that no config names.
 
     Returns:
         The reports by split; None where there is nothing to test: after `fast_dev_run`, and in all processes but one.
@@ -78,6 +80,7 @@ def train_run(
     data.setup()
     if resolve_monitor(cfg, data.validation_groups):
         trainer = build_trainer(cfg, folder)
+    trainer.callbacks.extend(further)  # type: ignore[attr-defined]
     check_fit(data, trainer)
     if stopped:
         stopped.check_data(data)

@@ -1,0 +1,167 @@
+"""weldnet-sweep: several processes share a study, a killed one's trial is made again, and the best one is trained."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import polars as pl
+import pytest
+from calling import call, exit_code, refuse
+from drawing import write_welds
+from lightning import Callback, LightningModule, Trainer
+from omegaconf import OmegaConf
+from optuna.trial import TrialState
+from trained import QUIET
+from training_runs import quiet
+
+from weldnet.errors import InputError
+
+LR = "sweep.space.optimizer.lr={low:1e-5,high:1e-2,log:true}"
+BATCH = "sweep.space.data.batch_size={low:8,high:16,step:4}"
+SWEEP = [*QUIET, LR, BATCH, "trainer.max_epochs=1", "sweep.trials=4", "sweep.heartbeat=1", "output_dir=found"]
+KILL = "+callbacks.kill._target_=test_sweep.KillSecond"
+
+
+class KillSecond(Callback):
+    """Kills its process in the second trial, where the environment asks for it."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if "KILL" in os.environ and (made := Path("made")).exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif "KILL" in os.environ:
+            made.touch()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sweep")
+    write_welds(folder / "welds", ("good", "pore"), seams=range(20), shots=1)
+    return folder
+
+
+@pytest.fixture
+def here(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "welds").symlink_to(home / "welds")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WELDNET_CACHE", str(home / "cache"))
+    return tmp_path
+
+
+def read_trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
+    return optuna.load_study(study_name="weldnet", storage=f"sqlite:///{folder}/study.db").trials
+
+
+@pytest.mark.slow
+@quiet
+def test_two_processes_share_a_study_and_a_killed_trial_is_made_again(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    tests = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": tests, "KILL": "1"}
+    command = [str(Path(sys.executable).with_name("weldnet")), "sweep", *SWEEP, KILL]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        next(line for line in process.stdout if line.startswith("trial 0: "))
+        call("sweep", *SWEEP, KILL)
+        process.stdout.read()
+        assert process.wait() == -signal.SIGKILL
+    assert "trial 1 done" not in capsys.readouterr().out
+    trials = read_trials(here / "found")
+    states = [trial.state for trial in trials]
+    assert sorted(state.name for state in states) == ["COMPLETE"] * 4 + ["FAIL"]
+    (killed,) = (trial for trial in trials if trial.state == TrialState.FAIL)
+    (again,) = (trial for trial in trials if trial.system_attrs.get("failed_trial") == killed.number)
+    assert again.params == killed.params
+    assert len({tuple(trial.params.items()) for trial in trials}) == 4
+
+    # The same command has nothing left to do; a different one does not mix with it.
+    call("sweep", *SWEEP, KILL)
+    assert len(read_trials(here / "found")) == 5
+    assert "weldnet-train --config-dir found experiment=best" in capsys.readouterr().out
+    assert "optimizer.weight_decay: not as in" in refuse(capsys, "sweep", *SWEEP, KILL, "optimizer.weight_decay=0.5")
+    table = pl.read_csv(here / "found" / "trials.csv")
+    assert table["state"].to_list().count("complete") == 4
+    assert table["val/balanced_accuracy"].drop_nulls().is_sorted(descending=True)
+    assert (here / "found" / "history.png").is_file()
+    for folder in (here / "found").glob("trial_*/metrics.json"):
+        assert '"validation"' in folder.read_text()
+        assert not (folder.parent / "test_predictions.csv").exists()
+
+    call("train", "--config-dir", "found", "experiment=best", "output_dir=best", "test=false")
+    trained = OmegaConf.load(here / "best" / "config.yaml")
+    best = max((trial for trial in trials if trial.value is not None), key=lambda trial: trial.value or 0)
+    assert trained.data.batch_size == best.params["data.batch_size"]
+    assert trained.optimizer.lr == best.params["optimizer.lr"]
+    assert trained.model.backbone == "test_resnet"
+
+
+def fake_training(monkeypatch: pytest.MonkeyPatch, act: Callable[[Any], None]) -> None:
+    """Puts `act`, which gets the callback of a trial, in the place of its training."""
+    monkeypatch.setattr("weldnet.config.search.train_run", lambda *arguments: act(arguments[-1][0]))
+
+
+def test_an_interrupted_trial_is_made_again_and_a_failed_one_is_not(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(_: Any) -> None:
+        raise SystemExit(130)
+
+    def diverge(_: Any) -> None:
+        raise InputError("training has diverged")
+
+    fake_training(monkeypatch, stop)
+    assert exit_code("sweep", *SWEEP) == 130
+    fake_training(monkeypatch, diverge)
+    assert "no trial has finished its training; the last one: training has diverged" in refuse(capsys, "sweep", *SWEEP)
+    trials = read_trials(here / "found")
+    assert [trial.state for trial in trials] == [TrialState.FAIL, *[TrialState.PRUNED] * 4]
+    assert trials[1].params == trials[0].params
+
+    fake_training(monkeypatch, lambda report: report.figures.append(0.75))
+    call("sweep", *SWEEP, "sweep.trials=6")
+    assert [trial.value for trial in read_trials(here / "found")[5:]] == [0.75, 0.75]
+    assert "6 of 6 trials done" in capsys.readouterr().out
+
+
+WRONG = {
+    "sweep.space.optimizer.lrr={low:1,high:2}": "did you mean 'lr'?",
+    "sweep.space.optimizer.lr={low:2,high:1}": "sweep.space.optimizer.lr: ",
+    "sweep.space.optimizer.lr={low:0,high:1,log:true}": "sweep.space.optimizer.lr: ",
+    "sweep.space.optimizer.lr={low:1}": "needs two numbers",
+    "sweep.space.optimizer.lr={low:1,high:2,logg:true}": "did you mean 'log'?",
+    "sweep.space.optimizer.lr={choices:[]}": "sweep.space.optimizer.lr: ",
+    "sweep.space.optimizer.lr=1": "allowed are {low:A,high:B} and {choices:[A,B]}",
+    "sweep.space.data.batch_size={low:0,high:8}": "data.batch_size=0: allowed are 2",
+    "sweep.space.data.batch_size={choices:[8,many]}": "many is not allowed",
+    "sweep.space.data.shares.test={low:0.1,high:0.2}": "judged by different images",
+    "sweep.monitor=test/accuracy": "so that the test stays unseen",
+    "sweep.monitor=val/acuracy": "did you mean 'val/accuracy'?",
+    "sweep.monitor=val/loss": "type callbacks.best.monitor=val/loss, too",
+    "sweep.trials=0": "whole numbers from 1",
+    "sweep.storage=nowhere": "sweep.storage cannot be opened",
+    "ckpt_path=last": "leave ckpt_path out",
+    "trainer.devices=2": "take trainer.devices=1",
+}
+
+
+@pytest.mark.parametrize("typed", [*WRONG, "-m", "no space", "no optuna"])
+def test_mistakes_are_explained(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: str
+) -> None:
+    # Typed twice, a key of the space has the words of both.
+    keys, message = [*([] if typed.startswith("sweep.space.optimizer.lr=") else [LR]), typed], WRONG.get(typed, "")
+    if typed == "no optuna":
+        monkeypatch.setitem(sys.modules, "optuna", None)
+        keys, message = [LR], "a sweep needs optuna; type "
+    elif typed == "no space":
+        keys, message = [], "sweep.space is empty"
+    elif typed == "-m":
+        message = "leave -m out"
+    assert message in refuse(capsys, "sweep", *QUIET, *keys)
+    assert not list(here.glob("runs/sweep/*/trial_*"))

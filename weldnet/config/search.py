@@ -1,0 +1,204 @@
+"""A sweep: its search space, the config of each trial, and the best one as an experiment for weldnet-train."""
+
+import json
+import shlex
+import sys
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from weldnet.config.literal import pin
+from weldnet.config.resumable import GROUPS, OF_MACHINE, find_changes
+from weldnet.config.runs import make_absolute, make_folder, name_folder, show, show_command
+from weldnet.config.space import check_key, list_ends, read_space
+from weldnet.config.trainings import prepare_trainer, train_run
+from weldnet.errors import InputError, propose_extra
+
+if TYPE_CHECKING:
+    from optuna import Trial
+    from optuna.distributions import BaseDistribution
+
+OF_PROCESS = ("trials", "storage", "name", "heartbeat")
+"""Keys of `sweep` that processes with one study need not have in common."""
+
+SAVED = "sweep.yaml"
+
+
+@dataclass(frozen=True)
+class Search:
+    """A sweep.
+
+    Attributes:
+        cfg: of every trial, apart from what is searched; not resolved.
+        space: what is searched: the distribution of each key.
+        folder: holds the run folders of the trials.
+    """
+
+    cfg: DictConfig
+    space: "dict[str, BaseDistribution]"
+    folder: Path
+
+    @classmethod
+    def of(cls, cfg: DictConfig) -> "Search":
+        """Checks the config of `weldnet-sweep`, without data."""
+        try:
+            import optuna
+        except ImportError as error:
+            raise InputError(f"a sweep needs optuna; type {propose_extra('sweep')}") from error
+        # Of signs of life, retries and charts, which it has had for years.
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        _check_settings(cfg)
+        space = dict(read_space(OmegaConf.to_container(cfg.sweep.space)))
+        if not space:
+            raise InputError("sweep.space is empty; type 'sweep.space.optimizer.lr={low:1e-5,high:1e-2,log:true}'")
+        if cfg.data.seed is None:
+            # Of the splits, which all trials share.
+            cfg.data.seed = cfg.seed
+        make_absolute(cfg.data)
+        for key in space:
+            check_key(cfg, key)
+        is_joined = cfg.output_dir is not None and any(Path(cfg.output_dir).expanduser().glob(f"*{SAVED}*"))
+        folder = Path(cfg.output_dir).expanduser().absolute() if is_joined else name_folder("sweep", cfg.output_dir)
+        return cls(cfg, space, folder)
+
+    def check(self) -> None:
+        """Raises what could stop every trial, before the first one: the ends of all ranges, the data, the processes."""
+        from weldnet.config.build import build_data
+        from weldnet.training.monitors import check_fit
+
+        for position in (0, -1):
+            cfg = self.config_of({key: list_ends(each)[position] for key, each in self.space.items()}, self.folder)
+            trainer = prepare_trainer(cfg, self.folder)
+        if trainer.world_size > 1:
+            raise InputError(
+                "a trial trains in one process; take trainer.devices=1, and start the command several times"
+            )
+        data = build_data(cfg.data, cfg.seed)
+        data.setup()
+        check_fit(data, trainer)
+
+    def config_of(self, values: Mapping[str, Any], folder: Path) -> DictConfig:
+        """The pinned config of a trial in a folder, as `weldnet-train` has it."""
+        cfg = self._with(values)
+        cfg.test = False
+        pinned = pin(cfg, folder)
+        del pinned["sweep"]
+        return pinned
+
+    def _with(self, values: Mapping[str, Any]) -> DictConfig:
+        cfg = self.cfg.copy()
+        for key, value in values.items():
+            try:
+                OmegaConf.update(cfg, key, value)
+            except OmegaConfBaseException as error:
+                raise InputError(f"sweep.space.{key}: {value} is not allowed: {str(error).splitlines()[0]}") from error
+        return cfg
+
+    def run(self) -> None:
+        """Makes trials, with all processes that share the study, until there are enough; then reports them."""
+        from filelock import FileLock
+
+        from weldnet.files import write_text
+        from weldnet.training.trials import make_trials, open_study, report_study
+
+        make_folder(self.folder)
+        settings, recipe = self.cfg.sweep, self._list_recipe()
+        if not (self.folder / SAVED).exists():
+            write_text(self.folder / SAVED, OmegaConf.to_yaml(OmegaConf.create(recipe)))
+        url = settings.storage or f"sqlite:///{self.folder / 'study.db'}"
+        # Two processes that begin at once would both make the tables.
+        with FileLock(self.folder / ".study.lock"):
+            study = open_study(url, settings.name, settings.monitor, settings.heartbeat, prune=settings.prune)
+            known = json.loads(study.user_attrs.get("recipe", "{}")) or recipe
+            changes = find_changes(known, recipe)
+            if changed := [key for key in changes if not any(fnmatchcase(key, each) for each in OF_MACHINE)]:
+                raise InputError(
+                    f"{', '.join(changed)}: not as in the trials of this study; type what was typed for them, or begin "
+                    "a new one by a different output_dir (with sweep.storage, sweep.name)"
+                )
+            study.set_user_attr("recipe", json.dumps(known))
+        print(f"sweep in {show(self.folder)}; the same command continues it, also beside this one: {self._resume()}")
+        make_trials(study, self._train, settings.trials, settings.heartbeat, self.cfg.seed)
+        best = report_study(study, settings.monitor, self.folder)
+        self._write_experiment(best.params)
+        print(f"best:       trial {best.number}, {show(self._trial_folder(best.number))}")
+        print(f"train it:   {show_command('weldnet-train')} --config-dir {show(self.folder)} experiment=best")
+
+    def _list_recipe(self) -> dict[str, Any]:
+        """What all trials share, unresolved."""
+        plain: Any = OmegaConf.to_container(self.cfg)
+        plain["sweep"] = {key: value for key, value in plain["sweep"].items() if key not in OF_PROCESS}
+        return {str(key): value for key, value in plain.items()}
+
+    def _trial_folder(self, number: int) -> Path:
+        return self.folder / f"trial_{number:04}"
+
+    def _resume(self) -> str:
+        typed = [word for word in sys.argv[1:] if not word.startswith("output_dir=")]
+        return f"{show_command('weldnet-sweep')} {shlex.join(typed)} output_dir={show(self.folder)}"
+
+    def _train(self, trial: "Trial") -> float:
+        """Trains one trial; returns its figure."""
+        from optuna import TrialPruned
+
+        from weldnet.training.trials import ReportTrial, suggest
+
+        values = {key: suggest(trial, key, each) for key, each in self.space.items()}
+        folder = name_folder("train", str(self._trial_folder(trial.number)))
+        print(f"\ntrial {trial.number}: {'  '.join(f'{key}={value}' for key, value in values.items())}", flush=True)
+        report = ReportTrial(trial, self.cfg.sweep.monitor, is_best_kept=bool(self.cfg.callbacks.get("best")))
+        try:
+            train_run(self.config_of(values, folder), folder, None, self._resume(), [report])
+        except InputError as error:
+            # Such as a learning rate with which it diverges: worth knowing, and no reason to end the sweep.
+            trial.set_user_attr("error", str(error))
+            raise TrialPruned(str(error)) from error
+        except (KeyboardInterrupt, SystemExit) as stop:
+            # Interrupted: what was begun is made again first.
+            trial.study.enqueue_trial(trial.params)
+            raise KeyboardInterrupt from stop
+        return report.figure()
+
+    def _write_experiment(self, values: Mapping[str, Any]) -> None:
+        """Writes `experiment/best.yaml`, with which `weldnet-train` trains as the best trial, and tests."""
+        from weldnet.files import write_text
+
+        choices = HydraConfig.get().runtime.choices
+        defaults = [{f"override /{group}": choices[group]} for group in GROUPS if group != "experiment"]
+        plain: Any = OmegaConf.to_container(self._with(values))
+        for key in ("sweep", "output_dir", "ckpt_path", "test"):
+            del plain[key]
+        text = OmegaConf.to_yaml(OmegaConf.create({"defaults": defaults, **plain}))
+        make_folder(self.folder / "experiment")
+        write_text(self.folder / "experiment" / "best.yaml", f"# @package _global_\n{text}")
+
+
+def _check_settings(cfg: DictConfig) -> None:
+    from weldnet.training.monitors import check_monitor
+
+    settings = cfg.sweep
+    for name in ("trials", "heartbeat"):
+        if settings[name] < 1:
+            raise InputError(f"sweep.{name}={settings[name]}: allowed are whole numbers from 1")
+    if not settings.monitor.startswith("val"):
+        raise InputError(
+            f"sweep.monitor={settings.monitor}: a sweep is judged by validation images, so that the test stays unseen; "
+            "type sweep.monitor=val/balanced_accuracy, for example"
+        )
+    check_monitor("sweep.monitor", settings.monitor)
+    if cfg.trainer.get("fast_dev_run"):
+        raise InputError("trainer.fast_dev_run validates no whole epoch; type trainer.max_epochs=1")
+    best = cfg.callbacks.get("best")
+    if best and best.monitor not in (settings.monitor, "auto"):
+        raise InputError(
+            f"sweep.monitor={settings.monitor}, but a trial keeps its epoch by callbacks.best.monitor={best.monitor}; "
+            f"type callbacks.best.monitor={settings.monitor}, too"
+        )

@@ -1,0 +1,77 @@
+"""What a sweep searches: the distribution of each key."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from weldnet.config.resumable import OF_SPLITS
+from weldnet.data.sources.source import PATHS
+from weldnet.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+RANGE = ("low", "high", "log", "step")
+
+NOT_SEARCHED = {
+    **dict.fromkeys(("sweep", "output_dir", "ckpt_path", "test", "callbacks", "logger"), "it is the sweep's own"),
+    **dict.fromkeys(
+        (*OF_SPLITS, *(f"data.{key}" for key in PATHS), "evaluation"),
+        "with it the trials would be judged by different images or classes",
+    ),
+}
+"""Keys whose values all trials share, and why."""
+
+
+def read_space(node: Any, above: str = "") -> "Iterator[tuple[str, BaseDistribution]]":
+    """The keys of a search space with their distributions."""
+    for name, value in node.items():
+        key = f"{above}{name}"
+        if not isinstance(value, dict):
+            raise InputError(f"sweep.space.{key}={value}: allowed are {{low:A,high:B}} and {{choices:[A,B]}}")
+        if {*RANGE, "choices"}.isdisjoint(value):
+            yield from read_space(value, f"{key}.")
+        else:
+            yield key, _make_distribution(key, value)
+
+
+def _make_distribution(key: str, spec: dict[str, Any]) -> "BaseDistribution":
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    where, allowed = f"sweep.space.{key}", ("choices",) if "choices" in spec else RANGE
+    for name in spec:
+        if name not in allowed:
+            raise InputError(f"{where}.{name}: no such key{nearest(name, allowed)}; there are {', '.join(allowed)}")
+    try:
+        if "choices" in spec:
+            choices = spec["choices"]
+            if not isinstance(choices, list) or any(isinstance(each, (list, dict)) for each in choices):
+                raise InputError(
+                    f"{where}.choices={choices}: allowed is a list of numbers, texts, true, false and null"
+                )
+            return CategoricalDistribution(choices)
+        numbers = [spec.get(name) for name in ("low", "high")]
+        if any(isinstance(each, bool) or not isinstance(each, (int, float)) for each in numbers):
+            raise InputError(f"{where} needs two numbers, low and high; 1e-5 is one, '1e-5' and null are none")
+        kind = IntDistribution if all(isinstance(each, int) for each in numbers) else FloatDistribution
+        return kind(**spec)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{where}: {str(error).splitlines()[0]}") from error
+
+
+def list_ends(distribution: Any) -> tuple[Any, ...]:
+    """Its least and greatest value, or all of its choices."""
+    return getattr(distribution, "choices", None) or (distribution.low, distribution.high)
+
+
+def check_key(cfg: DictConfig, key: str) -> None:
+    """Refuses a key that no config has, or that all trials share."""
+    for fixed, reason in NOT_SEARCHED.items():
+        if key == fixed or key.startswith(f"{fixed}."):
+            raise InputError(f"sweep.space.{key} is not searched: {reason}")
+    above, _, name = key.rpartition(".")
+    node = OmegaConf.select(cfg, above) if above else cfg
+    known = list(map(str, node)) if OmegaConf.is_dict(node) else []
+    if name not in known:
+        raise InputError(f"sweep.space.{key}: no such key{nearest(name, known)}")
