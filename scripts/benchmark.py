@@ -10,8 +10,9 @@
     scripts/benchmark.py damage [json=FILE]
     scripts/benchmark.py labels [json=FILE]
 
-It runs with the project's .venv. Without a manifest it draws its own photographs, 1920 x 1080. What is compared takes
-turns, so that a machine whose speed drifts slows all of it; the ratios are medians over the turns.
+`compare=OLD.json` shows what has moved since the run that wrote it by json=OLD.json. It runs with the project's .venv.
+Without a manifest it draws its own photographs, 1920 x 1080. What is compared takes turns, so that a machine whose
+speed drifts slows all of it; the ratios are medians over the turns.
 """
 
 import json
@@ -30,8 +31,9 @@ import benchmark_predict
 import benchmark_scale
 import benchmark_serve
 import benchmark_train
-from benchmark_common import machine, parse_options
+from benchmark_common import machine, parse_options, read_figures, show_moves
 
+from weldnet.console import print_table
 from weldnet.errors import InputError
 from weldnet.hardware import use_available_cores
 
@@ -53,6 +55,7 @@ def main(arguments: list[str]) -> int:
         if not arguments or arguments[0] not in BENCHMARKS:
             raise InputError(f"the first argument is the benchmark; there are: {', '.join(BENCHMARKS)}")
         options = parse_options(arguments[1:])
+        old = read_figures(options.compare) if options.compare else None
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         use_available_cores()
         benchmark = BENCHMARKS[arguments[0]]
@@ -61,6 +64,9 @@ def main(arguments: list[str]) -> int:
         print(f"benchmark.py: {error}", file=sys.stderr)
         return 2
     benchmark.show(figures)
+    if old is not None:
+        # As it is read back: lists for tuples.
+        print_table(show_moves(old, json.loads(json.dumps(figures))))
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2) + "\n")
     return 0

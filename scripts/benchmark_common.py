@@ -1,5 +1,6 @@
 """What the benchmarks share: photographs to read, the plain way to read them, and the machine's name."""
 
+import json
 import os
 import platform
 import re
@@ -13,6 +14,7 @@ import numpy as np
 import polars as pl
 import torch
 from PIL import Image
+from rich.table import Table
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import transforms
@@ -21,11 +23,14 @@ from weldnet.errors import InputError
 
 BATCH = 32
 
+ALLOWED = "manifest=FILE, json=FILE, compare=OLD.json, ckpt_path=RUN, repeats=N, steps=N"
+
 
 @dataclass
 class Options:
     manifest: Path | None = None
     json: Path | None = None
+    compare: Path | None = None
     ckpt_path: Path | None = None
     repeats: int = 5
     steps: int = 12
@@ -37,7 +42,7 @@ def parse_options(arguments: list[str]) -> Options:
     for argument in arguments:
         key, _, value = argument.partition("=")
         if not value or not hasattr(options, key):
-            raise InputError(f"{argument}: allowed are manifest=FILE, json=FILE, ckpt_path=RUN, repeats=N, steps=N")
+            raise InputError(f"{argument}: allowed are {ALLOWED}")
         setattr(options, key, int(value) if key in ("repeats", "steps") else Path(value).absolute())
     return options
 
@@ -96,6 +101,37 @@ def machine() -> dict[str, Any]:
         "torch": torch.__version__,
         "date": str(date.today()),
     }
+
+
+def read_figures(file: Path) -> dict[str, Any]:
+    """What an earlier run wrote by `json=FILE`."""
+    try:
+        figures = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"compare={file}: {error}; name a file that json=FILE wrote") from error
+    if not isinstance(figures, dict):
+        raise InputError(f"compare={file} holds no figures; name a file that json=FILE wrote")
+    return figures
+
+
+def list_moves(old: Any, new: Any, key: str = "") -> list[tuple[str, Any, Any]]:
+    """The figures that differ, before and after, each after its keys; one that only one of them has is None there."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        names = dict.fromkeys([*new, *old])
+        return [
+            move for name in names for move in list_moves(old.get(name), new.get(name), f"{key}.{name}".lstrip("."))
+        ]
+    return [] if old == new else [(key, old, new)]
+
+
+def show_moves(old: dict[str, Any], new: dict[str, Any]) -> Table:
+    """What has moved since an earlier run, with the ratio of numbers."""
+    table = Table("figure", "before", "now", "now / before", title="what moved", title_justify="left")
+    for key, *pair in list_moves(old, new):
+        is_ratio = all(isinstance(each, (int, float)) for each in pair) and pair[0]
+        shown = [f"{each:.4g}" if isinstance(each, float) else str(each) for each in pair]
+        table.add_row(key, *shown, f"{pair[1] / pair[0]:.2f} x" if is_ratio else "")
+    return table
 
 
 def peak_memory(process: int | str = "self") -> float:

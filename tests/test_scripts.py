@@ -9,7 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmark_common import show_moves
 from PIL import Image
+
+from weldnet.console import print_table
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 BENCHMARK = str(SCRIPTS / "benchmark.py")
@@ -30,12 +33,24 @@ def test_setup_with_nothing_changed_installs_nothing(extras: list[str]) -> None:
     assert (done.stdout, done.stderr) == ("", "")
 
 
+def test_benchmark_shows_what_moved(capsys: pytest.CaptureFixture[str]) -> None:
+    old = {"rate": 10.0, "same": 1, "by_batch": {"32": 4, "256": [1, 2]}, "device": "A", "gone": 5}
+    new = {"rate": 12.5, "same": 1, "by_batch": {"32": 2, "256": [1, 3]}, "device": "B", "new": 0.5}
+    print_table(show_moves(old, new))
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    shown = {row[1]: row[2:] for row in rows if row[0] == "│"}
+    assert shown["rate"] == ["│", "10", "│", "12.5", "│", "1.25", "x", "│"]
+    assert shown["by_batch.32"][-3:] == ["0.50", "x", "│"]
+    assert {*shown} == {"rate", "by_batch.32", "by_batch.256", "device", "gone", "new"}
+
+
 @pytest.mark.slow
 def test_benchmark_names_what_it_allows() -> None:
-    done = subprocess.run([sys.executable, BENCHMARK, "train", "speed=1"], capture_output=True, text=True)
-    assert done.returncode == 2
-    assert "repeats=N" in done.stderr
-    assert "Traceback" not in done.stderr
+    for typed, message in (("speed=1", "repeats=N"), ("compare=none.json", "json=FILE wrote")):
+        done = subprocess.run([sys.executable, BENCHMARK, "train", typed], capture_output=True, text=True)
+        assert done.returncode == 2
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 @pytest.mark.slow
