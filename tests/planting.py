@@ -1,12 +1,13 @@
 """A set of drawn welds that is clean, and every fault that an audit knows, planted into it."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from damaging import break_sum
-from drawing import draw_blobs, draw_views, save_image
+from drawing import draw_blobs, draw_noise, draw_views, save_image
 from PIL import Image
 
 Found = set[tuple[str, str, frozenset[str]]]
@@ -90,6 +91,24 @@ def plant_files(welds: Welds) -> Found:
         expect("multi_page", "note", pages),
         expect("bit_depth", "note", deep),
         expect("bit_depth", "warning", deep),
+    }
+
+
+def plant_bad_photographs(welds: Welds) -> Found:
+    """Without a blurred one: the drawn welds have no detail that it could lack."""
+
+    def plant(kind: str, spoil: Callable[[Image.Image], Image.Image]) -> tuple[str, str, frozenset[str]]:
+        file = welds.draw("pore", "seam6", "train")
+        with Image.open(file) as image:
+            spoilt = spoil(image)
+        spoilt.save(file)
+        return expect(kind, "warning", file)
+
+    return {
+        plant("dark", lambda image: image.point(lambda level: level * 0.06)),
+        plant("bright", lambda image: image.point(lambda level: 255 - (255 - level) * 0.06)),
+        plant("tiny", lambda image: image.resize((12, 12))),
+        plant("noise", lambda image: Image.fromarray(draw_noise(image.height, image.width, 950))),
     }
 
 

@@ -28,15 +28,19 @@ def test_the_facts_of_a_file(tmp_path: Path) -> None:
     paths = pl.Series("path", [str(path) for path in (file, turned, deep, link, tmp_path / "gone.png")])
     table, thumbnails = read_facts(paths, "full", tmp_path / "in")
     assert table.schema == FACTS
-    plain, upright, grey, leaving, gone = table.to_dicts()
+    plain, upright, deep_grey, leaving, gone = table.to_dicts()
     assert plain["digest"] == hashlib.sha256(file.read_bytes()).hexdigest()
     assert (plain["format"], plain["mode"], plain["bits"], plain["pages"]) == ("PNG", "RGB", 8, 1)
     assert (plain["width"], plain["height"]) == (90, 40)
     assert (plain["black"], plain["white"]) == pytest.approx((0.25, 0.125), abs=0.01)
     assert plain["mean"] == pytest.approx(pixels.mean())
     assert plain["deviation"] == pytest.approx(pixels.reshape(-1, 3).std(axis=0).max())
+    grey = np.asarray(Image.fromarray(pixels).convert("L"))
+    assert (plain["shadows"], plain["lights"]) == pytest.approx(np.percentile(grey, [5, 95]), abs=1)
+    red, green, blue = pixels.reshape(-1, 3).mean(axis=0)
+    assert (plain["red"], plain["blue"]) == pytest.approx((red - green, blue - green))
     assert (upright["width"], upright["height"]) == (40, 90)
-    assert (grey["low"], grey["high"], grey["range"], grey["bits"]) == (7, 4095, 65535, 16)
+    assert (deep_grey["low"], deep_grey["high"], deep_grey["range"], deep_grey["bits"]) == (7, 4095, 65535, 16)
     assert "leaves" in leaving["reason"]
     assert "no such file" in gone["reason"]
     assert thumbnails.any(axis=(1, 2)).tolist() == [True, True, True, False, False]

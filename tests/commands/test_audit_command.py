@@ -14,6 +14,7 @@ from planting import (
     Found,
     Welds,
     expect,
+    plant_bad_photographs,
     plant_copies,
     plant_files,
     plant_groups_and_classes,
@@ -60,7 +61,7 @@ def test_a_clean_set_has_no_findings(here: Path, capsys: Any) -> None:
 def test_every_planted_fault_is_found_and_nothing_else(here: Path) -> None:
     welds = Welds(here)
     planted = plant_files(welds) | plant_copies(welds) | plant_near_copies(welds) | plant_views(welds)
-    planted |= plant_groups_and_classes(welds)
+    planted |= plant_groups_and_classes(welds) | plant_bad_photographs(welds)
     manifest = welds.write()
     assert exit_code("audit", "data=manifest", f"data.manifest={manifest}", "output_dir=audit") == 1
     assert found_in(here / "audit") == planted
@@ -71,6 +72,7 @@ def test_every_planted_fault_is_found_and_nothing_else(here: Path) -> None:
         "split_names",
         "unread_format",
         "label_error",
+        "blurred",
     }
 
 

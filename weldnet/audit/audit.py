@@ -12,6 +12,7 @@ from weldnet.audit.copies import check_alike, find_alike_contents
 from weldnet.audit.facts import read_facts
 from weldnet.audit.findings import SEVERITIES, Finding, Severity
 from weldnet.audit.labels import HeldOut, check_labels
+from weldnet.audit.photographs import check_photographs
 from weldnet.audit.single_files import check_files
 from weldnet.audit.sizes import SizeScore, check_sizes, score_sizes
 from weldnet.data.decode.pictures import Window
@@ -84,6 +85,7 @@ def audit(
         *check_names(samples, misnamed, skipped),
         *check_groups(samples),
         *check_files(images, window),
+        *check_photographs(images, window),
         *check_alike(readable, alike),
         *(() if doubts is None else check_labels(doubts)),
         *check_small_classes(readable),

@@ -27,7 +27,6 @@ def check_files(facts: pl.DataFrame, window: Window) -> list[Finding]:
         facts: table of `weldnet.audit.facts.read_facts`.
         window: the one that training would use.
     """
-    clipped = pl.col("black") + pl.col("white") > CLIPPED_SHARE
     black, white = (pl.col(name).mul(100).round().cast(pl.Int64) for name in ("black", "white"))
     grey = pl.col("mean").round().cast(pl.Int64)
     checks: tuple[tuple[str, Severity, pl.Expr, pl.Expr], ...] = (
@@ -43,7 +42,7 @@ def check_files(facts: pl.DataFrame, window: Window) -> list[Finding]:
         (
             "clipped",
             "warning",
-            clipped & ~_is_constant() & ~_is_dark(window),
+            is_clipped() & ~_is_constant() & ~_is_dark(window),
             pl.format("{}% of the pixels are 0 and {}% are 255", black, white),
         ),
         ("multi_page", "note", pl.col("pages") > 1, pl.format("{} pages; only the first is used", "pages")),
@@ -59,6 +58,11 @@ def check_files(facts: pl.DataFrame, window: Window) -> list[Finding]:
 def shows_something(window: Window) -> pl.Expr:
     """Whether a picture can be distinguished from others: it is neither of one colour nor hidden by the window."""
     return pl.col("reason").is_null() & ~_is_constant() & ~_is_dark(window)
+
+
+def is_clipped() -> pl.Expr:
+    """Whether most pixels are pure black or pure white."""
+    return pl.col("black") + pl.col("white") > CLIPPED_SHARE
 
 
 def _is_dark(window: Window) -> pl.Expr:

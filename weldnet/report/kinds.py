@@ -140,6 +140,39 @@ KINDS = {
         "View them; photograph again with a different exposure.",
         True,
     ),
+    "dark": Kind(
+        "Dark photographs",
+        "Far darker than the others of the set and of their class: what they should show is lost, and a network may "
+        "learn the darkness.",
+        "View them; photograph again with more light or a longer exposure, or remove them.",
+        True,
+    ),
+    "bright": Kind(
+        "Bright photographs",
+        "Far brighter than the others of the set and of their class: what they should show is lost.",
+        "View them; photograph again with less light or a shorter exposure, or remove them.",
+        True,
+    ),
+    "blurred": Kind(
+        "Blurred photographs",
+        "Far less fine detail than in the others of the set and of their class: out of focus, moved, enlarged or "
+        "heavily compressed, so that a fine defect cannot be seen.",
+        "View them; focus and photograph again, or remove them.",
+        True,
+    ),
+    "tiny": Kind(
+        "Tiny photographs",
+        "Far fewer pixels than the others of the set and of their class; enlarged to the network's input, they show "
+        "hardly anything.",
+        "View them; crop again from the original photograph, or remove them.",
+        True,
+    ),
+    "noise": Kind(
+        "Noise",
+        "Neighbouring pixels have nothing in common: no picture, or one that is lost in grain.",
+        "View them; look for a fault of the camera or of a conversion, and remove them.",
+        True,
+    ),
     "bit_depth": Kind(
         "Bit depth",
         "The window sets which stored values become black and white; the wrong one hides what is in the picture.",
