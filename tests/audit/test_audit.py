@@ -22,6 +22,7 @@ from weldnet.audit.classes import (
 )
 from weldnet.audit.copies import check_alike
 from weldnet.audit.findings import Finding
+from weldnet.data.decode.images import Geometry
 from weldnet.data.duplicates import Alike
 from weldnet.data.sources.groups import knows_groups
 from weldnet.data.splits.leaks import find_leaks
@@ -238,7 +239,7 @@ def test_a_page_shows_both_sides_of_a_contradiction_first() -> None:
 def test_suggested_groups_join_views(groups: str, expected: list[str]) -> None:
     table = make_table((f"/{i}", "x", group.strip() or None, None) for i, group in enumerate(groups))
     images = table.with_columns(reason=pl.lit(None, pl.String), content=pl.Series([3, 1, 0, 2]))
-    audit = Audit(images, [], make_alike([], [(0, 3)]), None, "full")
+    audit = Audit(images, [], make_alike([], [(0, 3)]), None, Geometry())
     assert suggest_groups(audit)["group"].to_list() == expected
 
 
@@ -248,7 +249,7 @@ def test_the_suggested_split_joins_what_shares_a_picture(drawn: tuple[pl.DataFra
     table, *pairs = drawn
     images = table.with_columns(reason=pl.lit(None, pl.String))
     unread = pl.DataFrame([{"path": "/no", "label": "a", "group": "Z", "reason": "torn"}])
-    audit = Audit(pl.concat([images, unread], how="diagonal"), [], make_alike(*pairs), None, "full")
+    audit = Audit(pl.concat([images, unread], how="diagonal"), [], make_alike(*pairs), None, Geometry())
     split = suggest_split(audit, SHARES, seed)
     assert split["path"].to_list() == table["path"].to_list()
     assert split["label"].to_list() == table["label"].to_list()

@@ -252,19 +252,23 @@ def test_a_class_of_photographs_that_are_not_read(here: Path, run: Path, capsys:
 
 
 @pytest.mark.slow
-def test_training_says_what_it_skips(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_says_what_it_skips_and_squeezes(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in JUNK:
         file = here / "welds" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(draw("JPEG"))
     write_all(here / "welds" / "crack", {f"seam1_{name}": content for name, content in (PHOTOGRAPHS | OTHERS).items()})
-    small = ["model.backbone=resnet18", "model.weights=none", "data.image_size.height=32", "data.image_size.width=16"]
+    small = ["model.backbone=resnet18", "model.weights=none", "data.image_size.height=160", "data.image_size.width=16"]
     small += ["data.batch_size=8", "trainer=cpu", "trainer.precision=32-true", "trainer.max_epochs=1"]
     call("train", *FOLDER, *small, "callbacks.dashboard=null", "output_dir=out")
     number = len(JUNK) + len(OTHERS)
     printed = capsys.readouterr().out
     assert f"skipped {number} files: {len(OTHERS)} of other kinds (crack/seam1_BM.txt, " in printed
-    assert f"skipped {number} files: " in (here / "out" / "train.log").read_text()
+    # The drawn photographs are not strips, as the network's input is.
+    shapes = "are squeezed by more than 3 to 1"
+    logged = (here / "out" / "train.log").read_text()
+    assert printed.count(shapes) == logged.count(shapes) == 1
+    assert f"skipped {number} files: " in logged
     names = {Path(path).name for path in pl.read_csv("out/split.csv")["path"]}
     assert names >= {f"seam1_{name}" for name in PHOTOGRAPHS}
     assert len(names) == NUM_IMAGES // 2 + len(PHOTOGRAPHS)

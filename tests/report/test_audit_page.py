@@ -15,6 +15,7 @@ from rich.console import Console
 
 from weldnet.audit.audit import Audit, audit
 from weldnet.audit.findings import Finding
+from weldnet.data.decode.images import Geometry
 from weldnet.report.album import Album
 from weldnet.report.audit_page import judge, render_page, tabulate_groups
 from weldnet.report.audit_report import print_audit, save_audit, summarise
@@ -76,7 +77,7 @@ def audit_of(path: Path, findings: list[Finding]) -> Audit:
     """An audit of one picture with made-up findings."""
     save_image(path, draw_noise(200, 200))
     known = audit(make_table([(str(path), "crack", "seam1", "train")]))
-    return Audit(known.images, findings, known.alike, None, "full")
+    return Audit(known.images, findings, known.alike, None, Geometry())
 
 
 def test_many_findings_and_many_paths_are_counted_not_listed(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from weldnet.audit.labels import HeldOut, check_labels
 from weldnet.audit.photographs import check_photographs
 from weldnet.audit.single_files import check_files
 from weldnet.audit.sizes import SizeScore, check_sizes, score_sizes
-from weldnet.data.decode.pictures import Window
+from weldnet.data.decode.images import Geometry
 from weldnet.data.duplicates import Alike, connect
-from weldnet.data.settings import Framing
+from weldnet.data.shapes import Shapes, measure_shapes
 from weldnet.data.sources.class_names import Misnamed
 from weldnet.data.sources.discovery import Skipped
 from weldnet.data.sources.groups import knows_groups, per_image
@@ -35,6 +35,8 @@ class Audit:
         findings: worst first.
         alike: pairs of contents that look alike.
         size_score: None where all have one size.
+        geometry: the one that training would use.
+        shapes: what it does to the photographs that can be read; None where none can be.
         skipped: what the search for images passed over.
         doubts: of a cross-validation about the labels, as `HeldOut.doubt` gives them; None without one.
     """
@@ -43,7 +45,8 @@ class Audit:
     findings: list[Finding]
     alike: Alike
     size_score: SizeScore | None
-    window: Window
+    geometry: Geometry
+    shapes: Shapes | None = None
     skipped: Skipped = field(default_factory=Skipped)
     doubts: pl.DataFrame | None = None
 
@@ -54,7 +57,7 @@ class Audit:
 
 def audit(
     samples: pl.DataFrame,
-    window: Window = Framing.window,
+    geometry: Geometry | None = None,
     within: Path | None = None,
     misnamed: Sequence[Misnamed] = (),
     skipped: Skipped | None = None,
@@ -64,7 +67,7 @@ def audit(
 
     Args:
         samples: table of `weldnet.data.sources.manifest.SCHEMA`, absolute paths, at least one row.
-        window: the one that training would use.
+        geometry: the one that training would use.
         within: files below this folder may not be symbolic links that leave it.
         held_out: of a cross-validation of these images, which may doubt their labels.
 
@@ -73,7 +76,8 @@ def audit(
     """
     if held_out is not None:
         held_out.check(samples)
-    skipped = Skipped() if skipped is None else skipped
+    geometry = geometry or Geometry()
+    window, skipped = geometry.window, Skipped() if skipped is None else skipped
     facts, thumbnails = read_facts(samples["path"], window, within)
     content = pl.when(pl.col("reason").is_null()).then(pl.col("digest")).rank("dense") - 1
     images = samples.hstack(facts).with_columns(content=content.cast(pl.Int64))
@@ -81,6 +85,8 @@ def audit(
     alike = find_alike_contents(images, thumbnails, window)
     size_score = score_sizes(readable)
     doubts = None if held_out is None else held_out.doubt(readable)
+    sizes = readable["width", "height"].to_numpy()
+    shapes = measure_shapes(sizes, geometry) if len(sizes) else None
     findings = [
         *check_names(samples, misnamed, skipped),
         *check_groups(samples),
@@ -93,7 +99,7 @@ def audit(
         *check_sizes(size_score),
     ]
     findings.sort(key=lambda found: SEVERITIES.index(found.severity))
-    return Audit(images, findings, alike, size_score, window, skipped, doubts)
+    return Audit(images, findings, alike, size_score, geometry, shapes, skipped, doubts)
 
 
 def suggest_groups(audit: Audit) -> pl.DataFrame:

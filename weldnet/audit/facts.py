@@ -84,10 +84,7 @@ def _measure(path: str, window: Window, thumbnail: Thumbnails) -> dict[str, Any]
     if picture.damage:
         return {"reason": picture.damage, "damaged": True}
     full = picture.stored and picture.stored.full
-    image, (width, height) = picture.image, picture.size
-    if (image.width < image.height) != (width < height) and image.width != image.height:
-        # EXIF has turned it.
-        width, height = height, width
+    image, (width, height) = picture.image, picture.upright_size
     grey = image.convert("L")
     thumbnail[:] = make_thumbnail(grey)
     histogram = grey.histogram()

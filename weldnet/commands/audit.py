@@ -64,7 +64,7 @@ def run(cfg: DictConfig) -> None:
         check_shares(data.shares)
         require_groups(found.table, "audit.suggest_split needs groups")
     misnamed = find_misnamed(found)
-    audited = audit(found.table, data.geometry.window, found.within, misnamed, found.skipped, held_out)
+    audited = audit(found.table, data.geometry, found.within, misnamed, found.skipped, held_out)
     make_folder(folder)
     save_audit(audited, folder)
     print_audit(audited, Console())

@@ -124,6 +124,9 @@ def _announce(folder: Path, trainer: "Trainer", data: "WeldDataModule") -> None:
         if skipped := data.found.describe_skipped():
             log.info(skipped)
             print(skipped)
+        if data.shapes.settings:
+            log.info(data.shapes.describe())
+            print(data.shapes.describe())
         tf32 = trainer.accelerator.name() == "cuda" and trainer.precision == "32-true"
         precision = f"{trainer.precision}{', convolutions in TF32' if tf32 else ''}"
         several = f", {trainer.world_size} processes, a step is as many batches" if trainer.world_size > 1 else ""

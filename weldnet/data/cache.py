@@ -34,13 +34,15 @@ from weldnet.hardware import available_cores
 
 log = logging.getLogger(__name__)
 
-CACHE_FORMAT = 3
+CACHE_FORMAT = 4
 
 CHUNK_BYTES = 256 * 2**20
 """The pixels written between two states of the index; a build that is killed loses no more than this."""
 
-INDEX = FILE_SCHEMA | {"digest": pl.String, "row": pl.Int64, "pages": pl.Int64, "checksum": pl.Int64}
-"""The columns of the index: `row` is null where only the digest was wanted; `checksum` is the CRC-32 of the pixels."""
+_PROPERTIES = ("pages", "width", "height")
+INDEX = FILE_SCHEMA | {"digest": pl.String} | dict.fromkeys(("row", *_PROPERTIES, "checksum"), pl.Int64)
+"""The columns of the index: `row` is null where only the digest was wanted; `width` and `height` are of the upright
+picture; `checksum` is the CRC-32 of the pixels."""
 
 
 def cache_folder(folder: str | Path | None = None) -> Path:
@@ -95,8 +97,9 @@ def decode_images(
             unreadable[index] = str(reason)
     if len(_missing(found, unreadable)):
         raise InputError(f"the cache {cache.home} was deleted or damaged while it was used; start again")
-    rows, pages = (found[name].fill_null(-1).to_numpy() for name in ("row", "pages"))
-    return DecodedImages(cache.images, rows, found["digest"], pages, unreadable)
+    rows, *rest = (found[name].fill_null(-1).to_numpy() for name in ("row", *_PROPERTIES))
+    pages, *size = rest
+    return DecodedImages(cache.images, rows, found["digest"], pages, np.column_stack(size), unreadable)
 
 
 def _missing(found: pl.DataFrame, unreadable: dict[int, str]) -> pl.DataFrame:
@@ -185,7 +188,7 @@ class _Cache:
         Raises:
             OSError: the folder cannot be written, or the disk is full.
         """
-        usable = self._usable().select("digest", "row", "pages", "checksum")
+        usable = self._usable().select("digest", "row", *_PROPERTIES, "checksum")
         known = {digest: rest for digest, *rest in usable.iter_rows()}
         unreadable: dict[int, str] = {}
         num_rows, row_bytes = len(self.images), math.prod(self.images.shape[1:])
@@ -206,12 +209,12 @@ class _Cache:
                         if isinstance(result, UnreadableImage):
                             unreadable[index] = str(result)
                             continue
-                        digest, pages, image = result
+                        digest, properties, image = result
                         if digest not in known and self.pixels:
-                            known[digest] = [num_rows, pages, zlib.crc32(image)]
+                            known[digest] = [num_rows, *properties, zlib.crc32(image)]
                             pixels.write(image)
                             num_rows += 1
-                        new.append([*file, digest, *known.setdefault(digest, [None, pages, None])])
+                        new.append([*file, digest, *known.setdefault(digest, [None, *properties, None])])
                     pixels.flush()
                     os.fsync(pixels.fileno())
                     self.index = pl.concat([self.index, pl.DataFrame(new, INDEX, orient="row")])
@@ -225,15 +228,15 @@ class _Cache:
                 self.pixels_file.unlink(missing_ok=True)
         return unreadable
 
-    def decode(self, path: str, known: Container[str] = ()) -> tuple[str, int, bytes] | UnreadableImage:
-        """The digest of a file, its pages and pixels, both empty if its digest is known; or why it cannot be read."""
+    def decode(self, path: str, known: Container[str] = ()) -> tuple[str, list[int], bytes] | UnreadableImage:
+        """A file's digest, pages, width, height and pixels, the digest alone if known; or why it cannot be read."""
         try:
             content = read_content(path)
             digest = hashlib.sha256(content).hexdigest()
             # By content: what was only renamed or copied is not decoded again.
             if digest in known:
-                return digest, 0, b""
+                return digest, [], b""
             image, picture = to_geometry(content, self.geometry)
-            return digest, picture.pages, image.tobytes()
+            return digest, [picture.pages, *picture.upright_size], image.tobytes()
         except UnreadableImage as error:
             return error

@@ -32,6 +32,7 @@ from weldnet.data.decode.images import Geometry, crop_border
 from weldnet.data.duplicates import THUMBNAIL_SIZE, Pairs, Thumbnails, find_alike, make_thumbnail
 from weldnet.data.mixing import Mixing
 from weldnet.data.settings import BatchSettings, ImageSettings, SplitRule
+from weldnet.data.shapes import Shapes, measure_shapes
 from weldnet.data.sources.class_names import find_misnamed, refuse_misnamed
 from weldnet.data.sources.found import Found
 from weldnet.data.sources.groups import knows_groups
@@ -87,6 +88,7 @@ class WeldDataModule(LightningDataModule):
         warnings: reasons to trust the metrics less, one sentence each.
         leaks: leaks that were allowed, one sentence each.
         unreadable: the reason for each skipped file, by its path.
+        shapes: what the geometry does to the photographs, once they are set up.
 
     Args:
         source: finds the images, such as `Folder`.
@@ -168,6 +170,7 @@ class WeldDataModule(LightningDataModule):
         self.classes = list(self.wanted_classes or sorted(table["label"].unique()))
         decoded = decoded.select(table["row"].to_numpy().astype(np.int64))
         self.warnings += decoded.mention_pages(table["path"])
+        self.shapes: Shapes = measure_shapes(decoded.sizes, self.geometry)
         self.images: Images = store(cache, table, decoded, self.geometry)
         if not knows_groups(table):
             self._check_views(table)

@@ -37,6 +37,7 @@ class DecodedImages:
         rows: int64 (N,), the row of each image in `images`; -1 where it has none.
         digests: N strings, the SHA-256 of each file as 64 hex digits; null where it could not be read.
         pages: int64 (N,), pages of each file; the first is used.
+        sizes: int64 (N, 2), width and height in pixels of each upright picture.
         unreadable: for each file that could not be read, its index and the reason.
     """
 
@@ -44,11 +45,12 @@ class DecodedImages:
     rows: NDArray[np.int64]
     digests: pl.Series
     pages: NDArray[np.int64]
+    sizes: NDArray[np.int64]
     unreadable: dict[int, str]
 
     def select(self, indices: NDArray[np.int64]) -> "DecodedImages":
         """Some of the images, by their indices (M,), all of them readable."""
-        chosen = {name: getattr(self, name)[indices] for name in ("rows", "digests", "pages")}
+        chosen = {name: getattr(self, name)[indices] for name in ("rows", "digests", "pages", "sizes")}
         return replace(self, **chosen, unreadable={})
 
     def mention_pages(self, paths: pl.Series) -> list[str]:

@@ -1,18 +1,21 @@
 """The page of an audit: its findings with their photographs, tables of the images, a sheet of each class."""
 
 from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import polars as pl
 from PIL import Image
 
 from weldnet.audit.audit import Audit
 from weldnet.audit.findings import SEVERITIES, Finding, Severity
 from weldnet.data.decode.formats import open_picture, read_content
+from weldnet.data.decode.images import to_geometry
 from weldnet.data.decode.pictures import UnreadableImage, Window
 from weldnet.data.sources.manifest import SPLITS
 from weldnet.errors import count
-from weldnet.report.album import Album
+from weldnet.report.album import Album, Picture
 from weldnet.report.charts import MOST_DOTS, draw_sizes, embed_chart
 from weldnet.report.kinds import KINDS, group_findings
 from weldnet.report.page import render
@@ -28,6 +31,7 @@ _CLASSES = 24
 _ROWS = 200
 _MOST_GROUPS = 24
 _SIDE, _SIDE_ON_SHEET = 160, 110
+_STRIPS = 6
 
 _MEANINGS: tuple[tuple[Severity, Set[str], str], ...] = (
     (
@@ -72,6 +76,8 @@ def render_page(audit: Audit, summary: Mapping[str, Any]) -> str:
         sections=[photographs.show_findings(*group) for group in group_findings(audit.findings)],
         splits=tabulate_splits(audit.images),
         groups=tabulate_groups(readable),
+        shapes=audit.shapes and audit.shapes.describe(),
+        strips=photographs.show_strips(readable),
         sizes=sizes and embed_chart(sizes, "sizes"),
         num_dots=min(len(readable), MOST_DOTS),
         num_readable=len(readable),
@@ -136,7 +142,7 @@ class Photographs:
 
     def __init__(self, audit: Audit) -> None:
         self.top = common_folder(audit.images["path"])
-        self.album, self.window = Album(), audit.window
+        self.album, self.geometry = Album(), audit.geometry
         wanted = {path for found in audit.findings for path in found.paths[:_PER_FINDING]}
         rows = audit.images.filter(pl.col("path").is_in(list(wanted)))
         self.known = {row["path"]: row for row in rows.iter_rows(named=True)}
@@ -166,6 +172,25 @@ class Photographs:
             "left": len(found) - len(shown),
         }
 
+    def show_strips(self, readable: pl.DataFrame) -> list[tuple[dict[str, Any], Picture | None]]:
+        """A photograph of each class, of the median aspect, beside the network's input that is made of it."""
+        shown = []
+        for label in sorted(readable["label"].unique())[:_STRIPS]:
+            rows = readable.filter(label=label).sort(pl.col("width") / pl.col("height"), "path")
+            row = rows.row(len(rows) // 2, named=True)
+            (photograph,) = self._show([row], _SIDE)
+            shown.append((photograph, self._show_input(row["path"])))
+        return shown
+
+    def _show_input(self, path: str) -> Picture | None:
+        plain = replace(self.geometry, normalize="imagenet")
+        try:
+            pixels = to_geometry(read_content(path), plain)[0]
+        except UnreadableImage:
+            return None
+        image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+        return self.album.embed(image, 160 * 160, _SIDE, widen=False)
+
     def show_classes(self, readable: pl.DataFrame) -> list[dict[str, Any]]:
         """A few images of each class, from all over it."""
         sheet = []
@@ -182,7 +207,7 @@ class Photographs:
             facts = [f"{name} {row[name]}" for name in ("split", "label") if row[name] is not None]
             if row["group"] not in (None, tidy(row["path"])):
                 facts.append(f"group {row['group']}")
-            image = None if self.album.is_full else _read(row["path"], self.window)
+            image = None if self.album.is_full else _read(row["path"], self.geometry.window)
             picture = image and self.album.embed(image, side * side, side)
             shown.append({"path": row["path"].removeprefix(self.top), "facts": facts, "picture": picture})
         return shown

@@ -61,6 +61,8 @@ def summarise(audit: Audit) -> dict[str, Any]:
             side: {"min": readable[side].min(), "median": readable[side].median(), "max": readable[side].max()}
             for side in ("width", "height")
         },
+        "shapes": audit.shapes
+        and {name: getattr(audit.shapes, name) for name in ("enlarged", "squeezed", "across", "settings")},
         "size_score": score
         and {
             "balanced_accuracy": score.balanced_accuracy,
@@ -99,5 +101,7 @@ def print_audit(audit: Audit, console: Console) -> None:
             lines.append(f"... and {len(found) - _LINES:,} more")
         for line in lines:
             console.print(Text(f"    {make_visible(line)}"), soft_wrap=True)
+    if audit.shapes and audit.shapes.settings:
+        console.print(Text(audit.shapes.describe()), soft_wrap=True)
     total = ", ".join(count(len(audit.of(severity)), severity) for severity in SEVERITIES)
     console.print(Text(f"{total} on {images}", "bold"))

@@ -159,6 +159,13 @@ class Picture:
     stored: Stored | None = None
     damage: str | None = None
 
+    @property
+    def upright_size(self) -> Size:
+        """Width and height in pixels after the EXIF turn, however small it was decoded."""
+        width, height = self.size
+        is_turned = (self.image.width < self.image.height) != (width < height) and self.image.width != self.image.height
+        return (height, width) if is_turned else self.size
+
     @cached_property
     def extremes(self) -> tuple[float, float]:
         """The smallest and the largest value of the decoded picture before the window.
