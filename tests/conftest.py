@@ -8,6 +8,7 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -15,6 +16,9 @@ from filelock import FileLock
 from hydra.core.config_store import ConfigStore
 from hypothesis import settings
 from threadpoolctl import threadpool_limits
+
+if TYPE_CHECKING:
+    from selenium.webdriver.chrome.webdriver import WebDriver
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -126,3 +130,26 @@ def as_nobody(tmp_path: Path) -> Iterator[Path]:
             yield Path(folder)
         finally:
             os.seteuid(0)
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator["WebDriver"]:
+    if not (shutil.which("chromium") and shutil.which("chromedriver")):
+        assert not os.environ.get("CI"), "CI must have chromium and chromedriver"
+        pytest.skip("chromium and chromedriver are not installed")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    for flag in (
+        *("headless", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "disable-background-networking"),
+        *("use-fake-device-for-media-stream", "use-fake-ui-for-media-stream", "window-size=1200,900"),
+    ):
+        options.add_argument(f"--{flag}")
+    options.add_argument(f"--user-data-dir={tmp_path / 'browser'}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    chrome = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+    try:
+        yield chrome
+    finally:
+        chrome.quit()

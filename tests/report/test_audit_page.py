@@ -3,13 +3,15 @@
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 import pytest
 from drawing import draw_blobs, draw_noise, make_table, save_image
-from pages import check_page
+from pages import check_accessible, check_page
 from PIL import Image
 from rich.console import Console
 
@@ -23,6 +25,9 @@ from weldnet.report.charts import draw_sizes, embed_chart
 from weldnet.report.kinds import KINDS, group_findings
 from weldnet.report.words import common_folder
 from weldnet.spelling import make_visible
+
+if TYPE_CHECKING:
+    from selenium.webdriver.chrome.webdriver import WebDriver
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -131,19 +136,27 @@ def test_the_verdict_states_how_far_to_trust_a_score(tmp_path: Path, found: list
     assert first.startswith(f"{errors} error" if found else "No error")
 
 
-def test_findings_are_listed_worst_first() -> None:
+def test_findings_are_listed_by_what_they_do_to_a_test_score() -> None:
     found = [
+        finding("multi_page", "note"),
         finding("near_duplicate", "note"),
         finding("clipped"),
         finding("unreadable", "error"),
+        finding("size_predicts_class"),
+        finding("cross_label_view"),
         finding("near_duplicate"),
+        finding("cross_split_view", "error"),
     ]
     order = [(severity, kind) for severity, kind, _ in group_findings(found)]
     assert order == [
-        ("error", "unreadable"),
+        ("error", "cross_split_view"),
         ("warning", "near_duplicate"),
-        ("warning", "clipped"),
         ("note", "near_duplicate"),
+        ("warning", "cross_label_view"),
+        ("warning", "size_predicts_class"),
+        ("error", "unreadable"),
+        ("warning", "clipped"),
+        ("note", "multi_page"),
     ]
 
 
@@ -196,3 +209,18 @@ def test_groups_are_tabulated_from_train() -> None:
     assert [label for label, _ in groups["rows"]] == ["a", "b"]
     assert tabulate_groups(make_table([(f"/{i}", "a", f"/{i}", None) for i in range(4)])) is None
     assert tabulate_groups(make_table([("/1", "a", None, None)])) is None
+
+
+@pytest.mark.slow
+def test_axe_finds_nothing_on_the_page_of_every_kind(browser: "WebDriver", tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    every = audit_of(path, [finding(kind, "warning", str(path)) for kind in KINDS])
+    # One class of one group, so that a cell is as dark as any.
+    cells = [("crack", "A"), ("pore", "A"), ("pore", "B"), ("pore", "a group with a long name " * 5)]
+    labels = make_table((str(path), label, group, "train") for label, group in cells)
+    images = pl.concat([every.images.drop(labels.columns)] * 4).hstack(labels)
+    every = replace(every, images=images)
+    page = tmp_path / "audit.html"
+    page.write_text(render_page(every, summarise(every)), "utf-8")
+    browser.get(page.as_uri())
+    check_accessible(browser)

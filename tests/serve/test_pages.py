@@ -1,9 +1,7 @@
 """The page in a browser, and the heatmaps of a real network."""
 
 import io
-import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +9,7 @@ import numpy as np
 import pytest
 from decoding import read_image
 from drawing import draw_noise, save_image
+from pages import check_accessible
 from PIL import Image
 from serving import CONTENT_TYPE, Brightness, Client, listening, make_body, paint
 
@@ -36,29 +35,6 @@ DROP = """const data = new DataTransfer();
 data.items.add(new File([Uint8Array.from(atob(arguments[0]), (mark) => mark.charCodeAt(0))], arguments[1]));
 document.body.dispatchEvent(new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true}));"""
 LOADED = "return performance.getEntriesByType('resource').map((entry) => entry.name)"
-
-
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator["WebDriver"]:
-    if not (shutil.which("chromium") and shutil.which("chromedriver")):
-        assert not os.environ.get("CI"), "CI must have chromium and chromedriver"
-        pytest.skip("chromium and chromedriver are not installed")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    for flag in (
-        *("headless", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "disable-background-networking"),
-        *("use-fake-device-for-media-stream", "use-fake-ui-for-media-stream", "window-size=1200,900"),
-    ):
-        options.add_argument(f"--{flag}")
-    options.add_argument(f"--user-data-dir={tmp_path / 'browser'}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    chrome = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
-    try:
-        yield chrome
-    finally:
-        chrome.quit()
 
 
 def find(browser: "WebDriver", name: str) -> "WebElement":
@@ -109,6 +85,7 @@ def test_the_page_shows_what_the_predictor_says(small: Path, tmp_path: Path, bro
         assert find(browser, "heatmap").text.endswith("the heatmap for good: bright = strong.")
         assert all(name.startswith((f"http://127.0.0.1:{port}/", "blob:")) for name in browser.execute_script(LOADED))
     noted = browser.get_log("browser")  # type: ignore[no-untyped-call]
+    check_accessible(browser)
     complaints = [entry["message"] for entry in noted if "422" not in entry["message"]]
     assert complaints == [], "the page keeps to its own policy"
 

@@ -17,7 +17,7 @@ from weldnet.data.sources.manifest import SPLITS
 from weldnet.errors import count
 from weldnet.report.album import Album, Picture
 from weldnet.report.charts import MOST_DOTS, draw_sizes, embed_chart
-from weldnet.report.kinds import KINDS, group_findings
+from weldnet.report.kinds import EFFECTS, KINDS, group_findings
 from weldnet.report.page import render
 from weldnet.report.words import common_folder
 from weldnet.spelling import tidy
@@ -166,6 +166,7 @@ class Photographs:
             "severity": severity,
             "kind": kind,
             "words": KINDS[kind],
+            "effect": EFFECTS[KINDS[kind].effect],
             "number": len(found),
             "pictured": shown[:num_pictured],
             "listed": shown[num_pictured:],

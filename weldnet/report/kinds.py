@@ -8,12 +8,24 @@ from weldnet.audit.findings import SEVERITIES, Finding, Severity
 
 
 class Kind(NamedTuple):
-    """The words for one kind: its meaning for training and for the test score; whether its images are shown."""
+    """The words for one kind: its meaning for training and for the test score; whether its images are shown; and its
+    effect, one of `EFFECTS`."""
 
     title: str
     meaning: str
     remedy: str
     pictured: bool = False
+    effect: str = "rest"
+
+
+EFFECTS = {
+    "leak": "What makes a test score too high",
+    "label": "What makes labels wrong",
+    "cue": "What a network could learn instead of the defect",
+    "photograph": "What spoils photographs",
+    "rest": "What else was found",
+}
+"""What findings do to a test score, worst first, as headings of the page."""
 
 
 KINDS = {
@@ -21,18 +33,22 @@ KINDS = {
         "Groups in more than one split",
         "Photographs of one weld stand on both sides, so the score measures memory of that weld.",
         "Move each group to one split: audit.suggest_split=FILE.csv writes such a manifest.",
+        pictured=True,
+        effect="leak",
     ),
     "cross_split_duplicate": Kind(
         "The same picture in more than one split",
         "The network is asked about pictures that it has learned by heart.",
         "Keep each picture in one split: audit.suggest_split=FILE.csv joins duplicates into one group.",
-        True,
+        pictured=True,
+        effect="leak",
     ),
     "cross_label_duplicate": Kind(
         "The same picture under more than one label",
         "At least one of the labels is wrong, in training and in the score.",
         "View the pictures, keep the right label, remove the other copies.",
-        True,
+        pictured=True,
+        effect="label",
     ),
     "cross_split_view": Kind(
         "One spot in more than one split",
@@ -40,13 +56,15 @@ KINDS = {
         "learned the spot that the test asks about.",
         "Keep all photographs of a weld in one split: give its group, or audit.suggest_groups=FILE.csv proposes groups "
         "by spots.",
-        True,
+        pictured=True,
+        effect="leak",
     ),
     "cross_label_view": Kind(
         "One spot under more than one label",
         "Two photographs of the same spot have different labels: one is wrong, or the spot shows both defects.",
         "Compare the pictures and correct the label.",
-        True,
+        pictured=True,
+        effect="label",
     ),
     "label_error": Kind(
         "Labels that are probably wrong",
@@ -60,17 +78,22 @@ KINDS = {
         "One spot in more than one group",
         "What counts as two welds seems to be one: split apart, it leaks.",
         "Correct the groups: audit.suggest_groups=FILE.csv writes a manifest in which they are joined.",
-        True,
+        pictured=True,
+        effect="leak",
     ),
     "split_names": Kind(
         "Splits taken for classes",
         "Training stops at them: a network would learn to distinguish train from test, and nothing would test it.",
         "Rename or move the folders: DIR/{train,val,test}/<class>/*; or write a manifest with a column split.",
+        pictured=True,
+        effect="label",
     ),
     "alike_names": Kind(
         "Names that differ by case or blanks only",
         "What is one class or one weld counts as several. Training stops at such classes.",
         "Give them one spelling.",
+        pictured=True,
+        effect="label",
     ),
     "unread_format": Kind(
         "Photographs in a format that weldnet does not read",
@@ -81,46 +104,54 @@ KINDS = {
         "Files that cannot be read",
         "Training stops at them.",
         "Mend or remove them, or leave them out by data.on_unreadable=skip.",
+        effect="photograph",
     ),
     "damaged": Kind(
         "Damaged files",
         "Part of the picture is lost, shifted or made up, and no network can detect that; training stops at them.",
         "Copy them again from the camera, or leave them out by data.on_unreadable=skip.",
-        True,
+        pictured=True,
+        effect="photograph",
     ),
     "small_class": Kind(
         "Classes too small to learn or to test",
         "What a class has too few of, the network cannot learn, or the test cannot measure.",
         "Photograph more, from different welds, or join or remove the class.",
+        pictured=True,
     ),
     "class_group_confounded": Kind(
         "Classes seen on one weld only",
         "A network can recognise the weld by its colour or light and never learn the defect; the score on these welds "
         "would not show it.",
         "Photograph the class on different welds, and other classes on this one; test on different welds.",
+        effect="cue",
     ),
     "size_predicts_class": Kind(
         "The image size gives the class away",
         "The crop reveals the class: resized to one shape, the network sees the pictures stretched differently.",
         "Crop all classes alike, or test on images that were.",
+        effect="cue",
     ),
     "exact_duplicate": Kind(
         "Identical files",
         "Copies weigh more than other images, and stray into both sides of a random split.",
         "Keep one of each.",
-        True,
+        pictured=True,
+        effect="leak",
     ),
     "near_duplicate": Kind(
         "Nearly identical pictures",
         "The same picture saved again, or a weld photographed twice from one position: split at random, they leak.",
         "Keep them in one group, or keep one of each.",
-        True,
+        pictured=True,
+        effect="leak",
     ),
     "same_view": Kind(
         "Views of one spot",
         "One spot of a weld was photographed several times; split at random, the test would measure memory.",
         "Give the weld of each photograph as its group; audit.suggest_groups=FILE.csv proposes one group a spot.",
-        True,
+        pictured=True,
+        effect="leak",
     ),
     "wrong_extension": Kind(
         "File endings that do not match the content",
@@ -132,52 +163,60 @@ KINDS = {
         "Pictures of one colour",
         "They show no weld.",
         "View them and remove them.",
-        True,
+        pictured=True,
+        effect="photograph",
     ),
     "clipped": Kind(
         "Clipped pictures",
         "Most pixels are pure black or pure white: what was there is lost.",
         "View them; photograph again with a different exposure.",
-        True,
+        pictured=True,
+        effect="photograph",
     ),
     "dark": Kind(
         "Dark photographs",
         "Far darker than the others of the set and of their class: what they should show is lost, and a network may "
         "learn the darkness.",
         "View them; photograph again with more light or a longer exposure, or remove them.",
-        True,
+        pictured=True,
+        effect="photograph",
     ),
     "bright": Kind(
         "Bright photographs",
         "Far brighter than the others of the set and of their class: what they should show is lost.",
         "View them; photograph again with less light or a shorter exposure, or remove them.",
-        True,
+        pictured=True,
+        effect="photograph",
     ),
     "blurred": Kind(
         "Blurred photographs",
         "Far less fine detail than in the others of the set and of their class: out of focus, moved, enlarged or "
         "heavily compressed, so that a fine defect cannot be seen.",
         "View them; focus and photograph again, or remove them.",
-        True,
+        pictured=True,
+        effect="photograph",
     ),
     "tiny": Kind(
         "Tiny photographs",
         "Far fewer pixels than the others of the set and of their class; enlarged to the network's input, they show "
         "hardly anything.",
         "View them; crop again from the original photograph, or remove them.",
-        True,
+        pictured=True,
+        effect="photograph",
     ),
     "noise": Kind(
         "Noise",
         "Neighbouring pixels have nothing in common: no picture, or one that is lost in grain.",
         "View them; look for a fault of the camera or of a conversion, and remove them.",
-        True,
+        pictured=True,
+        effect="photograph",
     ),
     "bit_depth": Kind(
         "Bit depth",
         "The window sets which stored values become black and white; the wrong one hides what is in the picture.",
         "Give the window that fits the detector: data.window=[low,high] or data.window=percentile.",
-        True,
+        pictured=True,
+        effect="photograph",
     ),
     "multi_page": Kind(
         "Files with several pages",
@@ -189,13 +228,19 @@ KINDS = {
         "It is unknown which images show the same weld, so a leak between splits stays unseen.",
         "Give a group column in a manifest, data.group_by=prefix:N or folder, or data.group_pattern='REGEX'; "
         "audit.suggest_groups=FILE.csv proposes one group a spot.",
+        effect="leak",
     ),
 }
-"""Every kind, in the order of the page."""
+"""Every kind, within its effect in the order of the page."""
 
 
 def group_findings(findings: Iterable[Finding]) -> list[tuple[Severity, str, list[Finding]]]:
-    """The findings by severity, worst first, and within it by kind, in the order of `KINDS`."""
-    kinds = list(KINDS)
-    ordered = sorted(findings, key=lambda found: (SEVERITIES.index(found.severity), kinds.index(found.kind)))
+    """The findings by effect, severity and kind, in the order of `EFFECTS`, `SEVERITIES` and `KINDS`."""
+    effects, kinds = list(EFFECTS), list(KINDS)
+
+    def rank(found: Finding) -> tuple[int, int, int]:
+        effect = effects.index(KINDS[found.kind].effect)
+        return effect, SEVERITIES.index(found.severity), kinds.index(found.kind)
+
+    ordered = sorted(findings, key=rank)
     return [(*key, list(group)) for key, group in groupby(ordered, key=lambda found: (found.severity, found.kind))]
