@@ -73,6 +73,7 @@ def test_every_planted_fault_is_found_and_nothing_else(here: Path) -> None:
         "unread_format",
         "label_error",
         "blurred",
+        "look_predicts_class",
     }
 
 

@@ -9,6 +9,7 @@ import polars as pl
 
 from weldnet.audit.classes import check_confounding, check_groups, check_names, check_small_classes
 from weldnet.audit.copies import check_alike, find_alike_contents
+from weldnet.audit.cues import check_cues
 from weldnet.audit.facts import read_facts
 from weldnet.audit.findings import SEVERITIES, Finding, Severity
 from weldnet.audit.labels import HeldOut, check_labels
@@ -97,6 +98,7 @@ def audit(
         *check_small_classes(readable),
         *check_confounding(readable),
         *check_sizes(size_score),
+        *check_cues(readable),
     ]
     findings.sort(key=lambda found: SEVERITIES.index(found.severity))
     return Audit(images, findings, alike, size_score, geometry, shapes, skipped, doubts)

@@ -43,21 +43,31 @@ class SizeScore:
 
 
 def score_sizes(samples: pl.DataFrame) -> SizeScore | None:
-    """Trains a tree of depth 3 on the sizes, cross-validated by group where every class has two groups or more.
-
-    None where size cannot matter: one size, or fewer than two classes that are not tiny.
+    """`score_columns` of width, height and aspect.
 
     Args:
         samples: `label`, `group`, `width` and `height` (pixels, upright) of the images that can be read.
     """
+    return score_columns(samples, ("width", "height", (pl.col("width") / pl.col("height")).alias("aspect")))
+
+
+def score_columns(samples: pl.DataFrame, columns: Sequence[str | pl.Expr]) -> SizeScore | None:
+    """Trains a tree of depth 3 on some columns, cross-validated by group where every class has two groups or more.
+
+    None where they cannot matter: one value for all, or fewer than two classes that are not tiny.
+
+    Args:
+        samples: `label`, `group` and the columns of the images that can be read.
+    """
     if len(samples) > _MOST_IMAGES:
         samples = samples.sample(_MOST_IMAGES, seed=0)
     table = samples.filter(pl.len().over("label") >= FEWEST_IMAGES)
-    width, height = (table[name].to_numpy().astype(np.float64) for name in ("width", "height"))
+    features = (
+        table.select(pl.col(each) if isinstance(each, str) else each for each in columns).to_numpy().astype(float)
+    )
     classes, labels = np.unique(table["label"].to_numpy(), return_inverse=True)
-    if len(classes) < 2 or (np.ptp(width) == 0 and np.ptp(height) == 0):
+    if len(classes) < 2 or not np.ptp(features, axis=0).any():
         return None
-    features = np.column_stack([width, height, width / height])
     folds, blocks, by_group = _make_folds(table, labels)
     score, chance = _score(features, labels, folds), 1 / len(classes)
     # Guesses on a few images stray far from chance: three standard deviations.

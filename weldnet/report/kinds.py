@@ -132,6 +132,13 @@ KINDS = {
         "Crop all classes alike, or test on images that were.",
         effect="cue",
     ),
+    "look_predicts_class": Kind(
+        "The look could give the class away",
+        "Light, lamp or camera may differ between the classes, or the defect itself changes the look.",
+        "Compare the photographs: where the light differs, photograph all alike, or try data.normalize=per_image.",
+        pictured=True,
+        effect="cue",
+    ),
     "exact_duplicate": Kind(
         "Identical files",
         "Copies weigh more than other images, and stray into both sides of a random split.",
