@@ -72,7 +72,8 @@ KINDS = {
         "least probable label comes first. Wrong labels are learned, and counted against the network in its test.",
         "Decide about each: fill in the column corrected of review.csv, then type audit.reviewed=review.csv "
         "audit.corrected=FILE.csv.",
-        True,
+        pictured=True,
+        effect="label",
     ),
     "cross_group_view": Kind(
         "One spot in more than one group",
