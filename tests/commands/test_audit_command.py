@@ -82,9 +82,12 @@ def test_warnings_alone_exit_with_0(here: Path) -> None:
     shutil.copy(here / "photos" / "crack" / "seam0_0.jpg", here / "photos" / "crack" / "seam0_9.jpg")
     assert exit_code("audit", "data=folder", "data.root=photos", "output_dir=a", r"data.group_pattern=seam\d+") == 0
     copies = [here / "photos" / "crack" / f"seam0_{shot}.jpg" for shot in (0, 9)]
-    assert found_in(here / "a") == {expect("exact_duplicate", "warning", *copies)}
+    # The drawn classes differ in brightness.
+    looks = {found for found in found_in(here / "a") if found[0] == "look_predicts_class"}
+    assert found_in(here / "a") == {expect("exact_duplicate", "warning", *copies), *looks}
     assert exit_code("audit", "data=folder", "data.root=photos", "output_dir=b") == 0
-    assert found_in(here / "b") == {expect("exact_duplicate", "warning", *copies), expect("no_groups", "warning")}
+    found = {expect("exact_duplicate", "warning", *copies), expect("no_groups", "warning")}
+    assert {each for each in found_in(here / "b") if each[0] != "look_predicts_class"} == found
     assert read(here / "b")["splits"] == {}
 
 

@@ -13,82 +13,13 @@ import pytest
 from drawing import save_image
 from pages import check_page
 from PIL import Image
+from report_pages import CLASSES, make_report, save
 
-from weldnet.evaluation.judge import Judge, Outputs, fit_judge
-from weldnet.evaluation.metrics import cross_entropy
-from weldnet.inference.evaluation_report import EvaluationReport
 from weldnet.report.album import Album, fit
-from weldnet.report.photographs import FOLDER, MOST, Gallery, copy_photographs, name_file, rank
-from weldnet.report.sections import save_report
+from weldnet.report.photographs import FOLDER, copy_photographs, name_file, rank
 from weldnet.report.tables import tabulate_welds
 from weldnet.report.terms import TERMS
 from weldnet.report.words import describe_range, percent, summarise
-
-CLASSES = ("good", "<script>alert(1)</script>", "long " * 20, "$\\frac$ \x1b[2J", "\u202egnp")
-
-
-def make_outputs(rng: np.random.Generator, number: int, num_classes: int, welds: int | None, skill: float) -> Outputs:
-    labels = rng.integers(0, num_classes, number)
-    logits = rng.normal(size=(number, num_classes))
-    logits[np.arange(number), labels] += skill
-    groups = [None if welds is None else f"<b>weld {row % welds}</b>" for row in range(number)]
-    return Outputs(logits, rng.normal(size=(number, 4)).astype(np.float32), labels, groups)
-
-
-def make_judge(rng: np.random.Generator, classes: tuple[str, ...], good: tuple[str, ...]) -> Judge:
-    train, select, calibrate = (make_outputs(rng, 200, len(classes), 20, 2.0) for _ in range(3))
-    return fit_judge(classes, good, train, select, calibrate, by_group=True, max_escape_rate=0.05)
-
-
-def make_report(
-    number: int = 120,
-    classes: tuple[str, ...] = CLASSES,
-    *,
-    welds: int | None = 12,
-    good: tuple[str, ...] = ("good",),
-    calibrated: bool = True,
-    skill: float = 1.0,
-    keep: int | None = None,
-    **facts: Any,
-) -> tuple[dict[str, Any], Gallery]:
-    """A report on random outputs and its photographs; only images of the first `keep` classes."""
-    rng = np.random.default_rng(0)
-    judge = make_judge(rng, classes, good) if calibrated else None
-    reports = []
-    for split, more in (("test", skill), ("val", skill + 2)):
-        outputs = make_outputs(rng, number, len(classes), welds, more)
-        labels = outputs.labels % (keep or len(classes))
-        outputs = Outputs(outputs.logits, outputs.features, labels, outputs.groups)
-        table = pl.DataFrame(
-            {
-                "path": [f"/data/{split}/<i>{row}.png" for row in range(number)],
-                "label": [classes[label] for label in labels],
-                "group": outputs.groups,
-            },
-            schema_overrides={"group": pl.String},
-        )
-        known = {"split": split, "leaks": [], "warnings": [], "validation_groups": "known", "num_trained_on": 0}
-        judgement = judge.judge(outputs) if judge else None
-        reports.append(EvaluationReport(outputs.logits, labels, classes, table, known | facts, judgement))
-    test, validation = reports
-    report = test.assess() | {"validation": validation.assess()}
-    ranked = rank(test.predictions(), cross_entropy(test.logits, test.labels), test.good_classes or good)
-    return report, Gallery(test.predictions(), ranked.head(MOST))
-
-
-def save(report: dict[str, Any], gallery: Gallery, folder: Path) -> str:
-    """The page, with a file for the first ten photographs, and heatmaps beside some of them."""
-    (folder / FOLDER).mkdir(exist_ok=True)
-    rows = gallery.ranked["row"].head(10).to_list()
-    for row in rows:
-        (folder / name_file(row)).write_bytes(b"")
-    overlays = {row: np.zeros((50, 40, 3), np.uint8) for row in rows[5:15]}
-    save_report(report, replace(gallery, sizes=dict.fromkeys(rows, (640, 480)), overlays=overlays), folder)
-    assert not list(folder.glob(".*"))
-    assert json.loads((folder / "report.json").read_text())["classes"] == report["classes"]
-    page = (folder / "report.html").read_text(encoding="utf-8")
-    check_page(page, folder)
-    return page
 
 
 def test_the_page_of_hostile_names_is_whole_and_loads_nothing(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def run(cfg: DictConfig) -> None:
         return
     written = tests[0].write(folder)
     print_table(tests[0].report.table())
-    print("\n".join(list_lines(written["headline"])))
+    print("\n".join(list_lines(written)))
     print(f"the page:   {show(folder / 'report.html')}")
     print(f"metrics:    {show(folder / 'metrics.json')}")
     print(f"one by one: {show(folder / 'predictions.csv')}")

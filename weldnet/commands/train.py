@@ -58,7 +58,7 @@ def _print_outcome(folder: Path, reports: "dict[str, EvaluationReport]") -> None
 
     for report in reports.values():
         print_table(report.table())
-    print("\n".join(list_lines(json.loads((folder / "report.json").read_text("utf-8"))["headline"])))
+    print("\n".join(list_lines(json.loads((folder / "report.json").read_text("utf-8")))))
     print(f"the page:   {show(folder / 'report.html')}")
     print(f"checkpoint: {show(kept_checkpoint(folder))}")
     print(f"to judge new photographs: {show_command('weldnet-predict')} DIR ckpt_path={show(folder)}")

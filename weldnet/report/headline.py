@@ -75,9 +75,11 @@ def _needed_welds(report: Report) -> int | None:
     return needed_images(point["max_escape_rate"], point["confidence"]) if point and report["good_classes"] else None
 
 
-def list_lines(headline: Report) -> list[str]:
-    """The headline as lines for the terminal: the sentence, then each reason and what to do."""
-    return [headline["sentence"], *(f"  - {reason['text']} {reason['action']}" for reason in headline["reasons"])]
+def list_lines(report: Report) -> list[str]:
+    """The headline as lines for the terminal: the sentence, each reason and what to do, and which epoch was kept."""
+    headline, selection = report["headline"], report.get("selection")
+    reasons = [f"  - {reason['text']} {reason['action']}" for reason in headline["reasons"]]
+    return [headline["sentence"], *reasons, *([f"{selection[0].upper()}{selection[1:]}."] if selection else [])]
 
 
 def describe_figures(headline: Report) -> list[dict[str, str]]:
