@@ -61,6 +61,7 @@ def draw(name: str) -> bytes:
 JUNK = {
     "crack/@eaDir/seam0_0.jpg/SYNOPHOTO_THUMB_XL.jpg": "below @eaDir (the thumbnails of a NAS)",
     "@eaDir/x.jpg": "below @eaDir (the thumbnails of a NAS)",
+    "crack/runs/report_files/00000.jpg": "below report_files (copies in a report of weldnet)",
     "crack/deep/@eadir/x.jpg": "below @eadir (the thumbnails of a NAS)",
     "crack/.thumbnails/x.jpg": "below .thumbnails (hidden)",
     "__MACOSX/crack/x.jpg": "below __MACOSX (macOS's notes in an archive)",

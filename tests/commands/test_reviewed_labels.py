@@ -217,6 +217,8 @@ def test_rows_that_nobody_filled_in_keep_their_label(
     write_welds(tmp_path / "photos")
     list_welds(tmp_path, "PATH,crack, ", "")
     shared = ["data.root=photos", f"data.group_pattern={SEAM}"]
+    both = ["audit.corrected=new.csv", "audit.suggest_groups=new.csv"]
+    assert "two of them name one file" in refuse(capsys, "audit", *shared, "audit.reviewed=filled.csv", *both)
     assert exit_code("audit", *shared, "audit.reviewed=filled.csv", "audit.corrected=new.csv") == 0
     assert "filled.csv: 0 labels corrected, 0 confirmed, 1 not reviewed" in capsys.readouterr().out
     assert read_manifest("new.csv")["label"].to_list() == [

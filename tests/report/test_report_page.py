@@ -15,7 +15,9 @@ from pages import check_page
 from PIL import Image
 from report_pages import CLASSES, make_report, save
 
+from weldnet.errors import InputError
 from weldnet.report.album import Album, fit
+from weldnet.report.headline import write_headline
 from weldnet.report.photographs import FOLDER, copy_photographs, name_file, rank
 from weldnet.report.tables import tabulate_welds
 from weldnet.report.terms import TERMS
@@ -150,6 +152,34 @@ def test_the_headline_says_whether_it_may_decide_alone(
             assert figure["value"] <= figure["bound"] <= figure["target"]
 
 
+@pytest.mark.parametrize(
+    ("changes", "status", "shown"),
+    [
+        ({}, "fit", ""),
+        ({"not_measured": ["crack"]}, "not_proven", "Classes without a photograph in the test: crack."),
+        (
+            {"confidence": 0.99, "photographs": (1, 100), "welds": (1, 100)},
+            "not_proven",
+            "at most 6.5 % escapes",
+        ),
+        ({"confidence": 0.95, "photographs": (1, 100), "welds": (1, 100)}, "fit", ""),
+        ({"photographs": (3, 120), "welds": (1, 100)}, "not_proven", "3 of 120 defective photographs went wrong"),
+    ],
+)
+def test_fit_is_proven_at_the_confidence_that_was_asked_for(changes: dict[str, Any], status: str, shown: str) -> None:
+    report, _ = make_report(900, TWO, skill=9.0, welds=450, validation_groups="unseen")
+    report["not_measured"] = changes.get("not_measured", [])
+    report["operating_point"]["confidence"] = changes.get("confidence", 0.95)
+    for unit in ("photographs", "welds"):
+        if unit in changes:
+            k, n = changes[unit]
+            report["verdicts"][unit]["escapes"] |= {"k": k, "n": n, "value": k / n}
+    headline = write_headline(report)
+    assert headline["status"] == status
+    assert shown in " ".join(reason["text"] for reason in headline["reasons"])
+    assert bool(headline["reasons"]) == (status != "fit")
+
+
 def test_the_terms_of_the_report_are_those_of_the_docs() -> None:
     docs = " ".join((Path(__file__).parents[2] / "docs" / "terms.md").read_text().split())
     assert len(TERMS) >= 10
@@ -202,13 +232,18 @@ def test_photographs_are_copied_as_they_are(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"\x89PNG")
     (tmp_path / FOLDER).mkdir()
     (tmp_path / FOLDER / "00099.jpg").write_bytes(b"of an earlier report")
+    (tmp_path / FOLDER / "mine.jpg").write_bytes(b"of somebody else")
     found = copy_photographs(table, [3, 2, 1, 0], "full", tmp_path)
     assert found == {0: (1024, 256), 1: (60, 40)}
-    assert {file.name for file in (tmp_path / FOLDER).iterdir()} == {"00000.jpg", "00001.jpg"}
+    assert {file.name for file in (tmp_path / FOLDER).iterdir()} == {"00000.jpg", "00001.jpg", "mine.jpg"}
     for row, (size, level) in {0: ((1024, 256), 40), 1: ((60, 40), 90)}.items():
         with Image.open(tmp_path / name_file(row)) as image:
             assert image.size == size
             assert abs(np.asarray(image).mean() - level) < 2
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / FOLDER).symlink_to(tmp_path / FOLDER)
+    with pytest.raises(InputError, match="is a symbolic link"):
+        copy_photographs(table, [0], "full", tmp_path / "run")
 
 
 def test_forty_classes(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ class HeldOut:
             `path`, `label`, `predicted`, `probability` (of `predicted`) and `probability_of_label`.
 
         Raises:
-            InputError: the cross-validation has not seen one of the files, or it had a different content.
+            InputError: the cross-validation has not seen one of the files, or none of its images had this content.
         """
         _refuse("{} of the data not in the cross-validation", files.join(self.images, on="path", how="anti"))
         _refuse("{} changed since the cross-validation", files.filter(~is_known(files, self.fingerprints)))

@@ -56,6 +56,9 @@ def run(cfg: DictConfig) -> None:
 
     folder = name_folder("audit", cfg.output_dir)
     files = {key: _check_file(key, cfg.audit[key]) for key in ("suggest_split", "suggest_groups", "corrected")}
+    named = [str(file.resolve()) for file in files.values() if file is not None]
+    if len(set(named)) < len(named):
+        raise InputError(f"audit.{', audit.'.join(files)}: two of them name one file; each writes its own")
     held_out = _read_held_out(cfg)
     make_absolute(cfg.data)
     data = build_data(cfg.data, cfg.seed)

@@ -61,7 +61,8 @@ def _print_outcome(folder: Path, reports: "dict[str, EvaluationReport]") -> None
     print("\n".join(list_lines(json.loads((folder / "report.json").read_text("utf-8")))))
     print(f"the page:   {show(folder / 'report.html')}")
     print(f"checkpoint: {show(kept_checkpoint(folder))}")
-    print(f"to judge new photographs: {show_command('weldnet-predict')} DIR ckpt_path={show(folder)}")
+    print(f"next:       {show_command('weldnet-test')} ckpt_path={show(folder)}")
+    print(f"new photos: {show_command('weldnet-predict')} DIR ckpt_path={show(folder)}")
 
 
 def _print_complete(run: StoppedRun) -> None:

@@ -1,6 +1,7 @@
 """A sweep: its search space, the config of each trial, and the best one as an experiment for weldnet-train."""
 
 import json
+import math
 import shlex
 import sys
 import warnings
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -72,7 +74,7 @@ class Search:
     def check(self) -> None:
         """Raises what could stop every trial, before the first one: the ends of all ranges, the data, the processes."""
         from weldnet.config.build import build_data
-        from weldnet.training.monitors import check_fit
+        from weldnet.training.monitors import check_fit, check_monitor
 
         for position in (0, -1):
             cfg = self.config_of({key: list_ends(each)[position] for key, each in self.space.items()}, self.folder)
@@ -84,6 +86,7 @@ class Search:
         data = build_data(cfg.data, cfg.seed)
         data.setup()
         check_fit(data, trainer)
+        check_monitor("sweep.monitor", self.cfg.sweep.monitor, set(data.samples("val")["label"]))
 
     def config_of(self, values: Mapping[str, Any], folder: Path) -> DictConfig:
         """The pinned config of a trial in a folder, as `weldnet-train` has it."""
@@ -111,11 +114,13 @@ class Search:
 
         make_folder(self.folder)
         settings, recipe = self.cfg.sweep, self._list_recipe()
-        if not (self.folder / SAVED).exists():
-            write_text(self.folder / SAVED, OmegaConf.to_yaml(OmegaConf.create(recipe)))
-        url = settings.storage or f"sqlite:///{self.folder / 'study.db'}"
-        # Two processes that begin at once would both make the tables.
-        with FileLock(self.folder / ".study.lock"):
+        # As a URI, since a question mark in the path would begin a query.
+        url = settings.storage or f"sqlite:///file:{quote(str(self.folder / 'study.db'))}?uri=true"
+        # Two processes that begin at once would both make the tables, and two that end at once both write the report.
+        lock = FileLock(self.folder / ".study.lock")
+        with lock:
+            if not (self.folder / SAVED).exists():
+                write_text(self.folder / SAVED, OmegaConf.to_yaml(OmegaConf.create(recipe)))
             study = open_study(url, settings.name, settings.monitor, settings.heartbeat, prune=settings.prune)
             known = json.loads(study.user_attrs.get("recipe", "{}")) or recipe
             changes = find_changes(known, recipe)
@@ -127,10 +132,19 @@ class Search:
             study.set_user_attr("recipe", json.dumps(known))
         print(f"sweep in {show(self.folder)}; the same command continues it, also beside this one: {self._resume()}")
         make_trials(study, self._train, settings.trials, settings.heartbeat, self.cfg.seed)
-        best = report_study(study, settings.monitor, self.folder)
-        self._write_experiment(best.params)
+        with lock:
+            best = report_study(study, settings.monitor, self.folder)
+            self._write_experiment(best.params)
         print(f"best:       trial {best.number}, {show(self._trial_folder(best.number))}")
-        print(f"train it:   {show_command('weldnet-train')} --config-dir {show(self.folder)} experiment=best")
+        own, command = _find_own_configs(), show_command("weldnet-train")
+        if own is None:
+            print(f"train it:   {command} --config-dir {show(self.folder)} experiment=best")
+        else:
+            # Hydra takes one such folder, and the experiment names groups of this one.
+            print(
+                f"train it:   copy {show(self.folder / 'experiment' / 'best.yaml')} to {show(own / 'experiment')}, then"
+            )
+            print(f"            {command} --config-dir {show(own)} experiment=best")
 
     def _list_recipe(self) -> dict[str, Any]:
         """What all trials share, unresolved."""
@@ -165,7 +179,11 @@ class Search:
             # Interrupted: what was begun is made again first.
             trial.study.enqueue_trial(trial.params)
             raise KeyboardInterrupt from stop
-        return report.figure()
+        if math.isnan(figure := report.figure()):
+            # Optuna would make it again and again.
+            trial.set_user_attr("error", f"{self.cfg.sweep.monitor} is no number")
+            raise TrialPruned
+        return figure
 
     def _write_experiment(self, values: Mapping[str, Any]) -> None:
         """Writes `experiment/best.yaml`, with which `weldnet-train` trains as the best trial, and tests."""
@@ -179,6 +197,12 @@ class Search:
         text = OmegaConf.to_yaml(OmegaConf.create({"defaults": defaults, **plain}))
         make_folder(self.folder / "experiment")
         write_text(self.folder / "experiment" / "best.yaml", f"# @package _global_\n{text}")
+
+
+def _find_own_configs() -> Path | None:
+    """The folder of `--config-dir`."""
+    sources = HydraConfig.get().runtime.config_sources
+    return next((Path(each.path) for each in sources if each.provider == "command-line"), None)
 
 
 def _check_settings(cfg: DictConfig) -> None:
@@ -197,7 +221,7 @@ def _check_settings(cfg: DictConfig) -> None:
     if cfg.trainer.get("fast_dev_run"):
         raise InputError("trainer.fast_dev_run validates no whole epoch; type trainer.max_epochs=1")
     best = cfg.callbacks.get("best")
-    if best and best.monitor not in (settings.monitor, "auto"):
+    if best and best.monitor != settings.monitor:
         raise InputError(
             f"sweep.monitor={settings.monitor}, but a trial keeps its epoch by callbacks.best.monitor={best.monitor}; "
             f"type callbacks.best.monitor={settings.monitor}, too"

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from weldnet.errors import count
-from weldnet.evaluation.intervals import needed_images
+from weldnet.evaluation.intervals import needed_images, proportion
 from weldnet.report.words import CAVEATS, percent
 
 Report = Mapping[str, Any]
@@ -29,7 +29,7 @@ def write_headline(report: Report) -> dict[str, Any]:
         `status`: `fit` where every target is met on images that prove something, `not_fit` where one is missed,
             `not_proven` where too few welds were tested to tell, `invalid` where the images cannot tell anything.
         `sentence`: the status in words.
-        `figures`: `name`, `value`, `bound` (one-sided, 95 %), `target` and `met` of each.
+        `figures`: `name`, `value`, `bound` (one-sided, at the confidence of the targets), `target` and `met` of each.
         `reasons`: `text` and `action` of each, what weighs most first.
     """
     figures = [*_measure_errors(report, "escapes"), _measure_decided(report), _count_welds(report)]
@@ -51,10 +51,15 @@ def _measure_errors(report: Report, name: str) -> list[dict[str, Any]]:
     if verdicts is None or not report["good_classes"]:
         return [_figure(name.replace("_", " "), None, None, None, met=False)] if name == "escapes" else []
     target = point["max_escape_rate" if name == "escapes" else "max_false_reject_rate"]
-    bounds = [rows[name]["high"] for rows in verdicts.values() if rows and rows[name]["n"]]
+    bounds = [_bound(report, rows[name]) for rows in verdicts.values() if rows and rows[name]["n"]]
     bound = max(bounds, default=None)
     met = bound is not None and bound <= target
     return [_figure(name.replace("_", " "), verdicts["photographs"][name]["value"], bound, target, met=met)]
+
+
+def _bound(report: Report, row: Report) -> float:
+    """What the true share does not exceed, at the confidence of the targets."""
+    return float(proportion(row["k"], row["n"], report["operating_point"]["confidence"], side="upper")["high"])
 
 
 def _measure_decided(report: Report) -> dict[str, Any]:
@@ -82,17 +87,20 @@ def list_lines(report: Report) -> list[str]:
     return [headline["sentence"], *reasons, *([f"{selection[0].upper()}{selection[1:]}."] if selection else [])]
 
 
-def describe_figures(headline: Report) -> list[dict[str, str]]:
+def describe_figures(report: Report) -> list[dict[str, str]]:
     """The `name`, `value`, `bound`, `target` and `mark` (`met` or `missed`) of each figure as text for the page."""
+    confidence = f"{100 * (report['operating_point'] or {}).get('confidence', 0.95):g} %"
     return [
         {
             "name": figure["name"].capitalize(),
             "value": "not measured" if figure["value"] is None else _show(figure["value"]),
-            "bound": "" if figure["bound"] is None else f"at most {percent(figure['bound'])}, with 95 % confidence",
+            "bound": ""
+            if figure["bound"] is None
+            else f"at most {percent(figure['bound'])}, with {confidence} confidence",
             "target": "" if figure["target"] is None else _describe_target(figure),
             "mark": "met" if figure["met"] else "missed",
         }
-        for figure in headline["figures"]
+        for figure in report["headline"]["figures"]
     ]
 
 
@@ -124,6 +132,8 @@ def _judge(report: Report, figures: Mapping[str, Mapping[str, Any]]) -> tuple[st
         figure = figures[name]
         if figure["value"] is not None and figure["value"] > figure["target"]:
             return NOT_FIT, f"Not fit to decide alone: {fault}."
+    if report["not_measured"]:
+        return NOT_PROVEN, "Not proven fit to decide alone: the test holds no photograph of some classes."
     if all(figure["met"] for figure in figures.values()):
         return FIT, "Fit to decide alone, within its targets, on welds like these."
     return NOT_PROVEN, "Not proven fit to decide alone: too few welds were tested to hold it to its targets."
@@ -140,7 +150,7 @@ def _refuse(report: Report) -> Iterator[Reason]:
         text = (
             f"Training has seen {seen:,} of these {report['num_images']:,} photographs." if seen else "There is a leak."
         )
-        yield Reason(text, "Test photographs of different welds: weldnet-test data.root=DIR.")
+        yield Reason(text, "Test photographs of different welds (data=folder data.root=DIR).")
     elif report["split"] in ("val", "all"):
         yield Reason("Validation photographs are among them.", "Test the split that nothing has seen: split=test.")
 
@@ -186,6 +196,10 @@ def _explain_verdicts(report: Report) -> Iterator[Reason]:
                 f"{row['k']:,} of {row['n']:,} photographs {shown} were {verdict}; the target is {target}.",
                 "Look at them under Mistakes, and add photographs like these, of different welds, to training.",
             )
+    if not _measure_decided(report)["met"]:
+        # What the checkpoint says of its thresholds, apart from the images that they lack, which stand above.
+        for text in (each for each in point["reasons"] if "calibration photographs" not in each):
+            yield Reason(f"{text[0].upper()}{text[1:].rstrip('.')}.", "Train on more photographs of each class.")
     unlike, images = report["num_unlike_training"], report["num_images"]
     if unlike > _MANY_UNLIKE * images:
         yield Reason(
@@ -207,22 +221,25 @@ def _explain_welds(report: Report, missed: Sequence[str]) -> Iterator[Reason]:
             )
         return
     point = report["operating_point"]
-    for name, weld, key in (
-        ("escapes", "defective weld", "max_escape_rate"),
-        ("false_rejects", "sound weld", "max_false_reject_rate"),
+    for name, kind, key in (
+        ("escapes", "defective", "max_escape_rate"),
+        ("false_rejects", "sound", "max_false_reject_rate"),
     ):
-        row, rate, errors = verdicts["welds"][name], point[key], name.replace("_", " ")
+        welds, photographs = verdicts["welds"][name], verdicts["photographs"][name]
+        rate, errors = point[key], name.replace("_", " ")
         needed = needed_images(rate, point["confidence"])
-        if errors not in missed:
+        if errors not in missed and not (name == "escapes" and "defective welds tested" in missed):
             continue
-        if row["n"] < needed:
-            text = (
-                f"{count(row['n'], weld)} cannot prove at most {100 * rate:g} % {errors}; it takes at least {needed}."
-            )
-            action = f"Test about {needed - row['n']} more: weldnet-test data.root=DIR."
-        elif row["value"] <= rate < row["high"]:
-            text = f"{row['k']:,} {errors} of {row['n']:,} {weld}s prove at most {percent(row['high'])}."
-            action = f"Test more welds until that is at most {100 * rate:g} %: weldnet-test data.root=DIR."
-        else:
+        target = f"at most {100 * rate:g} % {errors}"
+        if welds["n"] < needed:
+            text = f"{count(welds['n'], f'{kind} weld')} cannot prove {target}; it takes at least {needed}."
+            yield Reason(text, f"Test about {needed - welds['n']} more (data=folder data.root=DIR).")
             continue
-        yield Reason(text, action)
+        for row, unit in ((welds, "weld"), (photographs, "photograph")):
+            if row["value"] <= rate < (bound := _bound(report, row)):
+                text = (
+                    f"{row['k']:,} of {row['n']:,} {kind} {unit}s went wrong, which proves at most {percent(bound)} "
+                    f"{errors}."
+                )
+                yield Reason(text, f"Test more until that is {target} (data=folder data.root=DIR).")
+                break

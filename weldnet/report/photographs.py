@@ -1,5 +1,6 @@
 """The photographs of a test: files beside the page, and a card for each, which the reader filters and sorts."""
 
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from weldnet.console import watch
 from weldnet.data.decode.formats import open_picture, read_content
 from weldnet.data.decode.pictures import Size, UnreadableImage, Window
 from weldnet.data.splits.leaks import fingerprint, fingerprints
+from weldnet.errors import InputError
 from weldnet.evaluation.decision import ACCEPT
 from weldnet.evaluation.metrics import Floats
 from weldnet.files import replace_file
@@ -60,7 +62,12 @@ def copy_photographs(samples: pl.DataFrame, rows: Sequence[int], window: Window,
 
     Returns:
         Width and height of each by its row; files that cannot be read any more, or have changed, are left out.
+
+    Raises:
+        InputError: the folder is a symbolic link.
     """
+    if (folder / FOLDER).is_symlink():
+        raise InputError(f"{folder / FOLDER} is a symbolic link; weldnet writes there and deletes: remove the link")
     (folder / FOLDER).mkdir(exist_ok=True)
     paths, known = samples["path"].to_list(), fingerprints(samples["digest"])
 
@@ -79,8 +86,9 @@ def copy_photographs(samples: pl.DataFrame, rows: Sequence[int], window: Window,
 
     with ThreadPoolExecutor(available_cores()) as pool:
         sizes = dict(filter(None, watch(pool.map(copy, rows), len(rows), "copying photographs")))
-    for stale in set((folder / FOLDER).iterdir()) - {folder / name_file(row) for row in sizes}:
-        stale.unlink()
+    for file in (folder / FOLDER).iterdir():
+        if re.fullmatch(r"\d{5,}\.jpg", file.name) and int(file.stem) not in sizes:
+            file.unlink()
     return sizes
 
 

@@ -62,7 +62,7 @@ def save_report(report: Values, gallery: Gallery, folder: Path) -> None:
         report=report,
         run=checkpoint.parents[1].name if checkpoint.parent.name == "checkpoints" else checkpoint.stem,
         date=origin.get("date", "")[:10],
-        figures=describe_figures(report["headline"]),
+        figures=describe_figures(report),
         verdicts=(report["verdicts"] or {}).get("photographs"),
         percent=percent,
         images=name_columns(report, False)[0][0],

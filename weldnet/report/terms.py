@@ -13,7 +13,7 @@ TERMS = {
         "The two thresholds on the probability of being sound: above one a photograph is accepted, below the other it "
         "is rejected, and between them an inspector decides (refer)."
     ),
-    "Escape": "A defect that is accepted.",
+    "Escape": "A defect that is accepted; where no threshold is named, one whose predicted class is sound.",
     "False reject": "A sound weld that is rejected. A false call is one that is not accepted: rejected or referred.",
     "Bound": (
         "What the true rate does not exceed, with 95 % confidence; the fewer welds were tested, the further it lies "

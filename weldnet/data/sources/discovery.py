@@ -28,6 +28,7 @@ _FOLDERS = {
     "network trash folder": "macOS's bin",
     "temporary items": "macOS's own",
     "__pycache__": "Python's own",
+    "report_files": "copies in a report of weldnet",
 }
 _NAMES = ("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "picasa.ini")
 _MOST = 10_000
