@@ -55,10 +55,7 @@ def run(cfg: DictConfig) -> None:
     from weldnet.report.audit_report import print_audit, save_audit
 
     folder = name_folder("audit", cfg.output_dir)
-    files = {key: _check_file(key, cfg.audit[key]) for key in ("suggest_split", "suggest_groups", "corrected")}
-    named = [str(file.resolve()) for file in files.values() if file is not None]
-    if len(set(named)) < len(named):
-        raise InputError(f"audit.{', audit.'.join(files)}: two of them name one file; each writes its own")
+    files = _check_files(cfg.audit)
     held_out = _read_held_out(cfg)
     make_absolute(cfg.data)
     data = build_data(cfg.data, cfg.seed)
@@ -90,6 +87,15 @@ def run(cfg: DictConfig) -> None:
         print(f"nothing is suggested: {error}", file=sys.stderr)
     if audited.of("error"):
         sys.exit(1)
+
+
+def _check_files(settings: DictConfig) -> dict[str, Path | None]:
+    """The manifest that each key names; none is there yet, and no two are one file."""
+    files = {key: _check_file(key, settings[key]) for key in ("suggest_split", "suggest_groups", "corrected")}
+    named = [file.resolve() for file in files.values() if file is not None]
+    if len(set(named)) < len(named):
+        raise InputError(f"audit.{', audit.'.join(files)}: two of them name one file; each writes its own")
+    return files
 
 
 def _read_held_out(cfg: DictConfig) -> "HeldOut | None":

@@ -74,10 +74,10 @@ def copy_photographs(samples: pl.DataFrame, rows: Sequence[int], window: Window,
     def copy(row: int) -> tuple[int, Size] | None:
         try:
             content = read_content(paths[row])
+            if fingerprint(content) != known[row]:
+                return None
             image = open_picture(content, window=window, least=(_SIDE_PX, _SIDE_PX)).image
         except UnreadableImage:
-            return None
-        if fingerprint(content) != known[row]:
             return None
         image.thumbnail((_SIDE_PX, _SIDE_PX))
         with replace_file(folder / name_file(row), flush=False) as temporary:
