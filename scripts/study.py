@@ -8,12 +8,13 @@
     scripts/study.py --output DIR --manifest ... --score calm  the tests: once
 
 Each recipe is a list of overrides in scripts/study.yaml, as weldnet-train takes them. The same command again resumes
-where it stopped. Several of them, at the same time on one output folder, share the cells; each uses one core, unless
-OMP_NUM_THREADS says otherwise. docs/recipe.md holds the rule of choice.
+where it stopped. --workers N, or several such commands on one output folder at the same time, share the cells; each
+process uses one core, unless OMP_NUM_THREADS says otherwise. docs/recipe.md holds the rule of choice.
 """
 
 import argparse
 import json
+import multiprocessing
 import os
 import sys
 from collections.abc import Sequence
@@ -51,6 +52,7 @@ def read_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--recipes", nargs="+", metavar="NAME", help="instead of the round's")
     parser.add_argument("--manifest", action="append", default=[], metavar="SET=FILE", help="the images of a set")
     parser.add_argument("--hours", type=float, metavar="N", help="stop before N hours of processor time are spent")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that share the cells (default: 1)")
     parser.add_argument("--plan", action="store_true", help="print what it would cost, and train nothing")
     parser.add_argument("--score", metavar="RECIPE", help="score the tests with the baseline and this recipe: once")
     parser.add_argument("--again", action="store_true", help="score them once more; the table counts the scorings")
@@ -139,6 +141,19 @@ def run_round(cells: Sequence[Cell], budget: Budget) -> None:
                 f"balanced accuracy {result['balanced_accuracy']:.3f}, loss {result['loss']:.3f}, "
                 f"{result['images_per_s']:.1f} images/s"
             )
+
+
+def share_round(cells: Sequence[Cell], budget: Budget, workers: int) -> None:
+    """Measures a round in so many processes; CUDA and polars forbid to fork them."""
+    start = multiprocessing.get_context("spawn").Process
+    others = [start(target=run_round, args=(cells, budget), daemon=True) for _ in range(workers - 1)]
+    for other in others:
+        other.start()
+    run_round(cells, budget)
+    for other in others:
+        other.join()
+    if failed := [other for other in others if other.exitcode]:
+        raise RuntimeError(f"{len(failed)} of {workers} processes failed; the same command resumes")
 
 
 def list_choosing(study: Study, name: str, cells: Sequence[Cell]) -> list[str]:
@@ -234,7 +249,7 @@ def run(args: argparse.Namespace) -> None:
         raise InputError(f"--round {SCORE}: the tests are scored by --score RECIPE, once")
     part = study.rounds[name]
     recipes = args.recipes or part.recipes or list(study.recipes)
-    recipes = list(dict.fromkeys([study.baseline, *([args.score] if args.score else recipes)]))
+    recipes = list(dict.fromkeys([study.baseline, *([args.score, *(part.recipes or [])] if args.score else recipes)]))
     for recipe in recipes:
         check_choice("--score" if args.score else "--recipes", recipe, list(study.recipes))
     manifests = read_manifests(args.manifest, list(part.sets))
@@ -251,7 +266,7 @@ def run(args: argparse.Namespace) -> None:
         sets = sorted({cell.set for cell in cells})
         seal(output, {"recipe": args.score, "adds": study.recipes[args.score], "sets": sets}, args.again)
     try:
-        run_round(cells, budget)
+        share_round(cells, budget, args.workers)
     finally:
         summarise(study, name, recipes, cells, output)
     if args.score and count_done(cells) == len(cells):

@@ -3,6 +3,7 @@
 import gc
 import hashlib
 import json
+import logging
 import shlex
 import shutil
 import statistics
@@ -12,14 +13,14 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import hydra
 import polars as pl
 import torch
 from lightning import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from torch.utils.flop_counter import FlopCounterMode
 
 from weldnet.config.arguments import quote_verbatim
@@ -54,6 +55,24 @@ STEP = 3
 WARM_UP, TIMED = 1, 3
 
 
+def flatten(entry: Any) -> Any:
+    """The overrides of a recipe, which may hold the lists of others, in one list."""
+    if not isinstance(entry, list):
+        return entry
+    return [part for each in entry for part in (flatten(each) if isinstance(each, list) else [each])]
+
+
+def merge(*parts: Sequence[str]) -> list[str]:
+    """Overrides one after the other; a later one takes the place of an earlier one of the same key."""
+    merged: dict[str, str] = {}
+    for override in (each for part in parts for each in part):
+        merged[override.partition("=")[0].lstrip("+")] = override
+    return list(merged.values())
+
+
+Overrides = Annotated[list[str], BeforeValidator(flatten)]
+
+
 class _Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -86,7 +105,7 @@ class Round(_Entry):
     More seeds of the baseline show what chance alone does.
     """
 
-    common: list[str]
+    common: Overrides
     sets: dict[str, ImageSet]
     seeds: list[int] = [0]
     baseline_seeds: list[int] | None = None
@@ -94,11 +113,11 @@ class Round(_Entry):
 
 
 class Study(_Entry):
-    """A table of recipes: lists of overrides as `weldnet-train` takes them."""
+    """A table of recipes: lists of overrides as `weldnet-train` takes them, or of such lists."""
 
     baseline: str
     rounds: dict[str, Round]
-    recipes: dict[str, list[str]]
+    recipes: dict[str, Overrides]
 
 
 def read_study(file: Path) -> Study:
@@ -203,7 +222,7 @@ def plan_cells(
     there = {name: each for name, each in part.sets.items() if name in manifests or "data=manifest" not in each.data}
     if not there:
         raise InputError(f"no set is left; give the manifest of one: {', '.join(part.sets)}")
-    configs = {name: check_recipe(part.common, study.recipes[name]) for name in recipes}
+    configs = {name: check_recipe(merge(part.common, study.recipes[name])) for name in recipes}
     operations = {name: count_operations(cfg) for name, cfg in configs.items()}
     files: dict[tuple[str, int | None], Path] = {}
     for name, images in there.items():
@@ -223,7 +242,7 @@ def plan_cells(
     ]
     cells = []
     for seed, recipe, name, fold in sorted(wanted, key=lambda each: (each[1] != study.baseline, each[0])):
-        own, split, table = [*part.common, *study.recipes[recipe]], there[name].split, tables[name, fold]
+        own, split, table = merge(part.common, study.recipes[recipe]), there[name].split, tables[name, fold]
         decisive = json.dumps([own, seed, split_digest(table), split])
         digest = hashlib.sha256(decisive.encode()).hexdigest()[:8]
         sizes = {each: len(table.filter(split=each)) for each in SPLITS}
@@ -246,9 +265,9 @@ def plan_cells(
     return cells
 
 
-def check_recipe(common: Sequence[str], own: Sequence[str]) -> DictConfig:
+def check_recipe(overrides: Sequence[str]) -> DictConfig:
     """The config of a recipe, every node and number of it checked, without images."""
-    cfg = pin(compose([*common, *own]), Path("study"))
+    cfg = pin(compose(overrides), Path("study"))
     check_nodes(cfg)
     build_data(cfg.data, cfg.seed)
     return cfg
@@ -349,8 +368,10 @@ def _measure(cell: Cell) -> dict[str, Any]:
     }
     try:
         report, kept_epoch = _train(cell, times)
-    except InputError as error:
-        result["error"] = str(error)
+    # A recipe that breaks is a result as well, and stops no other.
+    except Exception as error:
+        logging.getLogger(__name__).exception("%s failed", cell)
+        result["error"] = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
     else:
         metrics, predictions = report.metrics(), report.samples.select("path", "label", "group")
         write_parquet(cell.folder / PREDICTIONS, predictions.with_columns(logits=report.logits))
