@@ -52,7 +52,7 @@ def read_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--recipes", nargs="+", metavar="NAME", help="instead of the round's")
     parser.add_argument("--manifest", action="append", default=[], metavar="SET=FILE", help="the images of a set")
     parser.add_argument("--hours", type=float, metavar="N", help="stop before N hours of processor time are spent")
-    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that share the cells (default: 1)")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that share the cells")
     parser.add_argument("--plan", action="store_true", help="print what it would cost, and train nothing")
     parser.add_argument("--score", metavar="RECIPE", help="score the tests with the baseline and this recipe: once")
     parser.add_argument("--again", action="store_true", help="score them once more; the table counts the scorings")

@@ -46,7 +46,7 @@ rounds:
       drawn: {data: [data=synthetic, data.num_images=72, data.num_seams=12], split_seed: 1, seeds: [0, 1]}
 recipes:
   origin: []
-  long: [trainer.max_epochs=2, callbacks=default]
+  long: [[trainer.max_epochs=3, callbacks=default], trainer.max_epochs=2]
   wild: [optimizer=sgd, optimizer.lr=1e6]
 """
 """`wild` diverges at once."""
@@ -71,12 +71,12 @@ def run(folder: Path, *arguments: str) -> int:
 
 @pytest.fixture(scope="module")
 def studied(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
-    """A folder with `table.yaml` and the output `out` of two processes at once, and what they printed."""
+    """A folder with `table.yaml` and the output `out` of two commands at once, three processes; what they printed."""
     folder = tmp_path_factory.mktemp("study")
     command = [sys.executable, str(SCRIPTS / "study.py"), "--study", str(write_table(folder))]
     both = [
-        subprocess.Popen([*command, "--output", str(folder / "out")], stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
+        subprocess.Popen([*command, "--output", str(folder / "out"), *more], stdout=subprocess.PIPE, text=True)
+        for more in ([], ["--workers", "2"])
     ]
     printed = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
@@ -317,4 +317,4 @@ def test_every_recipe_of_the_study_is_one_of_weldnet_train() -> None:
     shipped = study_cells.read_study(SCRIPTS / "study.yaml")
     for part in shipped.rounds.values():
         for own in shipped.recipes.values():
-            study_cells.check_recipe(part.common, own)
+            study_cells.check_recipe(study_cells.merge(part.common, own))
