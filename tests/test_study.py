@@ -304,6 +304,12 @@ def test_splits_are_fixed_and_a_set_of_validation_holds_no_test_image(tmp_path: 
     assert file.read_bytes() == before
 
 
+def test_the_chosen_recipe_is_experiment_scratch() -> None:
+    shipped = study_cells.read_study(SCRIPTS / "study.yaml")
+    chosen = study_cells.merge(shipped.rounds["score"].common, shipped.recipes["weld_fast"])
+    assert study_cells.compose(chosen) == study_cells.compose(["experiment=scratch"])
+
+
 def write_manifest_of_welds(folder: Path) -> Path:
     write_welds(folder / "welds", seams=range(12))
     files = sorted((folder / "welds").rglob("*.jpg"))

@@ -80,7 +80,7 @@ def _download(weights: torchvision.models.WeightsEnum) -> Mapping[str, Tensor]:
             f"  cache: {cached}\n"
             "Put the file there, or type one of\n"
             "  model.weights=FILE   a state dict that lies elsewhere\n"
-            "  model.weights=none   start from random weights"
+            "  model.weights=none   start from random weights; experiment=scratch is the recipe for that"
         ) from error
     except Exception as error:
         raise InputError(f"{cached} is damaged ({type(error).__name__}); remove it and try again") from error

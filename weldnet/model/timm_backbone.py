@@ -187,7 +187,7 @@ def _load(name: str, size: Size, weights: str, allowed: list[str], probe: nn.Mod
                 f"  file: {source}\n"
                 "Type one of\n"
                 "  model.weights=FILE   a state dict (.safetensors, or saved by torch) that lies elsewhere\n"
-                "  model.weights=none   start from random weights"
+                "  model.weights=none   start from random weights; experiment=scratch is the recipe for that"
             ) from error
     state = read_state_dict(Path(weights), allowed)
     try:
