@@ -66,7 +66,7 @@ def test_rows_are_the_decoders(files: list[str], tmp_path: Path, resize: str, or
 
 
 @pytest.mark.parametrize("rows_a_chunk", [1, 2, 5, 100])
-def test_second_call_decodes_nothing(
+def test_second_call_reads_nothing(
     files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_a_chunk: int
 ) -> None:
     monkeypatch.setattr(cache, "CHUNK_BYTES", rows_a_chunk * 3 * 12 * 6)
@@ -74,9 +74,12 @@ def test_second_call_decodes_nothing(
     first = decode(files, tmp_path)
     assert counter.num_decoded == 5
     assert len(first.images) == 5
+    assert first.sizes.tolist() == [[10 + number, 30] for number in range(5)]
+    monkeypatch.setattr(cache, "read_content", lambda path: pytest.fail(f"{path} was read again"))
     second = decode(files, tmp_path)
     assert counter.num_decoded == 5
     assert (pixels(first) == pixels(second)).all()
+    assert second.sizes.tolist() == first.sizes.tolist()
 
 
 def rename(files: list[str]) -> None:

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import numpy as np
@@ -13,6 +13,7 @@ import pytest
 import torch
 from decoding import read_image
 from drawing import draw_blobs, draw_noise, save_image
+from pages import check_accessible
 from PIL import Image
 from torch import nn
 from untrained import save_untrained
@@ -31,6 +32,9 @@ from weldnet.report.explained import CAPTION, explain_files
 from weldnet.serve.heatmaps import Explainer
 from weldnet.serve.limits import Limits
 from weldnet.serve.uploads import Upload
+
+if TYPE_CHECKING:
+    from selenium.webdriver.chrome.webdriver import WebDriver
 
 
 @pytest.fixture(scope="module")
@@ -272,3 +276,14 @@ def test_no_temporary_name_outlives_a_full_disk(
     with pytest.raises(OSError, match=r"No space left.*a\.png\.png"):
         explain_files(engine, paths, ["a.png"], tmp_path / "x")
     assert list_files(tmp_path / "x") == ["explained_by.json"]
+
+
+@pytest.mark.slow
+def test_axe_finds_nothing_on_the_page(browser: "WebDriver", engine: TorchEngine, tmp_path: Path) -> None:
+    names = ["a crack.png", "<b>.png", "a/long name " * 8 + ".png", "torn.png"]
+    paths = save_photographs(tmp_path / "photos", names)
+    Path(paths[-1]).write_bytes(b"")
+    explain_files(engine, paths, names, tmp_path / "out")
+    browser.get((tmp_path / "out" / "index.html").as_uri())
+    assert browser.find_elements("tag name", "img")
+    check_accessible(browser)
