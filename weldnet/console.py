@@ -15,8 +15,8 @@ _NO_EDGE = 10_000
 Item = TypeVar("Item")
 
 
-def watch(items: Iterable[Item], total: int, text: str) -> Iterator[Item]:
-    """The items, with a bar of images per second and time left; plain lines without a terminal."""
+def watch(items: Iterable[Item], total: int, text: str, unit: str = "images") -> Iterator[Item]:
+    """The items, with a bar of units per second and time left; plain lines without a terminal."""
     console = Console()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[speed]}"))
     started = last = time.perf_counter()
@@ -25,11 +25,11 @@ def watch(items: Iterable[Item], total: int, text: str) -> Iterator[Item]:
         for number, item in enumerate(items, 1):
             yield item
             now = time.perf_counter()
-            speed = f"{number / (now - started):,.1f} images/s"
+            speed = f"{number / (now - started):,.1f} {unit}/s"
             bar.update(task, completed=number, speed=speed)
             if not console.is_terminal and now - last >= LINE_EVERY_S:
                 last, left = now, timedelta(seconds=round((now - started) * (total - number) / number))
-                print(f"{text}: {number:,} of {total:,} images, {speed}, {left} left", flush=True)
+                print(f"{text}: {number:,} of {total:,} {unit}, {speed}, {left} left", flush=True)
 
 
 def print_table(table: RenderableType, console: Console | None = None) -> None:

@@ -102,6 +102,13 @@ def details(findings: Iterable[Finding]) -> str:
 def test_confounded_classes(counts: dict[tuple[str, str, str | None], int], confounded: list[str]) -> None:
     findings = check_confounding(table_of(counts))
     assert [finding.detail.split(":")[0].removeprefix("class ") for finding in findings] == confounded
+    table = table_of(counts)
+    for label, finding in zip(confounded, findings, strict=True):
+        shown = table.filter(pl.col("path").is_in(finding.paths))
+        assert set(shown["label"]) == {label}
+        # A page shows the first few.
+        first = table.filter(pl.col("path").is_in(finding.paths[:6]))
+        assert set(first["group"]) == set(shown["group"])
 
 
 @pytest.mark.parametrize(
@@ -140,6 +147,13 @@ def test_one_finding_for_each_leaking_group() -> None:
     findings = check_groups(table_of(counts))
     assert [(found.severity, len(found.paths)) for found in findings] == [("error", 6), ("warning", 4), ("error", 4)]
     assert "group A is in train (2) and val (2) and test (2)" in findings[0].detail
+
+
+@pytest.mark.parametrize("num_unknown", [1, 4])
+def test_files_without_a_group_are_named_unless_none_has_one(num_unknown: int) -> None:
+    table = make_table([(f"/{i}", "a", None if i < num_unknown else "A", None) for i in range(4)])
+    (found,) = check_groups(table)
+    assert (found.kind, found.paths) == ("no_groups", ("/0",) if num_unknown == 1 else ())
 
 
 Links = list[tuple[int, int]]

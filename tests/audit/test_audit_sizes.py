@@ -12,7 +12,7 @@ from weldnet.audit.sizes import check_sizes, score_sizes
 
 def sized(labels: Sequence[str], groups: Sequence[Any], width: Any, height: Any) -> pl.DataFrame:
     known = pl.Series([None if group is None else str(group) for group in groups], dtype=pl.String)
-    return pl.DataFrame({"label": labels}).with_columns(
+    return pl.DataFrame({"path": [f"/{number:03}" for number in range(len(labels))], "label": labels}).with_columns(
         group=known,
         width=pl.Series(np.broadcast_to(width, len(labels))),
         height=pl.Series(np.broadcast_to(height, len(labels))),
@@ -31,12 +31,16 @@ def test_a_size_that_predicts_the_class_is_found(grouping: str) -> None:
         "each shows one": list(index // 8),
     }
     noise = np.random.default_rng(0).integers(0, 10, 80)
-    score = score_sizes(sized(list(labels), groupings[grouping], 60 + noise + 6 * (labels == "b"), 50))
+    samples = sized(list(labels), groupings[grouping], 60 + noise + 6 * (labels == "b"), 50)
+    score = score_sizes(samples)
     assert score is not None
     assert score.is_clear
     assert score.by_group == (grouping != "none")
     assert 0.65 < score.balanced_accuracy < 0.95
-    assert f"balanced accuracy {score.balanced_accuracy:.2f}" in check_sizes(score)[0].detail
+    (found,) = check_sizes(score, samples)
+    assert f"balanced accuracy {score.balanced_accuracy:.2f}" in found.detail
+    widths = samples.filter(pl.col("path").is_in(found.paths))["width"].to_list()
+    assert sorted(widths) == sorted([*samples["width"].sort().head(3), *samples["width"].sort().tail(3)])
 
 
 def test_the_aspect_alone_is_enough() -> None:
@@ -50,15 +54,15 @@ def test_the_aspect_alone_is_enough() -> None:
 def test_one_size_predicts_nothing() -> None:
     assert score_sizes(sized(["a", "b"] * 20, [None] * 40, 60, 50)) is None
     assert score_sizes(sized(["a"] * 40, [None] * 40, np.arange(40), 50)) is None
-    assert check_sizes(None) == []
+    assert check_sizes(None, pl.DataFrame()) == []
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_random_sizes_of_a_small_clean_set_raise_no_alarm(seed: int) -> None:
     rng = np.random.default_rng(seed)
     for groups in ([None] * 24, list(range(24)), [i // 4 for i in range(24)]):
-        score = score_sizes(sized(["a", "b"] * 12, groups, rng.integers(40, 120, 24), rng.integers(40, 120, 24)))
-        assert check_sizes(score) == []
+        samples = sized(["a", "b"] * 12, groups, rng.integers(40, 120, 24), rng.integers(40, 120, 24))
+        assert check_sizes(score_sizes(samples), samples) == []
 
 
 def test_a_size_of_its_own_for_each_weld_is_no_alarm() -> None:
@@ -66,8 +70,8 @@ def test_a_size_of_its_own_for_each_weld_is_no_alarm() -> None:
     alarms = 0
     for seed in range(10):
         sizes = np.random.default_rng(seed).integers(40, 120, 12).repeat(10)
-        score = score_sizes(sized(["a"] * 60 + ["b"] * 60, list(np.arange(120) // 10), sizes, 50))
-        alarms += len(check_sizes(score))
+        samples = sized(["a"] * 60 + ["b"] * 60, list(np.arange(120) // 10), sizes, 50)
+        alarms += len(check_sizes(score_sizes(samples), samples))
     assert alarms <= 1
 
 

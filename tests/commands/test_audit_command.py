@@ -64,8 +64,14 @@ def test_every_planted_fault_is_found_and_nothing_else(here: Path) -> None:
     planted |= plant_groups_and_classes(welds) | plant_bad_photographs(welds)
     manifest = welds.write()
     assert exit_code("audit", "data=manifest", f"data.manifest={manifest}", "output_dir=audit") == 1
-    assert found_in(here / "audit") == planted
-    assert {kind for kind, *_ in planted} == set(KINDS) - {
+    found = found_in(here / "audit")
+    # These show the extremes of the whole set: the smallest one, and those that were planted first and last.
+    by_kind = {each[0]: each for each in found}
+    size, order, tiny = (by_kind[kind] for kind in ("size_predicts_class", "order_predicts_class", "tiny"))
+    assert len(size[2]) == len(order[2]) == 6
+    assert tiny[2] < size[2]
+    assert found == planted | {size, order}
+    assert {kind for kind, *_ in found} == set(KINDS) - {
         "no_groups",
         "same_view",
         "alike_names",
@@ -74,6 +80,8 @@ def test_every_planted_fault_is_found_and_nothing_else(here: Path) -> None:
         "label_error",
         "blurred",
         "look_predicts_class",
+        "look_predicts_split",
+        "order_predicts_split",
     }
 
 

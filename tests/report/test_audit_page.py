@@ -164,6 +164,17 @@ def test_every_kind_is_explained() -> None:
     assert all(kind.title and kind.meaning.endswith(".") and kind.remedy.endswith(".") for kind in KINDS.values())
 
 
+def test_every_kind_is_pictured_unless_nothing_can_be_shown(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    every = audit_of(path, [finding(kind, "warning", str(path)) for kind in KINDS])
+    page = render_page(every, summarise(every))
+    sections = page.split("<section>")[1:]
+    bare = {section.split("<code>")[-1].split("</code>")[0] for section in sections if "<img" not in section}
+    assert len(sections) == len(KINDS)
+    assert bare == {"unreadable", "unread_format"}
+    assert "200 x 200 pixels" in sections[0]
+
+
 def test_names_are_made_visible() -> None:
     assert make_visible("Schweißnaht 1 (ü).jpg") == "Schweißnaht 1 (ü).jpg"
     assert make_visible("a\x1b\u202eb\n") == r"a\x1b\u202eb\n"

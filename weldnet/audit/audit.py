@@ -97,7 +97,7 @@ def audit(
         *(() if doubts is None else check_labels(doubts)),
         *check_small_classes(readable),
         *check_confounding(readable),
-        *check_sizes(size_score),
+        *check_sizes(size_score, readable),
         *check_cues(readable),
     ]
     findings.sort(key=lambda found: SEVERITIES.index(found.severity))

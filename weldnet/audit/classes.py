@@ -53,11 +53,13 @@ def check_groups(samples: pl.DataFrame) -> list[Finding]:
     """
     findings = []
     if lacking := samples["group"].null_count():
-        which = "all images" if lacking == len(samples) else f"{lacking} of {len(samples)} images"
+        every = lacking == len(samples)
+        which = "all images" if every else f"{lacking} of {len(samples)} images"
+        paths = () if every else tuple(samples.filter(pl.col("group").is_null())["path"])
         # Without splits of the source's own, training refuses to split by guess.
         severity: Severity = "warning" if samples["split"].null_count() else "note"
         detail = f"the weld of {which} is unknown, so leaks of welds between splits stay unseen"
-        findings.append(Finding("no_groups", severity, (), detail))
+        findings.append(Finding("no_groups", severity, paths, detail))
     known = samples.drop_nulls(["group", "split"])
     leaking = known.filter(pl.col("split").n_unique().over("group") > 1)
     for (group,), rows in leaking.group_by("group", maintain_order=True):
@@ -113,13 +115,16 @@ def check_confounding(samples: pl.DataFrame) -> list[Finding]:
         groups = pure.filter(label=label)
         share = groups["len"].sum() / size
         if size >= FEWEST_IMAGES and share >= _PURE and len(groups) <= _FEW_GROUPS:
+            rows = train.filter(pl.col("group").is_in(groups["group"].to_list()), label=label)
+            # One of each weld first, since a page shows the first few.
+            paths = tuple(rows.sort(pl.int_range(pl.len()).over("group"), maintain_order=True)["path"])
             names = " and ".join(groups["group"].sort())
             whose = f"group {names}, which shows" if len(groups) == 1 else f"groups {names}, which show"
             detail = (
                 f"class {label}: {'all' if share == 1 else f'{share:.0%} of'} its {where} show {whose} hardly anything "
                 "else; a network could learn the weld instead of the defect"
             )
-            findings.append(Finding("class_group_confounded", "warning", (), detail))
+            findings.append(Finding("class_group_confounded", "warning", paths, detail))
     return findings
 
 

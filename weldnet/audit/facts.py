@@ -2,39 +2,45 @@
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-from PIL import Image, ImageChops, ImageFilter, ImageStat
+from PIL import ExifTags, Image
 
 from weldnet.console import watch
+from weldnet.data.decode.damage import READER_ERRORS
 from weldnet.data.decode.formats import open_picture, read_content
 from weldnet.data.decode.pictures import UnreadableImage, Window
 from weldnet.data.duplicates import THUMBNAIL_SIZE, Thumbnails, make_thumbnail
 from weldnet.data.file_states import describe_files
 
 FACTS = {
-    **dict.fromkeys(("reason", "digest", "format", "mode"), pl.String),
-    "damaged": pl.Boolean,
-    **dict.fromkeys(("bits", "pages", "width", "height"), pl.Int64),
-    **dict.fromkeys(("low", "high", "range", "mean", "deviation", "black", "white"), pl.Float64),
-    **dict.fromkeys(("shadows", "lights", "red", "blue", "sharpness"), pl.Float64),
+    **dict.fromkeys(("reason", "digest", "format", "mode"), pl.String()),
+    "damaged": pl.Boolean(),
+    **dict.fromkeys(("bits", "pages", "width", "height"), pl.Int64()),
+    **dict.fromkeys(("low", "high", "range", "mean", "deviation", "black", "white"), pl.Float64()),
+    **dict.fromkeys(("shadows", "lights", "red", "blue", "sharpness"), pl.Float64()),
+    "taken": pl.Datetime("us"),
 }
-"""The columns of facts; `reason` is why an image cannot be used. It is null where all other facts are known.
-`damaged` is set where the reason is damage and part of the picture can still be decoded.
+"""The columns of facts; `reason` is why an image cannot be used. It is null where all other facts but `taken`
+are known. `damaged` is set where the reason is damage and part of the picture can still be decoded.
 
 `digest` is the file's SHA-256; `width` and `height` are of the upright picture; `low` and `high` are stored values,
 `range` is the span that they could have, null where the window does not work on them or they have no bounds;
 `mean` is the grey level from 0 to 255, `deviation` the largest standard deviation of a channel, `black` and `white` the
 shares of pixels at 0 and at 255. `shadows` and `lights` are the grey levels below which 5 % and 95 % of the pixels lie;
-`red` and `blue` the means of these channels without that of green, 0 in grey; `sharpness` see `measure_sharpness`.
+`red` and `blue` the means of these channels without that of green, 0 in grey; `sharpness` see `measure_sharpness`;
+`taken` see `read_date`.
 """
 
 _CHUNK = 4096
 _SIDE = 256
+_LEVELS = np.arange(256)
+_MOST_EXIF = 2**16
 
 
 def read_facts(paths: pl.Series, window: Window, within: Path | None = None) -> tuple[pl.DataFrame, Thumbnails]:
@@ -65,12 +71,33 @@ def read_facts(paths: pl.Series, window: Window, within: Path | None = None) -> 
 def measure_sharpness(grey: Image.Image) -> float:
     """The share of the variance of grey levels that a mean over 3 x 3 pixels removes.
 
-    0 where everything is smooth, 8/9 in pure noise; whatever brightness and contrast. A large picture is shrunk first.
+    0 where everything is smooth, 8/9 in pure noise; whatever brightness and contrast. A large picture is shrunk first,
+    and one under 3 pixels wide or high counts as smooth.
     """
-    small = grey.reduce(max(1, min(grey.size) // _SIDE))
-    removed = ImageChops.difference(small, small.filter(ImageFilter.BoxBlur(1)))
-    (sum_of_squares,), (variance,) = ImageStat.Stat(removed).sum2, ImageStat.Stat(small).var
-    return float(sum_of_squares / (small.width * small.height) / max(variance, 1e-6))
+    levels = np.asarray(grey.reduce(max(1, min(grey.size) // _SIDE))).astype(np.int16)
+    if min(levels.shape) < 3:
+        return 0.0
+    rows = levels[:, :-2] + levels[:, 1:-1] + levels[:, 2:]
+    removed = 9 * levels[1:-1, 1:-1] - rows[:-2] - rows[1:-1] - rows[2:]
+    return float(np.square(removed, dtype=np.float32).mean() / 81 / max(levels.var(), 1e-6))
+
+
+def read_date(exif: bytes) -> datetime | None:
+    """When a photograph was taken, by the camera's clock; None where its EXIF does not say so.
+
+    Args:
+        exif: untrusted; over 64 KiB, which no segment of a JPEG holds, it is not read: each number in it would become
+            an object.
+    """
+    if not 0 < len(exif) <= _MOST_EXIF:
+        return None
+    try:
+        fields = Image.Exif()
+        fields.load(exif)
+        taken = fields.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal]
+        return datetime.strptime(taken[:19], "%Y:%m:%d %H:%M:%S")
+    except READER_ERRORS:
+        return None
 
 
 def _measure(path: str, window: Window, thumbnail: Thumbnails) -> dict[str, Any]:
@@ -87,9 +114,9 @@ def _measure(path: str, window: Window, thumbnail: Thumbnails) -> dict[str, Any]
     image, (width, height) = picture.image, picture.upright_size
     grey = image.convert("L")
     thumbnail[:] = make_thumbnail(grey)
-    histogram = grey.histogram()
-    pixels, statistics = sum(histogram), ImageStat.Stat(image)
-    means = statistics.mean
+    histogram, channels = np.array(grey.histogram()), np.reshape(image.histogram(), (-1, 256))
+    pixels = histogram.sum()
+    means = channels @ _LEVELS / pixels
     shadows, lights = np.searchsorted(np.cumsum(histogram), [0.05 * pixels, 0.95 * pixels])
     return {
         "digest": hashlib.sha256(content).hexdigest(),
@@ -102,8 +129,8 @@ def _measure(path: str, window: Window, thumbnail: Thumbnails) -> dict[str, Any]
         "low": low,
         "high": high,
         "range": full and full[1] - full[0],
-        "mean": sum(means) / len(means),
-        "deviation": max(statistics.stddev),
+        "mean": float(means.mean()),
+        "deviation": np.sqrt(max(0, (channels @ _LEVELS**2 / pixels - means**2).max())),
         "black": histogram[0] / pixels,
         "white": histogram[255] / pixels,
         "shadows": float(shadows),
@@ -111,4 +138,5 @@ def _measure(path: str, window: Window, thumbnail: Thumbnails) -> dict[str, Any]
         "red": means[0] - means[len(means) // 2],
         "blue": means[-1] - means[len(means) // 2],
         "sharpness": measure_sharpness(grey),
+        "taken": read_date(picture.exif),
     }

@@ -208,6 +208,8 @@ class Photographs:
             facts = [f"{name} {row[name]}" for name in ("split", "label") if row[name] is not None]
             if row["group"] not in (None, tidy(row["path"])):
                 facts.append(f"group {row['group']}")
+            if row["width"] is not None:
+                facts.append(f"{row['width']} x {row['height']} pixels")
             image = None if self.album.is_full else _read(row["path"], self.geometry.window)
             picture = image and self.album.embed(image, side * side, side)
             shown.append({"path": row["path"].removeprefix(self.top), "facts": facts, "picture": picture})

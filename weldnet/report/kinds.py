@@ -125,12 +125,14 @@ KINDS = {
         "A network can recognise the weld by its colour or light and never learn the defect; the score on these welds "
         "would not show it.",
         "Photograph the class on different welds, and other classes on this one; test on different welds.",
+        pictured=True,
         effect="cue",
     ),
     "size_predicts_class": Kind(
         "The image size gives the class away",
         "The crop reveals the class: resized to one shape, the network sees the pictures stretched differently.",
         "Crop all classes alike, or test on images that were.",
+        pictured=True,
         effect="cue",
     ),
     "look_predicts_class": Kind(
@@ -139,6 +141,28 @@ KINDS = {
         "Compare the photographs: where the light differs, photograph all alike, or try data.normalize=per_image.",
         pictured=True,
         effect="cue",
+    ),
+    "order_predicts_class": Kind(
+        "The order of the photographs could give the class away",
+        "The classes were photographed one after the other: whatever changed meanwhile, such as light, lens or steel, "
+        "could give them away, too. It means nothing where the numbers in the names only stand for the classes.",
+        "Compare the first with the last photographs; photograph the classes in turn, or test on different days.",
+        pictured=True,
+        effect="cue",
+    ),
+    "look_predicts_split": Kind(
+        "The look of the photographs differs between the splits",
+        "Light, camera or crop is different in test or validation: the score measures that beside unseen welds.",
+        "Compare the photographs; if such light is usual, photograph training images in it as well, or split at random "
+        "by whole welds: audit.suggest_split=FILE.csv.",
+        pictured=True,
+    ),
+    "order_predicts_split": Kind(
+        "The split follows the order of the photographs",
+        "Test or validation has photographs from elsewhere in the series than training: the score measures what "
+        "changed meanwhile beside unseen welds.",
+        "Keep it if the test stands for later work, else split at random by whole welds: audit.suggest_split=FILE.csv.",
+        pictured=True,
     ),
     "exact_duplicate": Kind(
         "Identical files",
@@ -230,12 +254,14 @@ KINDS = {
         "Files with several pages",
         "Only the first page is used.",
         "Save the other pages as files of their own if they matter.",
+        pictured=True,
     ),
     "no_groups": Kind(
         "No groups",
         "It is unknown which images show the same weld, so a leak between splits stays unseen.",
         "Give a group column in a manifest, data.group_by=prefix:N or folder, or data.group_pattern='REGEX'; "
         "audit.suggest_groups=FILE.csv proposes one group a spot.",
+        pictured=True,
         effect="leak",
     ),
 }

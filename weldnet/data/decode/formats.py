@@ -140,7 +140,8 @@ def _open_raster(
     stored = _find_stored(image, pixels, bits, window)
     shown = _to_eight_bit(pixels) if stored is None else _show(stored, window, image.info.get("transparency"))
     shown = turn_upright(shown, _find_turn(image))
-    return Picture(shown, name, mode, bits, size, int(getattr(image, "n_frames", 1)), stored, damage or met)
+    pages, exif = int(getattr(image, "n_frames", 1)), image.info.get("exif", b"")
+    return Picture(shown, name, mode, bits, size, pages, stored, damage or met, exif)
 
 
 def _find_turn(image: ImageFile.ImageFile) -> int:

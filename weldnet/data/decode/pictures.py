@@ -148,6 +148,7 @@ class Picture:
         pages: pages or frames in the file, counted up to 10,000; the first one is used.
         stored: the decoded pixels before the window; None where `image` has the same values.
         damage: the sign that the file is damaged, so that parts of the picture may be wrong; None without one.
+        exif: the EXIF of a JPEG, PNG or WebP as it is in the file, untrusted; empty without one.
     """
 
     image: Image.Image
@@ -158,6 +159,7 @@ class Picture:
     pages: int
     stored: Stored | None = None
     damage: str | None = None
+    exif: bytes = b""
 
     @property
     def upright_size(self) -> Size:
