@@ -14,7 +14,7 @@ import pytest
 from drawing import draw_blobs, save_image
 from PIL import ExifTags, Image
 
-from weldnet.audit.facts import FACTS, measure_sharpness, read_date, read_facts
+from weldnet.audit.facts import FACTS, read_date, read_facts
 from weldnet.data.decode.formats import open_picture
 
 
@@ -101,8 +101,3 @@ def test_a_damaged_exif_stops_nothing() -> None:
         for _ in range(min(len(damaged), rng.randint(0, 4))):
             damaged[rng.randrange(len(damaged))] = rng.randrange(256)
         read_date(pass_through_file(bytes(damaged)))
-
-
-@pytest.mark.parametrize("size", [(1, 1), (2, 9), (9, 2)])
-def test_a_picture_without_an_inside_is_smooth(size: tuple[int, int]) -> None:
-    assert measure_sharpness(Image.effect_noise(size, 90)) == 0

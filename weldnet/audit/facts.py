@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from PIL import ExifTags, Image
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageChops, ImageFilter
 
 from weldnet.console import watch
 from weldnet.data.decode.damage import READER_ERRORS
@@ -71,15 +72,19 @@ def read_facts(paths: pl.Series, window: Window, within: Path | None = None) -> 
 def measure_sharpness(grey: Image.Image) -> float:
     """The share of the variance of grey levels that a mean over 3 x 3 pixels removes.
 
-    0 where everything is smooth, 8/9 in pure noise; whatever brightness and contrast. A large picture is shrunk first,
-    and one under 3 pixels wide or high counts as smooth.
+    0 where everything is smooth, 8/9 in pure noise; whatever brightness and contrast. A large picture is shrunk first.
     """
-    levels = np.asarray(grey.reduce(max(1, min(grey.size) // _SIDE))).astype(np.int16)
-    if min(levels.shape) < 3:
-        return 0.0
-    rows = levels[:, :-2] + levels[:, 1:-1] + levels[:, 2:]
-    removed = 9 * levels[1:-1, 1:-1] - rows[:-2] - rows[1:-1] - rows[2:]
-    return float(np.square(removed, dtype=np.float32).mean() / 81 / max(levels.var(), 1e-6))
+    small = grey.reduce(max(1, min(grey.size) // _SIDE))
+    removed = ImageChops.difference(small, small.filter(ImageFilter.BoxBlur(1)))
+    (_, square), (mean, whole) = (_find_moments(each.histogram()) for each in (removed, small))
+    return float(square[0] / max(whole[0] - mean[0] ** 2, 1e-6))
+
+
+def _find_moments(histogram: list[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The mean and the mean square of each channel; a quarter of the time of Pillow's ImageStat."""
+    channels = np.reshape(histogram, (-1, 256))
+    pixels = channels[0].sum()
+    return channels @ _LEVELS / pixels, channels @ _LEVELS**2 / pixels
 
 
 def read_date(exif: bytes) -> datetime | None:
@@ -114,9 +119,8 @@ def _measure(path: str, window: Window, thumbnail: Thumbnails) -> dict[str, Any]
     image, (width, height) = picture.image, picture.upright_size
     grey = image.convert("L")
     thumbnail[:] = make_thumbnail(grey)
-    histogram, channels = np.array(grey.histogram()), np.reshape(image.histogram(), (-1, 256))
-    pixels = histogram.sum()
-    means = channels @ _LEVELS / pixels
+    histogram, (means, squares) = grey.histogram(), _find_moments(image.histogram())
+    pixels = sum(histogram)
     shadows, lights = np.searchsorted(np.cumsum(histogram), [0.05 * pixels, 0.95 * pixels])
     return {
         "digest": hashlib.sha256(content).hexdigest(),
@@ -130,7 +134,7 @@ def _measure(path: str, window: Window, thumbnail: Thumbnails) -> dict[str, Any]
         "high": high,
         "range": full and full[1] - full[0],
         "mean": float(means.mean()),
-        "deviation": np.sqrt(max(0, (channels @ _LEVELS**2 / pixels - means**2).max())),
+        "deviation": np.sqrt(max(0, (squares - means**2).max())),
         "black": histogram[0] / pixels,
         "white": histogram[255] / pixels,
         "shadows": float(shadows),
