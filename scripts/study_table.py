@@ -10,8 +10,9 @@ import numpy as np
 import polars as pl
 from study_cells import PREDICTIONS, Cell
 
+from weldnet.evaluation.arrays import Floats
 from weldnet.evaluation.bootstrap import Statistic, bootstrap_groups, resample_means
-from weldnet.evaluation.metrics import Floats, cross_entropy, index_groups
+from weldnet.evaluation.metrics import cross_entropy, index_groups
 from weldnet.evaluation.rates import resample_rates
 from weldnet.files import write_json, write_text
 

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weldnet.data.decode.images import Geometry
-from weldnet.evaluation.decision import OperatingPoint
-from weldnet.inference.engines import Scores
+from weldnet.evaluation.verdicts import OperatingPoint
+from weldnet.inference.engines import Engine, Scores
 from weldnet.inference.model_card import ModelFacts
 
 POINT = OperatingPoint(0.7, 0.3, ("good",), 0.05, 0.05, 0.95, 100, 100)
@@ -27,7 +27,7 @@ FACTS = ModelFacts(
 )
 
 
-class BrightnessEngine:
+class BrightnessEngine(Engine):
     """p(good) is the mean brightness; a black image is unlike training.
 
     Attributes:

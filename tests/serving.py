@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from weldnet.data.decode.images import Geometry
-from weldnet.evaluation.decision import OperatingPoint
+from weldnet.evaluation.verdicts import OperatingPoint
 from weldnet.inference.engines import Engine, Scores
 from weldnet.inference.model_card import ModelFacts
 from weldnet.inference.predictor import Predictor
@@ -48,7 +48,7 @@ FACTS = ModelFacts(
 )
 
 
-class Brightness:
+class Brightness(Engine):
     """Calls an image good by its mean brightness, and unlike training where it is all black.
 
     While `gate` is shut it does not answer.

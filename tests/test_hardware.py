@@ -7,16 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from weldnet.devices import best_precision, choose_device, exact_float32, use_available_cores
 from weldnet.errors import InputError
-from weldnet.hardware import (
-    PROCESSES_PER_CORE,
-    available_cores,
-    best_precision,
-    check_processes,
-    choose_device,
-    exact_float32,
-    use_available_cores,
-)
+from weldnet.hardware import PROCESSES_PER_CORE, available_cores, check_processes
 
 MINE = len(os.sched_getaffinity(0))
 

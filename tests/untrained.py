@@ -7,7 +7,7 @@ import torch
 
 from weldnet.data.decode.images import Geometry
 from weldnet.inference.checkpoint import RECORD
-from weldnet.inference.model_card import TrainedCard
+from weldnet.inference.trained_card import TrainedCard
 from weldnet.model.network import WeldNet
 
 

@@ -10,8 +10,8 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from test_judge import CLASSES, draw
 
 from weldnet.evaluation.assessment import assess
-from weldnet.evaluation.decision import NOT_CALIBRATED
 from weldnet.evaluation.judge import Judge, Outputs, fit_judge
+from weldnet.evaluation.verdicts import NOT_CALIBRATED
 
 
 @pytest.fixture(scope="module")

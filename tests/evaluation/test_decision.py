@@ -14,20 +14,15 @@ from scipy.stats import norm
 
 from weldnet.errors import InputError
 from weldnet.evaluation.decision import (
-    ACCEPT,
-    REFER,
-    REJECT,
-    OperatingPoint,
     certify_threshold,
     choose_operating_point,
-    decide,
     find_good_classes,
     mark_defects,
     referral_curve,
-    sound_probability,
     summarise_verdicts,
 )
 from weldnet.evaluation.intervals import needed_images
+from weldnet.evaluation.verdicts import ACCEPT, REFER, REJECT, OperatingPoint, decide, sound_probability
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]

@@ -7,8 +7,8 @@ import pytest
 from scipy.special import softmax
 
 from weldnet.errors import InputError
-from weldnet.evaluation.decision import ACCEPT, REFER, REJECT
 from weldnet.evaluation.judge import Judge, Outputs, fit_judge
+from weldnet.evaluation.verdicts import ACCEPT, REFER, REJECT
 
 CLASSES = ["crack", "good", "pore"]
 

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from weldnet.config.build import build_data
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.errors import InputError
-from weldnet.evaluation.decision import OperatingPoint
-from weldnet.evaluation.judge import give_verdicts
+from weldnet.evaluation.verdicts import OperatingPoint, give_verdicts
 from weldnet.export import exporter as exporting
 from weldnet.export import graph as networks
 from weldnet.export.exporter import build_folder, export_model, require_judge
@@ -25,8 +24,9 @@ from weldnet.export.quantization import choose_point, count_convolutions, draw_e
 from weldnet.export.settings import Bounds, Int8Settings
 from weldnet.inference import openvino_format
 from weldnet.inference.checkpoint import Checkpoint, kept_checkpoint, load_checkpoint
-from weldnet.inference.engines import Scores, TorchEngine
+from weldnet.inference.engines import Scores
 from weldnet.inference.exported import FORMATS, load_export, read_export_card
+from weldnet.inference.torch_engine import TorchEngine
 from weldnet.model.backbone import StridedConv2d
 from weldnet.model.network import WeldNet
 

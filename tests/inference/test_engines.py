@@ -11,7 +11,7 @@ from untrained import make_card, save_untrained
 from weldnet.errors import InputError, first_line
 from weldnet.evaluation.judge import Outputs, fit_judge
 from weldnet.inference.checkpoint import RECORD, load_checkpoint
-from weldnet.inference.engines import TorchEngine
+from weldnet.inference.torch_engine import TorchEngine
 
 CLASSES = ("good", "crack", "pore")
 

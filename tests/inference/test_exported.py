@@ -9,18 +9,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from exports import sign, write_export
 
 from weldnet.errors import InputError, propose_extra
-from weldnet.export.exporter import require_judge
-from weldnet.export.graph import trace_graph
-from weldnet.inference.checkpoint import kept_checkpoint, load_checkpoint
 from weldnet.inference.export_format import import_extra
 from weldnet.inference.exported import FORMATS, load_export
 from weldnet.inference.predictor import load_engine
@@ -32,37 +29,9 @@ pytestmark = pytest.mark.slow
 def exports(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an export in ONNX and one in OpenVINO."""
     folder = tmp_path_factory.mktemp("exported")
-    checkpoint = load_checkpoint(kept_checkpoint(small / "run"))
-    judge = require_judge(checkpoint)
     for name in ("onnx", "openvino"):
-        (folder / name).mkdir()
-        FORMATS[name].write(trace_graph(checkpoint, judge), folder / name, None)
-        record = {
-            "format_version": 2,
-            "format": name,
-            "classes": checkpoint.card.classes,
-            "geometry": asdict(checkpoint.geometry),
-            "temperature": judge.temperature,
-            "point": judge.point.to_dict(),
-            "vocabulary": {"pore": "2017 surface pore"},
-            "files": {},
-            "checkpoint": {"name": "best.ckpt", "digest": checkpoint.digest},
-            "split_digest": checkpoint.card.split_digest,
-            "versions": {"weldnet": "0"},
-            "git_commit": None,
-            "date": "2026-01-01T00:00:00+00:00",
-        }
-        (folder / name / "model.json").write_text(json.dumps(record))
-        sign(folder / name)
+        write_export(small, folder / name, name)
     return folder
-
-
-def sign(folder: Path) -> None:
-    """Writes the digests of the files as they are into `model.json`, as a careful forger would."""
-    record = json.loads((folder / "model.json").read_text())
-    names = [name for name in FORMATS[record["format"]].files if (folder / name).exists()]
-    record["files"] = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
-    (folder / "model.json").write_text(json.dumps(record))
 
 
 @pytest.mark.parametrize("name", ["onnx", "openvino"])

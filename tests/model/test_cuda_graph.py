@@ -18,11 +18,11 @@ from torch.optim import SGD, Adam, AdamW
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 from training_runs import Batch, Losses, load_batches, make_trainer, quiet
 
-from weldnet import hardware
+from weldnet import devices
 from weldnet.data.augmentation import BatchAugmentation
 from weldnet.data.mixing import Mixing
+from weldnet.devices import Replay
 from weldnet.errors import InputError
-from weldnet.hardware import Replay
 from weldnet.model import classifier
 from weldnet.model.classifier import WeldClassifier
 from weldnet.model.cuda_graph import GRADIENT_HOOKS, GraphedStep, find_obstacle
@@ -81,8 +81,8 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> list[Graph]:
         captured.append(Graph(function, inputs))
         return captured[-1], captured[-1]
 
-    monkeypatch.setattr(hardware, "capture", capture)
-    monkeypatch.setattr(hardware, "run_aside", lambda function, *inputs: function(*inputs))
+    monkeypatch.setattr(devices, "capture", capture)
+    monkeypatch.setattr(devices, "run_aside", lambda function, *inputs: function(*inputs))
     monkeypatch.setattr(classifier, "find_obstacle", lambda trainer: None)
     return captured
 
@@ -137,7 +137,7 @@ class RefusedCapture:
 def refused(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The functions whose capture is refused in a test."""
     refused: list[str] = []
-    capture = hardware.capture
+    capture = devices.capture
 
     def refuse(function: Callable[..., Any], inputs: tuple[Tensor, ...], generator: Any) -> Any:
         def fail(*inputs: Tensor) -> Any:
@@ -149,8 +149,8 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: None)
     monkeypatch.setattr(torch.cuda, "graph", RefusedCapture)
-    monkeypatch.setattr(hardware, "capture", refuse)
-    monkeypatch.setattr(hardware, "run_aside", lambda function, *inputs: function(*inputs))
+    monkeypatch.setattr(devices, "capture", refuse)
+    monkeypatch.setattr(devices, "run_aside", lambda function, *inputs: function(*inputs))
     monkeypatch.setattr(classifier, "find_obstacle", lambda trainer: None)
     return refused
 
@@ -166,7 +166,7 @@ def test_steps_that_cannot_be_captured_are_launched(
     losses, _ = train(tmp_path, "auto", {})
     assert refused == ["_run"], "it is tried once"
     assert losses == pytest.approx(expected, rel=1e-6)
-    assert [record.message for record in caplog.records if record.name == "weldnet.hardware"] == [
+    assert [record.message for record in caplog.records if record.name == "weldnet.devices"] == [
         f"{REFUSED}, and is launched kernel by kernel"
     ]
 
@@ -360,13 +360,13 @@ GPU: dict[str, Any] = {"accelerator": "gpu", "devices": 1, "max_epochs": 7}
 def replays(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is captured on a GPU in a test."""
     captured: list[str] = []
-    capture = hardware.capture
+    capture = devices.capture
 
     def note(function: Callable[..., Any], *arguments: Any) -> Any:
         captured.append(function.__name__)
         return capture(function, *arguments)
 
-    monkeypatch.setattr(hardware, "capture", note)
+    monkeypatch.setattr(devices, "capture", note)
     return captured
 
 

@@ -25,8 +25,8 @@ from weldnet.explain.attribution import METHODS, draw_overlay, explain_images
 from weldnet.explain.overlay import MARGIN_PX, draw_picture
 from weldnet.explain.settings import HeatmapSettings
 from weldnet.inference.checkpoint import load_checkpoint
-from weldnet.inference.engines import TorchEngine
 from weldnet.inference.predictor import Predictor
+from weldnet.inference.torch_engine import TorchEngine
 from weldnet.report import explained as explaining
 from weldnet.report.explained import CAPTION, explain_files
 from weldnet.serve.heatmaps import Explainer

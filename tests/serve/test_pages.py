@@ -14,9 +14,9 @@ from PIL import Image
 from serving import CONTENT_TYPE, Brightness, Client, listening, make_body, paint
 
 from weldnet.explain.attribution import draw_overlay, explain_images
-from weldnet.inference.engines import TorchEngine
 from weldnet.inference.prediction import Prediction
 from weldnet.inference.predictor import Predictor, load_engine
+from weldnet.inference.torch_engine import TorchEngine
 from weldnet.serve.app import create_app
 from weldnet.serve.limits import Limits
 from weldnet.serve.records import DecisionRecords

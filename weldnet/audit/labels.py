@@ -9,8 +9,8 @@ from weldnet.audit.findings import Finding
 from weldnet.data.sources.typed_table import read_typed, refuse_rows
 from weldnet.data.splits.leaks import Fingerprints, is_known
 from weldnet.errors import InputError, check_choice, count, shorten
+from weldnet.evaluation.arrays import Floats, Labels
 from weldnet.evaluation.label_errors import find_label_errors
-from weldnet.evaluation.metrics import Floats, Labels
 from weldnet.spelling import tidy_all
 
 REVIEW = "review.csv"

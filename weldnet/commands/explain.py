@@ -28,7 +28,7 @@ def run(cfg: DictConfig) -> None:
     from weldnet.data.sources.discovery import Skipped
     from weldnet.data.sources.selection import find_base, find_images, refuse_inside
     from weldnet.inference.checkpoint import load_checkpoint
-    from weldnet.inference.engines import TorchEngine
+    from weldnet.inference.torch_engine import TorchEngine
     from weldnet.report.explained import EXPLAINED_BY, explain_files
 
     if cfg.method == "integrated_gradients":

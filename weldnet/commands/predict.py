@@ -16,7 +16,7 @@ from weldnet.errors import InputError, count
 from weldnet.inference.settings import EngineSettings
 
 if TYPE_CHECKING:
-    from weldnet.inference.engines import TorchEngine
+    from weldnet.inference.engines import Engine
     from weldnet.inference.prediction_files import Outcome
     from weldnet.inference.processes import Share
 
@@ -36,9 +36,8 @@ def run(cfg: DictConfig) -> None:
     from weldnet.data.sources.discovery import Skipped
     from weldnet.data.sources.selection import find_base, find_images, refuse_inside
     from weldnet.hardware import available_cores
-    from weldnet.inference.engines import TorchEngine
     from weldnet.inference.prediction_run import JUDGED_BY, check_request, predict_into
-    from weldnet.inference.predictor import Predictor, load_engine
+    from weldnet.inference.predictor import Predictor, find_model, load_engine
     from weldnet.inference.processes import Share
 
     share, skipped = Share.of_torchrun(), Skipped()
@@ -52,8 +51,10 @@ def run(cfg: DictConfig) -> None:
         refuse_inside("sort_into", sort_into, cfg.source)
     if cfg.explain != "none":
         refuse_inside("output_dir", folder, cfg.source)
-    engine = load_engine(cfg.ckpt_path, device=share.choose_device(cfg.device), precision=cfg.precision)
-    if cfg.explain != "none" and not isinstance(engine, TorchEngine):
+    # The path, not the name: `best` may mean a different run by the time this one is resumed.
+    model = find_model(cfg.ckpt_path)
+    engine = load_engine(str(model), device=share.choose_device(cfg.device), precision=cfg.precision)
+    if cfg.explain != "none" and not engine.has_gradients:
         raise InputError(
             f"explain={cfg.explain} needs gradients, which an export does not have; give the checkpoint it was made "
             f"from (SHA-256 {engine.facts.checkpoint_digest[:12]}), or explain=none"
@@ -61,8 +62,6 @@ def run(cfg: DictConfig) -> None:
     if sort_into:
         make_folder(sort_into, "sort_into")
     make_folder(folder)
-    # The path, not the name: `best` may mean a different run by then.
-    model = engine.checkpoint.path if isinstance(engine, TorchEngine) else Path(cfg.ckpt_path).expanduser()
     if share.rank == 0:
         facts = engine.facts
         print(f"{count(len(paths), 'image')}, model {show(model)}, {facts.runtime}, output {show(folder)}", flush=True)
@@ -78,7 +77,7 @@ def run(cfg: DictConfig) -> None:
         if outcome is None:
             return
         _print_outcome(outcome, folder)
-        if cfg.explain != "none" and isinstance(engine, TorchEngine):
+        if cfg.explain != "none":
             _explain(engine, paths if cfg.explain == "all" else outcome.worst, base, folder / "explained")
     if outcome.num_unreadable:
         total = sum(outcome.verdicts.values())
@@ -108,7 +107,7 @@ def _print_outcome(outcome: "Outcome", folder: Path) -> None:
     from rich.table import Column, Table
 
     from weldnet.console import print_table
-    from weldnet.evaluation.decision import VERDICTS
+    from weldnet.evaluation.verdicts import VERDICTS
     from weldnet.inference.prediction_files import UNREADABLE
 
     total = sum(outcome.verdicts.values())
@@ -129,9 +128,11 @@ def _print_outcome(outcome: "Outcome", folder: Path) -> None:
     print(f"one by one: {show(folder / 'predictions.csv')}, {show(folder / 'predictions.jsonl')}", flush=True)
 
 
-def _explain(engine: "TorchEngine", paths: Sequence[str], base: str, folder: Path) -> None:
+def _explain(engine: "Engine", paths: Sequence[str], base: str, folder: Path) -> None:
+    from weldnet.inference.torch_engine import TorchEngine
     from weldnet.report.explained import explain_files
 
+    assert isinstance(engine, TorchEngine)
     explain_files(engine, paths, [os.path.relpath(path, base) for path in paths], folder)
     if (page := folder / "index.html").is_file():
         print(f"explained:  {show(page)}")

@@ -44,11 +44,11 @@ def run(cfg: DictConfig) -> None:
     from weldnet.serve.limits import Limits
     from weldnet.serve.records import DecisionRecords
 
-    process.give_memory_back()
     limits, api_key = take(Limits, cfg.serve), _read_key()
     file = _find_records(cfg.serve.records, cfg.output_dir)
     with process.bind(cfg.host, cfg.port) as bound:
         engine = load_engine(cfg.ckpt_path, device=cfg.device, precision=cfg.precision)
+        process.give_memory_back()
         if cfg.serve.records is None:
             make_folder(file.parent)
         is_local, named = process.is_loopback(bound), {str(name).lower() for name in cfg.serve.hosts}

@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+MAX_CLASSES = 1000
+"""A confusion matrix has the square of them, and an untrusted checkpoint chooses how many there are."""
+
 
 @dataclass
 class ImageSize:

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from weldnet.evaluation.arrays import Floats, Labels
 from weldnet.evaluation.intervals import Side, describe_bounds
-from weldnet.evaluation.metrics import Floats, Labels, make_plain
+from weldnet.evaluation.metrics import make_plain
 
 Statistic = Callable[[Floats], dict[str, Floats]]
 """From weights (R, G), how often each of G groups is in each of R resamples, to figures (R,) by name.

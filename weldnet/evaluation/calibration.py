@@ -7,8 +7,9 @@ from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 from sklearn.metrics import brier_score_loss
 
+from weldnet.evaluation.arrays import Floats, Labels
 from weldnet.evaluation.intervals import proportion
-from weldnet.evaluation.metrics import Floats, Labels, cross_entropy
+from weldnet.evaluation.metrics import cross_entropy
 
 BOUNDS = (0.05, 20.0)
 """Limits of the temperature. Beyond them the data only ask for "as certain" or "as uncertain as possible"."""

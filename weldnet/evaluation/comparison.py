@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from weldnet.evaluation.arrays import Floats, Labels
 from weldnet.evaluation.bootstrap import bootstrap_groups
-from weldnet.evaluation.metrics import ERRORS, METRICS, Floats, Labels, index_groups
+from weldnet.evaluation.metrics import ERRORS, METRICS, index_groups
 from weldnet.evaluation.rates import resample_rates
 
 

@@ -1,38 +1,21 @@
-"""Accept, reject or refer to an inspector: thresholds that hold an error rate with a stated confidence.
+"""Thresholds of `verdicts` that hold an error rate with a stated confidence, and what verdicts add up to."""
 
-The score of an image is its calibrated probability of being sound. It is accepted above one threshold, rejected below
-another, and referred between the two or when it is unlike anything in training.
-"""
-
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import Field
 from scipy.stats import binom
 
-from weldnet.errors import check_choice
+from weldnet.evaluation.arrays import Flags, Floats, Labels, Verdicts
 from weldnet.evaluation.intervals import needed_images
-from weldnet.evaluation.metrics import Floats, Labels
 from weldnet.evaluation.settings import Targets
+from weldnet.evaluation.verdicts import ACCEPT, REFER, REJECT, VERDICTS, OperatingPoint, mark_good
 
-Flags = NDArray[np.bool_]
-Verdicts = NDArray[np.str_]
 Counts = dict[str, dict[str, int]]
-
-ACCEPT, REJECT, REFER = VERDICTS = ("accept", "reject", "refer")
 
 GOOD_NAMES = ("good", "no defect")
 """Usual names of a class of sound welds, in lower case, with spaces for `_` and `-`."""
 
 NO_GOOD_CLASS = "every image is referred: no class of sound welds is known; name them in evaluation.good_classes"
-
-NOT_CALIBRATED = (
-    "the checkpoint is not calibrated, so every image is referred; the one that its run keeps is (ckpt_path=best)"
-)
 
 CAVEAT = (
     "The bound assumes images exchangeable with the calibration data. It does not cover unseen welds: several "
@@ -47,56 +30,9 @@ BOUND_OF_MEMBERS = (
 """What every operating point of an ensemble states."""
 
 
-@dataclass(frozen=True)
-class OperatingPoint:
-    """The two thresholds, and what they rest on.
-
-    Attributes:
-        accept_above: accepted are images whose sound probability is greater; in [0.5, 1], or None to accept nothing.
-        reject_below: rejected are images whose sound probability is smaller; in [0, 0.5], or None to reject nothing.
-        max_escape_rate: the target for defects accepted / all defects, in (0, 1).
-        max_false_reject_rate: the target for sound images rejected / all sound images, in (0, 1).
-        confidence: of each target by itself, in (0, 1); both hold together with at least 2 * confidence - 1.
-        num_defects, num_sound: calibration images with and without a defect.
-        reasons: what could not be met or proven and why, a sentence each.
-    """
-
-    accept_above: Annotated[float, Field(ge=0.5, le=1)] | None
-    reject_below: Annotated[float, Field(ge=0, le=0.5)] | None
-    good_classes: tuple[str, ...]
-    max_escape_rate: float
-    max_false_reject_rate: float
-    confidence: float
-    num_defects: int
-    num_sound: int
-    reasons: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain types, for a checkpoint or JSON."""
-        return asdict(self) | {"good_classes": list(self.good_classes), "reasons": list(self.reasons)}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "OperatingPoint":
-        """The inverse of `to_dict`."""
-        return cls(**{**values, "good_classes": tuple(values["good_classes"]), "reasons": tuple(values["reasons"])})
-
-
 def find_good_classes(classes: Sequence[str]) -> list[str]:
     """The classes that are called `good`, `no_defect`, `no-defect` or `no defect`, in any case."""
     return [name for name in classes if name.strip().casefold().replace("_", " ").replace("-", " ") in GOOD_NAMES]
-
-
-def sound_probability(probabilities: Floats, classes: Sequence[str], good_classes: Sequence[str]) -> Floats:
-    """The probability (N,) in [0, 1] that an image shows no defect, from calibrated probabilities (N, C).
-
-    Zeros where no good class is known.
-
-    Raises:
-        InputError: a good class is not among the classes.
-    """
-    # Several classes may sum to a rounding error above 1, which would lie above every threshold.
-    total: Floats = probabilities[:, _mark_good(classes, good_classes)].sum(axis=1).clip(max=1.0)
-    return total
 
 
 def mark_defects(labels: Labels, classes: Sequence[str], good_classes: Sequence[str]) -> Flags:
@@ -105,13 +41,7 @@ def mark_defects(labels: Labels, classes: Sequence[str], good_classes: Sequence[
     Raises:
         InputError: a good class is not among the classes.
     """
-    return ~_mark_good(classes, good_classes)[labels]
-
-
-def _mark_good(classes: Sequence[str], good_classes: Sequence[str]) -> Flags:
-    for name in good_classes:
-        check_choice("evaluation.good_classes", name, classes)
-    return np.array([name in good_classes for name in classes], np.bool_)
+    return ~mark_good(classes, good_classes)[labels]
 
 
 def choose_operating_point(
@@ -175,13 +105,6 @@ def certify_threshold(scores: Floats, max_rate: float, confidence: float) -> flo
     p_values = binom.cdf(np.arange(len(scores)), len(scores), max_rate)
     rank = int((p_values <= 1 - confidence).sum())
     return float(np.sort(scores)[-rank]) if rank else None
-
-
-def decide(sound_probability: Floats, unlike_training: Flags, point: OperatingPoint) -> Verdicts:
-    """One of `VERDICTS` for each image (N,); what is unlike training, or scores no number, is referred."""
-    accepted = sound_probability > (math.inf if point.accept_above is None else point.accept_above)
-    rejected = sound_probability < (-math.inf if point.reject_below is None else point.reject_below)
-    return np.select([unlike_training, accepted, rejected], [REFER, ACCEPT, REJECT], REFER)
 
 
 def summarise_verdicts(verdicts: Verdicts, is_defect: Flags, groups: Sequence[str | None]) -> dict[str, Counts | None]:

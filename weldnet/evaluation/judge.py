@@ -9,19 +9,11 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy.special import softmax
 
+from weldnet.evaluation.arrays import Flags, Floats, Labels, Verdicts
 from weldnet.evaluation.calibration import fit_temperature, is_separated
-from weldnet.evaluation.decision import (
-    BOUND_OF_MEMBERS,
-    Flags,
-    OperatingPoint,
-    Verdicts,
-    choose_operating_point,
-    decide,
-    mark_defects,
-    sound_probability,
-)
-from weldnet.evaluation.metrics import Floats, Labels
+from weldnet.evaluation.decision import BOUND_OF_MEMBERS, choose_operating_point, mark_defects
 from weldnet.evaluation.novelty import FeatureDistance, choose_threshold
+from weldnet.evaluation.verdicts import OperatingPoint, give_verdicts, sound_probability
 from weldnet.spelling import tidy
 
 
@@ -123,20 +115,6 @@ class Judge:
         tuples = {name: tuple(values[name]) for name in ("classes", "good_classes", "groups", "notes")}
         novelty, point = tuple(map(FeatureDistance.from_dict, members)), OperatingPoint.from_dict(values["point"])
         return cls(**{**values, **tuples, "novelty": novelty, "point": point})
-
-
-def give_verdicts(
-    probabilities: Floats, distances: Floats, classes: Sequence[str], point: OperatingPoint
-) -> tuple[Floats, Flags, Verdicts]:
-    """For B images, (B,) each: the probability of being sound, whether it is unlike training, and the verdict.
-
-    Args:
-        probabilities: (B, C), calibrated, from PyTorch or an export.
-        distances: (B,), above 1 where an image is unlike training.
-    """
-    sound = sound_probability(probabilities, classes, point.good_classes)
-    unlike = distances > 1
-    return sound, unlike, decide(sound, unlike, point)
 
 
 def fit_judge(

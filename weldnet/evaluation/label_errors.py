@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from weldnet.evaluation.metrics import Floats, Labels
+from weldnet.evaluation.arrays import Floats, Labels
 
 
 def find_label_errors(probabilities: Floats, labels: Labels) -> NDArray[np.int64]:

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 from sklearn.metrics import confusion_matrix
 
-Floats = NDArray[np.float64]
-Labels = NDArray[np.int64]
+from weldnet.evaluation.arrays import Floats, Labels
 
 
 class Counts:

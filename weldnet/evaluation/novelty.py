@@ -10,7 +10,7 @@ from scipy.linalg import cholesky, inv
 from sklearn.covariance import ledoit_wolf
 from sklearn.utils.extmath import randomized_svd
 
-from weldnet.evaluation.metrics import Floats, Labels
+from weldnet.evaluation.arrays import Floats, Labels
 
 Features = NDArray[np.floating[Any]]
 Array = NDArray[np.float32]

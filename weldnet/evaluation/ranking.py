@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from weldnet.evaluation.arrays import Floats, Labels
 from weldnet.evaluation.bootstrap import Statistic
-from weldnet.evaluation.metrics import Floats, Labels
 
 
 def rank(scores: Floats, positive: NDArray[np.bool_], groups: Labels) -> Callable[[Floats], tuple[Floats, Floats]]:

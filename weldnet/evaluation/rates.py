@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from weldnet.evaluation.arrays import Floats, Labels
 from weldnet.evaluation.bootstrap import Statistic
 from weldnet.evaluation.intervals import proportion
 from weldnet.evaluation.metrics import (
@@ -12,8 +13,6 @@ from weldnet.evaluation.metrics import (
     CLASS_METRICS,
     ERRORS,
     METRICS,
-    Floats,
-    Labels,
     count_ratios,
     measure_confusion,
     measure_groups,

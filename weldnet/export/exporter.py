@@ -12,19 +12,19 @@ from typing import Any
 
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.errors import InputError
-from weldnet.evaluation.decision import NOT_CALIBRATED
 from weldnet.evaluation.judge import Judge
+from weldnet.evaluation.verdicts import NOT_CALIBRATED
 from weldnet.export.graph import trace_graph
 from weldnet.export.parity import check, measure, score_split
 from weldnet.export.quantization import choose_point, count_convolutions, quantise
 from weldnet.export.settings import Bounds, Int8Settings
 from weldnet.files import move_into_place, name_failures, write_json
 from weldnet.inference.checkpoint import Checkpoint
-from weldnet.inference.engines import TorchEngine
 from weldnet.inference.export_format import ExportFormat
 from weldnet.inference.exported import CARD, FORMATS, load_export
 from weldnet.inference.model_card import ExportCard, ModelCard, Origin
 from weldnet.inference.provenance import current_commit, file_digest
+from weldnet.inference.torch_engine import TorchEngine
 
 
 def export_model(

@@ -13,9 +13,10 @@ from sklearn.metrics import confusion_matrix
 
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.errors import InputError
-from weldnet.evaluation.decision import Flags, OperatingPoint, Verdicts, mark_defects, summarise_verdicts
-from weldnet.evaluation.judge import give_verdicts
-from weldnet.evaluation.metrics import Floats, Labels, summarise_confusion
+from weldnet.evaluation.arrays import Flags, Floats, Labels, Verdicts
+from weldnet.evaluation.decision import mark_defects, summarise_verdicts
+from weldnet.evaluation.metrics import summarise_confusion
+from weldnet.evaluation.verdicts import OperatingPoint, give_verdicts
 from weldnet.hardware import available_cores
 from weldnet.inference.engines import Engine, Scores
 from weldnet.inference.predictor import MAX_BATCH, MAX_BATCH_PIXELS

@@ -14,9 +14,10 @@ from torch import nn
 from weldnet.data.batches import WeldImages
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.errors import InputError, check_choice
-from weldnet.evaluation.decision import OperatingPoint, choose_operating_point, mark_defects, sound_probability
+from weldnet.evaluation.arrays import Labels
+from weldnet.evaluation.decision import choose_operating_point, mark_defects
 from weldnet.evaluation.judge import Judge
-from weldnet.evaluation.metrics import Labels
+from weldnet.evaluation.verdicts import OperatingPoint, sound_probability
 from weldnet.export.settings import Int8Settings
 from weldnet.inference.engines import Scores
 from weldnet.inference.export_format import import_extra

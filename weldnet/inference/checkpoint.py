@@ -13,8 +13,9 @@ from weldnet.errors import InputError
 from weldnet.evaluation.judge import Judge
 from weldnet.files import find_damage, replace_file
 from weldnet.inference.finished_runs import find_best
-from weldnet.inference.model_card import READS, TrainedCard, read_card
+from weldnet.inference.model_card import read_card
 from weldnet.inference.provenance import file_digest
+from weldnet.inference.trained_card import READS, TrainedCard
 from weldnet.model.classifier import WeldClassifier
 from weldnet.model.ensemble import Ensemble
 from weldnet.model.network import WeldNet

@@ -11,10 +11,11 @@ from rich.table import Table
 from rich.text import Text
 from scipy.special import softmax
 
+from weldnet.evaluation.arrays import Floats, Labels
 from weldnet.evaluation.assessment import assess
-from weldnet.evaluation.decision import REFER
 from weldnet.evaluation.judge import Judgement
-from weldnet.evaluation.metrics import CLASS_METRICS, METRICS, Floats, Labels, cross_entropy, show_figure, summarise
+from weldnet.evaluation.metrics import CLASS_METRICS, METRICS, cross_entropy, show_figure, summarise
+from weldnet.evaluation.verdicts import REFER
 
 
 @dataclass(frozen=True)

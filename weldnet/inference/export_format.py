@@ -6,13 +6,15 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.export import ExportedProgram
 
 from weldnet.errors import InputError, propose_extra
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
 
 Run = Callable[[NDArray[np.uint8]], Sequence[NDArray[np.float32]]]
 """From images, uint8 (B, 3, H, W), to probabilities (B, C) and distances (B,); several threads may call it at once."""
@@ -39,7 +41,7 @@ class ExportFormat:
     name: str
     files: tuple[str, ...]
     packages: tuple[str, ...]
-    write: Callable[[ExportedProgram, Path, Change | None], None]
+    write: Callable[["ExportedProgram", Path, Change | None], None]
     open: Callable[[Sequence[bytes], str], tuple[Run, str]]
     precisions: tuple[str, ...] = ("float32",)
     is_int8: bool = False

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from weldnet.data.file_states import find_leaving
 from weldnet.errors import InputError, check_choice, first_line
-from weldnet.inference.engines import PRECISIONS, Scores, check_finite, try_out
+from weldnet.inference.engines import PRECISIONS, Engine, Scores, check_finite, try_out
 from weldnet.inference.export_format import Run, import_extra
 from weldnet.inference.model_card import ExportCard, ModelFacts, describe_running, read_card
 from weldnet.inference.onnx_format import ONNX
@@ -21,7 +21,7 @@ MAX_CARD_BYTES = 2**20
 MAX_NETWORK_BYTES = 2**31
 
 
-class ExportEngine:
+class ExportEngine(Engine):
     """An export that is run by a runtime other than torch."""
 
     def __init__(self, facts: ModelFacts, run: Run) -> None:

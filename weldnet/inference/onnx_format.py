@@ -2,19 +2,22 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-
-import torch
-from torch.export import ExportedProgram
+from typing import TYPE_CHECKING
 
 from weldnet.errors import InputError
 from weldnet.inference.export_format import Change, ExportFormat, Run, import_extra
 
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
 NETWORK = "model.onnx"
 
 
-def write_onnx(program: ExportedProgram, folder: Path) -> Path:
+def write_onnx(program: "ExportedProgram", folder: Path) -> Path:
     """Writes `model.onnx` from a program that `ExportFormat.write` takes."""
     import_extra("onnxscript")
+    # Writing alone needs it.
+    import torch
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
     converted = torch.onnx.export(
@@ -32,7 +35,7 @@ def write_onnx(program: ExportedProgram, folder: Path) -> Path:
     return folder / NETWORK
 
 
-def _write(program: ExportedProgram, folder: Path, quantise: Change | None) -> None:
+def _write(program: "ExportedProgram", folder: Path, quantise: Change | None) -> None:
     assert quantise is None, "only OpenVINO's network is quantised"
     write_onnx(program, folder)
 

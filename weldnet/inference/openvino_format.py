@@ -6,11 +6,10 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.export import ExportedProgram
 
 from weldnet.errors import InputError, first_line
 from weldnet.hardware import available_cores
@@ -18,10 +17,13 @@ from weldnet.inference.engines import PRECISIONS
 from weldnet.inference.export_format import Change, ExportFormat, Run, import_extra
 from weldnet.inference.onnx_format import write_onnx
 
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
 NETWORK, WEIGHTS = "model.xml", "model.bin"
 
 
-def _write(program: ExportedProgram, folder: Path, quantise: Change | None) -> None:
+def _write(program: "ExportedProgram", folder: Path, quantise: Change | None) -> None:
     openvino, file = import_extra("openvino"), write_onnx(program, folder)
     network = openvino.convert_model(file)
     try:

@@ -11,18 +11,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from weldnet.data.decode.formats import read_content
 from weldnet.data.decode.images import UnreadableImage, to_geometry
 from weldnet.data.decode.pictures import MAX_PIXELS
-from weldnet.evaluation.decision import NOT_CALIBRATED, REFER
-from weldnet.evaluation.judge import give_verdicts
+from weldnet.evaluation.verdicts import NOT_CALIBRATED, REFER, give_verdicts
 from weldnet.hardware import available_cores
-from weldnet.inference.checkpoint import find_checkpoint, load_checkpoint
-from weldnet.inference.engines import Engine, TorchEngine
+from weldnet.inference.engines import Engine
+from weldnet.inference.exported import CARD, load_export
 from weldnet.inference.model_card import ModelFacts
 from weldnet.inference.prediction import Prediction
 from weldnet.inference.settings import EngineSettings
@@ -63,9 +61,9 @@ class Predictor(ExitStack):
         if not self.facts.calibrated:
             log.warning(NOT_CALIBRATED)
         self.batch_size = max(1, min(MAX_BATCH, MAX_BATCH_PIXELS // (geometry.height * geometry.width)))
-        # One core each: threads of torch's and of numpy's own would fight over the cores.
+        # One core each: threads of numpy's own would fight over the cores.
         self.enter_context(threadpool_limits(1, "blas"))
-        self.pool = ThreadPoolExecutor(self.num_threads, "weldnet", torch.set_num_threads, (1,))
+        self.pool = ThreadPoolExecutor(self.num_threads, "weldnet", self.engine.enter_thread)
         # What the threads have begun they finish.
         self.callback(self.pool.shutdown, cancel_futures=True)
 
@@ -136,6 +134,17 @@ class Predictor(ExitStack):
             }
 
 
+def find_model(ckpt_path: str) -> Path:
+    """The export folder, or the file of a checkpoint, that `ckpt_path` names, or an InputError."""
+    folder = Path(ckpt_path).expanduser().absolute()
+    if (folder / CARD).exists():
+        return folder
+    # An export runs without torch, which takes half a gigabyte and seconds.
+    from weldnet.inference.checkpoint import find_checkpoint
+
+    return find_checkpoint(ckpt_path)
+
+
 def load_engine(
     ckpt_path: str, *, device: str = EngineSettings.device, precision: str = EngineSettings.precision
 ) -> Engine:
@@ -144,9 +153,10 @@ def load_engine(
     Args:
         device, precision: as `TorchEngine` takes them; an export runs on the CPU.
     """
-    folder = Path(ckpt_path).expanduser().absolute()
-    if (folder / "model.json").exists():
-        from weldnet.inference.exported import load_export
+    model = find_model(ckpt_path)
+    if model.is_dir():
+        return load_export(model, device=device, precision=precision)
+    from weldnet.inference.checkpoint import load_checkpoint
+    from weldnet.inference.torch_engine import TorchEngine
 
-        return load_export(folder, device=device, precision=precision)
-    return TorchEngine(load_checkpoint(find_checkpoint(ckpt_path)), device, precision)
+    return TorchEngine(load_checkpoint(model), device, precision)

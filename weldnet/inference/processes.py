@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-import torch
-
 MAX_WAIT = timedelta(days=7)
 """How long a process that is done waits for the others."""
 
@@ -30,8 +28,11 @@ class Share:
 
     def choose_device(self, device: str) -> str:
         """`auto` as this process's own GPU, where there are several processes and GPUs; else `device` as it is."""
-        several = self.world > 1 and device == "auto" and torch.cuda.is_available()
-        return f"cuda:{self.local_rank % torch.cuda.device_count()}" if several else device
+        if self.world == 1 or device != "auto":
+            return device
+        import torch
+
+        return f"cuda:{self.local_rank % torch.cuda.device_count()}" if torch.cuda.is_available() else device
 
     @contextmanager
     def together(self) -> Iterator[Callable[[Any], list[Any]]]:
@@ -39,16 +40,19 @@ class Share:
         if self.world == 1:
             yield lambda value: [value]
             return
+        # One process needs no torch; torchrun comes with it.
+        import torch.distributed
+
+        def gather(value: Any) -> list[Any]:
+            values = [None] * self.world
+            torch.distributed.all_gather_object(values, value)
+            return values
+
         torch.distributed.init_process_group("gloo", timeout=MAX_WAIT)
         try:
-            yield self._gather
+            yield gather
         finally:
             torch.distributed.destroy_process_group()
-
-    def _gather(self, value: Any) -> list[Any]:
-        values = [None] * self.world
-        torch.distributed.all_gather_object(values, value)
-        return values
 
 
 ALONE = Share()

@@ -16,13 +16,12 @@ from weldnet.data.decode.formats import read_content
 from weldnet.data.decode.images import show_photograph, to_geometry
 from weldnet.data.decode.pictures import UnreadableImage
 from weldnet.errors import InputError, check_choice
-from weldnet.evaluation.decision import REFER
-from weldnet.evaluation.judge import give_verdicts
+from weldnet.evaluation.verdicts import REFER, give_verdicts
 from weldnet.explain.attribution import METHODS, explain_images
 from weldnet.explain.overlay import draw_picture
 from weldnet.explain.settings import HeatmapSettings
 from weldnet.files import replace_file, write_text
-from weldnet.inference.engines import TorchEngine
+from weldnet.inference.torch_engine import TorchEngine
 from weldnet.report.page import render
 from weldnet.report.words import percent
 from weldnet.spelling import make_visible, tidy

@@ -16,8 +16,8 @@ from weldnet.data.decode.formats import open_picture, read_content
 from weldnet.data.decode.pictures import Size, UnreadableImage, Window
 from weldnet.data.splits.leaks import fingerprint, fingerprints
 from weldnet.errors import InputError
-from weldnet.evaluation.decision import ACCEPT
-from weldnet.evaluation.metrics import Floats
+from weldnet.evaluation.arrays import Floats
+from weldnet.evaluation.verdicts import ACCEPT
 from weldnet.files import replace_file
 from weldnet.hardware import available_cores
 from weldnet.report.album import Album, Pixels

@@ -7,8 +7,8 @@ import polars as pl
 
 from weldnet.data.sources.manifest import SPLITS
 from weldnet.evaluation.bootstrap import FEWEST_GROUPS
-from weldnet.evaluation.decision import VERDICTS
 from weldnet.evaluation.metrics import CLASS_METRICS, ERRORS, METRICS, RANKINGS, show_figure
+from weldnet.evaluation.verdicts import VERDICTS
 from weldnet.report.words import describe_range, percent
 
 Figures = Mapping[str, Any]

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from weldnet.errors import count
-from weldnet.evaluation.decision import CAVEAT, NOT_CALIBRATED
+from weldnet.evaluation.decision import CAVEAT
+from weldnet.evaluation.verdicts import NOT_CALIBRATED
 
 Figures = Mapping[str, Any]
 

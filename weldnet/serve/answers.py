@@ -16,6 +16,10 @@ HEADERS = {
 """By status: the rest of the request is not worth reading, or the same one may succeed in a moment."""
 
 
+EVIDENCE = "X-Evidence"
+"""The header of a heatmap: 1 if it shows evidence for the class, else 0."""
+
+
 class Refusal(Exception):
     """An answer without a result: its HTTP status, and what is wrong and what is allowed."""
 

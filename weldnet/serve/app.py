@@ -11,9 +11,8 @@ from fastapi.security import APIKeyHeader
 from starlette.exceptions import HTTPException
 
 from weldnet.inference.predictor import Predictor
-from weldnet.serve.answers import Answer, Problem
+from weldnet.serve.answers import EVIDENCE, Answer, Problem
 from weldnet.serve.guard import KEY, Guard
-from weldnet.serve.heatmaps import EVIDENCE
 from weldnet.serve.limits import Limits
 from weldnet.serve.records import DecisionRecords
 from weldnet.serve.service import Service

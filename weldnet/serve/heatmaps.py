@@ -12,14 +12,11 @@ from PIL import Image
 
 from weldnet.data.decode.images import show_photograph
 from weldnet.explain.attribution import draw_overlay, explain_images
-from weldnet.inference.engines import TorchEngine
 from weldnet.inference.predictor import Predictor
-from weldnet.serve.answers import Refusal
+from weldnet.inference.torch_engine import TorchEngine
+from weldnet.serve.answers import EVIDENCE, Refusal
 from weldnet.serve.limits import Limits
 from weldnet.serve.uploads import Upload
-
-EVIDENCE = "X-Evidence"
-"""The header of a heatmap: 1 if it shows evidence for the class, else 0."""
 
 
 class Explainer:

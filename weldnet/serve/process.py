@@ -41,12 +41,14 @@ class JsonLines(logging.Formatter):
 
 
 def give_memory_back() -> None:
-    """Lets the system have the memory of each decoded photograph again.
+    """Lets the system have the memory again that loading a model took, and that of each decoded photograph from now on.
 
     glibc would raise its threshold at the first one that is freed, and keep what comes after.
     """
     if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 4 * 2**20)
+        libc = ctypes.CDLL(None)
+        libc.malloc_trim(0)
+        libc.mallopt(M_MMAP_THRESHOLD, 4 * 2**20)
 
 
 def log_as_json() -> None:

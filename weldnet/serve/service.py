@@ -2,20 +2,22 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from fastapi import Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
 
-from weldnet.inference.engines import TorchEngine
 from weldnet.inference.prediction import Prediction
 from weldnet.inference.predictor import Predictor
 from weldnet.serve.answers import Answer, Refusal, ServedModel, Status
-from weldnet.serve.heatmaps import Explainer
 from weldnet.serve.limits import Limits
 from weldnet.serve.records import DecisionRecords
 from weldnet.serve.request_queue import Batcher, WorkQueue
 from weldnet.serve.uploads import Upload, Uploads
+
+if TYPE_CHECKING:
+    from weldnet.serve.heatmaps import Explainer
 
 
 class Service:
@@ -25,8 +27,7 @@ class Service:
         self.predictor, self.limits, self.records = predictor, limits, records
         self.uploads, self.queue = Uploads(limits), WorkQueue(limits)
         self.batcher = Batcher(predictor.pool, predictor.num_threads, self._predict)
-        engine = predictor.engine
-        self.explainer = Explainer(predictor, engine, limits) if isinstance(engine, TorchEngine) else None
+        self.explainer = _make_explainer(predictor, limits)
         self.is_stopping = False
         self.registry = registry = CollectorRegistry()
         about = "Images received, judged or unreadable."
@@ -100,3 +101,14 @@ class Service:
     async def count(self) -> Response:
         """Counters in Prometheus's text format."""
         return Response(generate_latest(self.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _make_explainer(predictor: Predictor, limits: Limits) -> "Explainer | None":
+    if not predictor.engine.has_gradients:
+        return None
+    # An export is served without torch.
+    from weldnet.inference.torch_engine import TorchEngine
+    from weldnet.serve.heatmaps import Explainer
+
+    assert isinstance(predictor.engine, TorchEngine)
+    return Explainer(predictor, predictor.engine, limits)

@@ -12,8 +12,8 @@ import torch
 
 from weldnet.audit.labels import HeldOut
 from weldnet.errors import InputError, first_line
+from weldnet.evaluation.arrays import Floats, Labels
 from weldnet.evaluation.judge import Judge
-from weldnet.evaluation.metrics import Floats, Labels
 from weldnet.evaluation.settings import Targets
 from weldnet.files import read_csv
 from weldnet.inference.checkpoint import RECORD, Checkpoint, kept_checkpoint, load_checkpoint, write_checkpoint

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from weldnet.data.settings import MAX_CLASSES
 from weldnet.data.sources.groups import explain_groups
 from weldnet.data.sources.manifest import SPLITS
 from weldnet.data.splits.assignment import assign_splits, count_groups
@@ -148,10 +149,6 @@ def shared_groups(table: pl.DataFrame, *splits: str) -> list[str]:
     where = table.drop_nulls("group").filter(pl.col("split").is_in(splits))
     counts = where.group_by("group").agg(pl.col("split").n_unique())
     return sorted(counts.filter(pl.col("split") == len(splits))["group"])
-
-
-MAX_CLASSES = 1000
-"""A confusion matrix has the square of them, and an untrusted checkpoint chooses how many there are."""
 
 
 def check_classes(table: pl.DataFrame, known: Sequence[str] | None = None, *, needs_val: bool = True) -> None:
