@@ -19,6 +19,9 @@ from threadpoolctl import threadpool_limits
 
 if TYPE_CHECKING:
     from selenium.webdriver.chrome.webdriver import WebDriver
+    from serving import Client
+
+    from weldnet.inference.predictor import Predictor
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -153,3 +156,29 @@ def browser(tmp_path: Path) -> Iterator["WebDriver"]:
         yield chrome
     finally:
         chrome.quit()
+
+
+@pytest.fixture
+def predictor() -> "Iterator[Predictor]":
+    """Of `serving.Brightness`, in two threads."""
+    from serving import Brightness
+
+    from weldnet.inference.predictor import Predictor
+
+    with Predictor(Brightness(), 2) as made:
+        yield made
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Where a served model records its decisions."""
+    return tmp_path / "decisions.jsonl"
+
+
+@pytest.fixture
+def client(predictor: "Predictor", file: Path) -> "Iterator[Client]":
+    """A client of `predictor`, served in this process."""
+    from serving import opened
+
+    with opened(predictor, file) as made:
+        yield made

@@ -6,7 +6,7 @@ import json
 import struct
 import threading
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
@@ -31,6 +31,10 @@ from weldnet.serve.service import Service
 
 BOUNDARY = "b0undary"
 CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
+
+MULTIPART = {"content-type": CONTENT_TYPE}
+"""The headers of `make_body`."""
+LIMITS = Limits(max_body_mb=0.1, max_images=3, max_megapixels=50.0)
 
 FACTS = ModelFacts(
     classes=["good", "pore"],
@@ -113,6 +117,12 @@ def post(port: int, *files: tuple[str, bytes], path: str = "/predict") -> tuple[
         connection.close()
 
 
+def add_text(body: bytes, field: str, value: str) -> bytes:
+    """A body with a text field before its files."""
+    part = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{field}"\r\n\r\n{value}\r\n'.encode()
+    return part + (body or f"--{BOUNDARY}--\r\n".encode())
+
+
 class Client:
     """Asks an application in this process; use it as a context manager."""
 
@@ -159,3 +169,22 @@ def listening(file: Path, engine: Engine, limits: Limits, api_key: str | None = 
             server.should_exit = True
             thread.join(30)
             assert not thread.is_alive()
+
+
+@contextmanager
+def opened(
+    predictor: Predictor, file: Path, api_key: str | None = None, hosts: Collection[str] | None = None
+) -> Iterator[Client]:
+    """A client of a served predictor, within."""
+    with DecisionRecords(file, FACTS) as records:
+        app = create_app(predictor, records, LIMITS, api_key=api_key, hosts=hosts)
+        with Client(app) as client:
+            yield client
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """The lines of a record of decisions."""
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+TINY = make_body(("a.png", paint(1)))

@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 from serving import Brightness, listening, make_body, make_head, paint, post
 
-from weldnet.serve import process
 from weldnet.serve.limits import Limits
 from weldnet.serve.process import JsonLines
 from weldnet.serve.uploads import MAX_HELD_BODIES
@@ -58,17 +57,23 @@ def test_a_wrong_key_is_refused_before_the_body_is_sent(tmp_path: Path) -> None:
         assert connection.recv(65536).startswith(b"HTTP/1.1 401")
 
 
-def test_connections_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "MAX_CONNECTIONS", 3)
+def test_uploads_at_once_are_bounded_and_the_log_warns_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("weldnet.serve.guard.MAX_UPLOADS", 2)
     with listening(tmp_path / "d", Brightness(), Limits()) as port:
-        first, second = (HTTPConnection("127.0.0.1", port, timeout=20) for _ in range(2))
-        for connection in (first, second):
-            connection.request("GET", "/health")
-            assert connection.getresponse().read()
-        assert say(port, b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").startswith(b"HTTP/1.1 503")
-        first.close()
-        second.close()
-        until(lambda: say(port, b"GET /health HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200"))
+        slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(2)]
+        for client in slow:
+            client.sendall(make_head(10_000) + make_body(("a", bytes(9000)))[:200])
+        until(lambda: post(port, ("a.png", paint(250)))[0] == 503)
+        status, answer = post(port, ("a.png", paint(250)))
+        assert (status, answer["error"][:24]) == (503, "2 uploads are under way,")
+        assert say(port, b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").startswith(b"HTTP/1.1 200")
+        for client in slow:
+            client.close()
+        until(lambda: post(port, ("a.png", paint(250)))[0] == 200)
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "put a proxy in front that buffers them" in warning
 
 
 def test_uploads_share_one_room(tmp_path: Path) -> None:

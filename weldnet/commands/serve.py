@@ -38,7 +38,7 @@ class ServeConfig(EngineSettings, ModelKeys):
 def run(cfg: DictConfig) -> None:
     """Serves a model from a composed config, until SIGTERM or Ctrl-C."""
     _check_installed()
-    from weldnet.inference.predictor import Predictor, load_engine
+    from weldnet.inference.predictor import Predictor, find_model, load_engine, name_run
     from weldnet.serve import process
     from weldnet.serve.app import create_app
     from weldnet.serve.limits import Limits
@@ -47,14 +47,15 @@ def run(cfg: DictConfig) -> None:
     limits, api_key = take(Limits, cfg.serve), _read_key()
     file = _find_records(cfg.serve.records, cfg.output_dir)
     with process.bind(cfg.host, cfg.port) as bound:
-        engine = load_engine(cfg.ckpt_path, device=cfg.device, precision=cfg.precision)
+        model = find_model(cfg.ckpt_path)
+        engine = load_engine(str(model), device=cfg.device, precision=cfg.precision)
         process.give_memory_back()
         if cfg.serve.records is None:
             make_folder(file.parent)
         is_local, named = process.is_loopback(bound), {str(name).lower() for name in cfg.serve.hosts}
         hosts = {*LOOPBACK, cfg.host.lower(), *named} if is_local or named or api_key is None else None
         with Predictor(engine) as predictor, DecisionRecords(file, engine.facts) as records:
-            app = create_app(predictor, records, limits, api_key=api_key, hosts=hosts)
+            app = create_app(predictor, records, limits, run=name_run(model), api_key=api_key, hosts=hosts)
             server = process.make_server(app, 2 * limits.request_timeout_s)
             process.log_as_json()
             process.take_signals(server, app.state.service)
@@ -62,7 +63,7 @@ def run(cfg: DictConfig) -> None:
             bound.listen()
             print(f"weldnet-serve: {process.show_address(cfg.host, bound)}  (Ctrl-C ends it)")
             facts = engine.facts
-            print(f"model:     {facts.digest[:12]}, {facts.runtime}")
+            print(f"model:     {name_run(model)}, {facts.digest[:12]}, {facts.runtime}")
             for reason in facts.point.reasons if facts.calibrated else ():
                 print(f"           {reason}")
             print(f"decisions: {show(file)}", flush=True)

@@ -145,6 +145,11 @@ def find_model(ckpt_path: str) -> Path:
     return find_checkpoint(ckpt_path)
 
 
+def name_run(model: Path) -> str:
+    """The name of the run, or of the export's folder, that `find_model` gave."""
+    return model.parent.parent.name if model.parent.name == "checkpoints" else model.name
+
+
 def load_engine(
     ckpt_path: str, *, device: str = EngineSettings.device, precision: str = EngineSettings.precision
 ) -> Engine:

@@ -33,11 +33,15 @@ class Refusal(Exception):
 
 
 class Answer(BaseModel):
-    """Results in the order of the files. `error` is null if any file could be read."""
+    """Results in the order of the files. `error` is null if any file could be read.
+
+    `request_id` is the request's `X-Request-Id`, or the server's own; `reference` is the text that was sent with it.
+    """
 
     results: list[Prediction]
     model_digest: str
     request_id: str
+    reference: str | None = None
     error: str | None = None
 
 
@@ -54,7 +58,8 @@ class Status(BaseModel):
 
 
 class ServedModel(ModelFacts):
-    """The model, the limits of requests, and whether `/explain` answers."""
+    """The model, the run that it comes from, the limits of requests, and whether `/explain` answers."""
 
+    run: str
     limits: Limits
     explains: bool

@@ -16,7 +16,7 @@ from weldnet.serve.guard import KEY, Guard
 from weldnet.serve.limits import Limits
 from weldnet.serve.records import DecisionRecords
 from weldnet.serve.service import Service
-from weldnet.serve.uploads import FIELD
+from weldnet.serve.uploads import FIELD, MAX_REFERENCE, REFERENCE
 
 _OWN, _SWAGGER = "weldnet.serve", "fastapi_offline"
 
@@ -42,6 +42,7 @@ def create_app(
     records: DecisionRecords,
     limits: Limits,
     *,
+    run: str = "",
     api_key: str | None = None,
     hosts: Collection[str] | None = None,
 ) -> FastAPI:
@@ -49,12 +50,13 @@ def create_app(
 
     Args:
         predictor, records: stay the caller's to close.
+        run: see `Service`.
         api_key, hosts: see `Guard`.
 
     Returns:
         Its `state.service` is the `Service`.
     """
-    service = Service(predictor, limits, records)
+    service = Service(predictor, limits, records, run)
     service.warm_up()
     # FastAPI's own page of documentation loads scripts from elsewhere, and needs a weaker content policy.
     app = FastAPI(
@@ -104,29 +106,41 @@ def _add_routes(app: FastAPI, service: Service, key: list[Any]) -> None:
         responses={200: {"content": {"image/png": {}}, "headers": found}, 422: problem, 501: problem, **problems},
         response_class=Response,
         openapi_extra=_describe_body(1),
+        # An export answers that it has no heatmaps; a client made from the description need not know.
+        include_in_schema=service.explainer is not None,
         dependencies=key,
     )(service.explain)
-    app.get("/health", summary="Is it alive?")(service.health)
-    app.get("/ready", summary="Is it ready for work?", responses={503: problem})(service.ready)
+    refused: dict[int | str, dict[str, Any]] = {400: problem}
+    app.get("/health", summary="Is it alive?", responses=refused)(service.health)
+    app.get("/ready", summary="Is it ready for work?", responses={**refused, 503: problem})(service.ready)
     # Monitors often ask so; beside GET, these would be described twice.
     app.head("/health", include_in_schema=False)(service.health)
     app.head("/ready", include_in_schema=False)(service.ready)
-    app.get("/model", summary="Which model is this?", dependencies=key)(service.model)
-    app.get("/metrics", summary="Counters for Prometheus", response_class=PlainTextResponse, dependencies=key)(
-        service.count
-    )
+    refused = {400: problem, 401: problem}
+    app.get("/model", summary="Which model is this?", responses=refused, dependencies=key)(service.model)
+    app.get(
+        "/metrics",
+        summary="Counters for Prometheus",
+        responses=refused,
+        response_class=PlainTextResponse,
+        dependencies=key,
+    )(service.count)
 
 
 def _describe_body(max_files: int) -> dict[str, Any]:
-    files = {"type": "array", "maxItems": max_files, "items": {"type": "string", "format": "binary"}}
-    schema = {"type": "object", "required": [FIELD], "properties": {FIELD: files}}
+    file = {"type": "string", "format": "binary"}
+    properties: dict[str, Any] = {FIELD: {"type": "array", "minItems": 1, "maxItems": max_files, "items": file}}
+    if max_files > 1:
+        about = "names the part that the photographs show; recorded with the decisions"
+        properties[REFERENCE] = {"type": "string", "maxLength": MAX_REFERENCE, "description": about}
+    schema = {"type": "object", "required": [FIELD], "properties": properties, "additionalProperties": False}
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
 
 def _add_page(app: FastAPI, path: str, package: str, name: str, kind: str) -> None:
     content = importlib.resources.files(package).joinpath(name).read_bytes()
 
-    @app.api_route(path, methods=["GET", "HEAD"], include_in_schema=False)
+    @app.api_route(path, methods=["GET", "HEAD", "OPTIONS"], include_in_schema=False)
     async def answer() -> Response:
         return Response(content, media_type=kind)
 

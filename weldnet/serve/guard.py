@@ -3,16 +3,19 @@
 import hmac
 import ipaddress
 import logging
+import re
 import secrets
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from weldnet.serve.answers import Refusal
+from weldnet.serve.limits import MAX_UPLOADS
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +32,13 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }
+
+REQUEST_ID = "X-Request-Id"
+"""The header by which a client or a proxy names a request; without it, the guard does."""
+_USABLE_ID = re.compile("[!-~]{1,128}")
+
+CROWD_EVERY_S = 30.0
+"""Between two warnings of too many uploads."""
 
 MAX_PATH = 200
 """Characters of a path in the log."""
@@ -62,13 +72,20 @@ class Guard:
         self.max_body, self.api_key, self.hosts = max_body, api_key, hosts
         self.requests = Counter("weldnet_requests", "Answered requests.", ["route", "status"], registry=registry)
         about = "From a request's head to its answer."
-        self.seconds = Histogram("weldnet_request_seconds", about, ["route"], buckets=SECONDS, registry=registry)
+        labels = ["route", "status"]
+        self.seconds = Histogram("weldnet_request_seconds", about, labels, buckets=SECONDS, registry=registry)
+        self.num_uploads, self.quiet_until = 0, 0.0
+        uploads = Gauge("weldnet_uploads", "Requests with a body, from their head to their answer.", registry=registry)
+        uploads.set_function(lambda: self.num_uploads)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started, status, request_id = time.perf_counter(), 500, secrets.token_hex(8)
+        started, status, headers = time.perf_counter(), 500, Headers(scope=scope)
+        given = headers.get(REQUEST_ID)
+        usable = _USABLE_ID.fullmatch(given or "")
+        request_id = usable[0] if usable else secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
 
         async def send_marked(message: Message) -> None:
@@ -79,8 +96,11 @@ class Guard:
             await send(message)
 
         try:
-            self._check(scope["method"], scope["path"], Headers(scope=scope))
-            await self.app(scope, receive, send_marked)
+            if given is not None and not usable:
+                raise Refusal(400, f"{REQUEST_ID}: allowed are 1 to 128 letters, digits and signs of ASCII, no blanks")
+            self._check(scope["method"], scope["path"], headers)
+            with self._take_place(scope["method"]):
+                await self.app(scope, receive, send_marked)
         except Refusal as refusal:
             await refusal.to_response()(scope, receive, send_marked)
         except Exception:
@@ -92,7 +112,9 @@ class Guard:
 
     def _check(self, method: str, path: str, headers: Headers) -> None:
         host, origin = headers.get("host", ""), headers.get("origin")
-        if self.hosts is not None and not _is_named(host, self.hosts):
+        # No browser leaves the header out, and the health checks of many proxies do.
+        is_check = not host and path in self.without_key
+        if self.hosts is not None and not is_check and not _is_named(host, self.hosts):
             reason = f"this server is not {host[:80]}; use its IP address, or start it with serve.hosts=[NAME]"
             raise Refusal(400, reason)
         if method == "POST" and origin is not None and origin.partition("://")[2] != host:
@@ -101,6 +123,8 @@ class Guard:
         given = headers.get(KEY, "").encode("latin-1")
         if self.api_key and path not in self.without_key and not hmac.compare_digest(given, self.api_key.encode()):
             raise Refusal(401, f"the header {KEY} is missing or wrong; ask who runs this server for its key")
+        if (encoding := headers.get("content-encoding", "identity").lower()) != "identity":
+            raise Refusal(415, f"the body is compressed (Content-Encoding: {encoding[:80]}); send it as it is")
         length = headers.get("content-length")
         # Chunks of one byte would cost a thousand times what they weigh.
         if method == "POST" and (length is None or "transfer-encoding" in headers):
@@ -110,10 +134,29 @@ class Guard:
             limit = f"{self.max_body / 1e6:g} MB (serve.max_body_mb)"
             raise Refusal(413, f"the request has {int(length) / 1e6:,.1f} MB; at most {limit} are read")
 
+    @contextmanager
+    def _take_place(self, method: str) -> Iterator[None]:
+        """Within it, a request with a body holds one of the places; a Refusal where all are taken."""
+        if method != "POST":
+            # A health check finds room, whoever uploads.
+            yield
+            return
+        if self.num_uploads >= MAX_UPLOADS:
+            reason = f"{MAX_UPLOADS} uploads are under way, the most at once; send it again in a moment"
+            if time.monotonic() >= self.quiet_until:
+                self.quiet_until = time.monotonic() + CROWD_EVERY_S
+                log.warning("%s. Where bodies come slowly, put a proxy in front that buffers them", reason)
+            raise Refusal(503, reason)
+        self.num_uploads += 1
+        try:
+            yield
+        finally:
+            self.num_uploads -= 1
+
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         route = scope["path"] if scope["path"] in self.routes else "other"
         self.requests.labels(route, status).inc()
-        self.seconds.labels(route).observe(seconds)
+        self.seconds.labels(route, status).observe(seconds)
         fields = {
             "request_id": scope["state"]["request_id"],
             "method": scope["method"],

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field, fields
 
 from weldnet.errors import InputError
 
+MAX_UPLOADS = 512
+"""Requests with a body at once; further ones are answered with 503. A process may usually open 1,024 files."""
+
 
 @dataclass
 class Limits:

@@ -19,9 +19,6 @@ from fastapi import FastAPI
 from weldnet.errors import InputError
 from weldnet.serve.service import Service
 
-MAX_CONNECTIONS = 512
-"""Further ones are answered with 503; a process may usually open 1,024 files."""
-
 M_MMAP_THRESHOLD = -3
 """Of glibc's `mallopt`."""
 
@@ -57,6 +54,8 @@ def log_as_json() -> None:
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("weldnet.serve").setLevel(logging.INFO)
+    # Its warnings advise on packages to install; what it refuses, the client is told, and the guard warns of crowds.
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -102,7 +101,6 @@ def make_server(app: FastAPI, timeout_s: float) -> uvicorn.Server:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=math.ceil(timeout_s),
     )
     return uvicorn.Server(config)

@@ -24,8 +24,9 @@ _HEAD_BYTES = 2**16
 class DecisionRecords(AbstractContextManager["DecisionRecords", None]):
     """Appends decisions to a file, a line each. Close it, or use it as a context manager.
 
-    A line holds `time`, `request_id`, `model_digest`, `runtime`, `accept_above`, `reject_below` and the fields of a
-    `Prediction`. A killed process loses none of them; a power cut may, as the file is not synced with the disk.
+    A line holds `time`, `kind` (`decision`), `request_id`, `reference`, `model_digest`, `runtime`, `accept_above`,
+    `reject_below` and the fields of a `Prediction`. A killed process loses none of them; a power cut may, as the file
+    is not synced with the disk.
 
     Raises:
         InputError: the file cannot be written, is no regular file, or holds something else; a different server writes
@@ -50,13 +51,13 @@ class DecisionRecords(AbstractContextManager["DecisionRecords", None]):
     def close(self) -> None:
         os.close(self.descriptor)
 
-    def append(self, request_id: str, predictions: Sequence[Prediction]) -> None:
+    def append(self, request_id: str, predictions: Sequence[Prediction], reference: str | None = None) -> None:
         """Writes the decisions of one request in one piece.
 
         Raises:
             OSError: they could not all be written; a line that was cut off is ended before the next one.
         """
-        lines = "".join(self._to_line(request_id, prediction) for prediction in predictions).encode()
+        lines = "".join(self._to_line(request_id, prediction, reference) for prediction in predictions).encode()
         with self.lock:
             content = b"\n" * self.is_cut_off + lines
             written = os.write(self.descriptor, content)
@@ -64,10 +65,12 @@ class DecisionRecords(AbstractContextManager["DecisionRecords", None]):
         if written < len(content):
             raise OSError("the disk is full")
 
-    def _to_line(self, request_id: str, prediction: Prediction) -> str:
+    def _to_line(self, request_id: str, prediction: Prediction, reference: str | None) -> str:
         fields = {
             "time": prediction.time,
+            "kind": "decision",
             "request_id": request_id,
+            "reference": reference,
             "model_digest": prediction.model_digest,
             "runtime": self.facts.runtime,
             "accept_above": self.facts.point.accept_above,

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from fastapi import Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
 from weldnet.inference.prediction import Prediction
 from weldnet.inference.predictor import Predictor
 from weldnet.serve.answers import Answer, Refusal, ServedModel, Status
+from weldnet.serve.counters import Counters
 from weldnet.serve.limits import Limits
 from weldnet.serve.records import DecisionRecords
 from weldnet.serve.request_queue import Batcher, WorkQueue
@@ -21,19 +22,21 @@ if TYPE_CHECKING:
 
 
 class Service:
-    """The answers to each route, and what they count, in a `registry` of their own."""
+    """The answers to each route, and what they count, in a `registry` of their own.
 
-    def __init__(self, predictor: Predictor, limits: Limits, records: DecisionRecords) -> None:
-        self.predictor, self.limits, self.records = predictor, limits, records
+    Args:
+        run: the name of the run, or of the export, that the model is.
+    """
+
+    def __init__(self, predictor: Predictor, limits: Limits, records: DecisionRecords, run: str) -> None:
+        self.predictor, self.limits, self.records, self.run = predictor, limits, records, run
         self.uploads, self.queue = Uploads(limits), WorkQueue(limits)
         self.batcher = Batcher(predictor.pool, predictor.num_threads, self._predict)
         self.explainer = _make_explainer(predictor, limits)
         self.is_stopping = False
-        self.registry = registry = CollectorRegistry()
-        about = "Images received, judged or unreadable."
-        self.images = Counter("weldnet_images", about, ["outcome"], registry=registry)
-        self.verdicts = Counter("weldnet_verdicts", "Verdicts given.", ["verdict", "predicted"], registry=registry)
-        length = Gauge("weldnet_queue_length", "Requests that are predicted or wait for it.", registry=registry)
+        self.registry = CollectorRegistry()
+        self.counters = Counters(self.registry, predictor.facts, run)
+        length = Gauge("weldnet_queue_length", "Requests that are predicted or wait for it.", registry=self.registry)
         length.set_function(lambda: self.queue.length)
 
     def warm_up(self) -> None:
@@ -48,24 +51,21 @@ class Service:
         """Predicts photographs; those that cannot be read get an `error`, and the others their verdict all the same."""
         # Before the photographs are read, a refusal costs next to nothing.
         self.queue.check_room()
-        async with self.uploads.receive(request, self.limits.max_images) as files:
+        async with self.uploads.receive(request, self.limits.max_images) as (files, reference):
             request.state.images = len(files)
             predictions = await self.queue.run(self.batcher.submit, files)
         request_id: str = request.state.request_id
         try:
             # Not in the loop's thread: a disk may let one wait.
-            writing = asyncio.to_thread(self.records.append, request_id, predictions)
+            writing = asyncio.to_thread(self.records.append, request_id, predictions, reference)
             await asyncio.wait_for(writing, self.limits.request_timeout_s)
         except OSError as error:
             cause = "the disk does not answer" if isinstance(error, TimeoutError) else error.strerror or error
             reason = f"the decision cannot be recorded ({cause}), and no verdict is given without"
             raise Refusal(503, reason) from error
-        for each in predictions:
-            self.images.labels("unreadable" if each.error else "judged").inc()
-            if not each.error:
-                self.verdicts.labels(each.verdict, each.predicted).inc()
+        self.counters.count(predictions)
         digest = self.predictor.facts.digest
-        answer = Answer(results=predictions, model_digest=digest, request_id=request_id)
+        answer = Answer(results=predictions, model_digest=digest, request_id=request_id, reference=reference)
         if all(each.error for each in predictions):
             response.status_code, answer.error = 422, "none of the files could be read; each has its error"
         return answer
@@ -79,7 +79,9 @@ class Service:
         if self.explainer is None:
             raise Refusal(501, "an export has no gradients to explain with; serve the checkpoint that it came from")
         self.queue.check_room()
-        async with self.uploads.receive(request, 1) as files:
+        async with self.uploads.receive(request, 1) as (files, reference):
+            if reference is not None:
+                raise Refusal(400, "a heatmap is not recorded, so it takes no reference")
             request.state.images = 1
             (heatmap,) = await self.queue.run(self.explainer.submit, files)
         return heatmap
@@ -96,7 +98,8 @@ class Service:
 
     async def model(self) -> ServedModel:
         """Which model this is, when it accepts and rejects, and the limits of requests."""
-        return ServedModel(**dict(self.predictor.facts), limits=self.limits, explains=self.explainer is not None)
+        explains = self.explainer is not None
+        return ServedModel(**dict(self.predictor.facts), run=self.run, limits=self.limits, explains=explains)
 
     async def count(self) -> Response:
         """Counters in Prometheus's text format."""
