@@ -86,7 +86,7 @@ def test_what_the_server_says_of_itself(client: Client) -> None:
     assert model == FACTS.model_dump(mode="json") | {key: model[key] for key in ("run", "limits", "explains")}
     described = client.ask("/openapi.json").json()
     assert "securitySchemes" not in described["components"]
-    assert set(described["paths"]) == {"/predict", "/health", "/ready", "/model", "/metrics"}
+    assert set(described["paths"]) == {"/predict", "/reviews", "/health", "/ready", "/model", "/metrics"}
     assert described["paths"]["/predict"]["post"]["requestBody"]["content"]["multipart/form-data"]
     client.service.is_stopping = True
     assert client.ask("/ready").status_code == 503
@@ -100,7 +100,16 @@ def test_an_export_explains_nothing(client: Client) -> None:
 
 
 def test_the_page_is_strict_and_loads_nothing_from_elsewhere(client: Client) -> None:
-    for path in ("/", "/page.css", "/page.js", "/page_camera.js", "/page_requests.js", "/docs", "/docs.js"):
+    for path in (
+        "/",
+        "/page.css",
+        "/page.js",
+        "/page_camera.js",
+        "/page_requests.js",
+        "/page_reviews.js",
+        "/docs",
+        "/docs.js",
+    ):
         answer = client.ask(path)
         assert answer.status_code == 200
         assert not re.search(r"(https?:)?//[a-z]", answer.text.replace("http://www.w3.org/2000/svg", ""))
@@ -197,3 +206,43 @@ def test_a_failure_of_ours_is_explained(predictor: Predictor, file: Path, monkey
 def test_limits_are_above_0(values: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=f"serve.{next(iter(values))}=.*above 0"):
         Limits(**values)
+
+
+REVIEW = {"request_id": "r", "file": "a.png", "agree": False, "label": "pore", "name": "Kim", "remark": "a \u202e pore"}
+
+
+def test_a_review_is_recorded_beside_the_decisions(client: Client, file: Path) -> None:
+    client.send(("a.png", paint(250)), headers={"x-request-id": "r"})
+    answer = client.ask("/reviews", "POST", json.dumps(REVIEW))
+    assert (answer.status_code, answer.json()) == (200, {"status": "recorded"})
+    decision, review = read_lines(file)
+    assert (decision["kind"], review["kind"]) == ("decision", "review")
+    assert {key: review[key] for key in REVIEW} == REVIEW
+    assert (review["model_digest"], review["reference"]) == (FACTS.digest, None)
+
+
+def test_a_record_may_begin_with_a_review(file: Path, predictor: Predictor) -> None:
+    for number in (1, 2):
+        with opened(predictor, file) as client:
+            assert client.ask("/reviews", "POST", json.dumps(REVIEW)).status_code == 200
+        assert len(read_lines(file)) == number
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "words"),
+    [
+        ({"label": "crack"}, 422, "label: allowed are good, pore, or null"),
+        ({"label": None}, 422, "whoever overrules a verdict names the class"),
+        ({"name": ""}, 422, "name: String should have at least 1 character"),
+        ({"agree": "yes"}, 422, "agree: Input should be a valid boolean"),
+        ({"more": 1}, 422, "more: Extra inputs are not permitted"),
+        ({"remark": "x" * 20_000}, 413, "a review has at most 16384 bytes"),
+    ],
+)
+def test_a_review_that_says_nothing_is_refused(
+    client: Client, file: Path, change: dict[str, Any], status: int, words: str
+) -> None:
+    answer = client.ask("/reviews", "POST", json.dumps(REVIEW | change))
+    assert answer.status_code == status
+    assert words in answer.json()["error"]
+    assert not read_lines(file)

@@ -18,7 +18,7 @@ def test_the_key_opens_everything_but_the_page(predictor: Predictor, file: Path)
             assert client.ask(path).status_code == 200
         routes = client.ask("/openapi.json").json()["paths"]
         asking = {path for path, ways in routes.items() if any("security" in way for way in ways.values())}
-        assert asking == {"/predict", "/model", "/metrics"}
+        assert asking == {"/predict", "/reviews", "/model", "/metrics"}
         for path in ("/model", "/metrics", "/nothing"):
             assert client.ask(path).status_code == 401
         for wrong in ({}, {"x-api-key": ""}, {"x-api-key": KEY[:-1]}, {"x-api-key": "\xe9"}):

@@ -11,7 +11,7 @@ from decoding import read_image
 from drawing import draw_noise, save_image
 from pages import check_accessible
 from PIL import Image
-from serving import CONTENT_TYPE, Brightness, Client, listening, make_body, paint
+from serving import CONTENT_TYPE, Brightness, Client, listening, make_body, paint, read_lines
 
 from weldnet.explain.attribution import draw_overlay, explain_images
 from weldnet.inference.prediction import Prediction
@@ -128,6 +128,22 @@ def test_the_page_asks_for_the_key_and_takes_drops_and_camera_pictures(tmp_path:
         assert "accepted" in wait_for(browser, "document.getElementById('status').textContent")
         assert not find(browser, "explains").is_displayed(), "an export explains nothing"
         assert find(browser, "heatmap").text.startswith("An export has no heatmaps")
+        assert find(browser, "why").text == "Accepted because the probability of good, 98.0 %, is above 75.0 %."
+        find(browser, "zoom").click()
+        assert find(browser, "zoom").get_attribute("aria-pressed") == "true"
+        find(browser, "reviewer").send_keys("Kim")
+        find(browser, "remark").send_keys("a pore")
+        find(browser, "label").find_element("css selector", "[value=pore]").click()
+        find(browser, "review").find_element("css selector", "[value=overrule]").click()
+        wait_for(browser, "document.getElementById('reviewed').textContent == 'Recorded: Kim overrules the verdict.'")
+        decision, review = read_lines(tmp_path / "decisions")
+        assert {key: review[key] for key in ("agree", "label", "name", "remark", "request_id", "file")} == {
+            "agree": False,
+            "label": "pore",
+            "name": "Kim",
+            "remark": "a pore",
+            **{key: decision[key] for key in ("request_id", "file")},
+        }
         find(browser, "camera").click()
         wait_for(browser, "document.getElementById('video').videoWidth > 0")
         find(browser, "take").click()

@@ -1,7 +1,7 @@
 """What the server answers, as `/openapi.json` and `/docs` describe it."""
 
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 
 from weldnet.inference.model_card import ModelFacts
 from weldnet.inference.prediction import Prediction
@@ -51,8 +51,22 @@ class Problem(BaseModel):
     error: str
 
 
+class Review(BaseModel):
+    """What a person thinks of a decision: agrees, or overrules it with the class that the photograph shows."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    request_id: str = Field(min_length=1, max_length=128)
+    file: str = Field(max_length=255)
+    agree: bool
+    label: str | None = Field(default=None, max_length=255)
+    reference: str | None = Field(default=None, max_length=255)
+    name: str = Field(min_length=1, max_length=100)
+    remark: str = Field(default="", max_length=2000)
+
+
 class Status(BaseModel):
-    """`alive` or `ready`."""
+    """`alive`, `ready` or `recorded`."""
 
     status: str
 

@@ -11,7 +11,7 @@ from fastapi.security import APIKeyHeader
 from starlette.exceptions import HTTPException
 
 from weldnet.inference.predictor import Predictor
-from weldnet.serve.answers import EVIDENCE, Answer, Problem
+from weldnet.serve.answers import EVIDENCE, Answer, Problem, Review
 from weldnet.serve.guard import KEY, Guard
 from weldnet.serve.limits import Limits
 from weldnet.serve.records import DecisionRecords
@@ -25,6 +25,7 @@ PAGES = {
     "/page.css": (_OWN, "page.css", "text/css"),
     "/page.js": (_OWN, "page.js", "text/javascript"),
     "/page_camera.js": (_OWN, "page_camera.js", "text/javascript"),
+    "/page_reviews.js": (_OWN, "page_reviews.js", "text/javascript"),
     "/page_requests.js": (_OWN, "page_requests.js", "text/javascript"),
     "/docs": (_OWN, "docs.html", "text/html"),
     "/docs.js": (_OWN, "docs.js", "text/javascript"),
@@ -110,6 +111,14 @@ def _add_routes(app: FastAPI, service: Service, key: list[Any]) -> None:
         include_in_schema=service.explainer is not None,
         dependencies=key,
     )(service.explain)
+    review = {"required": True, "content": {"application/json": {"schema": Review.model_json_schema()}}}
+    app.post(
+        "/reviews",
+        summary="Agree with a decision, or overrule it",
+        responses={422: problem, **problems},
+        openapi_extra={"requestBody": review},
+        dependencies=key,
+    )(service.review)
     refused: dict[int | str, dict[str, Any]] = {400: problem}
     app.get("/health", summary="Is it alive?", responses=refused)(service.health)
     app.get("/ready", summary="Is it ready for work?", responses={**refused, 503: problem})(service.ready)

@@ -2,6 +2,7 @@
 
 import { setUpCamera } from "./page_camera.js";
 import { ask, enqueue, read } from "./page_requests.js";
+import { setUpReviews, showReview } from "./page_reviews.js";
 
 const VERDICTS = {
   accept: ["Accept", "accepted"],
@@ -84,7 +85,9 @@ function add(files) {
     enqueue(() => predict(entry));
   }
   for (const old of entries.splice(0, Math.max(0, entries.length - MAX_HISTORY))) forget(old);
-  if (fresh.length) select(fresh[0]);
+  if (!fresh.length) return;
+  select(fresh[0]);
+  if (matchMedia("(max-width: 41.99rem)").matches) find("detail").scrollIntoView();
 }
 
 function forget(entry) {
@@ -128,7 +131,8 @@ function select(entry) {
   for (const one of entries) one.button.tabIndex = one === entry ? 0 : -1;
   entry.button.setAttribute("aria-current", "true");
   entry.button.scrollIntoView({ block: "nearest" });
-  image.hidden = false;
+  find("zoom").hidden = false;
+  find("zoom").setAttribute("aria-pressed", "false");
   image.src = URL.createObjectURL(entry.file);
   image.alt = `photograph ${visible(entry.file.name)}`;
   show(entry);
@@ -139,7 +143,9 @@ function show(entry) {
   find("detail").hidden = false;
   find("verdict").className = entry.kind;
   find("verdict").replaceChildren(symbol(entry.kind), make("span", "", VERDICTS[entry.kind][0]));
-  find("why").textContent = result ? `Most likely ${describe(entry)}.` : entry.error ?? "";
+  find("why").textContent = result ? giveReason(result) : entry.error ?? "";
+  const isSure = result && result.verdict !== "refer";
+  find("guess").textContent = result ? `${isSure ? "Most likely" : "The model's best guess:"} ${describe(entry)}.` : "";
   find("unlike").hidden = !result?.unlike_training;
   find("damaged").hidden = !result?.damaged;
   find("name").textContent = visible(entry.file.name);
@@ -149,7 +155,22 @@ function show(entry) {
   const shares = Object.entries(result?.probabilities ?? {}).sort((a, b) => b[1] - a[1]);
   find("bars").replaceChildren(...shares.map(([name, share]) => drawBar(name, share)));
   find("explains").hidden = !(result && model.explains);
+  showReview(entry, model.classes ?? [], visible);
   showHeatmap(entry);
+}
+
+function giveReason({ verdict, unlike_training, damaged, probabilities }) {
+  const { point } = model;
+  // The page has its own words for these two.
+  if (!point || unlike_training || damaged) return "";
+  const share = point.good_classes.reduce((sum, name) => sum + (probabilities[name] ?? 0), 0);
+  const sound = `the probability of ${point.good_classes.map(visible).join(" or ")}, ${percent(share)}`;
+  const [above, below] = [point.accept_above, point.reject_below].map((value) => value !== null && percent(value));
+  if (verdict === "accept") return `Accepted because ${sound}, is above ${above}.`;
+  if (verdict === "reject") return `Rejected because ${sound}, is below ${below}.`;
+  if (!above && !below) return "Referred because the model refers every photograph.";
+  const misses = [above && `not above ${above}`, below && `not below ${below}`].filter(Boolean).join(" and ");
+  return `Referred because ${sound}, is ${misses}.`;
 }
 
 function drawBar(name, share) {
@@ -216,7 +237,7 @@ async function introduce() {
   if (!answer.ok) throw new Error((await read(answer)).error);
   model = await answer.json();
   const { point } = model;
-  find("model").textContent = `model ${model.digest.slice(0, 12)}, ${model.runtime}`;
+  find("model").textContent = `${visible(model.run)}, model ${model.digest.slice(0, 12)}, ${model.runtime}`;
   const sound = `probability of ${point.good_classes.map(visible).join(" or ")}`;
   const [above, below] = [point.accept_above, point.reject_below].map((share) => share !== null && percent(share));
   const accepts = above && `accepts where the ${sound} is above ${above}`;
@@ -235,7 +256,7 @@ for (const id of ["choose", "shoot"])
   });
 find("history").addEventListener("keydown", move);
 find("explain").addEventListener("change", () => selected && showHeatmap(selected));
-find("picture").addEventListener("error", ({ target }) => (target.hidden = true));
+find("picture").addEventListener("error", () => (find("zoom").hidden = true));
 find("again").addEventListener("click", () => {
   Object.assign(selected, { kind: "waiting", error: undefined, isLost: false });
   const entry = selected;
@@ -254,5 +275,13 @@ document.addEventListener("drop", (event) => {
   document.body.classList.remove("dropping");
   add(event.dataTransfer.files);
 });
+find("zoom").addEventListener("click", ({ currentTarget }) => {
+  currentTarget.setAttribute("aria-pressed", currentTarget.getAttribute("aria-pressed") !== "true");
+});
+setUpReviews(
+  () => entries,
+  () => selected,
+  show,
+);
 setUpCamera(add, complain);
 introduce().catch((error) => complain(`What the model is, is not known: ${error.message}`));

@@ -44,7 +44,7 @@ function askForKey() {
   return asking;
 }
 
-export async function ask(path, file) {
+export async function ask(path, file, content) {
   for (;;) {
     const used = key;
     // No header can hold other signs, and no key has them.
@@ -58,6 +58,7 @@ export async function ask(path, file) {
       options.body = new FormData();
       options.body.append("files", file, file.name);
     }
+    if (content) Object.assign(options, { method: "POST", body: JSON.stringify(content) });
     const answer = await fetch(path, options).catch(() => {
       throw new Error("the server does not answer");
     });

@@ -8,15 +8,19 @@ import stat
 import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from weldnet.errors import InputError
 from weldnet.files import describe_room
 from weldnet.inference.model_card import ModelFacts
 from weldnet.inference.prediction import Prediction
+from weldnet.serve.answers import Review
 
 START = b'{"time"'
 """Of every line."""
+REVIEW = "review"
+"""The `kind` of a line that holds what a person thinks of a decision."""
 
 _HEAD_BYTES = 2**16
 
@@ -57,7 +61,15 @@ class DecisionRecords(AbstractContextManager["DecisionRecords", None]):
         Raises:
             OSError: they could not all be written; a line that was cut off is ended before the next one.
         """
-        lines = "".join(self._to_line(request_id, prediction, reference) for prediction in predictions).encode()
+        self._write("".join(self._to_line(request_id, prediction, reference) for prediction in predictions).encode())
+
+    def append_review(self, review: Review) -> None:
+        """Writes what a person thinks of a decision, `kind` `review`; raises as `append` does."""
+        time = datetime.now(UTC).isoformat(timespec="milliseconds")
+        fields = {"time": time, "kind": REVIEW, "model_digest": self.facts.digest}
+        self._write((json.dumps(fields | review.model_dump()) + "\n").encode())
+
+    def _write(self, lines: bytes) -> None:
         with self.lock:
             content = b"\n" * self.is_cut_off + lines
             written = os.write(self.descriptor, content)
@@ -117,4 +129,6 @@ def _is_decision(line: bytes) -> bool:
     except (ValueError, RecursionError):
         # Cut off, by a full disk or by the end of what was read.
         return line.startswith(START)
-    return isinstance(fields, dict) and fields.keys() >= {"time", "sha256", "model_digest", "verdict"}
+    if not isinstance(fields, dict):
+        return False
+    return fields.get("kind") == REVIEW or fields.keys() >= {"time", "sha256", "model_digest", "verdict"}

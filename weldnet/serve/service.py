@@ -1,16 +1,17 @@
 """The answers to each route."""
 
 import asyncio
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from fastapi import Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from pydantic import ValidationError
 
 from weldnet.inference.prediction import Prediction
 from weldnet.inference.predictor import Predictor
-from weldnet.serve.answers import Answer, Refusal, ServedModel, Status
+from weldnet.serve.answers import Answer, Refusal, Review, ServedModel, Status
 from weldnet.serve.counters import Counters
 from weldnet.serve.limits import Limits
 from weldnet.serve.records import DecisionRecords
@@ -19,6 +20,9 @@ from weldnet.serve.uploads import Upload, Uploads
 
 if TYPE_CHECKING:
     from weldnet.serve.heatmaps import Explainer
+
+MAX_REVIEW = 2**14
+"""Bytes of a review."""
 
 
 class Service:
@@ -55,20 +59,42 @@ class Service:
             request.state.images = len(files)
             predictions = await self.queue.run(self.batcher.submit, files)
         request_id: str = request.state.request_id
-        try:
-            # Not in the loop's thread: a disk may let one wait.
-            writing = asyncio.to_thread(self.records.append, request_id, predictions, reference)
-            await asyncio.wait_for(writing, self.limits.request_timeout_s)
-        except OSError as error:
-            cause = "the disk does not answer" if isinstance(error, TimeoutError) else error.strerror or error
-            reason = f"the decision cannot be recorded ({cause}), and no verdict is given without"
-            raise Refusal(503, reason) from error
+        await self._record("decision", self.records.append, request_id, predictions, reference)
         self.counters.count(predictions)
         digest = self.predictor.facts.digest
         answer = Answer(results=predictions, model_digest=digest, request_id=request_id, reference=reference)
         if all(each.error for each in predictions):
             response.status_code, answer.error = 422, "none of the files could be read; each has its error"
         return answer
+
+    async def _record(self, what: str, write: Callable[..., None], *arguments: Any) -> None:
+        try:
+            # Not in the loop's thread: a disk may let one wait.
+            await asyncio.wait_for(asyncio.to_thread(write, *arguments), self.limits.request_timeout_s)
+        except OSError as error:
+            cause = "the disk does not answer" if isinstance(error, TimeoutError) else error.strerror or error
+            without = ", and no verdict is given without" if what == "decision" else "; send it again"
+            raise Refusal(503, f"the {what} cannot be recorded ({cause}){without}") from error
+
+    async def review(self, request: Request) -> Status:
+        """Records what a person thinks of a decision, beside it."""
+        if int(request.headers["content-length"]) > MAX_REVIEW:
+            raise Refusal(413, f"a review has at most {MAX_REVIEW} bytes")
+        try:
+            async with asyncio.timeout(self.limits.request_timeout_s):
+                review = Review.model_validate_json(await request.body())
+        except TimeoutError:
+            raise Refusal(408, "the review did not arrive in time (serve.request_timeout_s)") from None
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise Refusal(422, f"{'.'.join(map(str, first['loc'])) or 'the body'}: {first['msg']}"[:300]) from None
+        classes = self.predictor.facts.classes
+        if review.label is not None and review.label not in classes:
+            raise Refusal(422, f"label: allowed are {', '.join(classes)}, or null")
+        if not review.agree and review.label is None:
+            raise Refusal(422, "label: whoever overrules a verdict names the class that the photograph shows")
+        await self._record("review", self.records.append_review, review)
+        return Status(status="recorded")
 
     def _predict(self, uploads: Sequence[Upload]) -> list[Prediction]:
         names, contents = zip(*uploads, strict=True)

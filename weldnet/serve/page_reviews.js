@@ -1,0 +1,67 @@
+// What a person decides on a verdict, and the session as a file.
+
+import { ask, read } from "./page_requests.js";
+
+const find = (id) => document.getElementById(id);
+
+const COLUMNS = [
+  ...["file", "verdict", "predicted", "probability", "unlike_training", "damaged", "error", "sha256", "time"],
+  ...["request_id", "agree", "label", "name", "remark"],
+];
+
+function flatten({ file, result, error, request, review }) {
+  const { predicted, probabilities } = result ?? {};
+  const own = { ...result, file: file.name, error, request_id: request, probability: probabilities?.[predicted] };
+  return { ...own, ...review };
+}
+
+function cell(value) {
+  const text = String(value ?? "");
+  // A spreadsheet would compute what begins so.
+  return `"${(/^[=+\-@\t\r]/.test(text) ? `'${text}` : text).replaceAll('"', '""')}"`;
+}
+
+function save(entries) {
+  const rows = entries.map(flatten).map((row) => COLUMNS.map((name) => cell(row[name])).join(","));
+  const link = document.createElement("a");
+  // With the mark by which Excel recognises UTF-8.
+  link.href = URL.createObjectURL(new Blob(["\ufeff", [COLUMNS.join(","), ...rows].join("\r\n")], { type: "text/csv" }));
+  link.download = `weldnet_${new Date().toISOString().slice(0, 19).replace(/[:T]/g, "-")}.csv`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+async function send(entry, agree, label) {
+  const [name, remark] = [find("reviewer").value.trim(), find("remark").value.trim()];
+  const review = { agree, label, name, remark };
+  const content = { ...review, request_id: entry.request, file: entry.result.file };
+  try {
+    const answer = await ask("reviews", null, content);
+    if (!answer.ok) throw new Error((await read(answer)).error);
+    Object.assign(entry, { review, refusal: "" });
+  } catch (error) {
+    entry.refusal = `Not recorded: ${error.message}`;
+  }
+}
+
+export function showReview(entry, classes, visible) {
+  find("review").hidden = !entry.result;
+  if (!entry.result) return;
+  const { review, refusal } = entry;
+  const options = classes.map((name) => new Option(visible(name), name));
+  find("label").replaceChildren(...options);
+  find("label").value = review?.label ?? entry.result.predicted;
+  find("remark").value = review?.remark ?? "";
+  const done = review && `Recorded: ${review.name} ${review.agree ? "agrees" : "overrules the verdict"}.`;
+  find("reviewed").textContent = refusal || done || "";
+}
+
+export function setUpReviews(getEntries, getSelected, show) {
+  find("save").addEventListener("click", () => save(getEntries()));
+  find("review").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const entry = getSelected();
+    await send(entry, event.submitter.value === "agree", find("label").value);
+    if (entry === getSelected()) show(entry);
+  });
+}
