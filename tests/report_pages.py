@@ -12,9 +12,10 @@ from pages import check_page
 from weldnet.evaluation.judge import Judge, Outputs, fit_judge
 from weldnet.evaluation.metrics import cross_entropy
 from weldnet.inference.evaluation_report import EvaluationReport
-from weldnet.report.photographs import FOLDER, MOST, Gallery, name_file, rank
+from weldnet.report.photographs import FOLDER, MOST, Gallery, choose_samples, name_file, rank
 from weldnet.report.sections import save_report
 
+HISTORY = [{"epoch": n + 1.0, "train/loss_epoch": 2.0, "val/loss": None if n else 1.5} for n in range(3)]
 CLASSES = ("good", "<script>alert(1)</script>", "long " * 20, "$\\frac$ \x1b[2J", "\u202egnp")
 
 
@@ -64,17 +65,19 @@ def make_report(
     test, validation = reports
     report = test.assess() | {"validation": validation.assess()}
     ranked = rank(test.predictions(), cross_entropy(test.logits, test.labels), test.good_classes or good)
-    return report, Gallery(test.predictions(), ranked.head(MOST))
+    return report, Gallery(test.predictions(), ranked.head(MOST), samples=choose_samples(test.predictions()))
 
 
 def save(report: dict[str, Any], gallery: Gallery, folder: Path) -> str:
-    """The page, with a file for the first ten photographs, and heatmaps beside some of them."""
+    """The page, with a file for the first ten photographs, and the samples, and heatmaps beside some of them."""
     (folder / FOLDER).mkdir(exist_ok=True)
+    assert gallery.samples is not None
     rows = gallery.ranked["row"].head(10).to_list()
-    for row in rows:
+    pictures = {*rows, *gallery.samples["row"]}
+    for row in pictures:
         (folder / name_file(row)).write_bytes(b"")
     overlays = {row: np.zeros((50, 40, 3), np.uint8) for row in rows[5:15]}
-    save_report(report, replace(gallery, sizes=dict.fromkeys(rows, (640, 480)), overlays=overlays), folder)
+    save_report(report, replace(gallery, sizes=dict.fromkeys(pictures, (640, 480)), overlays=overlays), folder)
     assert not list(folder.glob(".*"))
     assert json.loads((folder / "report.json").read_text())["classes"] == report["classes"]
     page = (folder / "report.html").read_text(encoding="utf-8")

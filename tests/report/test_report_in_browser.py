@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from pages import check_accessible
-from report_pages import make_report, save
+from report_pages import HISTORY, make_report, save
 
 if TYPE_CHECKING:
     from selenium.webdriver.chrome.webdriver import WebDriver
@@ -15,12 +15,14 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 CLASSES = ("good", "crack", "surface pore", "undercut", "spatter", "burn-through")
+MORE = {"history": HISTORY, "provenance": {"trained_epochs": 2}}
 SHOWN = """return [...document.querySelectorAll(".photo")].filter(each => getComputedStyle(each).display != "none")
   .map(each => [each.dataset.kind, +each.dataset.label, each.dataset.verdict, each.dataset.weld, each.dataset.cell])"""
 
 
 def test_axe_finds_nothing(browser: "WebDriver", tmp_path: Path) -> None:
-    save(*make_report(60, CLASSES, welds=12), tmp_path)
+    report, gallery = make_report(60, CLASSES, welds=12)
+    save(report | MORE, gallery, tmp_path)
     browser.get((tmp_path / "report.html").as_uri())
     check_accessible(browser)
 
@@ -30,7 +32,7 @@ def test_the_page_is_filtered_and_printed(browser: "WebDriver", tmp_path: Path) 
 
     report, gallery = make_report(1000, CLASSES, welds=40, skill=3.3)
     wrong = len(gallery.ranked.filter(kind="right"))
-    save(report, gallery, tmp_path)
+    save(report | MORE, gallery, tmp_path)
     assert 20 <= 1000 - wrong <= 60
     page = (tmp_path / "report.html").as_uri()
 

@@ -13,13 +13,13 @@ import pytest
 from drawing import save_image
 from pages import check_page
 from PIL import Image
-from report_pages import CLASSES, make_report, save
+from report_pages import CLASSES, HISTORY, make_report, save
 
 from weldnet.errors import InputError
 from weldnet.report.album import Album, fit
 from weldnet.report.headline import write_headline
-from weldnet.report.photographs import FOLDER, copy_photographs, name_file, rank
-from weldnet.report.tables import tabulate_welds
+from weldnet.report.photographs import FOLDER, choose_samples, copy_photographs, name_file, rank
+from weldnet.report.tables import tabulate_confusion, tabulate_welds
 from weldnet.report.terms import TERMS
 from weldnet.report.words import describe_range, percent, summarise
 
@@ -244,6 +244,40 @@ def test_photographs_are_copied_as_they_are(tmp_path: Path) -> None:
     (tmp_path / "run" / FOLDER).symlink_to(tmp_path / FOLDER)
     with pytest.raises(InputError, match="is a symbolic link"):
         copy_photographs(table, [0], "full", tmp_path / "run")
+
+
+def test_the_curves_and_samples_of_a_run_are_shown(tmp_path: Path) -> None:
+    report, gallery = make_report()
+    assert 'id="curves"' not in save(report, gallery, tmp_path)
+    report |= {"history": HISTORY, "provenance": {"trained_epochs": 2}}
+    page = save(report, gallery, tmp_path)
+    assert 'id="curves"' in page
+    assert "epoch 2, which was tested" in page
+    assert "What each class looks like" in page
+    assert {f"history_{name}.png" for name in ("loss", "balanced_accuracy")} <= {
+        each.name for each in tmp_path.iterdir()
+    }
+
+
+def test_samples_of_a_class_are_of_different_welds() -> None:
+    table = pl.DataFrame({"label": ["a"] * 7 + ["b"], "group": [*"xxxyyz", None, None], "path": [*"01234567"]})
+    samples = choose_samples(table)
+    assert samples.filter(label="a")["row"].to_list() == [0, 3, 5, 6]
+    assert samples.filter(label="b")["row"].to_list() == [7]
+
+
+def test_a_mistake_of_the_matrix_says_what_it_is() -> None:
+    report = {"classes": ["good", "pore", "crack"], "confusion_matrix": [[3, 1, 0], [2, 4, 1], [0, 0, 5]]}
+    for good, kinds in (
+        (
+            ["good"],
+            [["right", "false_call", "false_call"], ["escape", "right", "mix_up"], ["escape", "mix_up", "right"]],
+        ),
+        ([], [["right", "mix_up", "mix_up"], ["mix_up", "right", "mix_up"], ["mix_up", "mix_up", "right"]]),
+    ):
+        rows = tabulate_confusion(report | {"good_classes": good})
+        assert [[cell.kind for cell in cells] for _, cells in rows] == kinds
+    assert rows[0][1][1][:2] == (1, 0.25)
 
 
 def test_forty_classes(tmp_path: Path) -> None:

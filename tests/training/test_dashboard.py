@@ -73,6 +73,8 @@ def test_curves_pictures_and_tables_are_there(runs: Path) -> None:
     assert "max_epochs: 1" in events.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
     metrics = json.loads((runs / RUN / "metrics.json").read_text())
     assert events.Scalars("final/test_accuracy")[0].value == pytest.approx(metrics["accuracy"], abs=1e-6)
+    (epoch,) = json.loads((runs / RUN / "report.json").read_text())["history"]
+    assert epoch["val/accuracy"] == pytest.approx(metrics["validation"]["accuracy"], abs=1e-6)
     share = events.Scalars("throughput/wait_share")[0].value
     assert 0 <= share < 1
 

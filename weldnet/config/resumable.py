@@ -17,7 +17,8 @@ OF_MACHINE = (
     *(f"data.{key}" for key in (*PATHS, "cache", "cache_dir", "num_workers")),
     *("trainer.accelerator", "trainer.devices", "trainer.num_nodes", "trainer.strategy", "model.cuda_graphs"),
     *("trainer.enable_progress_bar", "trainer.log_every_n_steps"),
-    *("callbacks.dashboard", "callbacks.learning_rate", "callbacks.throughput", "callbacks.epoch_lines", "logger"),
+    *(f"callbacks.{key}" for key in ("dashboard", "learning_rate", "throughput", "epoch_lines", "history")),
+    "logger",
 )
 """Take effect in both commands: where a run computes and what it shows."""
 

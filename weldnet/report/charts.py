@@ -14,9 +14,10 @@ import polars as pl
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
+from weldnet.evaluation.metrics import BY_GROUP
 from weldnet.explain.attribution import find_stretch
 from weldnet.files import replace_file
 from weldnet.spelling import make_visible
@@ -44,12 +45,14 @@ _TICK_COLUMNS, _LEGEND_COLUMNS = 28, 40
 
 
 def draw_charts(report: Mapping[str, Any]) -> dict[str, Figure]:
-    """`reliability`, `per_class` and, where there is a curve to draw, `referral`, from the keys of `report.json`."""
+    """`reliability`, `per_class` and, where there is a curve to draw, `referral` and `history`, from `report.json`."""
     with _colour_as_text():
         charts = {"reliability": draw_reliability(report["calibration"]), "per_class": draw_classes(report)}
         curve = report["referral_curve"]
         if curve and report["good_classes"] and curve["escape_rate"] and curve["escape_rate"][0] is not None:
             charts["referral"] = draw_referral(curve, report["operating_point"], report["verdicts"]["photographs"])
+        if report.get("history"):
+            charts |= draw_history(report["history"], report["provenance"]["trained_epochs"])
     return charts
 
 
@@ -95,6 +98,33 @@ def draw_referral(curve: Mapping[str, Any], point: Mapping[str, Any], rows: Mapp
     axes.legend(loc="upper right", frameon=False, fontsize=8)
     _style(axes)
     return figure
+
+
+def draw_history(history: Sequence[Mapping[str, float | None]], kept: int) -> dict[str, Figure]:
+    """The learning curves of loss and balanced accuracy, and which epoch the checkpoint has.
+
+    Args:
+        history: from `weldnet.inference.history`.
+        kept: the epoch, from 1.
+    """
+    curves = {
+        "loss": ("train/loss_epoch", "val/loss"),
+        "balanced_accuracy": (None, "val/balanced_accuracy", f"val/{BY_GROUP}"),
+    }
+    labels, charts = ("training, augmented", "validation", "validation, mean over welds"), {}
+    for name, keys in curves.items():
+        figure = charts[f"history_{name}"] = Figure(figsize=(5.2, 3.6), layout="constrained")
+        axes = figure.subplots()
+        for key, label, (mark, colour) in zip(keys, labels, _MARKS, strict=False):
+            points = [(row["epoch"], row[key]) for row in history if key and row.get(key) is not None]
+            if points:
+                axes.plot(*zip(*points, strict=True), f"-{mark}", color=colour, label=label, linewidth=1, markersize=3)
+        axes.axvline(kept, color=_GREY, linewidth=1, linestyle="--", label=f"epoch {kept}, which was tested")
+        axes.set(xlabel="epoch", ylabel=name.replace("_", " "))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        figure.legend(loc="outside upper right", frameon=False, fontsize=8, ncols=2)
+        _style(axes)
+    return charts
 
 
 def draw_classes(report: Mapping[str, Any]) -> Figure:

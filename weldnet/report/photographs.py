@@ -29,6 +29,9 @@ FOLDER = "report_files"
 MOST = 1_000
 """Photographs on the page: mistakes first, then those that were the least sure; all of them are in predictions.csv."""
 
+NUM_SAMPLES = 4
+"""Photographs that show what a class looks like."""
+
 ESCAPE, MISTAKE, RIGHT = "escape", "mistake", "right"
 
 _SIDE_PX = 1_024
@@ -51,6 +54,15 @@ def rank(predictions: pl.DataFrame, losses: Floats, good_classes: Sequence[str])
     return table.sort(order, descending=[False, True], maintain_order=True).select(
         "row", pl.col("kind").cast(pl.String)
     )
+
+
+def choose_samples(predictions: pl.DataFrame) -> pl.DataFrame:
+    """`row`, `path` and `label` of a few photographs of each class, of as many welds as there are."""
+    table = predictions.with_row_index("row").with_columns(
+        nth=pl.int_range(pl.len()).over("label", pl.coalesce("group", "path"))
+    )
+    samples = table.sort("nth", maintain_order=True).group_by("label", maintain_order=True).head(NUM_SAMPLES)
+    return samples.select("row", "path", "label")
 
 
 def copy_photographs(samples: pl.DataFrame, rows: Sequence[int], window: Window, folder: Path) -> dict[int, Size]:
@@ -106,12 +118,14 @@ class Gallery:
         ranked: of `rank`, the first `MOST`.
         sizes: by row, the width and height of its file, from `copy_photographs`.
         overlays: by row, a photograph beside its heatmap, uint8 (h, w, 3), from `draw_overlay`.
+        samples: from `choose_samples`; None shows none.
     """
 
     predictions: pl.DataFrame
     ranked: pl.DataFrame
     sizes: Mapping[int, Size] = field(default_factory=dict)
     overlays: Mapping[int, Pixels] = field(default_factory=dict)
+    samples: pl.DataFrame | None = None
     album: Album = field(default_factory=Album)
 
     def list_cards(self, classes: Sequence[str]) -> list[dict[str, Any]]:
@@ -151,6 +165,14 @@ class Gallery:
         shown = self.predictions[self.ranked["row"]]["group"].drop_nulls()
         welds = sorted(shown.unique().to_list())
         return [] if len(welds) > _MOST_WELDS or len(welds) == len(shown) else welds
+
+    def list_samples(self) -> dict[str, list[dict[str, Any]]]:
+        """By class, `path`, `file` and `size` of photographs that show what it looks like."""
+        samples: dict[str, list[dict[str, Any]]] = {}
+        for row, path, label in () if self.samples is None else self.samples.iter_rows():
+            if row in self.sizes:
+                samples.setdefault(label, []).append({"path": path, "file": name_file(row), "size": self.sizes[row]})
+        return samples
 
     def _embed(self, row: int) -> Any:
         if row not in self.overlays:

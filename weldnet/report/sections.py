@@ -29,7 +29,7 @@ Values = dict[str, Any]
 
 
 class Section(NamedTuple):
-    """A section of the page; its key names its template and is the target of links.
+    """A section of the page, left out where it is empty; its key names its template and is the target of links.
 
     `show` takes the keys of `report.json` and the tested photographs, and returns what the template names beside
     `report`, `charts` and `shorten`, which leaves the common folder out of a path.
@@ -67,7 +67,7 @@ def save_report(report: Values, gallery: Gallery, folder: Path) -> None:
         percent=percent,
         images=name_columns(report, False)[0][0],
         top=top,
-        sections=[(each, Markup(bodies[each.key])) for each in SECTIONS],
+        sections=[(each, Markup(bodies[each.key])) for each in SECTIONS if bodies[each.key].strip()],
     )
     write_text(folder / "report.html", page)
     write_json(folder / "report.json", report)
@@ -89,6 +89,11 @@ def show_confusion(report: Values, gallery: Gallery) -> Values:
     return {"confusion": tabulate_confusion(report), "cells": gallery.list_cells(report["classes"])}
 
 
+def show_classes(report: Values, gallery: Gallery) -> Values:
+    """The figures of each class, and photographs that show what it looks like."""
+    return {"classes": tabulate_classes(report), "metrics": CLASS_METRICS, "samples": gallery.list_samples()}
+
+
 def show_photographs(report: Values, gallery: Gallery) -> Values:
     """A card for each photograph, and what one can filter them by."""
     cards = gallery.list_cards(report["classes"])
@@ -103,9 +108,10 @@ def show_photographs(report: Values, gallery: Gallery) -> Values:
 SECTIONS = (
     Section("figures", "Figures", show_figures),
     Section("confusion", "Confusion matrix", show_confusion),
-    Section("classes", "Classes", lambda report, _: {"classes": tabulate_classes(report), "metrics": CLASS_METRICS}),
+    Section("classes", "Classes", show_classes),
     Section("verdicts", "Accept, reject or refer", lambda report, _: {"rows": tabulate_verdicts(report)}),
     Section("reliability", "Reliability"),
+    Section("curves", "Learning curves"),
     Section(
         "welds",
         "Welds",

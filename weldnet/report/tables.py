@@ -110,11 +110,33 @@ def tabulate_verdicts(report: Figures) -> list[tuple[str, list[Cell]]]:
     return [(_VERDICTS[name], [show_proportion(rows[name]) for rows in units]) for name in names]
 
 
-def tabulate_confusion(report: Figures) -> list[tuple[str, list[tuple[int, float]]]]:
-    """Rows of the confusion matrix: the actual class, and of each predicted one the count and its share of the row."""
+class MatrixCell(NamedTuple):
+    """A number of the confusion matrix, its share of the actual class, and what it counts.
+
+    Attributes:
+        kind: `right`, `escape` (a defect predicted as sound), `false_call` (sound predicted as a defect), or `mix_up`.
+    """
+
+    number: int
+    share: float
+    kind: str
+
+
+def tabulate_confusion(report: Figures) -> list[tuple[str, list[MatrixCell]]]:
+    """Rows of the confusion matrix: the actual class, and a cell for each predicted one."""
+    sound = [name in report["good_classes"] for name in report["classes"]]
+    kinds = {(False, True): "escape", (True, False): "false_call"} if any(sound) else {}
     return [
-        (name, [(count, count / (sum(counts) or 1)) for count in counts])
-        for name, counts in zip(report["classes"], report["confusion_matrix"], strict=True)
+        (
+            name,
+            [
+                MatrixCell(
+                    number, number / (sum(row) or 1), "right" if i == j else kinds.get((sound[i], sound[j]), "mix_up")
+                )
+                for j, number in enumerate(row)
+            ],
+        )
+        for i, (name, row) in enumerate(zip(report["classes"], report["confusion_matrix"], strict=True))
     ]
 
 

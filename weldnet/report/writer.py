@@ -20,11 +20,13 @@ from weldnet.explain.attribution import draw_overlay, explain_images
 from weldnet.explain.settings import HeatmapSettings
 from weldnet.files import write_csv, write_json
 from weldnet.inference.checkpoint import Checkpoint
+from weldnet.inference.evaluate import run_of
 from weldnet.inference.evaluation_report import EvaluationReport
+from weldnet.inference.history import read_history
 from weldnet.inference.settings import DeviceSettings
 from weldnet.report.album import Pixels
 from weldnet.report.charts import draw_confusion, draw_gallery, save_chart
-from weldnet.report.photographs import MOST, RIGHT, Gallery, copy_photographs, rank
+from weldnet.report.photographs import MOST, RIGHT, Gallery, choose_samples, copy_photographs, rank
 from weldnet.report.sections import save_report
 
 NUM_HEATMAPS = 48
@@ -85,12 +87,15 @@ def write_report(
         "data": _count(data),
         "audit": _audit(data),
         "provenance": _provenance(checkpoint),
+        "history": read_history(run_of(checkpoint.path)) if checkpoint.path.parent.name == "checkpoints" else [],
         "explanation": explanation,
         "worst_mistakes": worst,
     }
     shown = ranked.head(MOST)
-    sizes = copy_photographs(data.samples(split), shown["row"].to_list(), data.geometry.window, folder)
-    save_report(report, Gallery(predictions, shown, sizes, overlays), folder)
+    samples = choose_samples(predictions)
+    rows = list(dict.fromkeys([*shown["row"], *samples["row"]]))
+    sizes = copy_photographs(data.samples(split), rows, data.geometry.window, folder)
+    save_report(report, Gallery(predictions, shown, sizes, overlays, samples), folder)
     if not worst:
         return report, None
     title = f"worst mistakes and their heatmaps ({HeatmapSettings.method}, {network.backbone.layer})"

@@ -3,6 +3,7 @@
 import logging
 import time
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,6 +11,9 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from torch import Tensor
+
+from weldnet.evaluation.metrics import METRICS
+from weldnet.inference.history import Epoch, read_history, write_history
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +112,37 @@ class EpochLines(Callback):
             left = seconds / (epoch - self.first) * (epochs - epoch)
             shown.append(f"{timedelta(seconds=round(left))} left")
         _print(trainer, f"epoch {epoch}/{trainer.max_epochs}  {'  '.join(shown)}")
+
+
+class History(Callback):
+    """Writes `history.csv` after each epoch: the loss, and what validation measured.
+
+    Args:
+        dirpath: the run folder.
+    """
+
+    def __init__(self, dirpath: str) -> None:
+        self.folder = Path(dirpath)
+        self.epochs: list[Epoch] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # An interrupted run may have got further than the checkpoint it is resumed from.
+        self.epochs = [each for each in read_history(self.folder) if (each.get("epoch") or 0) <= trainer.current_epoch]
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.is_validated = True
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.is_validated = False
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        keys = ["train/loss_epoch", "val/loss", *(f"val/{metric.key}" for metric in METRICS if metric.key != "loss")]
+        metrics = trainer.callback_metrics
+        is_new = {key: key in metrics and (self.is_validated or key.startswith("train/")) for key in keys}
+        figures = {key: float(metrics[key]) if is_new[key] else None for key in keys}
+        self.epochs.append({"epoch": float(trainer.current_epoch + 1), **figures})
+        if trainer.is_global_zero:
+            write_history(self.folder, self.epochs)
 
 
 def print_early_end(trainer: Trainer) -> None:
