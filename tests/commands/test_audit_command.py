@@ -192,10 +192,20 @@ def test_the_suggested_split_has_no_leak_and_trains(here: Path, capsys: pytest.C
 def test_a_split_of_too_few_groups_says_so(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_welds(here / "photos", seams=range(2), shots=4)
     arguments = ["data.root=photos", r"data.group_pattern=seam\d+", "audit.suggest_split=split.csv"]
-    assert exit_code("audit", *arguments) == 0
-    printed = capsys.readouterr().out
-    assert "cannot be trained on as it is: no image in val" in printed
-    assert "train on it by" not in printed
+    assert exit_code("audit", *arguments) == 2
+    printed = capsys.readouterr()
+    assert "writes nothing that weldnet-train would refuse: no image in val" in printed.err
+    assert "train on it by" not in printed.out
+    assert not (here / "split.csv").exists()
+    # The same words as those of the command itself.
+    (run,) = (here / "runs" / "audit").iterdir()
+    refusals = json.loads((run / "audit.json").read_text())["refusals"]
+    for command in ("train", "crossval"):
+        assert f"weldnet-{command} would refuse these data: {refusals[command]}\n" in printed.out
+        assert exit_code(command, "data=folder", *arguments[:2]) == 2
+        assert f"weldnet-{command}: {refusals[command]}\n" in capsys.readouterr().err
     assert exit_code("audit", *arguments[:2], "data.val=known", "audit.suggest_split=known.csv") == 0
-    assert "data.manifest=known.csv data.val=known\n" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "data.manifest=known.csv data.val=known\n" in printed.out
+    assert "weldnet-train takes these data\n" in printed.out
     assert set(read_manifest(here / "known.csv")["split"]) == {"train", "test"}

@@ -40,6 +40,7 @@ class Audit:
         shapes: what it does to the photographs that can be read; None where none can be.
         skipped: what the search for images passed over.
         doubts: of a cross-validation about the labels, as `HeldOut.doubt` gives them; None without one.
+        refusals: what each command would refuse of these images, in its own words; None where it takes them.
     """
 
     images: pl.DataFrame
@@ -50,6 +51,7 @@ class Audit:
     shapes: Shapes | None = None
     skipped: Skipped = field(default_factory=Skipped)
     doubts: pl.DataFrame | None = None
+    refusals: Mapping[str, str | None] = field(default_factory=dict)
 
     def of(self, severity: Severity) -> list[Finding]:
         """The findings of one severity."""

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from weldnet.config.hydra_app import command
 from weldnet.config.runs import make_absolute, make_folder, name_folder, show, show_command
-from weldnet.config.schema import DataConfig, OutputKeys, SeedKeys
+from weldnet.config.schema import CrossvalConfig, DataConfig, OutputKeys, SeedKeys
 from weldnet.errors import InputError, count
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from weldnet.audit.audit import Audit
     from weldnet.audit.labels import HeldOut
-    from weldnet.data.datamodule import WeldDataModule
     from weldnet.data.sources.found import Found
 
 
@@ -65,6 +64,7 @@ def run(cfg: DictConfig) -> None:
         require_groups(found.table, "audit.suggest_split needs groups")
     misnamed = find_misnamed(found)
     audited = audit(found.table, data.geometry, found.within, misnamed, found.skipped, held_out)
+    audited = replace(audited, refusals=_rehearse(cfg, found, audited.images))
     make_folder(folder)
     save_audit(audited, folder)
     print_audit(audited, Console())
@@ -72,6 +72,8 @@ def run(cfg: DictConfig) -> None:
         print(skipped)
     if found.table["group"].null_count():
         print(explain_groups(found.table))
+    for name, refusal in audited.refusals.items():
+        print(f"weldnet-{name} would refuse these data: {refusal}" if refusal else f"weldnet-{name} takes these data")
     print(f"the page:  {show(folder / 'audit.html')}")
     print(f"all of it: {show(folder / 'audit.json')}")
     if (review := folder / REVIEW).is_file():
@@ -80,13 +82,38 @@ def run(cfg: DictConfig) -> None:
             f"audit.reviewed={show(review)} audit.corrected=FILE.csv"
         )
     try:
-        _write_all(audited, files, data)
+        _write_all(audited, files, cfg)
     except InputError as error:
         if not audited.of("error"):
             raise
         print(f"nothing is suggested: {error}", file=sys.stderr)
     if audited.of("error"):
         sys.exit(1)
+
+
+def _rehearse(cfg: DictConfig, found: "Found", images: "pl.DataFrame") -> dict[str, str | None]:
+    """What weldnet-train and weldnet-crossval would refuse of these data, in their own words."""
+    folds = CrossvalConfig.num_folds
+    settings: dict[str, list[dict[str, int | None]]] = {"train": [{}]}
+    if cfg.data.num_folds is None:
+        settings["crossval"] = [{"num_folds": folds, "fold": fold} for fold in range(folds)]
+    return {name: _find_refusal(cfg, found, images, each) for name, each in settings.items()}
+
+
+def _find_refusal(
+    cfg: DictConfig, found: "Found", images: "pl.DataFrame", settings: "Sequence[Mapping[str, int | None]]"
+) -> str | None:
+    """The first message by which the data are refused under one of these settings of folds."""
+    from weldnet.config.build import build_data
+
+    for each in settings:
+        data = cfg.data.copy()
+        data.update(each)
+        try:
+            build_data(data, cfg.seed).rehearse(found, images)
+        except InputError as error:
+            return str(error)
+    return None
 
 
 def _check_files(settings: DictConfig) -> dict[str, Path | None]:
@@ -131,42 +158,51 @@ def _check_file(key: str, name: str | None) -> Path | None:
     return file
 
 
-def _write_all(audited: "Audit", files: Mapping[str, Path | None], data: "WeldDataModule") -> None:
-    """Writes each manifest that a key names."""
+def _write_all(audited: "Audit", files: Mapping[str, Path | None], cfg: DictConfig) -> None:
+    """Writes each manifest that a key names.
+
+    Raises:
+        InputError: a split is asked for, and weldnet-train would refuse it.
+    """
     from weldnet.audit.audit import suggest_groups, suggest_split
+    from weldnet.config.build import build_data
     from weldnet.data.splits.rules import give_val_to_train
 
-    needs_val, num_images = data.rule.val != "known", len(audited.images)
+    data = build_data(cfg.data, cfg.seed)
     if (manifest := files["corrected"]) is not None:
         readable = audited.images.filter(audited.images["reason"].is_null())
-        _write(readable, "corrected labels", manifest, num_images, needs_val=needs_val)
+        _write(readable, "corrected labels", manifest, audited, cfg)
     if (manifest := files["suggest_groups"]) is not None:
         grouped = suggest_groups(audited)
         print(f"{_describe(grouped)}; photographs of different spots of one weld are in different groups")
-        _write(grouped, "groups", manifest, num_images, needs_val=needs_val)
+        _write(grouped, "groups", manifest, audited, cfg)
     if (manifest := files["suggest_split"]) is not None:
-        shares = data.shares if needs_val else give_val_to_train(data.shares)
+        shares = give_val_to_train(data.shares) if data.rule.val == "known" else data.shares
         split = suggest_split(audited, shares, data.split_seed)
-        _write(split, "split", manifest, num_images, needs_val=needs_val)
+        if refusal := _refuse(split, audited, cfg):
+            raise InputError(f"audit.suggest_split writes nothing that weldnet-train would refuse: {refusal}")
+        _write(split, "split", manifest, audited, cfg)
 
 
-def _write(samples: "pl.DataFrame", what: str, manifest: Path, num_images: int, *, needs_val: bool) -> None:
+def _refuse(samples: "pl.DataFrame", audited: "Audit", cfg: DictConfig) -> str | None:
+    """What weldnet-train would refuse of a manifest of these samples."""
+    from weldnet.data.sources.found import Found
+
+    unfolded: dict[str, int | None] = {"num_folds": None, "fold": None}
+    return _find_refusal(cfg, Found(samples), audited.images.filter(audited.images["reason"].is_null()), [unfolded])
+
+
+def _write(samples: "pl.DataFrame", what: str, manifest: Path, audited: "Audit", cfg: DictConfig) -> None:
     from weldnet.data.sources.manifest import write_manifest
-    from weldnet.data.splits.rules import check_classes, require_groups
 
     write_manifest(samples, manifest)
-    left_out = num_images - len(samples)
+    left_out = len(audited.images) - len(samples)
     note = f", without {count(left_out, 'file')}, unreadable or damaged" if left_out else ""
     print(f"the {what}: {show(manifest)}{note}")
-    try:
-        if samples["split"].null_count():
-            require_groups(samples, "it has neither groups nor splits")
-        else:
-            check_classes(samples, needs_val=needs_val)
-    except InputError as error:
-        print(f"it cannot be trained on as it is: {error}")
+    if refusal := _refuse(samples, audited, cfg):
+        print(f"it cannot be trained on as it is: {refusal}")
     else:
-        known = "" if needs_val else " data.val=known"
+        known = " data.val=known" if cfg.data.val == "known" else ""
         print(f"train on it by: {show_command('weldnet-train')} data=manifest data.manifest={show(manifest)}{known}")
 
 

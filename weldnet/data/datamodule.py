@@ -1,6 +1,6 @@
 """WeldDataModule: turns a source of weld images into batches."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import lru_cache, partial
@@ -164,10 +164,7 @@ class WeldDataModule(LightningDataModule):
         )
         table = table.with_columns(digest=decoded.digests).with_row_index("row")
         self.unreadable = {table["path"][row]: reason for row, reason in sorted(decoded.unreadable.items())}
-        table, skipped = self.found.skip_unreadable(table, self.unreadable, self.image_settings.on_unreadable)
-        if self.takes_known:
-            table = return_copies(table)
-        self.warnings += skipped + self._check(table)
+        table = self._leave_out(table, self.unreadable)
         self.classes = list(self.wanted_classes or sorted(table["label"].unique()))
         decoded = decoded.select(table["row"].to_numpy().astype(np.int64))
         self.warnings += decoded.mention_pages(table["path"])
@@ -191,6 +188,31 @@ class WeldDataModule(LightningDataModule):
         refuse_misnamed(find_misnamed(found))
         table = self._split(found)
         self._check(table)
+        return table
+
+    def rehearse(self, found: Found, images: pl.DataFrame) -> None:
+        """Raises what `setup` would raise of these images, of which the contents are known, without decoding one.
+
+        Photographs that look alike are not compared.
+
+        Args:
+            found: what the source is to find.
+            images: `path`, `digest` and `reason`, null where the file can be read.
+        """
+        self.found = found
+        refuse_misnamed(find_misnamed(found))
+        table = self._split(found)
+        self._check(table)
+        broken = images.drop_nulls("reason")
+        table = table.join(images.select("path", "digest"), on="path", how="left", maintain_order="left")
+        self._leave_out(table, dict(broken.select("path", "reason").iter_rows()))
+
+    def _leave_out(self, table: pl.DataFrame, unreadable: Mapping[str, str]) -> pl.DataFrame:
+        """The table, with digests, without the files that cannot be read; checked once more, now by content."""
+        table, skipped = self.found.skip_unreadable(table, unreadable, self.image_settings.on_unreadable)
+        if self.takes_known:
+            table = return_copies(table)
+        self.warnings += skipped + self._check(table)
         return table
 
     def _split(self, found: Found) -> pl.DataFrame:

@@ -53,6 +53,7 @@ def summarise(audit: Audit) -> dict[str, Any]:
         "skipped": audit.skipped.to_list(),
         "classes": sorted(images["label"].unique()),
         "splits": {split: len(images.filter(split=split)) for split in SPLITS if split in images["split"]},
+        "refusals": dict(audit.refusals),
         "findings": [asdict(found) for found in audit.findings],
         "formats": _tally(readable["format"]),
         "modes": _tally(readable["mode"]),
