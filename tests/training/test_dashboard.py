@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from weldnet.commands.train import main as run_train
+from weldnet.training.loggers import BoardLogger
 
 if TYPE_CHECKING:
     from selenium.webdriver.remote.webdriver import WebDriver
@@ -23,18 +24,15 @@ if TYPE_CHECKING:
 RUN = "one_run"
 
 SCALARS = {
-    "train/loss_step",
-    "train/loss_epoch",
-    "train/accuracy",
-    "train/balanced_accuracy",
-    "val/loss",
-    "val/accuracy",
-    "val/balanced_accuracy",
-    "val_recall/crack",
-    "lr-AdamW/head",
+    "1_loss/train_step",
+    *(f"1_loss/{stage}" for stage in ("train", "val")),
+    *(f"2_accuracy/{name}/{stage}" for name in ("accuracy", "balanced_accuracy") for stage in ("train", "val")),
+    "2_accuracy/balanced_accuracy_by_group/val",
+    *(f"3_recall/{name}" for name in ("burn_through", "crack", "no_defect", "spatter", "surface_pore", "undercut")),
+    *(f"4_more/{name}/{stage}" for name in ("macro_f1", "kappa") for stage in ("train", "val")),
+    "learning_rate/all",
     "throughput/images_per_s",
     "throughput/wait_share",
-    "final/test_accuracy",
 }
 
 
@@ -56,14 +54,40 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(
+    ("stages", "curves"),
+    [
+        ({"head": 1e-3, "head_vectors": 1e-3, "stem": 1e-3}, {"all"}),
+        ({"head": 1e-3, "head_vectors": 1e-3, "stem": 7e-4}, {"head", "stem"}),
+    ],
+)
+def test_learning_rates_that_are_the_same_are_one_curve(
+    stages: dict[str, float], curves: set[str], tmp_path: Path
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    logger = BoardLogger(str(tmp_path), name="", version="")
+    logger.log_metrics({f"lr-AdamW/{name}": rate for name, rate in stages.items()} | {"epoch": 0.0}, 3)
+    logger.finalize("success")
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert set(events.Tags()["scalars"]) == {f"learning_rate/{name}" for name in curves}
+
+
 @pytest.mark.slow
 def test_curves_pictures_and_tables_are_there(runs: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
     events = EventAccumulator(str(runs / RUN))
     events.Reload()
     tags = events.Tags()
-    assert set(tags["scalars"]) >= SCALARS
+    assert set(tags["scalars"]) == SCALARS
+    steps = {
+        event.step for name in SCALARS - {"1_loss/train_step", "learning_rate/all"} for event in events.Scalars(name)
+    }
+    steps |= {event.step for name in ("val/worst_mistakes", "test/mistakes") for event in events.Images(name)}
+    assert len(steps) == 1, "one epoch is one place on the axis"
     at_test = {f"test/{name}" for name in ("confusion_matrix", "mistakes", "per_class", "referral", "reliability")}
     assert set(tags["images"]) == {"train/augmentation", "val/confusion_matrix", "val/worst_mistakes", *at_test}
     assert "test/crack" in tags["tensors"]
@@ -72,9 +96,14 @@ def test_curves_pictures_and_tables_are_there(runs: Path) -> None:
     assert "| crack | " in table
     assert "max_epochs: 1" in events.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
     metrics = json.loads((runs / RUN / "metrics.json").read_text())
-    assert events.Scalars("final/test_accuracy")[0].value == pytest.approx(metrics["accuracy"], abs=1e-6)
+    content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    listed = HParamsPluginData.FromString(content).session_start_info.hparams
+    assert listed["final/test_accuracy"].number_value == pytest.approx(metrics["accuracy"], abs=1e-6)
+    assert listed["2_optimizer.lr"].number_value == 2e-3
+    assert not any(name.startswith(("data.root", "data.cache", "model.cuda_graphs")) for name in listed)
     (epoch,) = json.loads((runs / RUN / "report.json").read_text())["history"]
-    assert epoch["val/accuracy"] == pytest.approx(metrics["validation"]["accuracy"], abs=1e-6)
+    for name, curve in (("val/loss", "1_loss/val"), ("train/loss_epoch", "1_loss/train")):
+        assert epoch[name] == pytest.approx(events.Scalars(curve)[0].value, abs=1e-6)
     share = events.Scalars("throughput/wait_share")[0].value
     assert 0 <= share < 1
 

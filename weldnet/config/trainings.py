@@ -3,6 +3,7 @@
 import gc
 import logging
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from weldnet.config.resumable import OF_MACHINE
 from weldnet.config.resume import CONFIG, StoppedRun
 from weldnet.config.runs import (
     is_leader,
@@ -136,13 +138,18 @@ def _announce(folder: Path, trainer: "Trainer", data: "WeldDataModule") -> None:
 
 
 def list_settings(cfg: DictConfig) -> dict[str, str | int | float | bool]:
-    """The settings that distinguish runs, as `group.key` of plain values, for the HPARAMS tab."""
+    """The settings that distinguish runs, as `group.key` of plain values, without those of a machine."""
     flat: dict[str, str | int | float | bool] = {"seed": cfg.seed}
     for group in ("data", "model", "optimizer", "scheduler"):
-        for name, value in cfg[group].items():
+        for name, value in (cfg[group] or {}).items():
             if isinstance(value, (str, int, float, bool)):
-                flat[f"{group}.{name}".replace("._target_", "")] = value
-    return flat | {f"trainer.{name}": cfg.trainer[name] for name in ("max_epochs", "precision") if name in cfg.trainer}
+                flat[f"{group}.{name}"] = value
+        if group in ("optimizer", "scheduler") and f"{group}._target_" in flat:
+            flat[group] = str(flat[f"{group}._target_"]).rpartition(".")[2]
+    flat |= {f"data.image_size.{name}": length for name, length in cfg.data.image_size.items()}
+    flat |= {f"trainer.{name}": cfg.trainer[name] for name in ("max_epochs", "precision") if name in cfg.trainer}
+    left_out = (*OF_MACHINE, "*._target_", "data.allow_leak")
+    return {key: value for key, value in flat.items() if not any(fnmatchcase(key, each) for each in left_out)}
 
 
 def check_alone(kind: type[Series]) -> None:

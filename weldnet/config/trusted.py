@@ -66,7 +66,7 @@ RULES = {
     "callbacks.*": Rule((), ("lightning.pytorch.callbacks", "weldnet"), ("lightning.pytorch.Callback",)),
     # The others send what they log to an address that the file names.
     "logger.*": Rule(
-        ("weldnet.training.loggers.MLflowLogger",),
+        ("weldnet.training.loggers.MLflowLogger", "weldnet.training.loggers.BoardLogger"),
         ("lightning.pytorch.loggers",),
         ("lightning.pytorch.loggers.TensorBoardLogger", "lightning.pytorch.loggers.CSVLogger"),
     ),

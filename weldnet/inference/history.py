@@ -29,4 +29,4 @@ def read_history(run: Path) -> list[Epoch]:
 
 def write_history(run: Path, epochs: list[Epoch]) -> None:
     """Writes `history.csv`, all or nothing."""
-    write_csv(run / HISTORY, pl.DataFrame(epochs, infer_schema_length=None))
+    write_csv(run / HISTORY, pl.DataFrame(epochs, infer_schema_length=None).cast({"epoch": pl.Int64}))

@@ -50,7 +50,7 @@ def fit(width: int, height: int, side: int, *, widen: bool) -> tuple[int, int]:
     """The width and height at which a photograph is shown; its long side has `side` pixels.
 
     Args:
-        widen: show a narrow strip at twice its width, as `charts.draw_gallery` does.
+        widen: show a narrow strip at twice its width, as `draw_overlay` does.
     """
     scale = side / max(width, height)
     widening, heightening = (find_stretch(height, width), find_stretch(width, height)) if widen else (1, 1)

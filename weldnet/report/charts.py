@@ -18,7 +18,6 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from weldnet.evaluation.metrics import BY_GROUP
-from weldnet.explain.attribution import find_stretch
 from weldnet.files import replace_file
 from weldnet.spelling import make_visible
 
@@ -101,12 +100,7 @@ def draw_referral(curve: Mapping[str, Any], point: Mapping[str, Any], rows: Mapp
 
 
 def draw_history(history: Sequence[Mapping[str, float | None]], kept: int) -> dict[str, Figure]:
-    """The learning curves of loss and balanced accuracy, and which epoch the checkpoint has.
-
-    Args:
-        history: from `weldnet.inference.history`.
-        kept: the epoch, from 1.
-    """
+    """The learning curves of loss and balanced accuracy, from `inference.history`; `kept` is the epoch that was tested."""
     curves = {
         "loss": ("train/loss_epoch", "val/loss"),
         "balanced_accuracy": (None, "val/balanced_accuracy", f"val/{BY_GROUP}"),
@@ -238,17 +232,17 @@ def draw_confusion(matrix: NDArray[np.int64], classes: Sequence[str], title: str
     return figure
 
 
-def draw_gallery(images: NDArray[np.uint8], captions: Sequence[str], title: str) -> Figure:
-    """Images (N, 3, H, W) side by side, each under its caption; strips are drawn twice as wide as they are."""
-    columns = min(len(images), 12)
-    rows = -(-len(images) // columns)
-    height, width = images.shape[2:]
-    stretch = find_stretch(height, width)
-    size = 1.35 * columns + 0.3, rows * max(1.9, 0.95 * height / width / stretch) + 0.6
+def draw_gallery(pictures: Sequence[NDArray[np.uint8]], captions: Sequence[str], title: str) -> Figure:
+    """Pictures (H, W, 3) of any sizes side by side, at most 12 in a row, each under its caption."""
+    columns = min(len(pictures), 12)
+    rows = -(-len(pictures) // columns)
+    tallest = max(picture.shape[0] / picture.shape[1] for picture in pictures)
+    size = 1.35 * columns + 0.3, rows * max(1.9, 0.95 * min(tallest, 6)) + 0.6
     figure = Figure(figsize=size, layout="constrained")
     figure.suptitle(title)
-    for axes, image, caption in zip(figure.subplots(rows, columns, squeeze=False).flat, images, captions, strict=False):
-        axes.imshow(image.transpose(1, 2, 0), aspect=1 / stretch)
+    all_axes = figure.subplots(rows, columns, squeeze=False).flat
+    for axes, picture, caption in zip(all_axes, pictures, captions, strict=False):
+        axes.imshow(picture)
         axes.set_title(caption, fontsize=7, parse_math=False)
     for axes in figure.axes:
         axes.set_axis_off()

@@ -84,14 +84,9 @@ def copy_photographs(samples: pl.DataFrame, rows: Sequence[int], window: Window,
     paths, known = samples["path"].to_list(), fingerprints(samples["digest"])
 
     def copy(row: int) -> tuple[int, Size] | None:
-        try:
-            content = read_content(paths[row])
-            if fingerprint(content) != known[row]:
-                return None
-            image = open_picture(content, window=window, least=(_SIDE_PX, _SIDE_PX)).image
-        except UnreadableImage:
+        image = read_photograph(paths[row], known[row], window, _SIDE_PX)
+        if image is None:
             return None
-        image.thumbnail((_SIDE_PX, _SIDE_PX))
         with replace_file(folder / name_file(row), flush=False) as temporary:
             image.save(temporary, "JPEG", quality=85)
         return row, image.size
@@ -102,6 +97,23 @@ def copy_photographs(samples: pl.DataFrame, rows: Sequence[int], window: Window,
         if re.fullmatch(r"\d{5,}\.jpg", file.name) and int(file.stem) not in sizes:
             file.unlink()
     return sizes
+
+
+def read_photograph(path: str, known: np.uint64, window: Window, side: int) -> Image.Image | None:
+    """A photograph as it is, at most `side` pixels long; None for a file that cannot be read any more or has changed.
+
+    Args:
+        known: its fingerprint.
+    """
+    try:
+        content = read_content(path)
+        if fingerprint(content) != known:
+            return None
+        image = open_picture(content, window=window, least=(side, side)).image
+    except UnreadableImage:
+        return None
+    image.thumbnail((side, side))
+    return image
 
 
 def name_file(row: int) -> str:

@@ -105,7 +105,7 @@ def write_report(
 def _draw_mistakes(tested: EvaluationReport, rows: list[int], overlays: dict[int, Pixels], title: str) -> Figure:
     names, predicted = tested.classes, tested.logits.argmax(axis=1)
     captions = [f"{names[tested.labels[row]]}\npredicted {names[predicted[row]]}" for row in rows]
-    return draw_gallery(np.stack([overlays[row].transpose(2, 0, 1) for row in rows]), captions, title)
+    return draw_gallery([overlays[row] for row in rows], captions, title)
 
 
 def _audit(data: WeldDataModule) -> list[dict[str, str]]:

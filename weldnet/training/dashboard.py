@@ -8,17 +8,24 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
+from PIL import Image, ImageOps
 from scipy.special import softmax
 from sklearn.metrics import confusion_matrix
 from torch import Tensor
 from torch.nn import functional
 
 from weldnet.data.datamodule import WeldDataModule
+from weldnet.data.splits.leaks import fingerprints
 from weldnet.data.splits.rules import count_by_split
 from weldnet.inference.evaluation_report import EvaluationReport
 from weldnet.model.classifier import WeldClassifier
+from weldnet.report.album import Pixels
 from weldnet.report.charts import draw_charts, draw_confusion, draw_gallery
-from weldnet.training.loggers import Curve, can_draw, log_extra, report_limits
+from weldnet.report.photographs import read_photograph
+from weldnet.training.loggers import LAYOUT, Curve, can_draw, log_extra, report_limits
+
+PAIR_PX = 200
+"""The long side of each half of a picture in a gallery."""
 
 
 class Dashboard(Callback):
@@ -36,6 +43,7 @@ class Dashboard(Callback):
         self.worst: list[Tensor] = []
         self.predicted: list[Tensor] = []
         self.labels: list[Tensor] = []
+        self.num_seen = 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero:
@@ -45,32 +53,23 @@ class Dashboard(Callback):
         data, model = _parts(trainer, pl_module)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                layout = {"recall of each class": {"validation": ["Multiline", ["val_recall/.*"]]}}
-                logger.experiment.add_custom_scalars(layout)
+                logger.experiment.add_custom_scalars(LAYOUT)
         if trainer.ckpt_path is None:
             if "config" in model.record:
                 log_extra(trainer, "config", "```yaml\n" + str(model.record["config"]) + "\n```")
             log_extra(trainer, "classes by split", _class_table(data))
         dataset = data.dataset("train")
         chosen = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(data.seed))[: self.num_augmented]
-        plain, labels = dataset.pictures(chosen.tolist()), dataset.labels[chosen]
-        images, _ = data.augmented((torch.from_numpy(plain), labels), 0, 0, 0)
-        shown = np.concatenate([plain, images.round().to(torch.uint8).numpy()])
-        names = [model.classes[label] for label in labels]
-        captions = names + [f"{name}\naugmented" for name in names]
-        order = [
-            i + half * len(names)
-            for start in range(0, len(names), 12)
-            for half in (0, 1)
-            for i in range(start, min(start + 12, len(names)))
-        ]
-        figure = draw_gallery(
-            shown[order], [captions[i] for i in order], "training images, and what the network sees of them"
+        plain, labels = torch.from_numpy(dataset.pictures(chosen.tolist())), dataset.labels[chosen]
+        images, _ = data.augmented((plain, labels), 0, 0, 0)
+        pictures = _pair(data, "train", chosen.tolist(), images.round().to(torch.uint8))
+        title = "training images, each beside what the network sees of it"
+        log_extra(
+            trainer, "train/augmentation", draw_gallery(pictures, [model.classes[each] for each in labels], title)
         )
-        log_extra(trainer, "train/augmentation", figure)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.worst, self.predicted, self.labels = [], [], []
+        self.worst, self.predicted, self.labels, self.num_seen = [], [], [], 0
 
     def on_validation_batch_end(
         self,
@@ -87,7 +86,9 @@ class Dashboard(Callback):
         self.predicted.append(predicted)
         self.labels.append(labels)
         losses = functional.cross_entropy(logits, labels, reduction="none").masked_fill(predicted == labels, -1)
-        found = [losses, predicted, labels, logits.softmax(1).amax(1), images]
+        rows = torch.arange(self.num_seen, self.num_seen + len(labels), device=labels.device) * trainer.world_size
+        self.num_seen += len(labels)
+        found = [losses, predicted, labels, logits.softmax(1).amax(1), rows, images]
         if self.worst:
             found = [torch.cat(both) for both in zip(self.worst, found, strict=True)]
         # Those with the largest losses stay, on the device, so memory does not grow with the data.
@@ -97,19 +98,20 @@ class Dashboard(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or not can_draw(trainer):
             return
-        _, model = _parts(trainer, pl_module)
+        data, model = _parts(trainer, pl_module)
         predicted, labels = torch.cat(self.predicted).cpu().numpy(), torch.cat(self.labels).cpu().numpy()
         matrix = confusion_matrix(labels, predicted, labels=range(len(model.classes)))
         title = f"validation after epoch {trainer.current_epoch + 1}"
         log_extra(trainer, "val/confusion_matrix", draw_confusion(matrix, model.classes, title))
-        _, predicted, labels, probabilities, images = (each.cpu().numpy() for each in self.worst)
-        wrong = predicted != labels
+        _, answers, actual, certainty, rows, images = (each.cpu() for each in self.worst)
+        wrong = answers != actual
         captions = [
-            f"{model.classes[actual]}\npredicted {model.classes[answer]}\n{probability:.0%}"
-            for actual, answer, probability in zip(labels[wrong], predicted[wrong], probabilities[wrong], strict=True)
+            f"{model.classes[label]}\npredicted {model.classes[answer]}\n{share:.0%}"
+            for label, answer, share in zip(actual[wrong], answers[wrong], certainty[wrong], strict=True)
         ]
         if captions:
-            log_extra(trainer, "val/worst_mistakes", draw_gallery(images[wrong], captions, f"worst mistakes, {title}"))
+            pictures = _pair(data, "val", rows[wrong].tolist(), images[wrong])
+            log_extra(trainer, "val/worst_mistakes", draw_gallery(pictures, captions, f"worst mistakes, {title}"))
 
 
 def draw_test(trainer: Trainer, tested: EvaluationReport, report: Mapping[str, Any], gallery: Figure | None) -> None:
@@ -127,12 +129,34 @@ def draw_test(trainer: Trainer, tested: EvaluationReport, report: Mapping[str, A
     for number, name in enumerate(tested.classes):
         if (tested.labels == number).any():
             log_extra(trainer, f"{split}/{name}", Curve(tested.labels == number, probabilities[:, number]))
-    charts = draw_charts(report)
+    # The loggers have the curves themselves.
+    charts = {name: figure for name, figure in draw_charts(report).items() if not name.startswith("history")}
     charts["confusion_matrix"] = draw_confusion(np.array(report["confusion_matrix"]), tested.classes, tested.title())
     if gallery is not None:
         charts["mistakes"] = gallery
     for name, figure in charts.items():
         log_extra(trainer, f"{split}/{name}", figure)
+
+
+def _pair(data: WeldDataModule, split: str, rows: list[int], images: Tensor) -> list[Pixels]:
+    """Each photograph as it is, where its file is at hand, beside what the network sees of it.
+
+    Args:
+        images: of these rows of the split, uint8 (B, 3, H, W).
+    """
+    table = data.samples(split)[rows]
+    pictures = []
+    for path, known, image in zip(table["path"], fingerprints(table["digest"]), images, strict=True):
+        sides = [Image.fromarray(image.permute(1, 2, 0).numpy())]
+        if (photograph := read_photograph(path, known, data.geometry.window, PAIR_PX)) is not None:
+            sides.insert(0, photograph)
+        fitted = [np.asarray(ImageOps.contain(side, (PAIR_PX, PAIR_PX))) for side in sides]
+        height = max(len(side) for side in fitted)
+        margins = [((0, height - len(side)), (0, 4), (0, 0)) for side in fitted]
+        pictures.append(
+            np.hstack([np.pad(side, margin, constant_values=255) for side, margin in zip(fitted, margins, strict=True)])
+        )
+    return pictures
 
 
 def _parts(trainer: Trainer, pl_module: LightningModule) -> tuple[WeldDataModule, WeldClassifier]:

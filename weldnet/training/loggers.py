@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
@@ -16,8 +17,10 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from torch.utils.tensorboard.summary import hparams
 
 from weldnet.errors import InputError, propose_extra
+from weldnet.evaluation.metrics import BY_GROUP
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -39,6 +42,63 @@ class Outcome:
 
     settings: dict[str, str | int | float | bool]
     metrics: dict[str, float]
+
+
+LAYOUT = {
+    "training and validation": {
+        "loss": ["Multiline", ["1_loss/(train|val)$"]],
+        "accuracy": ["Multiline", ["2_accuracy/accuracy"]],
+        "balanced accuracy": ["Multiline", ["2_accuracy/balanced_accuracy"]],
+        "recall of each class": ["Multiline", ["3_recall/"]],
+        "learning rate": ["Multiline", ["learning_rate/"]],
+    }
+}
+"""TensorBoard's page of custom scalars: several curves in one chart, by the names that `name_curve` gives."""
+
+
+SHOWN_FIRST = dict.fromkeys(("final/val_balanced_accuracy", "final/test_balanced_accuracy"), "1_") | dict.fromkeys(
+    ("optimizer.lr", "trainer.max_epochs", "model.backbone"), "2_"
+)
+"""What HPARAMS shows first: it sorts by name, and of many columns shows a few until it is asked for more."""
+
+
+def name_curve(metric: str) -> str | None:
+    """The name of a metric in TensorBoard, where groups are sorted by name; None for what needs no chart."""
+    stage, _, name = metric.partition("/")
+    if name in ("loss_step", "loss_epoch", "loss"):
+        return f"1_loss/{stage}{'_step' if name == 'loss_step' else ''}"
+    if stage == "val_recall":
+        return f"3_recall/{name}"
+    if stage.startswith("lr-"):
+        # Those of biases and norms are the same.
+        return None if name.endswith("_vectors") else f"learning_rate/{name or 'all'}"
+    if name in ("accuracy", "balanced_accuracy", BY_GROUP):
+        return f"2_accuracy/{name}/{stage}"
+    if stage in ("train", "val"):
+        return f"4_more/{name}/{stage}"
+    return None if metric == "epoch" else metric
+
+
+class BoardLogger(TensorBoardLogger):
+    """Logs to TensorBoard, what matters first; its arguments are those of Lightning's own."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """As Lightning's own, by other names; stages that learn at one rate share a curve."""
+        named = {name_curve(name): value for name, value in metrics.items()}
+        rates = {value for name, value in named.items() if name and name.startswith("learning_rate/")}
+        if len(rates) == 1:
+            named = {name: value for name, value in named.items() if not (name or "").startswith("learning_rate/")}
+            named["learning_rate/all"] = rates.pop()
+        super().log_metrics({name: value for name, value in named.items() if name}, step)
+
+    @rank_zero_only
+    def log_outcome(self, outcome: Outcome) -> None:
+        """Lists settings and final figures under HPARAMS alone: TensorBoard draws a chart of each metric it takes."""
+        named = {
+            f"{SHOWN_FIRST.get(name, '')}{name}": value for name, value in (outcome.settings | outcome.metrics).items()
+        }
+        for part in hparams(named, {}):  # type: ignore[no-untyped-call]
+            self.experiment.file_writer.add_summary(part)
 
 
 class MLflowLogger(Logger):
@@ -126,13 +186,18 @@ def report_limits(trainer: Trainer) -> None:
             log.warning("%s takes no %s; report.html has those of the test", type(each).__name__, lacking)
 
 
+def last_step(trainer: Trainer) -> int:
+    """The step, from 0, beside which Lightning logs the metrics of an epoch after its end."""
+    return max(trainer.global_step - 1, 0)
+
+
 def log_extra(trainer: Trainer, name: str, extra: Figure | str | Curve | Outcome) -> None:
     """Gives a picture, a text, a curve or the outcome of a run to every logger that takes it.
 
     Args:
         name: as `stage/name`.
     """
-    step = trainer.global_step
+    step = last_step(trainer)
     for logger in trainer.loggers if trainer.is_global_zero else ():
         match logger, extra:
             case TensorBoardLogger(), Figure():
@@ -141,6 +206,9 @@ def log_extra(trainer: Trainer, name: str, extra: Figure | str | Curve | Outcome
                 logger.experiment.add_text(name, extra)
             case TensorBoardLogger(), Curve():
                 logger.experiment.add_pr_curve(name, extra.positive, extra.probabilities)
+            case BoardLogger(), Outcome():
+                logger.log_outcome(extra)
+                logger.finalize("success")
             case TensorBoardLogger(), Outcome():
                 logger.log_hyperparams(extra.settings, extra.metrics)
                 logger.finalize("success")

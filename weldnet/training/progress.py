@@ -14,6 +14,7 @@ from torch import Tensor
 
 from weldnet.evaluation.metrics import METRICS
 from weldnet.inference.history import Epoch, read_history, write_history
+from weldnet.training.loggers import last_step
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class Throughput(Callback):
             values = {"throughput/images_per_s": self.num_images / total, "throughput/wait_share": self.waited / total}
             trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
             for logger in trainer.loggers:
-                logger.log_metrics(values, step=trainer.global_step)
+                logger.log_metrics(values, step=last_step(trainer))
 
 
 class EpochLines(Callback):
