@@ -123,7 +123,8 @@ def _refuse_own_images(ensemble: Path) -> None:
 
 def _compare(tests: list[Test], folder: Path) -> None:
     from weldnet.console import print_table
-    from weldnet.files import write_json
+    from weldnet.files import write_json, write_text
+    from weldnet.report.overview import render_comparison
     from weldnet.report.writer import compare_reports, draw_differences
 
     comparison = compare_reports(*(test.report for test in tests))
@@ -131,9 +132,12 @@ def _compare(tests: list[Test], folder: Path) -> None:
         test.write(folder / name)
         print(show(test.checkpoint.path))
         print_table(test.report.table())
+    names = [show(test.checkpoint.path) for test in tests]
+    write_text(folder / "comparison.html", render_comparison(comparison, names))
     write_json(folder / "comparison.json", comparison)
     print_table(draw_differences(comparison))
-    print(f"all of it:  {show(folder / 'comparison.json')}; the pages: {show(folder / 'a')}, {show(folder / 'b')}")
+    print(f"the page:   {show(folder / 'comparison.html')}; of each: {show(folder / 'a')}, {show(folder / 'b')}")
+    print(f"all of it:  {show(folder / 'comparison.json')}")
 
 
 def _judge(cfg: DictConfig, checkpoint: "Checkpoint") -> "Judge | None":

@@ -179,6 +179,7 @@ class Folds(Series):
 
     def list_files(self) -> dict[str, str]:
         return {
+            "the page": show(self.folder / "crossval.html"),
             "figures": f"{show(self.folder / self.made[0])}, {show(self.folder / 'confusion_matrix.png')}",
             "one by one": show(self.folder / "predictions.csv"),
             "a fold": f"{show_command('weldnet-test')} ckpt_path={show(self.member_folder(0))}",

@@ -100,7 +100,7 @@ def draw_referral(curve: Mapping[str, Any], point: Mapping[str, Any], rows: Mapp
 
 
 def draw_history(history: Sequence[Mapping[str, float | None]], kept: int) -> dict[str, Figure]:
-    """The learning curves of loss and balanced accuracy, from `inference.history`; `kept` is the epoch that was tested."""
+    """The learning curves of loss and balanced accuracy, from `inference.history`; `kept` is the epoch tested."""
     curves = {
         "loss": ("train/loss_epoch", "val/loss"),
         "balanced_accuracy": (None, "val/balanced_accuracy", f"val/{BY_GROUP}"),

@@ -13,9 +13,10 @@ from rich.table import Table
 
 from weldnet.errors import InputError, first_line
 from weldnet.evaluation.metrics import BY_GROUP, index_groups, measure_groups, show_figure, summarise_confusion
-from weldnet.files import read_csv, write_csv, write_json
+from weldnet.files import read_csv, write_csv, write_json, write_text
 from weldnet.inference.evaluation_report import caption_leaks, draw_table
 from weldnet.report.charts import draw_confusion, save_chart
+from weldnet.report.overview import render_crossval
 from weldnet.training.spread import FIGURES, close_table, gather_notes, head_table, summarise_spread
 
 FILES = ("metrics.json", "predictions.csv", "confusion_matrix.png")
@@ -32,11 +33,13 @@ class CrossvalReport:
         folds: the `metrics.json` of each fold, by its number.
         predictions: the `predictions.csv` of all of them, as text, with the column `fold`.
         num_folds: K; fewer than K are here while some are still to be trained.
+        good_classes: those of sound welds.
     """
 
     folds: dict[int, dict[str, Any]]
     predictions: pl.DataFrame
     num_folds: int
+    good_classes: Sequence[str] = ()
 
     def metrics(self) -> dict[str, Any]:
         """The keys of `crossval.json`.
@@ -70,11 +73,12 @@ class CrossvalReport:
         }
 
     def save(self, folder: Path) -> None:
-        """Writes `predictions.csv`, `confusion_matrix.png` and, last, `crossval.json`, each all or nothing."""
+        """Writes `predictions.csv`, the confusion matrix, the page and, last, `crossval.json`, each all or nothing."""
         metrics = self.metrics()
         write_csv(folder / "predictions.csv", self.predictions)
         matrix, classes = np.array(metrics["pooled"]["confusion_matrix"]), metrics["pooled"]["classes"]
         save_chart(draw_confusion(matrix, classes, self.title()), folder / "confusion_matrix.png")
+        write_text(folder / "crossval.html", render_crossval(metrics, self.good_classes))
         write_json(folder / "crossval.json", metrics)
 
     def title(self) -> str:
@@ -113,7 +117,7 @@ def read_folds(folders: dict[int, Path], num_folds: int) -> CrossvalReport:
     Raises:
         InputError: their predictions have different columns.
     """
-    folds, tables = {}, []
+    folds, tables, good_classes = {}, [], list[str]()
     for fold, folder in folders.items():
         metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
         # As text, so that every figure is written again to the last digit.
@@ -122,9 +126,11 @@ def read_folds(folders: dict[int, Path], num_folds: int) -> CrossvalReport:
         known = {BY_GROUP: _measure_by_group(predictions)}
         known |= summarise_confusion(np.array(metrics["confusion_matrix"]), metrics["classes"])
         folds[fold] = known | metrics
+        if (report := folder / "report.json").is_file():
+            good_classes = json.loads(report.read_text("utf-8"))["good_classes"]
         tables.append(predictions.insert_column(3, pl.lit(fold).alias("fold")))
     try:
-        return CrossvalReport(folds, pl.concat(tables), num_folds)
+        return CrossvalReport(folds, pl.concat(tables), num_folds, good_classes)
     except pl.exceptions.PolarsError as error:
         raise InputError(f"predictions.csv of a fold is damaged: {first_line(error)}") from error
 

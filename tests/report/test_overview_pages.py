@@ -1,0 +1,75 @@
+"""The pages of a comparison and a cross-validation: whole, harmless, and accessible in a browser."""
+
+import html
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from pages import check_accessible
+from report_pages import CLASSES
+
+from weldnet.evaluation.comparison import compare
+from weldnet.evaluation.metrics import METRICS, summarise, summarise_confusion
+from weldnet.report.overview import render_comparison, render_crossval
+from weldnet.training.spread import summarise_spread
+
+if TYPE_CHECKING:
+    from selenium.webdriver.chrome.webdriver import WebDriver
+
+RNG = np.random.default_rng(0)
+
+
+def compare_two(*leaks: str) -> str:
+    labels = RNG.integers(0, len(CLASSES), 120)
+    first, second = (np.where(RNG.random(120) < 0.7, labels, RNG.integers(0, len(CLASSES), 120)) for _ in range(2))
+    found = compare(first, second, labels, [f"weld {row % 12}" for row in range(120)], CLASSES, ["good"], 50)
+    photographs = [
+        {"path": f"/data/<i>{row}.png", "label": CLASSES[1], "first": CLASSES[0], "second": CLASSES[2]}
+        for row in found["differing"]
+    ]
+    sides: dict[str, Any] = {"first": {"leaks": [], "split": "test"}, "second": {"leaks": leaks, "split": "test"}}
+    comparison = found | sides | {"photographs": photographs, "good_classes": ["good"]}
+    return render_comparison(comparison, ("runs/train/<a>", "runs/train/b"))
+
+
+def cross_validate(*leaks: str) -> str:
+    folds = []
+    for fold in range(3):
+        logits, labels = RNG.normal(size=(60, len(CLASSES))), np.arange(60) % len(CLASSES)
+        figures = summarise(logits, labels, CLASSES, [f"weld {row % 12}" for row in range(60)])
+        folds.append(figures | {"fold": fold, "num_groups": 12})
+    pooled = summarise_confusion(np.sum([fold["confusion_matrix"] for fold in folds], axis=0), CLASSES)
+    metrics = {"pooled": pooled, "folds": folds, "leaks": leaks, "warnings": ["<b>one</b>"]}
+    return render_crossval(summarise_spread(folds, "folds") | metrics, ["good"])
+
+
+def test_a_comparison_names_both_and_every_difference() -> None:
+    page = compare_two("same <i>weld</i>")
+    assert "A: runs/train/&lt;a&gt;; B: runs/train/b" in page
+    assert "LEAK: B: same &lt;i&gt;weld&lt;/i&gt;" in page
+    assert all(metric.label in html.unescape(page) for metric in METRICS if metric.key != "loss")
+    assert "Photographs predicted differently: " in page
+    assert "significantly" in page
+
+
+def test_a_cross_validation_shows_folds_classes_and_kinds_of_mistakes() -> None:
+    page = cross_validate()
+    assert "&lt;b&gt;one&lt;/b&gt;" in page
+    assert "in the mean of the folds, with a spread of " in page
+    assert "<small>escape</small>" in page
+    assert '<a href="fold_1/report.html">' in page
+    assert "LEAK: of fold 1" in cross_validate("of fold 1")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [compare_two, cross_validate])
+def test_axe_finds_nothing(make: Any, browser: "WebDriver", tmp_path: Path) -> None:
+    page = make()
+    (tmp_path / "page.html").write_text(page, "utf-8")
+    browser.get((tmp_path / "page.html").as_uri())
+    check_accessible(browser)
+    for width in (320, 1280):
+        screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= width

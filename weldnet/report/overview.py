@@ -1,0 +1,158 @@
+"""Pages of the report's kind for several tests: a comparison of two checkpoints, a cross-validation."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from markupsafe import Markup
+
+from weldnet.errors import count
+from weldnet.evaluation.metrics import CLASS_METRICS, ERRORS, METRICS, show_figure
+from weldnet.report.page import render
+from weldnet.report.tables import tabulate_confusion
+from weldnet.report.words import percent
+
+Figures = Mapping[str, Any]
+
+MOST_LISTED = 500
+"""Photographs on the page of a comparison; comparison.json has all."""
+
+_LABELS = {metric.key: metric.label for metric in (*METRICS, *ERRORS)}
+
+
+class Table(NamedTuple):
+    """A table under its title; the first cell of a row is its name."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+_PAIR = ("first", "second")
+
+
+def render_comparison(comparison: Figures, names: Sequence[str]) -> str:
+    """The page of `comparison.json`.
+
+    Args:
+        names: how each of the two checkpoints is named, A and B.
+    """
+    test, photographs = comparison["mcnemar"], comparison["photographs"]
+    verdict = "differ significantly" if test["p_value"] < 0.05 else "do not differ significantly"
+    leaks = [
+        f"{letter}: {leak}" for letter, name in zip("AB", _PAIR, strict=True) for leak in comparison[name]["leaks"]
+    ]
+    differences = comparison["differences"]
+    shown = [name for name in ("balanced_accuracy", "escapes", "false_calls") if name in differences]
+    tiles = [
+        {
+            "name": f"{_LABELS[name]}, B minus A",
+            "value": _sign(differences[name]["value"]),
+            "bound": _range(differences[name]),
+        }
+        for name in shown
+    ]
+    return _render(
+        "Comparison",
+        f"A: {names[0]}; B: {names[1]}; the same photographs ({comparison['first']['split']})",
+        f"A and B {verdict}: only A is right on {test['num_first_only']:,} photographs, only B on "
+        f"{test['num_second_only']:,} (p = {test['p_value']:.3g}).",
+        tiles,
+        [
+            Table(
+                "Figures, B minus A",
+                ("", "difference", "95 % interval"),
+                [(_LABELS.get(name, name), _sign(row["value"]), _range(row)) for name, row in differences.items()],
+            ),
+            Table(
+                f"Photographs predicted differently: {len(photographs):,}",
+                ("photograph", "actual", "A", "B"),
+                [[row[key] for key in ("path", "label", *_PAIR)] for row in photographs[:MOST_LISTED]],
+            ),
+        ],
+        leaks=leaks,
+        notes=[
+            f"{test['test']}. Intervals resample whole welds.",
+            *(
+                []
+                if comparison["good_classes"]
+                else ["Escapes are not compared: no class of sound welds is known to both."]
+            ),
+            *([f"The first {MOST_LISTED:,} photographs; comparison.json has all."] * (len(photographs) > MOST_LISTED)),
+        ],
+        links=[("Report of A", "a/report.html"), ("Report of B", "b/report.html")],
+    )
+
+
+def render_crossval(metrics: Figures, good_classes: Sequence[str]) -> str:
+    """The page of `crossval.json`; good_classes are those of sound welds."""
+    pooled, folds = metrics["pooled"], metrics["folds"]
+    images, welds = (sum(fold[key] for fold in folds) for key in ("num_images", "num_groups"))
+    mean, spread = (metrics[key]["balanced_accuracy"] for key in ("mean", "spread"))
+    keys = [metric.key for metric in METRICS]
+    rows = [
+        [
+            str(fold["fold"]),
+            f"{fold['num_groups']:,}",
+            f"{fold['num_images']:,}",
+            *(show_figure(fold[key]) for key in keys),
+        ]
+        for fold in folds
+    ]
+    rows += [[name, "", "", *(show_figure(metrics[name][key]) for key in keys)] for name in ("mean", "spread")]
+    measured = [metric for metric in CLASS_METRICS if metric.ratio]
+    classes = [
+        [name, f"{row['support']:,}", *(percent(row[each.key]) for each in measured)]
+        for name, row in pooled["per_class"].items()
+    ]
+    matrix = {
+        "classes": pooled["classes"],
+        "confusion_matrix": pooled["confusion_matrix"],
+        "good_classes": good_classes,
+    }
+    return _render(
+        "Cross-validation",
+        f"{count(images, 'photograph')} of {count(welds, 'weld')}, each held out once; {count(len(folds), 'fold')}",
+        f"Held out, the balanced accuracy is {percent(mean)} in the mean of the folds, with a spread of "
+        f"{percent(spread)}.",
+        [
+            {
+                "name": _LABELS[key],
+                "value": percent(metrics["mean"][key]),
+                "bound": f"spread {percent(metrics['spread'][key])}",
+            }
+            for key in ("balanced_accuracy", "balanced_accuracy_by_group", "accuracy")
+        ],
+        [
+            Table("Folds", ("fold", "welds", "images", *(_LABELS[key] for key in keys)), rows),
+            Table("Classes, all folds together", ("class", "images", *(each.label for each in measured)), classes),
+        ],
+        leaks=metrics["leaks"],
+        warnings=metrics["warnings"],
+        notes=[f"Spread: {metrics['spread_is']}. predictions.csv has each photograph."],
+        matrix=Markup(render("sections/confusion.html", report=matrix, confusion=tabulate_confusion(matrix), cells=())),
+        links=[(f"Report of fold {fold['fold']}", f"fold_{fold['fold']}/report.html") for fold in folds],
+    )
+
+
+def _render(
+    title: str, subtitle: str, sentence: str, tiles: Sequence[Figures], tables: Sequence[Table], **further: Any
+) -> str:
+    defaults = {"leaks": (), "warnings": (), "notes": (), "links": (), "matrix": None}
+    figures = [{"target": "", "mark": "", **tile} for tile in tiles]
+    values = {
+        "title": title,
+        "run": title,
+        "subtitle": subtitle,
+        "sentence": sentence,
+        "figures": figures,
+        "tables": tables,
+    }
+    return render("overview.html", **values, **(defaults | further))
+
+
+def _sign(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.4f}"
+
+
+def _range(row: Figures) -> str:
+    return str(row["reason"]) if row["low"] is None else f"{row['low']:+.4f} to {row['high']:+.4f}"
