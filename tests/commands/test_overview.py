@@ -2,17 +2,23 @@
 
 import json
 import os
+import re
 import shutil
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 from calling import call, exit_code
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from stopped import compose
 
 from weldnet import __version__
+from weldnet.config.hydra_app import command
+from weldnet.config.run_table import print_sweep
+from weldnet.config.runs import label_overrides, name_folder
+from weldnet.config.schema import TrainConfig
 from weldnet.errors import InputError
 from weldnet.inference.checkpoint import find_checkpoint
 from weldnet.inference.finished_runs import find_best
@@ -101,3 +107,34 @@ def test_the_runs_and_the_best_of_those_that_compare(here: Path, capsys: pytest.
 def test_no_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code("overview", "runs", "nowhere") == 2
     assert f"no finished run below {here / 'nowhere'}" in capsys.readouterr().err
+
+
+def test_a_sweep_names_its_runs_and_ends_with_their_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def train(cfg: DictConfig) -> Path:
+        folder = name_folder("train", cfg.output_dir)
+        write_run(folder, epochs=cfg.trainer.max_epochs, figure=0.5 if cfg.trainer.max_epochs == 3 else 0.8)
+        return folder
+
+    main = command("train", train, TrainConfig, end_sweep=print_sweep)
+    monkeypatch.setattr(sys, "argv", ["weldnet-train", "-m", "trainer.max_epochs=3,4", "data.augmentation=light"])
+    main()
+    named = {run.name.partition("_trainer")[2] for run in Path("runs", "train").iterdir()}
+    assert named == {".max_epochs=3", ".max_epochs=4"}, "what all have in common names none"
+    shown = capsys.readouterr().out
+    assert re.search(r"max_epochs=4 \*[^\n]*trainer.max_epochs=4\n.*max_epochs=3 ", shown, re.DOTALL)
+    monkeypatch.setattr(sys, "argv", ["weldnet-train", "trainer.max_epochs=3"])
+    main()
+    assert capsys.readouterr().out == ""
+    assert len([run for run in Path("runs", "train").iterdir() if "=" not in run.name]) == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "label"),
+    [("", ""), ("data.root=/a b/$c,seed=1", "_data.root=_a_b_c,seed=1"), ("x=" + 200 * "y", "_x=" + 97 * "y")],
+)
+def test_overrides_at_the_end_of_a_name(overrides: str, label: str) -> None:
+    assert label_overrides(overrides) == label

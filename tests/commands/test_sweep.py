@@ -1,6 +1,7 @@
 """weldnet-sweep: several processes share a study, a killed one's trial is made again, and the best one is trained."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -83,7 +84,10 @@ def test_two_processes_share_a_study_and_a_killed_trial_is_made_again(
     # The same command has nothing left to do; a different one does not mix with it.
     call("sweep", *SWEEP, KILL)
     assert len(read_trials(here / "found")) == 5
-    assert "weldnet-train --config-dir found experiment=best" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "weldnet-train --config-dir found experiment=best" in shown
+    assert "differs by" in shown
+    assert re.search(r"found/trial_\d{4}_data.batch_size=\d+,optimizer.lr=[^ ]+ \*", shown)
     assert "optimizer.weight_decay: not as in" in refuse(capsys, "sweep", *SWEEP, KILL, "optimizer.weight_decay=0.5")
     table = pl.read_csv(here / "found" / "trials.csv")
     assert table["state"].to_list().count("complete") == 4

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from weldnet.commands.train import main as run_train
-from weldnet.training.loggers import BoardLogger
+from weldnet.training.loggers import BoardLogger, name_curve
 
 if TYPE_CHECKING:
     from selenium.webdriver.remote.webdriver import WebDriver
@@ -72,6 +72,10 @@ def test_learning_rates_that_are_the_same_are_one_curve(
     events = EventAccumulator(str(tmp_path))
     events.Reload()
     assert set(events.Tags()["scalars"]) == {f"learning_rate/{name}" for name in curves}
+
+
+def test_a_class_may_be_named_as_a_metric() -> None:
+    assert [name_curve(f"val_recall/{name}") for name in ("loss", "accuracy")] == ["3_recall/loss", "3_recall/accuracy"]
 
 
 @pytest.mark.slow

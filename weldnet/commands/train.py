@@ -22,14 +22,19 @@ if TYPE_CHECKING:
     from weldnet.inference.evaluation_report import EvaluationReport
 
 
-def run(cfg: DictConfig) -> None:
-    """Trains from a composed config, once or with several seeds; with `ckpt_path`, resumes inside that run's folder."""
+def run(cfg: DictConfig) -> Path:
+    """Trains from a composed config, once or with several seeds; with `ckpt_path`, resumes inside that run's folder.
+
+    Returns:
+        The run folder.
+    """
     stopped, typed = None, HydraConfig.get().overrides.task
     if cfg.ckpt_path is None:
         if cfg.seeds is not None:
             check_alone(Seeds)
-            run_series(Seeds.of(cfg, name_folder("train", cfg.output_dir)), is_resumed=False)
-            return
+            folder = name_folder("train", cfg.output_dir)
+            run_series(Seeds.of(cfg, folder), is_resumed=False)
+            return folder
         folder = name_folder("train", cfg.output_dir)
         cfg = pin(cfg, folder)
     elif HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -37,18 +42,25 @@ def run(cfg: DictConfig) -> None:
     elif holds_seeds(Path(cfg.output_dir)):
         check_alone(Seeds)
         run_series(find_stopped_seeds(cfg, typed), is_resumed=True)
-        return
+        return Path(cfg.output_dir)
     else:
         stopped = find_stopped_run(cfg, typed)
         cfg, folder = stopped.cfg, stopped.folder
         if stopped.is_complete:
             _print_complete(stopped)
-            return
+            return folder
     # Before the data: while they are set up, another command could change what was found.
     with work_alone(folder) if stopped else nullcontext():
         reports = train_run(cfg, folder, stopped, f"{show_command('weldnet-train')} ckpt_path={show(folder)}")
     if reports:
         _print_outcome(folder, reports)
+    return folder
+
+
+def _end_sweep(folders: list[Path]) -> None:
+    from weldnet.config.run_table import print_sweep
+
+    print_sweep(folders)
 
 
 def _print_outcome(folder: Path, reports: "dict[str, EvaluationReport]") -> None:
@@ -77,4 +89,4 @@ def _print_complete(run: StoppedRun) -> None:
     )
 
 
-main = command("train", run, TrainConfig, find_saved_config)
+main = command("train", run, TrainConfig, find_saved_config, _end_sweep)

@@ -17,7 +17,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from weldnet.config.arguments import name_paths, put_options_first, quote_verbatim, split_help
@@ -70,7 +70,11 @@ def warn_of_no_effect(keys: Collection[str], where: str) -> None:
 
 
 def command(
-    name: str, run: Callable[[DictConfig], None], schema: type, find_saved: FindSaved | None = None
+    name: str,
+    run: Callable[[DictConfig], Any],
+    schema: type,
+    find_saved: FindSaved | None = None,
+    end_sweep: Callable[[list[Any]], None] = lambda results: None,
 ) -> Callable[[], None]:
     """A console script of a function that takes the composed config.
 
@@ -81,6 +85,7 @@ def command(
         name: of the root config, and of the script.
         schema: what the command takes, a dataclass.
         find_saved: for a command that resumes a run.
+        end_sweep: takes what `run` returned, in a sweep (-m), of each run that was made.
     """
 
     def main() -> None:
@@ -95,10 +100,14 @@ def command(
             call.find_root()
             with call.arrange():
                 hydra.main(config_path=CONFIGS, config_name=call.root, version_base="1.3")(call.add_job)()
+            call.label_jobs()
+            results = []
             for job in call.jobs:
                 with call.attempt(job):
                     call.check(job.cfg)
-                    run(job.cfg)
+                    results.append(run(job.cfg))
+            if len(call.jobs) > 1:
+                end_sweep(results)
             call.end()
 
     return main
@@ -190,6 +199,14 @@ class _Call:
     def add_job(self, cfg: DictConfig) -> None:
         """Keeps a config that Hydra has composed; what goes wrong in its run need not pass through Hydra."""
         self.jobs.append(_Job(cfg, HydraConfig.instance().cfg))
+
+    def label_jobs(self) -> None:
+        """Keeps of each run of a sweep the overrides by which it differs from the others as its `override_dirname`."""
+        typed = [list(job.hydra.hydra.overrides.task) for job in self.jobs]
+        for job, overrides in zip(self.jobs, typed, strict=True):
+            own = [each for each in overrides if not all(each in others for others in typed)]
+            with read_write(job.hydra.hydra):
+                job.hydra.hydra.job.override_dirname = ",".join(own)
 
     def check(self, cfg: DictConfig) -> None:
         """Checks the keys of a run, and that `ckpt_path` was known before its config was composed."""

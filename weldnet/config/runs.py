@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import secrets
 import shlex
 import shutil
@@ -12,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from weldnet.config.literal import escape
@@ -25,14 +27,18 @@ FOLDER_OF_LEADER = "WELDNET_RUN_FOLDER"
 
 
 def name_folder(command: str, output_dir: str | None) -> Path:
-    """The run folder, empty or not made yet: `output_dir`, or `runs/<command>/<date>_<time>_<short id>`."""
+    """The run folder, empty or not made yet: `output_dir`, or `runs/<command>/<date>_<time>_<short id>`.
+
+    A run of a sweep has the overrides by which it differs from the others at the end of its name.
+    """
     if not is_leader():
         if FOLDER_OF_LEADER not in os.environ and output_dir is None:
             raise InputError("several processes need one run folder: give output_dir=DIR")
         return Path(os.environ.get(FOLDER_OF_LEADER, output_dir or "")).absolute()
     if output_dir is None:
         now = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-        folder = Path("runs", command, f"{now}_{secrets.token_hex(3)}").absolute()
+        label = label_overrides(HydraConfig.get().job.override_dirname if HydraConfig.initialized() else "")
+        folder = Path("runs", command, f"{now}_{secrets.token_hex(3)}{label}").absolute()
     else:
         folder = Path(output_dir).expanduser().absolute()
     if os.path.expandvars(folder) != str(folder):
@@ -49,6 +55,11 @@ def name_folder(command: str, output_dir: str | None) -> Path:
     # Lightning starts the other processes of one machine by this command with this environment.
     os.environ[FOLDER_OF_LEADER] = str(folder)
     return folder
+
+
+def label_overrides(overrides: str) -> str:
+    """`_` and overrides as the end of a folder's name, cut at 100 letters; empty for none."""
+    return ("_" + re.sub(r"[^\w.=,+-]+", "_", overrides))[:100] if overrides else ""
 
 
 def is_leader() -> bool:

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from weldnet.config.literal import pin
 from weldnet.config.resumable import GROUPS, OF_MACHINE, find_changes
-from weldnet.config.runs import make_absolute, make_folder, name_folder, show, show_command
+from weldnet.config.runs import label_overrides, make_absolute, make_folder, name_folder, show, show_command
 from weldnet.config.space import check_key, list_ends, read_space
 from weldnet.config.trainings import prepare_trainer, train_run
 from weldnet.errors import InputError, propose_extra
@@ -109,6 +109,7 @@ class Search:
         """Makes trials, with all processes that share the study, until there are enough; then reports them."""
         from filelock import FileLock
 
+        from weldnet.config.run_table import print_sweep
         from weldnet.files import write_text
         from weldnet.training.trials import make_trials, open_study, report_study
 
@@ -135,7 +136,8 @@ class Search:
         with lock:
             best = report_study(study, settings.monitor, self.folder)
             self._write_experiment(best.params)
-        print(f"best:       trial {best.number}, {show(self._trial_folder(best.number))}")
+        print_sweep([path for path in self.folder.iterdir() if path.is_dir()])
+        print(f"best:       trial {best.number}, {show(self._trial_folder(best.number, best.params))}")
         own, command = _find_own_configs(), show_command("weldnet-train")
         if own is None:
             print(f"train it:   {command} --config-dir {show(self.folder)} experiment=best")
@@ -152,8 +154,10 @@ class Search:
         plain["sweep"] = {key: value for key, value in plain["sweep"].items() if key not in OF_PROCESS}
         return {str(key): value for key, value in plain.items()}
 
-    def _trial_folder(self, number: int) -> Path:
-        return self.folder / f"trial_{number:04}"
+    def _trial_folder(self, number: int, values: Mapping[str, Any]) -> Path:
+        shown = {key: f"{value:.3g}" if isinstance(value, float) else value for key, value in sorted(values.items())}
+        overrides = ",".join(f"{key}={value}" for key, value in shown.items())
+        return self.folder / f"trial_{number:04}{label_overrides(overrides)}"
 
     def _resume(self) -> str:
         typed = [word for word in sys.argv[1:] if not word.startswith("output_dir=")]
@@ -166,7 +170,7 @@ class Search:
         from weldnet.training.trials import ReportTrial, suggest
 
         values = {key: suggest(trial, key, each) for key, each in self.space.items()}
-        folder = name_folder("train", str(self._trial_folder(trial.number)))
+        folder = name_folder("train", str(self._trial_folder(trial.number, values)))
         print(f"\ntrial {trial.number}: {'  '.join(f'{key}={value}' for key, value in values.items())}", flush=True)
         report = ReportTrial(trial, self.cfg.sweep.monitor, is_best_kept=bool(self.cfg.callbacks.get("best")))
         try:

@@ -146,7 +146,7 @@ def list_settings(cfg: DictConfig) -> dict[str, str | int | float | bool]:
                 flat[f"{group}.{name}"] = value
         if group in ("optimizer", "scheduler") and f"{group}._target_" in flat:
             flat[group] = str(flat[f"{group}._target_"]).rpartition(".")[2]
-    flat |= {f"data.image_size.{name}": length for name, length in cfg.data.image_size.items()}
+    flat |= {f"data.image_size.{name}": length for name, length in (cfg.data.get("image_size") or {}).items()}
     flat |= {f"trainer.{name}": cfg.trainer[name] for name in ("max_epochs", "precision") if name in cfg.trainer}
     left_out = (*OF_MACHINE, "*._target_", "data.allow_leak")
     return {key: value for key, value in flat.items() if not any(fnmatchcase(key, each) for each in left_out)}

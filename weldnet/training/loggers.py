@@ -65,10 +65,11 @@ SHOWN_FIRST = dict.fromkeys(("final/val_balanced_accuracy", "final/test_balanced
 def name_curve(metric: str) -> str | None:
     """The name of a metric in TensorBoard, where groups are sorted by name; None for what needs no chart."""
     stage, _, name = metric.partition("/")
-    if name in ("loss_step", "loss_epoch", "loss"):
-        return f"1_loss/{stage}{'_step' if name == 'loss_step' else ''}"
+    # First: a class may have any name.
     if stage == "val_recall":
         return f"3_recall/{name}"
+    if name in ("loss_step", "loss_epoch", "loss"):
+        return f"1_loss/{stage}{'_step' if name == 'loss_step' else ''}"
     if stage.startswith("lr-"):
         # Those of biases and norms are the same.
         return None if name.endswith("_vectors") else f"learning_rate/{name or 'all'}"

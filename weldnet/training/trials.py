@@ -17,10 +17,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import matplotlib as charts
-from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
-from weldnet.console import print_table
 from weldnet.errors import InputError, count, first_line
 from weldnet.files import write_csv
 from weldnet.report.charts import save_chart
@@ -33,8 +31,6 @@ BEATS = 3
 """Without so many signs of life in a row, a trial counts as killed."""
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
-
-MOST_SHOWN = 20
 
 
 class ReportTrial(Callback):
@@ -144,7 +140,7 @@ def _describe(trial: FrozenTrial) -> str:
 
 
 def report_study(study: optuna.Study, monitor: str, folder: Path) -> FrozenTrial:
-    """Prints the trials, the best ones first, and writes `trials.csv` and the charts; returns the best one.
+    """Writes `trials.csv`, the best ones first, and the charts; returns the best one.
 
     Raises:
         InputError: none has finished.
@@ -164,10 +160,6 @@ def report_study(study: optuna.Study, monitor: str, folder: Path) -> FrozenTrial
         for trial in ordered
     ]
     write_csv(folder / "trials.csv", pl.DataFrame(rows, infer_schema_length=None))
-    table = Table("trial", monitor, *keys, box=None, pad_edge=False)
-    for trial in ordered[:MOST_SHOWN]:
-        table.add_row(str(trial.number), _describe(trial), *(str(trial.params.get(key, "")) for key in keys))
-    print_table(table)
     with matplotlib.rc_context():
         _save(charts.plot_optimization_history(study), folder / "history.png")
         if len({trial.value for trial in complete}) > 1:
