@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 RNG = np.random.default_rng(0)
 
 
-def compare_two(*leaks: str) -> str:
+def compare_two(*leaks: str, welds: int = 12) -> str:
     labels = RNG.integers(0, len(CLASSES), 120)
     first, second = (np.where(RNG.random(120) < 0.7, labels, RNG.integers(0, len(CLASSES), 120)) for _ in range(2))
-    found = compare(first, second, labels, [f"weld {row % 12}" for row in range(120)], CLASSES, ["good"], 50)
+    found = compare(first, second, labels, [f"weld {row % welds}" for row in range(120)], CLASSES, ["good"], 50)
     photographs = [
         {"path": f"/data/<i>{row}.png", "label": CLASSES[1], "first": CLASSES[0], "second": CLASSES[2]}
         for row in found["differing"]
@@ -51,6 +51,8 @@ def test_a_comparison_names_both_and_every_difference() -> None:
     assert all(metric.label in html.unescape(page) for metric in METRICS if metric.key != "loss")
     assert "Photographs predicted differently: " in page
     assert "significantly" in page
+    assert "no interval" not in page
+    assert "no interval: only 2 welds" in compare_two(welds=2)
 
 
 def test_a_cross_validation_shows_folds_classes_and_kinds_of_mistakes() -> None:

@@ -155,4 +155,6 @@ def _sign(value: float | None) -> str:
 
 
 def _range(row: Figures) -> str:
-    return str(row["reason"]) if row["low"] is None else f"{row['low']:+.4f} to {row['high']:+.4f}"
+    if row["low"] is None:
+        return f"no interval: {str(row['reason']).partition(':')[0].replace('group', 'weld')}"
+    return f"{row['low']:+.4f} to {row['high']:+.4f}"
