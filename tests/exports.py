@@ -3,12 +3,15 @@
 import hashlib
 import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from weldnet.export.exporter import require_judge
-from weldnet.export.graph import trace_graph
+from weldnet.export.metadata import describe_network
+from weldnet.export.photograph import trace_graph
 from weldnet.inference.checkpoint import kept_checkpoint, load_checkpoint
 from weldnet.inference.exported import FORMATS
+from weldnet.inference.model_card import ExportCard, read_card
 
 
 def write_export(small: Path, folder: Path, name: str) -> Path:
@@ -16,10 +19,11 @@ def write_export(small: Path, folder: Path, name: str) -> Path:
     checkpoint = load_checkpoint(kept_checkpoint(small / "run"))
     judge = require_judge(checkpoint)
     folder.mkdir()
-    FORMATS[name].write(trace_graph(checkpoint, judge), folder, None)
+    takes_photographs = FORMATS[name].takes_photographs
     record = {
-        "format_version": 2,
+        "format_version": 3,
         "format": name,
+        "input": "photograph" if takes_photographs else "fixed",
         "classes": checkpoint.card.classes,
         "geometry": asdict(checkpoint.geometry),
         "temperature": judge.temperature,
@@ -32,6 +36,9 @@ def write_export(small: Path, folder: Path, name: str) -> Path:
         "git_commit": None,
         "date": "2026-01-01T00:00:00+00:00",
     }
+    card = read_card(ExportCard, record)
+    graph = trace_graph(checkpoint, judge, takes_photographs=takes_photographs)
+    FORMATS[name].write(graph, folder, partial(describe_network, card=card) if takes_photographs else None)
     (folder / "model.json").write_text(json.dumps(record))
     sign(folder)
     return folder

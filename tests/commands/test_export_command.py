@@ -45,7 +45,9 @@ def test_an_export_is_where_it_says_and_runs(
     printed = capsys.readouterr().out
     assert f"ckpt_path=runs/export/{folder.name} source=DIR" in printed
     assert "largest probability error" in printed
-    assert sorted(path.name for path in folder.iterdir()) == ["model.json", "model.onnx", "parity.json"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("README.md", "check", "check.py", "model.json", "model.onnx", "parity.json")
+    ]
     assert load_engine(str(folder)).facts.classes == list(CLASSES)
     digest = json.loads((folder / "model.json").read_text())["checkpoint"]["digest"]
     for arguments, message in (

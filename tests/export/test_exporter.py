@@ -1,14 +1,22 @@
 """Exports agree with their checkpoint, or are not kept."""
 
 import json
-from dataclasses import replace
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+import onnx_ir
+import onnxruntime
+import openvino
 import pytest
 import torch
 from omegaconf import OmegaConf
+from PIL import Image
 from torch import Tensor, nn
 
 from weldnet.config.build import build_data
@@ -16,16 +24,20 @@ from weldnet.data.datamodule import WeldDataModule
 from weldnet.errors import InputError
 from weldnet.evaluation.verdicts import OperatingPoint, give_verdicts
 from weldnet.export import exporter as exporting
-from weldnet.export import graph as networks
+from weldnet.export import photograph as networks
 from weldnet.export.exporter import build_folder, export_model, require_judge
+from weldnet.export.file_parity import CODES
 from weldnet.export.graph import JudgedNet
+from weldnet.export.metadata import describe_network
 from weldnet.export.parity import check, measure, score_split
+from weldnet.export.photograph import Framing
 from weldnet.export.quantization import choose_point, count_convolutions, draw_evenly
-from weldnet.export.settings import Bounds, Int8Settings
+from weldnet.export.settings import Bounds, InputSettings, Int8Settings
 from weldnet.inference import openvino_format
 from weldnet.inference.checkpoint import Checkpoint, kept_checkpoint, load_checkpoint
 from weldnet.inference.engines import Scores
 from weldnet.inference.exported import FORMATS, load_export, read_export_card
+from weldnet.inference.predictor import Predictor
 from weldnet.inference.torch_engine import TorchEngine
 from weldnet.model.backbone import StridedConv2d
 from weldnet.model.network import WeldNet
@@ -78,9 +90,9 @@ def test_the_folder(setting: Setting) -> None:
     checkpoint, data, folder = setting
     for name in FORMATS:
         files = {file.name: file for file in (folder / name).iterdir()}
-        assert set(files) == {*FORMATS[name].files, "model.json", "parity.json"}
+        assert set(files) == {*FORMATS[name].files, "README.md", "check", "check.py", "model.json", "parity.json"}
         # Nothing identifies the machine that made it.
-        for content in (file.read_bytes() for file in files.values()):
+        for content in (file.read_bytes() for file in files.values() if file.is_file()):
             assert b"site-packages" not in content
             assert str(folder).encode() not in content
         record, _ = read_export_card(folder / name)
@@ -88,7 +100,137 @@ def test_the_folder(setting: Setting) -> None:
         assert record.split_digest == data.split_digest
         parity = json.loads(files["parity.json"].read_text())
         assert parity["num_images"] == len(data.samples("val"))
+        assert ("files" in parity, record.input == "photograph") == (name == "onnx",) * 2
+        assert all(sentence in files["README.md"].read_text() for sentence in (*record.input_rule, *record.rule))
+        stored = json.loads(files["model.json"].read_text())
+        assert (stored["applied_temperature"], "temperature" in stored) == (record.temperature, False)
     assert sorted(path.name for path in folder.glob(".*")) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_the_check_runs_alone(setting: Setting, tmp_path: Path, name: str) -> None:
+    """It imports nothing of weldnet, and notices a network or an image that is not the same."""
+    folder = shutil.copytree(setting[2] / name, tmp_path / "copy")
+    # Without torch and weldnet, as on the line's PC.
+    code = (
+        "import runpy, sys; sys.modules.update(torch=None, weldnet=None); runpy.run_path(sys.argv[1], None, '__main__')"
+    )
+    for wrong in (False, True):
+        if wrong:
+            image = Image.open(folder / "check" / "1.png")
+            image.transpose(Image.Transpose.FLIP_TOP_BOTTOM).point(lambda level: 255 - level).save(image.filename)
+        done = subprocess.run([sys.executable, "-c", code, folder / "check.py"], capture_output=True, text=True)
+        assert done.returncode == wrong, done.stderr
+        assert ("do not use this export" in done.stderr) == wrong
+    assert len((folder / "check.py").read_text().splitlines()) < 40
+
+
+@pytest.mark.slow
+def test_the_network_describes_itself(setting: Setting) -> None:
+    checkpoint, _, folder = setting
+    network = onnx.load(folder / "onnx" / "model.onnx")
+    onnx.checker.check_model(network)
+    assert (network.ir_version, [each.version for each in network.opset_import if not each.domain]) == (8, [18])
+    facts = {each.key: each.value for each in network.metadata_props}
+    assert json.loads(facts["classes"]) == checkpoint.card.classes
+    assert json.loads(facts["operating_point"]) == require_judge(checkpoint).point.to_dict()
+    assert json.loads(facts["geometry"]) == asdict(checkpoint.geometry)
+    assert facts["checkpoint_digest"] == checkpoint.digest
+    assert "licence" in facts
+    assert (network.model_version, network.producer_name) == (3, "weldnet")
+    assert all(value.doc_string for value in (*network.graph.input, *network.graph.output))
+    shapes = [[d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in network.graph.input]
+    assert shapes == [["batch", "height", "width", 3]]
+
+
+@pytest.mark.slow
+def test_a_class_called_location_can_be_exported(setting: Setting, tmp_path: Path) -> None:
+    """The reader refuses a network that has this word."""
+    card, _ = read_export_card(setting[2] / "onnx")
+    network = onnx_ir.load(setting[2] / "onnx" / "model.onnx")
+    describe_network(network, card.model_copy(update={"classes": ["location", "pore"]}))
+    onnx_ir.save(network, tmp_path / "model.onnx")
+    assert b"location" not in (tmp_path / "model.onnx").read_bytes()
+    assert json.loads(network.metadata_props["classes"]) == ["location", "pore"]
+
+
+@pytest.mark.slow
+def test_photographs_of_any_size_get_the_checkpoint_s_verdict(setting: Setting) -> None:
+    checkpoint, data, folder = setting
+    session = onnxruntime.InferenceSession(folder / "onnx" / "model.onnx", providers=["CPUExecutionProvider"])
+    paths = data.samples("val")["path"].to_list()
+    with Predictor(TorchEngine(checkpoint, "cpu")) as predictor:
+        wanted = list(predictor.predict_files(paths))
+    assert len({each.verdict for each in wanted}) > 1
+    point, num_clear = require_judge(checkpoint).point, 0
+    for path, prediction in zip(paths, wanted, strict=True):
+        images = np.asarray(Image.open(path).convert("RGB"))[None]
+        names = ["class_index", "score", "distance", "verdict"]
+        index, score, distance, verdict = (each[0] for each in session.run(names, {"images": images}))
+        assert checkpoint.card.classes[index] == prediction.predicted
+        assert score == pytest.approx(prediction.probabilities["good"], abs=0.01)
+        limits = [limit for limit in (point.accept_above, point.reject_below) if limit is not None]
+        # A threshold is the score of some validation image.
+        if min(abs(distance - 1), *(abs(score - limit) for limit in limits)) > 0.01:
+            num_clear += 1
+            assert list(CODES)[verdict] == prediction.verdict
+    assert num_clear > len(paths) / 2
+
+
+@pytest.mark.slow
+def test_the_example_in_c(setting: Setting, tmp_path: Path) -> None:
+    """docs/examples/verdict.cpp gives what check/expected.json holds."""
+    library = Path(openvino.__file__).parent
+    libraries = sorted((library / "libs").glob("libopenvino.so*"))
+    if shutil.which("g++") is None or not libraries or not (library / "include").exists():
+        pytest.skip("needs g++ and OpenVINO's C++ headers, which its wheel brings")
+    source = Path(__file__).parents[2] / "docs" / "examples" / "verdict.cpp"
+    paths: list[str | Path] = ["-I", library / "include", libraries[0], f"-Wl,-rpath,{library / 'libs'}"]
+    compiler: list[str | Path] = ["g++", "-std=c++17", "-Wall", source, *paths, "-o", tmp_path / "verdict"]
+    subprocess.run(compiler, check=True)
+    folder = setting[2] / "onnx"
+    for case in json.loads((folder / "check" / "expected.json").read_text()):
+        Image.open(folder / "check" / case["file"]).save(tmp_path / "a.ppm")
+        command = [tmp_path / "verdict", folder / "model.onnx", tmp_path / "a.ppm"]
+        words = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        outputs = case["outputs"]
+        assert words[0] == list(CODES)[outputs["verdict"][0]]
+        assert float(words[2]) == pytest.approx(outputs["score"][0], abs=1e-3)
+        assert int(words[6]) == outputs["class_index"][0]
+
+
+@pytest.mark.slow
+def test_the_fixed_input_is_kept_as_an_option(setting: Setting, tmp_path: Path) -> None:
+    checkpoint, data, folder = setting
+    export_model(checkpoint, data, "onnx", tmp_path / "fixed", Bounds(), takes=InputSettings("fixed"))
+    network = onnx.load(tmp_path / "fixed" / "model.onnx")
+    assert [value.name for value in network.graph.output] == ["probabilities", "distance"]
+    images = data.dataset("val").pictures(range(7))
+    scores = [
+        load_export(each, device="cpu", precision="float32").score(images)
+        for each in (folder / "onnx", tmp_path / "fixed")
+    ]
+    np.testing.assert_allclose(scores[0].probabilities, scores[1].probabilities, atol=1e-6)
+    subprocess.run([sys.executable, tmp_path / "fixed" / "check.py"], check=True)
+    with pytest.raises(InputError, match=r"format=onnx only; type export.input=fixed"):
+        export_model(checkpoint, data, "openvino", tmp_path / "no", Bounds(), takes=InputSettings("photograph"))
+
+
+class OtherResize(Framing):
+    """Mirrors the photograph."""
+
+    def _resize(self, images: Tensor) -> Tensor:
+        return super()._resize(images.flip(2))
+
+
+@pytest.mark.slow
+def test_a_wrong_resize_is_not_kept(setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint, data, _ = setting
+    monkeypatch.setattr(networks, "Framing", OtherResize)
+    with pytest.raises(InputError, match="is refused"):
+        export_model(checkpoint, data, "onnx", tmp_path / "out", Bounds())
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

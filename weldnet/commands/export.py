@@ -11,15 +11,15 @@ from weldnet.config.own_data import find_origin, set_up_data
 from weldnet.config.runs import name_folder, show, show_command
 from weldnet.config.schema import DataConfig, ModelKeys
 from weldnet.errors import check_choice
-from weldnet.export.settings import Bounds, Int8Settings
+from weldnet.export.settings import Bounds, InputSettings, Int8Settings
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
 @dataclass
-class ExportSettings(Int8Settings, Bounds):
-    """The bounds of the parity gate, and the settings of int8."""
+class ExportSettings(Int8Settings, Bounds, InputSettings):
+    """What the export takes, the bounds of the parity gate, and the settings of int8."""
 
 
 @dataclass
@@ -34,8 +34,8 @@ class ExportConfig(ModelKeys):
 def run(cfg: DictConfig) -> None:
     """Exports a checkpoint from a composed config."""
     from weldnet.console import print_table
-    from weldnet.export.exporter import export_model, require_judge
-    from weldnet.export.settings import FOR_FLOAT, Bounds, Int8Settings
+    from weldnet.export.exporter import export_model, require_judge, resolve_input
+    from weldnet.export.settings import FOR_FLOAT, Bounds, InputSettings, Int8Settings
     from weldnet.inference.checkpoint import load_checkpoint
     from weldnet.inference.export_format import import_extra
     from weldnet.inference.exported import FORMATS
@@ -43,19 +43,21 @@ def run(cfg: DictConfig) -> None:
     folder = name_folder("export", cfg.output_dir)
     check_choice("format", cfg.format, tuple(FORMATS))
     chosen_format = FORMATS[cfg.format]
-    without_effect = FOR_FLOAT if chosen_format.is_int8 else {*map(str, cfg.export)} - FOR_FLOAT
+    without_effect = FOR_FLOAT if chosen_format.is_int8 else {*map(str, cfg.export)} - FOR_FLOAT - {"input"}
     warn_of_no_effect({f"export.{name}" for name in without_effect}, f"format={cfg.format}")
-    bounds, int8 = take(Bounds, cfg.export), take(Int8Settings, cfg.export)
+    bounds, int8, takes = take(Bounds, cfg.export), take(Int8Settings, cfg.export), take(InputSettings, cfg.export)
+    resolve_input(takes.input, chosen_format)
     checkpoint = load_checkpoint(find_origin(cfg.ckpt_path, " already"))
     require_judge(checkpoint)
     for package in chosen_format.packages:
         import_extra(package)
     reason = "an export is measured on its own validation images. Where they have moved, type data.root=DIR"
     data = set_up_data(cfg, checkpoint, reason, only_own=True)
-    figures = export_model(checkpoint, data, cfg.format, folder, bounds, int8)
+    figures = export_model(checkpoint, data, cfg.format, folder, bounds, int8, takes)
     print_table(draw_parity(figures))
     print(f"the export: {show(folder)}")
     print(f"all of it:  {show(folder / 'parity.json')}")
+    print(f"read:       {show(folder / 'README.md')}")
     print(f"next:       {show_command('weldnet-predict')} ckpt_path={show(folder)} source=DIR")
 
 
@@ -69,6 +71,13 @@ def draw_parity(figures: dict[str, Any]) -> "Table":
     for name in ("largest_probability_error", "mean_probability_error", "largest_distance_error"):
         table.add_row(name.replace("_", " "), f"{figures[name]:.2g}")
     table.add_row("verdicts that differ", str(figures["verdict_changes"]))
+    if of_files := figures.get("files"):
+        table.add_row(
+            f"from {of_files['num_images']} files: largest mean error in grey levels",
+            f"{of_files['largest_level_error']:.2g}",
+        )
+        table.add_row("from files: largest probability error", f"{of_files['largest_probability_error']:.2g}")
+        table.add_row("from files: verdicts that differ", str(of_files["verdict_changes_by_decoding"]))
     if "max_probability_error" not in figures["bounds"]:
         before, after = figures["before"], figures["after"]
         for name in ("accuracy", "balanced_accuracy"):

@@ -13,11 +13,15 @@ from typing import Any
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.errors import InputError
 from weldnet.evaluation.judge import Judge
-from weldnet.evaluation.verdicts import NOT_CALIBRATED
-from weldnet.export.graph import trace_graph
+from weldnet.evaluation.verdicts import NOT_CALIBRATED, OperatingPoint
+from weldnet.export.file_parity import answer_files, check_files
+from weldnet.export.handover import write_file_check, write_image_check, write_readme
+from weldnet.export.metadata import describe_network
 from weldnet.export.parity import check, measure, score_split
+from weldnet.export.photograph import trace_graph
 from weldnet.export.quantization import choose_point, count_convolutions, quantise
-from weldnet.export.settings import Bounds, Int8Settings
+from weldnet.export.rule import describe_input, describe_rule
+from weldnet.export.settings import Bounds, InputSettings, Int8Settings
 from weldnet.files import move_into_place, name_failures, write_json
 from weldnet.inference.checkpoint import Checkpoint
 from weldnet.inference.export_format import ExportFormat
@@ -34,8 +38,9 @@ def export_model(
     folder: Path,
     bounds: Bounds,
     int8: Int8Settings | None = None,
+    takes: InputSettings | None = None,
 ) -> dict[str, Any]:
-    """Writes an export folder: the network's files, `model.json` and `parity.json`; all of it or nothing.
+    """Writes an export folder: the network's files, records, README.md and a check; all of it or nothing.
 
     Args:
         data: set up, those that trained the checkpoint.
@@ -45,33 +50,53 @@ def export_model(
         What `parity.json` holds.
 
     Raises:
-        InputError: the checkpoint has no judge, its backbone has no such stage or no int8, or a bound is exceeded.
+        InputError: the checkpoint has no judge, its backbone has no such stage or no int8, the format does not take
+            such an input, or a bound is exceeded.
     """
     judge, int8, chosen = require_judge(checkpoint), int8 or Int8Settings(), FORMATS[export_format]
     network = checkpoint.network()
     num_float = count_convolutions(network, int8.float_through)
     if chosen.is_int8 and not network.backbone.supports_int8:
         raise InputError(f"format={chosen.name} is for ResNets, not for {network.backbone.name}; type format=openvino")
+    takes_photographs = resolve_input((takes or InputSettings()).input, chosen)
+    card = _describe(checkpoint, judge, chosen, takes_photographs=takes_photographs)
 
     def change(graph: Any) -> Any:
-        return quantise(graph, data.dataset("train"), int8, num_float)
+        if chosen.is_int8:
+            return quantise(graph, data.dataset("train"), int8, num_float)
+        return describe_network(graph, card) if chosen.takes_photographs else graph
 
     with build_folder(folder) as built:
-        chosen.write(trace_graph(checkpoint, judge), built, change if chosen.is_int8 else None)
-        card = _describe(checkpoint, judge, chosen, built)
-        write_json(built / CARD, card.model_dump(mode="json"))
-        engine = load_export(built, device="cpu", precision="float32")
-        before, after = (score_split(each, data, "val") for each in (TorchEngine(checkpoint, "cpu"), engine))
-        figures: dict[str, Any] = {"format": chosen.name, "runtime": engine.facts.runtime}
+        chosen.write(trace_graph(checkpoint, judge, takes_photographs=takes_photographs), built, change)
+        card = card.model_copy(update={"files": {name: file_digest(built / name) for name in chosen.files}})
+        _write_card(built, card)
+        engine, reference = load_export(built, device="cpu", precision="float32"), TorchEngine(checkpoint, "cpu")
+        before, after = (score_split(each, data, "val") for each in (reference, engine))
+        figures: dict[str, Any] = {"format": chosen.name, "input": card.input, "runtime": engine.facts.runtime}
         if chosen.is_int8:
             figures |= asdict(int8)
-            card = card.model_copy(update={"point": choose_point(before, after, data, judge)})
-            write_json(built / CARD, card.model_dump(mode="json"))
+            card = _decide(card, choose_point(before, after, data, judge))
+            _write_card(built, card)
         labels, points = data.dataset("val").labels.numpy(), (judge.point, card.point)
         figures |= measure(before, after, labels, card.classes, points, bounds.of(is_int8=chosen.is_int8))
         check(figures)
+        if takes_photographs:
+            answers = answer_files(built / chosen.files[0], reference, data)
+            figures["files"] = check_files(answers, engine, before, labels, bounds)
+            write_file_check(built, answers, card, data)
+        else:
+            write_image_check(built, after, engine, card, data)
+        write_readme(built, card)
         write_json(built / "parity.json", figures)
     return figures
+
+
+def resolve_input(wanted: str, chosen: ExportFormat) -> bool:
+    """Whether an export in a format takes photographs; an InputError where it cannot, and was told to."""
+    if wanted == "photograph" and not chosen.takes_photographs:
+        can = ", ".join(each.name for each in FORMATS.values() if each.takes_photographs)
+        raise InputError(f"export.input=photograph works with format={can} only; type export.input=fixed")
+    return wanted != "fixed" and chosen.takes_photographs
 
 
 def require_judge(checkpoint: Checkpoint) -> Judge:
@@ -99,18 +124,32 @@ def build_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(built, ignore_errors=True)
 
 
-def _describe(checkpoint: Checkpoint, judge: Judge, chosen: ExportFormat, folder: Path) -> ExportCard:
+def _describe(checkpoint: Checkpoint, judge: Judge, chosen: ExportFormat, *, takes_photographs: bool) -> ExportCard:
+    """The card of an export whose files are still to be written."""
     facts = {name: getattr(checkpoint.card, name) for name in ModelCard.model_fields}
     made_by = {
         "versions": {name: version(name) for name in ("weldnet", "torch", *chosen.packages)},
         "git_commit": current_commit(),
     }
-    return ExportCard(
+    card = ExportCard(
         **(facts | made_by),
         temperature=judge.temperature,
         point=judge.point,
         format=chosen.name,
-        files={name: file_digest(folder / name) for name in chosen.files},
+        input="photograph" if takes_photographs else "fixed",
+        input_rule=describe_input(checkpoint.geometry, takes_photographs=takes_photographs),
+        files={},
         checkpoint=Origin(name=checkpoint.path.name, digest=checkpoint.digest),
         date=datetime.now(UTC).isoformat(timespec="seconds"),
     )
+    return _decide(card, judge.point)
+
+
+def _write_card(folder: Path, card: ExportCard) -> None:
+    write_json(folder / CARD, card.model_dump(mode="json", by_alias=True))
+
+
+def _decide(card: ExportCard, point: OperatingPoint) -> ExportCard:
+    """The card with an operating point, and the rule in its words."""
+    rule = describe_rule(card.classes, point, takes_photographs=card.input == "photograph")
+    return card.model_copy(update={"point": point, "rule": rule})

@@ -1,14 +1,10 @@
-"""A checkpoint's network with its judge as one graph."""
-
-from dataclasses import replace
+"""A checkpoint's network with its judge as one module."""
 
 import torch
 from torch import Tensor, nn
-from torch.export import ExportedProgram
 
 from weldnet.evaluation.judge import Judge
 from weldnet.evaluation.novelty import FeatureDistance
-from weldnet.inference.checkpoint import Checkpoint
 from weldnet.model.backbone import StridedConv2d
 from weldnet.model.network import WeldNet
 
@@ -56,15 +52,3 @@ class JudgedNet(nn.Module):
         parts = zip(self.distances, torch.split(features, self.sizes, dim=1), strict=True)
         distances = torch.stack([distance(part) for distance, part in parts]).mean(dim=0)
         return probabilities, distances / self.max_distance
-
-
-def trace_graph(checkpoint: Checkpoint, judge: Judge) -> ExportedProgram:
-    """A network in float32 with input `images` and outputs `probabilities`, `distance`, for batches of any size."""
-    # Channels-last is torch's own matter; the graph would carry its strides.
-    plain = replace(checkpoint, card=checkpoint.card.model_copy(update={"channels_last": False}))
-    geometry = checkpoint.geometry
-    return torch.export.export(
-        JudgedNet(plain.network(), judge).eval(),
-        (torch.zeros(2, 3, geometry.height, geometry.width, dtype=torch.uint8),),
-        dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}},
-    )

@@ -2,7 +2,9 @@
 
 from dataclasses import asdict, dataclass
 
-from weldnet.errors import InputError
+from weldnet.errors import InputError, check_choice
+
+INPUTS = ("auto", "photograph", "fixed")
 
 FOR_FLOAT = {"max_probability_error"}
 """The settings of an export that count for float32; the others count for int8."""
@@ -33,6 +35,17 @@ class Bounds:
     def of(self, *, is_int8: bool) -> dict[str, float]:
         """Those that count for a format."""
         return {name: bound for name, bound in asdict(self).items() if is_int8 != (name in FOR_FLOAT)}
+
+
+@dataclass
+class InputSettings:
+    """What an export takes: a `photograph` as it is, of any size; a finished image of a `fixed` size; or `auto`: a
+    photograph where its format can."""
+
+    input: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_choice("export.input", self.input, INPUTS)
 
 
 @dataclass

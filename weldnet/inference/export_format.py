@@ -31,11 +31,13 @@ class ExportFormat:
         files: of the network, in the export's folder; no name is ever taken from a record.
         packages: that it needs, all of the extra `export`; the last one runs it.
         write: makes the files in a folder from the program that torch.export made, with input `images` and outputs
-            `probabilities` and `distance`. An int8 format is given what quantises the network on its way.
+            `probabilities` and `distance`, or what takes photographs. It is given what changes the network on its way:
+            quantises it, or describes it.
         open: from the contents of the files and a precision to what runs them and its name in words. The files are
             untrusted: nothing else may be read. An error of any kind means that they are damaged.
         precisions: that it runs in.
         is_int8: its convolutions are quantised, so that it has thresholds of its own.
+        takes_photographs: its network may take photographs of any size and give verdicts.
     """
 
     name: str
@@ -45,6 +47,7 @@ class ExportFormat:
     open: Callable[[Sequence[bytes], str], tuple[Run, str]]
     precisions: tuple[str, ...] = ("float32",)
     is_int8: bool = False
+    takes_photographs: bool = False
 
 
 def import_extra(name: str) -> Any:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from weldnet.data.decode.images import Geometry
 from weldnet.data.settings import MAX_CLASSES
@@ -91,13 +91,29 @@ class Origin(BaseModel):
 
 
 class ExportCard(CalibratedCard):
-    """The card of an export, `model.json`; `files` holds the SHA-256 of each of the network's files.
+    """The card of an export, `model.json`.
 
-    Version 1 has no `geometry.normalize`, which is `imagenet` then.
+    Version 1 has no `geometry.normalize`, which is `imagenet` then. Versions 1 and 2 have a `fixed` input and no rules.
+
+    Attributes:
+        temperature: applied to the probabilities already, so it is written as `applied_temperature`; `temperature` in
+            versions 1 and 2.
+        input: `photograph`: decoded files of any size; or `fixed`: finished images of the geometry.
+        input_rule: how a file becomes the input, a sentence each.
+        rule: how the outputs become a verdict, a sentence each.
+        files: the SHA-256 of each of the network's files.
     """
 
-    format_version: Annotated[Literal[2], bring_up((1, 2))] = 2
+    format_version: Annotated[Literal[3], bring_up((1, 2, 3))] = 3
     format: str
+    temperature: float = Field(
+        gt=0,
+        validation_alias=AliasChoices("applied_temperature", "temperature"),
+        serialization_alias="applied_temperature",
+    )
+    input: Literal["photograph", "fixed"] = "fixed"
+    input_rule: list[str] = []
+    rule: list[str] = []
     files: dict[str, str]
     checkpoint: Origin
     date: str

@@ -1,8 +1,12 @@
 """The format `onnx`: a network for ONNX Runtime, float32, one core a call."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from weldnet.errors import InputError
 from weldnet.inference.export_format import Change, ExportFormat, Run, import_extra
@@ -12,18 +16,33 @@ if TYPE_CHECKING:
 
 NETWORK = "model.onnx"
 
+OPSET, IR_VERSION = 18, 8
+"""The oldest in which the exporter writes: ONNX Runtime reads them from 1.14 on."""
 
-def write_onnx(program: "ExportedProgram", folder: Path) -> Path:
-    """Writes `model.onnx` from a program that `ExportFormat.write` takes."""
+FINISHED = "finished"
+"""An optional input of networks that take photographs, where it matters that they are in the geometry already."""
+
+OUTPUTS = ("probabilities", "distance", "class_index", "score", "verdict")
+"""Of a network that takes photographs; the first two are also those of a fixed input."""
+
+
+def write_onnx(program: "ExportedProgram", folder: Path, change: Change | None = None) -> Path:
+    """Writes `model.onnx` from a program that `ExportFormat.write` takes; `change` is given its `onnx_ir.Model`."""
     import_extra("onnxscript")
+    import onnx_ir
+
     # Writing alone needs it.
     import torch
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
+    names = OUTPUTS[: len(program.graph_signature.user_outputs)]
+    # Only their names: the program knows which sides are free.
+    axes = {"images": {0: "batch", 1: "height", 2: "width"}, FINISHED: None} if names == OUTPUTS else None
     converted = torch.onnx.export(
         program,
-        input_names=["images"],
-        output_names=["probabilities", "distance"],
+        output_names=names,
+        opset_version=OPSET,
+        dynamic_shapes=axes,
         dynamo=True,
         optimize=True,
         verbose=False,
@@ -31,13 +50,23 @@ def write_onnx(program: "ExportedProgram", folder: Path) -> Path:
     assert converted is not None
     # It holds the source lines and paths of this machine.
     ClearMetadataAndDocStringPass()(converted.model)
+    model = converted.model
+    model.ir_version = IR_VERSION
+    for value in model.graph.inputs[1:]:
+        if value.uses():
+            # With a value of its own an input may be left away.
+            value.const_value = onnx_ir.tensor(np.array(False), name=FINISHED)
+            model.graph.register_initializer(value)
+        else:
+            model.graph.inputs.remove(value)
+    if change:
+        change(model)
     converted.save(folder / NETWORK, external_data=False)
     return folder / NETWORK
 
 
-def _write(program: "ExportedProgram", folder: Path, quantise: Change | None) -> None:
-    assert quantise is None, "only OpenVINO's network is quantised"
-    write_onnx(program, folder)
+def _write(program: "ExportedProgram", folder: Path, change: Change | None) -> None:
+    write_onnx(program, folder, change)
 
 
 def _open(contents: Sequence[bytes], precision: str) -> tuple[Run, str]:
@@ -52,7 +81,21 @@ def _open(contents: Sequence[bytes], precision: str) -> tuple[Run, str]:
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
     runtime = f"onnxruntime {onnxruntime.__version__} {precision}"
-    return lambda images: session.run(["probabilities", "distance"], {"images": images}), runtime
+    if len(session.get_outputs()) < len(OUTPUTS):
+        return lambda images: session.run(OUTPUTS[:2], {"images": images}), runtime
+    finished = {each.name: np.array(True) for each in session.get_overridable_initializers()}
+    geometry = json.loads(session.get_modelmeta().custom_metadata_map["geometry"])
+    size = (geometry["height"], geometry["width"])
+
+    def run(images: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
+        # It would resize others once more.
+        if images.shape[2:] != size:
+            raise InputError(f"the network is for images of {size[0]} x {size[1]} pixels")
+        outputs: Sequence[NDArray[np.float32]]
+        outputs = session.run(OUTPUTS[:2], {"images": images.transpose(0, 2, 3, 1)} | finished)
+        return outputs
+
+    return run, runtime
 
 
-ONNX = ExportFormat("onnx", (NETWORK,), ("onnx", "onnxscript", "onnxruntime"), _write, _open)
+ONNX = ExportFormat("onnx", (NETWORK,), ("onnx", "onnxscript", "onnxruntime"), _write, _open, takes_photographs=True)

@@ -1,0 +1,37 @@
+"""Runs this export on the images of check/; exits with 1 where it differs from when it was made: `python check.py`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+FOLDER = Path(__file__).resolve().parent
+
+
+def load_network() -> Any:
+    """What gives the outputs by name for `images`."""
+    if (FOLDER / "model.onnx").exists():
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(str(FOLDER / "model.onnx"), providers=["CPUExecutionProvider"])
+        names = [output.name for output in session.get_outputs()]
+        return lambda images: dict(zip(names, session.run(names, {"images": images}), strict=True))
+    import openvino
+
+    network = openvino.Core().compile_model(FOLDER / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return lambda images: network({"images": images})
+
+
+if __name__ == "__main__":
+    run, differs = load_network(), False
+    for case in json.loads((FOLDER / "check" / "expected.json").read_text(encoding="utf-8")):
+        image = np.asarray(Image.open(FOLDER / "check" / case["file"]).convert("RGB"))[None]
+        given = run(image.transpose(0, 3, 1, 2) if case["layout"] == "NCHW" else image)
+        expected = {name: np.array(values) for name, values in case["outputs"].items()}
+        errors = {n: (np.abs(np.ravel(given[n]) - v) / np.maximum(v, 1)).max() for n, v in expected.items()}
+        differs |= not all(error <= case["tolerance"] for error in errors.values())
+        print(case["file"], *(f"{name} {error:.2g}" for name, error in errors.items()))
+    sys.exit("these differences are too large: do not use this export here" if differs else 0)

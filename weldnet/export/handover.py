@@ -1,0 +1,151 @@
+"""What an export folder holds for whoever writes the line's software: README.md, and a check that can be run."""
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from weldnet.data.datamodule import WeldDataModule
+from weldnet.evaluation.verdicts import give_verdicts
+from weldnet.export.file_parity import FileAnswers, read_photograph
+from weldnet.files import replace_file, write_json, write_text
+from weldnet.inference.engines import Engine, Scores
+from weldnet.inference.model_card import ExportCard
+from weldnet.inference.onnx_format import FINISHED
+
+NUM_CHECKS = 3
+
+TOLERANCE, TOLERANCE_INT8 = 1e-3, 0.1
+"""Of an output, relative above 1. Other processors compute int8 differently."""
+
+OUTPUTS = {
+    "probabilities": "float32 (batch, {classes}), calibrated, in the order of the classes",
+    "distance": "float32 (batch), from the training images; greater than 1 means unlike training",
+    "class_index": "int64 (batch), the class of the highest probability",
+    "score": "float32 (batch), the sum of the good classes' probabilities",
+    "verdict": "int64 (batch): 0 refer, 1 accept, 2 reject",
+}
+"""What each output holds."""
+
+_RUNTIMES = {
+    "onnx": (
+        "`model.onnx` runs in ONNX Runtime 1.15 or later (opset 18, IR version 8), on the CPU in float32. "
+        "OpenVINO reads it, too; its converter `ovc` halves the weights to FP16 unless you type "
+        "`--compress_to_fp16=False`. In any other runtime, first compare with `check/expected.json`."
+    ),
+    "openvino": (
+        "`model.xml` and `model.bin` run in OpenVINO {version} or later, on the CPU. Left to itself OpenVINO computes "
+        "in bfloat16 where the processor can: set INFERENCE_PRECISION_HINT to f32. It takes the finished image only: "
+        "resizing in bfloat16 or int8 would give other grey levels. format=onnx takes photographs as they are."
+    ),
+}
+
+README = """\
+# {title}
+
+Written by weldnet {weldnet} on {date} from the checkpoint {checkpoint}.
+
+## In
+{described_input}
+
+## Out
+{outputs}
+
+## From the outputs to a verdict
+{rule}
+
+## Runtime
+{runtime}
+
+## Check
+`python check.py`, with numpy, Pillow and the runtime alone, runs the images of `check/` and compares the outputs with
+those that this export gave when it was made; it exits with 1 where they differ. Run it on the line's PC, and send the
+same images through your own software: `check/expected.json` holds what it must find.
+
+`model.json` has the same in a form for programs; `parity.json` says how near the export is to its checkpoint.
+"""
+
+
+def write_file_check(folder: Path, answers: FileAnswers, card: ExportCard, data: WeldDataModule) -> None:
+    """Writes the check of an export that takes photographs, from what it gave to validation files."""
+    scores = Scores(*(answers.outputs[name].astype(np.float64) for name in ("probabilities", "distance")))
+    chosen, paths = choose_checks(scores, card), data.samples("val")["path"]
+    images = [read_photograph(paths[int(answers.rows[index])], data)[1] for index in chosen]
+    _write_check(folder, images, {name: rows[chosen] for name, rows in answers.outputs.items()}, "NHWC")
+
+
+def write_image_check(folder: Path, scores: Scores, engine: Engine, card: ExportCard, data: WeldDataModule) -> None:
+    """Writes the check of an export of a fixed size, from its scores of all validation images."""
+    images = [data.dataset("val").pictures([index]) for index in choose_checks(scores, card)]
+    # One by one, as the check does: a batch of another size rounds in another way, most of all in int8.
+    given = [engine.score(image) for image in images]
+    outputs = {
+        "probabilities": np.concatenate([each.probabilities for each in given]),
+        "distance": np.concatenate([each.distances for each in given]),
+    }
+    finished = [image[0].transpose(1, 2, 0) for image in images]
+    _write_check(folder, finished, outputs, "NCHW", tolerance=TOLERANCE_INT8 if "int8" in card.format else TOLERANCE)
+
+
+def choose_checks(scores: Scores, card: ExportCard) -> list[int]:
+    """Which of N images show that an export works: of each verdict the one farthest from any threshold, then others."""
+    sound, _, verdicts = give_verdicts(*scores, card.classes, card.point)
+    limits = [limit for limit in (card.point.accept_above, card.point.reject_below) if limit is not None]
+    margins = np.min([np.abs(scores.distances - 1), *(np.abs(sound - limit) for limit in limits)], axis=0)
+    order = np.argsort(-margins, kind="stable")
+    _, first = np.unique(verdicts[order], return_index=True)
+    rest = np.delete(np.arange(len(order)), first)
+    return [int(index) for index in order[np.concatenate([first, rest])][:NUM_CHECKS]]
+
+
+def _write_check(
+    folder: Path,
+    images: Sequence[NDArray[np.uint8]],
+    outputs: Mapping[str, NDArray[Any]],
+    layout: str,
+    tolerance: float = TOLERANCE,
+) -> None:
+    """Writes `check.py`, and `check/` with images, uint8 (h, w, 3), and the outputs, by name (N, ...)."""
+    (folder / "check").mkdir()
+    cases = []
+    for index, image in enumerate(images):
+        name = f"{index + 1}.png"
+        with replace_file(folder / "check" / name) as temporary:
+            Image.fromarray(image).save(temporary, "PNG")
+        values = {output: np.ravel(rows[index]).tolist() for output, rows in outputs.items()}
+        cases.append({"file": name, "layout": layout, "tolerance": tolerance, "outputs": values})
+    write_json(folder / "check" / "expected.json", cases)
+    write_text(folder / "check.py", files("weldnet.export").joinpath("check.py").read_text(encoding="utf-8"))
+
+
+def describe_outputs(card: ExportCard) -> dict[str, str]:
+    """What each output of an export holds, by name."""
+    names = list(OUTPUTS)[: None if card.input == "photograph" else 2]
+    return {name: OUTPUTS[name].format(classes=len(card.classes)) for name in names}
+
+
+def write_readme(folder: Path, card: ExportCard) -> None:
+    """Writes `README.md`."""
+    runtime = _RUNTIMES["onnx" if card.format == "onnx" else "openvino"].format(version=card.versions.get("openvino"))
+    if card.format == "onnx" and card.input == "photograph" and card.geometry.normalize == "per_image":
+        runtime += f" The optional input `{FINISHED}`, of which ONNX Runtime warns, is weldnet's own: leave it away."
+    text = README.format(
+        title=f"A weld classifier: {', '.join(card.classes)}",
+        weldnet=version("weldnet"),
+        date=card.date,
+        checkpoint=card.checkpoint.digest,
+        described_input=_list(card.input_rule),
+        outputs=_list(f"`{name}`: {text}" for name, text in describe_outputs(card).items()),
+        rule=_list(card.rule),
+        runtime=runtime,
+    )
+    write_text(folder / "README.md", text)
+
+
+def _list(sentences: Any) -> str:
+    return "\n".join(f"- {sentence}" for sentence in sentences)
