@@ -34,8 +34,9 @@ from weldnet.export.exporter import require_judge
 from weldnet.export.file_parity import CODES
 from weldnet.export.photograph import trace_graph
 from weldnet.inference.checkpoint import find_checkpoint, load_checkpoint
-from weldnet.inference.engines import Scores, TorchEngine
+from weldnet.inference.engines import Scores
 from weldnet.inference.onnx_format import OUTPUTS, write_onnx
+from weldnet.inference.torch_engine import TorchEngine
 from weldnet.synthetic.drawn_set import write_synthetic
 
 Pixels = NDArray[np.uint8]
