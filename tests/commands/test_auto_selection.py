@@ -7,12 +7,12 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
+from boards import read_scalars
 from calling import call
 from checking import check_training
 from drawing import write_welds
 from omegaconf import DictConfig, OmegaConf
 from stopped import compose
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from trained import CLASSES, TINY
 
 from weldnet.config.build import build_data
@@ -146,7 +146,7 @@ def test_the_kept_checkpoint_is_the_average_that_was_measured(
     call("train", *AUTO, f"data.manifest={home / validation}.csv", "optimizer.lr=1e-2", "output_dir=run")
     run, kept = here / "run", KEPT[validation]
     assert kept_checkpoint(run).stem == kept
-    logged = [each.value for each in EventAccumulator(str(run)).Reload().Scalars(BY_GROUP)]
+    logged = read_scalars(run, BY_GROUP)
     assert len(logged) == 3
     chosen = max(logged) if kept == "best" else logged[-1]
     assert measure_kept(run) == pytest.approx(chosen)

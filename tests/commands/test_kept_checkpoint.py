@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from boards import read_scalars
 from calling import call, refuse
 from checking import check_training
 from drawing import write_welds
 from omegaconf import DictConfig, OmegaConf
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from trained import CLASSES, SMALL, TINY
 
 from weldnet.config.build import build_data
@@ -103,11 +103,6 @@ def test_what_would_keep_something_else_is_refused(here: Path, capsys: pytest.Ca
     message = refuse(capsys, "train", *SMALL, "output_dir=run", *typed.split())
     assert REFUSED[typed] in message
     assert not (here / "run").exists()
-
-
-def read_scalars(run: Path, name: str) -> list[float]:
-    events = EventAccumulator(str(run)).Reload()
-    return [each.value for each in events.Scalars(name)]
 
 
 def load(run: Path, name: str) -> dict[str, Any]:

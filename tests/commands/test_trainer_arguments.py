@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
+from boards import read_scalars
 from calling import call, refuse
 from checking import check_training
 from drawing import write_welds
 from lightning import Callback, LightningModule, Trainer
 from omegaconf import OmegaConf
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from trained import CLASSES, SMALL, TINY
 
 from weldnet.errors import InputError
@@ -63,8 +63,7 @@ def is_profiled(seen: dict[str, Any], run: Path) -> bool:
 
 
 def count_logged(run: Path) -> int:
-    events = EventAccumulator(str(run)).Reload()
-    return len(events.Scalars("train/loss_step")) if "train/loss_step" in events.Tags()["scalars"] else 0
+    return len(read_scalars(run, "train/loss_step"))
 
 
 # The training split has 56 images: 4 batches of 16, and 8 steps in two epochs.
