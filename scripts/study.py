@@ -17,6 +17,7 @@ import json
 import multiprocessing
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from datetime import date, timedelta
 from functools import cached_property
@@ -131,7 +132,13 @@ def run_round(cells: Sequence[Cell], budget: Budget) -> None:
             print(f"{cell}: would take more than the {show_time((budget.hours or 0) * 3600)} that may be spent")
             return
         print(f"\n{cell}: about {show_time(budget.pace() * cell.work)}; {budget.describe()}", flush=True)
-        result = run_cell(cell)
+        try:
+            result = run_cell(cell)
+        # A full disk or card is no result of the recipe: the others go on, and the same command tries again.
+        except Exception:
+            traceback.print_exc()
+            print(f"{cell}: not measured", flush=True)
+            continue
         if result is None:
             print("another process is at work on it")
         elif "error" in result:
@@ -146,7 +153,7 @@ def run_round(cells: Sequence[Cell], budget: Budget) -> None:
 def share_round(cells: Sequence[Cell], budget: Budget, workers: int) -> None:
     """Measures a round in so many processes; CUDA and polars forbid to fork them."""
     start = multiprocessing.get_context("spawn").Process
-    others = [start(target=run_round, args=(cells, budget), daemon=True) for _ in range(workers - 1)]
+    others = [start(target=run_round, args=(cells, budget)) for _ in range(workers - 1)]
     for other in others:
         other.start()
     run_round(cells, budget)

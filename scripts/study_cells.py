@@ -3,7 +3,6 @@
 import gc
 import hashlib
 import json
-import logging
 import shlex
 import shutil
 import statistics
@@ -368,10 +367,8 @@ def _measure(cell: Cell) -> dict[str, Any]:
     }
     try:
         report, kept_epoch = _train(cell, times)
-    # A recipe that breaks is a result as well, and stops no other.
-    except Exception as error:
-        logging.getLogger(__name__).exception("%s failed", cell)
-        result["error"] = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+    except InputError as error:
+        result["error"] = str(error)
     else:
         metrics, predictions = report.metrics(), report.samples.select("path", "label", "group")
         write_parquet(cell.folder / PREDICTIONS, predictions.with_columns(logits=report.logits))

@@ -73,7 +73,9 @@ def run(cfg: DictConfig) -> None:
     if found.table["group"].null_count():
         print(explain_groups(found.table))
     for name, refusal in audited.refusals.items():
-        print(f"weldnet-{name} would refuse these data: {refusal}" if refusal else f"weldnet-{name} takes these data")
+        # Training compares photographs that look alike only once it has decoded them.
+        taken = "may refuse the errors above" if audited.of("error") else "takes these data"
+        print(f"weldnet-{name} would refuse these data: {refusal}" if refusal else f"weldnet-{name} {taken}")
     print(f"the page:  {show(folder / 'audit.html')}")
     print(f"all of it: {show(folder / 'audit.json')}")
     if (review := folder / REVIEW).is_file():

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 from scipy.special import softmax
@@ -22,7 +21,7 @@ from weldnet.model.classifier import WeldClassifier
 from weldnet.report.album import Pixels
 from weldnet.report.charts import draw_charts, draw_confusion, draw_gallery
 from weldnet.report.photographs import read_photograph
-from weldnet.training.loggers import LAYOUT, Curve, can_draw, log_extra, report_limits
+from weldnet.training.loggers import LAYOUT, BoardLogger, Curve, can_draw, log_extra, report_limits
 
 PAIR_PX = 200
 """The long side of each half of a picture in a gallery."""
@@ -52,7 +51,7 @@ class Dashboard(Callback):
             return
         data, model = _parts(trainer, pl_module)
         for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
+            if isinstance(logger, BoardLogger):
                 logger.experiment.add_custom_scalars(LAYOUT)
         if trainer.ckpt_path is None:
             if "config" in model.record:
@@ -110,7 +109,7 @@ class Dashboard(Callback):
             for label, answer, share in zip(actual[wrong], answers[wrong], certainty[wrong], strict=True)
         ]
         if captions:
-            pictures = _pair(data, "val", rows[wrong].tolist(), images[wrong])
+            pictures = _pair(data, "select", rows[wrong].tolist(), images[wrong])
             log_extra(trainer, "val/worst_mistakes", draw_gallery(pictures, captions, f"worst mistakes, {title}"))
 
 

@@ -70,7 +70,7 @@ def name_curve(metric: str) -> str | None:
         return f"3_recall/{name}"
     if name in ("loss_step", "loss_epoch", "loss"):
         return f"1_loss/{stage}{'_step' if name == 'loss_step' else ''}"
-    if stage.startswith("lr-"):
+    if re.fullmatch("lr-[^-]+", stage) and not name.endswith(("-momentum", "-weight_decay")):
         # Those of biases and norms are the same.
         return None if name.endswith("_vectors") else f"learning_rate/{name or 'all'}"
     if name in ("accuracy", "balanced_accuracy", BY_GROUP):
@@ -83,11 +83,15 @@ def name_curve(metric: str) -> str | None:
 class BoardLogger(TensorBoardLogger):
     """Logs to TensorBoard, what matters first; its arguments are those of Lightning's own."""
 
+    has_one_rate = True
+    """Whether all stages have learned at one rate so far."""
+
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """As Lightning's own, by other names; stages that learn at one rate share a curve."""
         named = {name_curve(name): value for name, value in metrics.items()}
         rates = {value for name, value in named.items() if name and name.startswith("learning_rate/")}
-        if len(rates) == 1:
+        self.has_one_rate = self.has_one_rate and len(rates) <= 1
+        if rates and self.has_one_rate:
             named = {name: value for name, value in named.items() if not (name or "").startswith("learning_rate/")}
             named["learning_rate/all"] = rates.pop()
         super().log_metrics({name: value for name, value in named.items() if name}, step)

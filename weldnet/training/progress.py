@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from torch import Tensor
 
 from weldnet.evaluation.metrics import METRICS
-from weldnet.inference.history import Epoch, read_history, write_history
+from weldnet.inference.history import Epoch, keep_finite, read_history, write_history
 from weldnet.training.loggers import last_step
 
 log = logging.getLogger(__name__)
@@ -125,6 +125,8 @@ class History(Callback):
     def __init__(self, dirpath: str) -> None:
         self.folder = Path(dirpath)
         self.epochs: list[Epoch] = []
+        # A run resumed within an epoch does not start it.
+        self.is_validated = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # An interrupted run may have got further than the checkpoint it is resumed from.
@@ -140,7 +142,7 @@ class History(Callback):
         keys = ["train/loss_epoch", "val/loss", *(f"val/{metric.key}" for metric in METRICS if metric.key != "loss")]
         metrics = trainer.callback_metrics
         is_new = {key: key in metrics and (self.is_validated or key.startswith("train/")) for key in keys}
-        figures = {key: float(metrics[key]) if is_new[key] else None for key in keys}
+        figures = {key: keep_finite(float(metrics[key])) if is_new[key] else None for key in keys}
         self.epochs.append({"epoch": float(trainer.current_epoch + 1), **figures})
         if trainer.is_global_zero:
             write_history(self.folder, self.epochs)
