@@ -134,7 +134,12 @@ def test_a_sweep_names_its_runs_and_ends_with_their_table(
 
 @pytest.mark.parametrize(
     ("overrides", "label"),
-    [("", ""), ("data.root=/a b/$c,seed=1", "_data.root=_a_b_c,seed=1"), ("x=" + 200 * "y", "_x=" + 97 * "y")],
+    [
+        ("", ""),
+        ("data.root=/a b/$c,seed=1", "_data.root=_a_b_c,seed=1"),
+        ("x=" + 200 * "y", "_x=" + 97 * "y"),
+        ("x=" + 200 * "溶", "_x=" + 32 * "溶"),
+    ],
 )
 def test_overrides_at_the_end_of_a_name(overrides: str, label: str) -> None:
     assert label_overrides(overrides) == label

@@ -58,8 +58,10 @@ def name_folder(command: str, output_dir: str | None) -> Path:
 
 
 def label_overrides(overrides: str) -> str:
-    """`_` and overrides as the end of a folder's name, cut at 100 letters; empty for none."""
-    return ("_" + re.sub(r"[^\w.=,+-]+", "_", overrides))[:100] if overrides else ""
+    """`_` and overrides as the end of a folder's name, cut at 100 bytes of UTF-8; empty for none."""
+    label = "_" + re.sub(r"[^\w.=,+-]+", "_", overrides) if overrides else ""
+    # File systems count bytes.
+    return label.encode()[:100].decode(errors="ignore")
 
 
 def is_leader() -> bool:
