@@ -234,8 +234,12 @@ def test_it_is_made_of_finished_folds_without_their_images(
         printed = capsys.readouterr().out
         assert "epoch" not in printed
         assert "weldnet-predict ckpt_path=cv source=DIR" in printed
-        call("crossval", "ckpt_path=cv")
-        assert "nothing was done" in capsys.readouterr().out
+        page = home / "cv" / "crossval.html"
+        page.unlink()
+        for is_complete in (False, True):
+            call("crossval", "ckpt_path=cv")
+            assert ("nothing was done" in capsys.readouterr().out) == is_complete
+            assert page.is_file()
     finally:
         (home / "gone").rename(home / "welds")
     after = load_checkpoint(file)

@@ -148,7 +148,7 @@ class Folds(Series):
     """A cross-validation: one training for each fold."""
 
     command, what, member = "weldnet-crossval", "cross-validation", "fold"
-    size_key, made, alike = "num_folds", ("crossval.json", "checkpoints/ensemble.ckpt"), OF_FOLDS
+    size_key, made, alike = "num_folds", ("crossval.json", "crossval.html", "checkpoints/ensemble.ckpt"), OF_FOLDS
 
     @classmethod
     def of(cls, cfg: DictConfig, folder: Path) -> "Folds":
@@ -179,7 +179,7 @@ class Folds(Series):
 
     def list_files(self) -> dict[str, str]:
         return {
-            "the page": show(self.folder / "crossval.html"),
+            "the page": show(self.folder / self.made[1]),
             "figures": f"{show(self.folder / self.made[0])}, {show(self.folder / 'confusion_matrix.png')}",
             "one by one": show(self.folder / "predictions.csv"),
             "a fold": f"{show_command('weldnet-test')} ckpt_path={show(self.member_folder(0))}",
