@@ -155,9 +155,14 @@ class Search:
         return {str(key): value for key, value in plain.items()}
 
     def _trial_folder(self, number: int, values: Mapping[str, Any]) -> Path:
+        """The run folder of a trial: the one with its number, whose name may be of an older version, or a new one."""
+        name = f"trial_{number:04}"
+        there = [each for each in self.folder.iterdir() if f"{each.name}_".startswith(f"{name}_")]
+        if there:
+            return there[0]
         shown = {key: f"{value:.3g}" if isinstance(value, float) else value for key, value in sorted(values.items())}
         overrides = ",".join(f"{key}={value}" for key, value in shown.items())
-        return self.folder / f"trial_{number:04}{label_overrides(overrides)}"
+        return self.folder / f"{name}{label_overrides(overrides)}"
 
     def _resume(self) -> str:
         typed = [word for word in sys.argv[1:] if not word.startswith("output_dir=")]
