@@ -8,6 +8,7 @@ import numpy as np
 from fastapi import Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 from pydantic import ValidationError
+from starlette.requests import ClientDisconnect
 
 from weldnet.inference.prediction import Prediction
 from weldnet.inference.predictor import Predictor
@@ -83,6 +84,8 @@ class Service:
         try:
             async with asyncio.timeout(self.limits.request_timeout_s):
                 review = Review.model_validate_json(await request.body())
+        except ClientDisconnect:
+            raise Refusal(400, "the request ended before its body did") from None
         except TimeoutError:
             raise Refusal(408, "the review did not arrive in time (serve.request_timeout_s)") from None
         except ValidationError as error:
