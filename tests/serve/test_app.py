@@ -233,7 +233,12 @@ def test_a_record_may_begin_with_a_review(file: Path, predictor: Predictor) -> N
     [
         ({"label": "crack"}, 422, "label: allowed are good, pore, or null"),
         ({"label": None}, 422, "whoever overrules a verdict names the class"),
-        ({"name": ""}, 422, "name: String should have at least 1 character"),
+        ({"name": ""}, 422, "name: String should match pattern"),
+        ({"name": " \u3000\n"}, 422, "name: String should match pattern"),
+        ({"request_id": ""}, 422, "request_id: String should match pattern"),
+        ({"request_id": "r 1"}, 422, "request_id: String should match pattern"),
+        ({"request_id": "r\n"}, 422, "request_id: String should match pattern"),
+        ({"request_id": 129 * "r"}, 422, "request_id: String should match pattern"),
         ({"agree": "yes"}, 422, "agree: Input should be a valid boolean"),
         ({"more": 1}, 422, "more: Extra inputs are not permitted"),
         ({"remark": "x" * 20_000}, 413, "a review has at most 16384 bytes"),

@@ -131,8 +131,11 @@ def test_the_page_asks_for_the_key_and_takes_drops_and_camera_pictures(tmp_path:
         assert find(browser, "why").text == "Accepted because the probability of good, 98.0 %, is above 75.0 %."
         find(browser, "zoom").click()
         assert find(browser, "zoom").get_attribute("aria-pressed") == "true"
-        find(browser, "reviewer").send_keys("Kim")
-        find(browser, "remark").send_keys("a pore")
+        find(browser, "reviewer").send_keys(" ")
+        find(browser, "review").find_element("css selector", "[value=agree]").click()
+        wait_for(browser, "document.querySelector('#reviewer:invalid') == document.activeElement")
+        find(browser, "reviewer").send_keys("Kim\n")
+        find(browser, "remark").send_keys("a pore\n")
         find(browser, "label").find_element("css selector", "[value=pore]").click()
         find(browser, "review").find_element("css selector", "[value=overrule]").click()
         wait_for(browser, "document.getElementById('reviewed').textContent == 'Recorded: Kim overrules the verdict.'")

@@ -16,6 +16,9 @@ HEADERS = {
 """By status: the rest of the request is not worth reading, or the same one may succeed in a moment."""
 
 
+USABLE_ID = "[!-~]{1,128}"
+"""What the id of a request may be, as a regular expression."""
+
 EVIDENCE = "X-Evidence"
 """The header of a heatmap: 1 if it shows evidence for the class, else 0."""
 
@@ -56,12 +59,12 @@ class Review(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    request_id: str = Field(min_length=1, max_length=128)
+    request_id: str = Field(pattern=f"^{USABLE_ID}$")
     file: str = Field(max_length=255)
     agree: bool
     label: str | None = Field(default=None, max_length=255)
     reference: str | None = Field(default=None, max_length=255)
-    name: str = Field(min_length=1, max_length=100)
+    name: str = Field(pattern=r"\S", max_length=100)
     remark: str = Field(default="", max_length=2000)
 
 

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from weldnet.serve.answers import Refusal
+from weldnet.serve.answers import USABLE_ID, Refusal
 from weldnet.serve.limits import MAX_UPLOADS
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,6 @@ HEADERS = {
 
 REQUEST_ID = "X-Request-Id"
 """The header by which a client or a proxy names a request; without it, the guard does."""
-_USABLE_ID = re.compile("[!-~]{1,128}")
 
 CROWD_EVERY_S = 30.0
 """Between two warnings of too many uploads."""
@@ -84,7 +83,7 @@ class Guard:
             return
         started, status, headers = time.perf_counter(), 500, Headers(scope=scope)
         given = headers.get(REQUEST_ID)
-        usable = _USABLE_ID.fullmatch(given or "")
+        usable = re.fullmatch(USABLE_ID, given or "")
         request_id = usable[0] if usable else secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
 

@@ -58,10 +58,12 @@ export function showReview(entry, classes, visible) {
 
 export function setUpReviews(getEntries, getSelected, show) {
   find("save").addEventListener("click", () => save(getEntries()));
-  find("review").addEventListener("submit", async (event) => {
-    event.preventDefault();
-    const entry = getSelected();
-    await send(entry, event.submitter.value === "agree", find("label").value);
-    if (entry === getSelected()) show(entry);
-  });
+  // Not by submission: Enter in a field would press the first button.
+  for (const button of find("review").querySelectorAll("button"))
+    button.addEventListener("click", async () => {
+      if (!find("review").reportValidity()) return;
+      const entry = getSelected();
+      await send(entry, button.value === "agree", find("label").value);
+      if (entry === getSelected()) show(entry);
+    });
 }
