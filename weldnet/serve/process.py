@@ -54,7 +54,7 @@ def log_as_json() -> None:
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("weldnet.serve").setLevel(logging.INFO)
-    # Its warnings advise on packages to install; what it refuses, the client is told, and the guard warns of crowds.
+    # Its warnings advise on packages to install; the answer states what it refuses, and the guard warns of crowds.
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
 
 
