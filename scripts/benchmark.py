@@ -34,8 +34,8 @@ import benchmark_train
 from benchmark_common import machine, parse_options, read_figures, show_moves
 
 from weldnet.console import print_table
-from weldnet.devices import use_available_cores
 from weldnet.errors import InputError
+from weldnet.hardware.devices import use_available_cores
 
 BENCHMARKS = {
     "train": benchmark_train,

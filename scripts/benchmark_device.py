@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from weldnet.console import print_table
 from weldnet.data.datamodule import WeldDataModule
-from weldnet.devices import exact_float32, use_tf32
 from weldnet.errors import InputError
+from weldnet.hardware.devices import exact_float32, use_tf32
 from weldnet.model.cuda_graph import GraphedStep
 from weldnet.model.network import WeldNet
 

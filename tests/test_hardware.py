@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from weldnet.devices import best_precision, choose_device, exact_float32, use_available_cores
 from weldnet.errors import InputError
 from weldnet.hardware import PROCESSES_PER_CORE, available_cores, check_processes
+from weldnet.hardware.devices import best_precision, choose_device, exact_float32, use_available_cores
 
 MINE = len(os.sched_getaffinity(0))
 

@@ -18,11 +18,11 @@ from torch.optim import SGD, Adam, AdamW
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 from training_runs import Batch, Losses, load_batches, make_trainer, quiet
 
-from weldnet import devices
 from weldnet.data.augmentation import BatchAugmentation
 from weldnet.data.mixing import Mixing
-from weldnet.devices import Replay
 from weldnet.errors import InputError
+from weldnet.hardware import devices
+from weldnet.hardware.devices import Replay
 from weldnet.model import classifier
 from weldnet.model.classifier import WeldClassifier
 from weldnet.model.cuda_graph import GRADIENT_HOOKS, GraphedStep, find_obstacle
@@ -166,7 +166,7 @@ def test_steps_that_cannot_be_captured_are_launched(
     losses, _ = train(tmp_path, "auto", {})
     assert refused == ["_run"], "it is tried once"
     assert losses == pytest.approx(expected, rel=1e-6)
-    assert [record.message for record in caplog.records if record.name == "weldnet.devices"] == [
+    assert [record.message for record in caplog.records if record.name == "weldnet.hardware.devices"] == [
         f"{REFUSED}, and is launched kernel by kernel"
     ]
 

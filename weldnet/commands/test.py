@@ -36,7 +36,7 @@ class TestConfig(DeviceSettings, ModelKeys):
 def run(cfg: DictConfig) -> None:
     """Tests a checkpoint from a composed config, or compares two."""
     from weldnet.console import print_table
-    from weldnet.devices import choose_device
+    from weldnet.hardware.devices import choose_device
     from weldnet.inference.checkpoint import find_checkpoint, load_checkpoint
     from weldnet.report.headline import list_lines
 

@@ -75,7 +75,7 @@ def _build_source(data: DictConfig, keys: DataConfig) -> Source:
 def check_nodes(cfg: DictConfig) -> None:
     """Checks every `_target_` node of a training config, and its numbers, before any data is read."""
     if cfg.trainer.precision == "auto":
-        from weldnet.devices import best_precision
+        from weldnet.hardware.devices import best_precision
 
         cfg.trainer.precision = best_precision(cfg.trainer.accelerator)
     nodes = {key: cfg[key] for key in ("optimizer", "scheduler", "trainer") if cfg[key]}

@@ -40,7 +40,7 @@ def prepare_trainer(cfg: DictConfig, folder: Path) -> "Trainer":
     from lightning import seed_everything
 
     from weldnet.config.build import build_trainer, check_nodes
-    from weldnet.devices import use_available_cores, use_tf32
+    from weldnet.hardware.devices import use_available_cores, use_tf32
 
     # Its notes on hardware that is not there, and its tips.
     for name in ("lightning.pytorch", "lightning.fabric"):

@@ -61,10 +61,10 @@ from weldnet.data.splits.rules import (
     validation_groups,
 )
 from weldnet.data.storage import CACHES, FileImages, HeldImages, Images, store
-from weldnet.devices import Replay
 from weldnet.errors import InputError, check_choice, shorten
 from weldnet.evaluation.metrics import index_groups
 from weldnet.hardware import available_cores, check_processes
+from weldnet.hardware.devices import Replay
 
 BALANCES = ("none", "weights", "sampler")
 

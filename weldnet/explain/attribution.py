@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from weldnet.devices import exact_float32
 from weldnet.errors import check_choice
 from weldnet.explain.settings import HeatmapSettings
+from weldnet.hardware.devices import exact_float32
 from weldnet.model.backbone import keep
 from weldnet.model.ensemble import Ensemble
 from weldnet.model.network import WeldNet

@@ -16,11 +16,11 @@ from rich.progress import track
 from weldnet.data.batches import explain_workers
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.splits.leaks import Fingerprints, fingerprint, is_known
-from weldnet.devices import choose_device, exact_float32
 from weldnet.errors import InputError, count, shorten
 from weldnet.evaluation.arrays import Flags
 from weldnet.evaluation.judge import Judge, Outputs
 from weldnet.evaluation.verdicts import NOT_CALIBRATED
+from weldnet.hardware.devices import choose_device, exact_float32
 from weldnet.inference.checkpoint import Checkpoint
 from weldnet.inference.engines import check_finite
 from weldnet.inference.evaluation_report import EvaluationReport
@@ -81,7 +81,7 @@ def predict(classifier: WeldClassifier, data: WeldDataModule, split: str, device
 
     Args:
         split: any name that `data.samples` takes.
-        device: any name that `weldnet.devices.choose_device` takes.
+        device: any name that `weldnet.hardware.devices.choose_device` takes.
 
     Raises:
         InputError: an output is not finite.

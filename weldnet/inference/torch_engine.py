@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from weldnet.devices import choose_device, exact_float32
 from weldnet.errors import InputError, check_choice, first_line
+from weldnet.hardware.devices import choose_device, exact_float32
 from weldnet.inference.checkpoint import Checkpoint
 from weldnet.inference.engines import PRECISIONS, Engine, Scores, check_finite, try_out
 from weldnet.inference.model_card import describe_running
@@ -20,7 +20,7 @@ class TorchEngine(Engine):
     """A checkpoint on a device; a damaged one is refused by an InputError.
 
     Args:
-        device: as `weldnet.devices.choose_device` takes it.
+        device: as `weldnet.hardware.devices.choose_device` takes it.
         precision: `float32`, as it was tested (without TF32), or `bf16`: convolutions in bfloat16.
     """
 

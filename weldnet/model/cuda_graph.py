@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from weldnet.devices import Replay, Tensors
+from weldnet.hardware.devices import Replay, Tensors
 
 MODES = ("auto", "on", "off")
 

@@ -12,13 +12,13 @@ from rich.table import Table
 
 from weldnet.audit.classes import check_confounding, check_groups, check_small_classes, count_samples
 from weldnet.data.datamodule import WeldDataModule
-from weldnet.devices import choose_device
 from weldnet.errors import InputError
 from weldnet.evaluation.comparison import compare
 from weldnet.evaluation.metrics import cross_entropy
 from weldnet.explain.attribution import draw_overlay, explain_images
 from weldnet.explain.settings import HeatmapSettings
 from weldnet.files import write_csv, write_json
+from weldnet.hardware.devices import choose_device
 from weldnet.inference.checkpoint import Checkpoint
 from weldnet.inference.evaluate import run_of
 from weldnet.inference.evaluation_report import EvaluationReport
