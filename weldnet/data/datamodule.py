@@ -1,9 +1,9 @@
 """WeldDataModule: turns a source of weld images into batches."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
-from functools import lru_cache, partial
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,41 +27,25 @@ from weldnet.data.batches import (
     make_batches,
     order_images,
 )
-from weldnet.data.cache import cache_folder, decode_images
+from weldnet.data.cache import decode_images
 from weldnet.data.decode.images import Geometry, crop_border
-from weldnet.data.duplicates import THUMBNAIL_SIZE, Pairs, Thumbnails, find_alike, make_thumbnail
+from weldnet.data.duplicates import THUMBNAIL_SIZE, Thumbnails, make_thumbnail
 from weldnet.data.mixing import Mixing
+from weldnet.data.samples import WeldSamples
 from weldnet.data.settings import BatchSettings, ImageSettings, SplitRule
 from weldnet.data.shapes import Shapes, measure_shapes
-from weldnet.data.sources.class_names import find_misnamed, refuse_misnamed
-from weldnet.data.sources.found import Found
 from weldnet.data.sources.groups import knows_groups
-from weldnet.data.sources.manifest import SPLITS
 from weldnet.data.sources.source import Source
-from weldnet.data.splits.folds import check_fold, split_fold
 from weldnet.data.splits.leaks import (
-    MANY_VIEWS,
-    find_contradictions,
-    find_leaks,
-    find_seen_views,
     fingerprints,
-    refuse_leaks,
-    refuse_views,
 )
 from weldnet.data.splits.rules import (
-    check_classes,
-    check_shares,
-    check_splits,
-    complete_splits,
-    give_val_to_train,
-    return_copies,
     split_digest,
     split_validation,
-    take_known,
     validation_groups,
 )
 from weldnet.data.storage import CACHES, FileImages, HeldImages, Images, store
-from weldnet.errors import InputError, check_choice, shorten
+from weldnet.errors import InputError, check_choice
 from weldnet.evaluation.metrics import index_groups
 from weldnet.hardware import available_cores, check_processes
 from weldnet.hardware.devices import Replay
@@ -69,13 +53,7 @@ from weldnet.hardware.devices import Replay
 BALANCES = ("none", "weights", "sampler")
 
 
-@lru_cache(maxsize=1)
-def _find_pairs(thumbnails: bytes) -> Pairs:
-    """What looks alike; kept, since every fold of a cross-validation asks the same."""
-    return np.concatenate(find_alike(np.frombuffer(thumbnails, np.uint8).reshape(-1, THUMBNAIL_SIZE, THUMBNAIL_SIZE)))
-
-
-class WeldDataModule(LightningDataModule):
+class WeldDataModule(WeldSamples, LightningDataModule):
     """Weld images from a source, split so that the test images show welds that training never saw.
 
     `setup` finds the images, splits them where the source does not, refuses splits that leak, and decodes every image
@@ -85,9 +63,6 @@ class WeldDataModule(LightningDataModule):
 
     Attributes:
         table: a row for each image with its split and the SHA-256 of its file.
-        found: the images that the source found.
-        warnings: reasons to trust the metrics less, one sentence each.
-        leaks: leaks that were allowed, one sentence each.
         unreadable: the reason for each skipped file, by its path.
         shapes: what the geometry does to the photographs, once they are set up.
 
@@ -117,12 +92,11 @@ class WeldDataModule(LightningDataModule):
         classes: Sequence[str] | None = None,
         unsplit: str = "split",
     ) -> None:
-        super().__init__()
-        self.source, self.rule, self.geometry = source, split_rule or SplitRule(), geometry or Geometry()
-        self.batch_settings, self.image_settings = batch_settings or BatchSettings(), image_settings or ImageSettings()
-        batches, images = self.batch_settings, self.image_settings
+        LightningDataModule.__init__(self)
+        batches, images = batch_settings or BatchSettings(), image_settings or ImageSettings()
+        self.batch_settings, self.image_settings, self.geometry = batches, images, geometry or Geometry()
+        WeldSamples.__init__(self, source, split_rule or SplitRule(), images, seed, classes, unsplit)
         check_choice("data.balance", batches.balance, BALANCES)
-        check_choice("data.on_unreadable", images.on_unreadable, ("stop", "skip"))
         check_choice("data.cache", images.cache, CACHES)
         if batches.batch_size < 1:
             raise InputError(f"data.batch_size={batches.batch_size}: allowed are whole numbers from 1")
@@ -131,21 +105,12 @@ class WeldDataModule(LightningDataModule):
                 f"data.num_workers={images.num_workers}: allowed are whole numbers from 1, with data.cache=none"
             )
         check_processes("data.num_workers", images.num_workers or 1)
-        check_choice("data.val", self.rule.val, ("unseen", "known"))
-        check_fold(self.rule.num_folds, self.rule.fold)
-        self.cache_folder = cache_folder(images.cache_dir)
-        self.shares = asdict(self.rule.shares)
         self.augment = make_augmentation(batches.augmentation)
         # Checks both numbers; the number of classes is not known yet.
         Mixing(2, batches.mixup, batches.cutmix)
         self.replay: Replay | None = None
-        self.seed, self.wanted_classes, self.unsplit = seed, classes, unsplit
-        self.takes_known = False
-        self.split_seed = seed if self.rule.seed is None else self.rule.seed
-        self.table = pl.DataFrame()
+        self.seed = seed
         self.classes: list[str] = []
-        self.warnings: list[str] = []
-        self.leaks: list[str] = []
         self.unreadable: dict[str, str] = {}
 
     def setup(self, stage: str | None = None) -> None:
@@ -164,106 +129,18 @@ class WeldDataModule(LightningDataModule):
         )
         table = table.with_columns(digest=decoded.digests).with_row_index("row")
         self.unreadable = {table["path"][row]: reason for row, reason in sorted(decoded.unreadable.items())}
-        table = self._leave_out(table, self.unreadable)
+        table = self.leave_out(table, self.unreadable)
         self.classes = list(self.wanted_classes or sorted(table["label"].unique()))
         decoded = decoded.select(table["row"].to_numpy().astype(np.int64))
         self.warnings += decoded.mention_pages(table["path"])
         self.shapes: Shapes = measure_shapes(decoded.sizes, self.geometry)
         self.images: Images = store(cache, table, decoded, self.geometry)
         if not knows_groups(table):
-            self._check_views(table)
+            self.check_views(table, lambda: self._shrink(len(table)))
         table = table.with_columns(row=pl.int_range(pl.len()))
         self.table, self.split_by_group = split_validation(table, self.split_seed)
         self.split_digest = split_digest(table)
         self.validation_groups = validation_groups(table)
-
-    def find(self) -> Found:
-        """Finds the images of the source; see `Source.find`."""
-        self.found = self.source.find(self.split_seed, self.cache_folder)
-        return self.found
-
-    def split(self) -> pl.DataFrame:
-        """The table with its splits, checked as in `setup`, but without opening a file."""
-        found = self.find()
-        refuse_misnamed(find_misnamed(found))
-        table = self._split(found)
-        self._check(table)
-        return table
-
-    def rehearse(self, found: Found, images: pl.DataFrame) -> None:
-        """Raises what `setup` would raise of these images, of which the contents are known, without decoding one.
-
-        Photographs that look alike are not compared.
-
-        Args:
-            found: what the source is to find.
-            images: `path`, `digest` and `reason`, null where the file can be read.
-        """
-        self.found = found
-        refuse_misnamed(find_misnamed(found))
-        table = self._split(found)
-        self._check(table)
-        broken = images.drop_nulls("reason")
-        table = table.join(images.select("path", "digest"), on="path", how="left", maintain_order="left")
-        self._leave_out(table, dict(broken.select("path", "reason").iter_rows()))
-
-    def _leave_out(self, table: pl.DataFrame, unreadable: Mapping[str, str]) -> pl.DataFrame:
-        """The table, with digests, without the files that cannot be read; checked once more, now by content."""
-        table, skipped = self.found.skip_unreadable(table, unreadable, self.image_settings.on_unreadable)
-        if self.takes_known:
-            table = return_copies(table)
-        self.warnings += skipped + self._check(table)
-        return table
-
-    def _split(self, found: Found) -> pl.DataFrame:
-        num_folds, fold = self.rule.num_folds, self.rule.fold
-        if self.unsplit == "test":
-            return found.table.with_columns(pl.col("split").fill_null("test"))
-        shares, wants_known = self.shares, self.rule.val == "known"
-        check_shares(shares)
-        if wants_known and not shares["val"]:
-            raise InputError("data.val=known needs data.shares.val above 0")
-        if wants_known:
-            shares = give_val_to_train(shares)
-        if num_folds is not None and fold is not None:
-            table, warnings = split_fold(found.table, num_folds, fold, shares, self.split_seed)
-        else:
-            table, warnings = complete_splits(found.table, shares, self.split_seed, found.origin)
-        self.takes_known = wants_known and "val" not in table["split"]
-        if self.takes_known:
-            table = take_known(table, self.shares["val"] / shares["train"])
-        elif wants_known:
-            warnings.append("data.val=known has no effect: the source has a val split")
-        self.warnings += warnings
-        return table
-
-    def _check(self, table: pl.DataFrame) -> list[str]:
-        """Refuses splits that leak or lack images; returns warnings."""
-        self.leaks = find_leaks(table)
-        if not self.rule.allow_leak:
-            refuse_leaks(self.leaks)
-        check_classes(table, self.wanted_classes)
-        if self.rule.fold is not None and "test" not in table["split"]:
-            raise InputError(
-                f"data.fold={self.rule.fold} has no image left to test; repair its files, or use fewer folds"
-            )
-        return check_splits(table) + find_contradictions(table)
-
-    def _check_views(self, table: pl.DataFrame) -> None:
-        """Refuses many spots that test and train or val both show; of a few, warns."""
-        num_tested = len(table.filter(split="test"))
-        if num_tested in (0, len(table)):
-            return
-        seen = find_seen_views(table, _find_pairs(self._shrink(len(table)).tobytes()))
-        if not seen:
-            return
-        sentence = f"{len(seen)} of {num_tested} test images show a spot that train or val shows: {shorten(seen, 3)}"
-        if len(seen) < MANY_VIEWS * num_tested:
-            self.warnings.append(sentence)
-            return
-        self.leaks.append(sentence)
-        if not self.rule.allow_leak:
-            refuse_views(sentence, table)
 
     def _shrink(self, num_images: int) -> Thumbnails:
         thumbnails = np.empty((num_images, THUMBNAIL_SIZE, THUMBNAIL_SIZE), np.uint8)
@@ -272,12 +149,6 @@ class WeldDataModule(LightningDataModule):
                 shown = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
                 thumbnails[row] = make_thumbnail(crop_border(shown, self.geometry))
         return thumbnails
-
-    def samples(self, split: str) -> pl.DataFrame:
-        """The rows of a split, of `select` or `calibrate` (which divide val) or of `all`, in the order of `batches`."""
-        if split in ("select", "calibrate"):
-            return self.table.filter(part=split)
-        return self.table if split == "all" else self.table.filter(split=split)
 
     def dataset(self, split: str, *, grouped: bool = False) -> WeldImages:
         """The images of one split, or of `all`; with their groups if `grouped`."""
@@ -398,7 +269,3 @@ class WeldDataModule(LightningDataModule):
             return None
         counts = torch.bincount(self.dataset("train").labels, minlength=len(self.classes)).float()
         return counts.sum() / (len(self.classes) * counts.clamp(min=1))
-
-    def splits(self) -> list[str]:
-        """The splits that hold images."""
-        return [split for split in SPLITS if len(self.samples(split))]

@@ -1,0 +1,177 @@
+"""WeldSamples: the images of a source, split and checked, without a pixel of them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import lru_cache
+
+import numpy as np
+import polars as pl
+
+from weldnet.data.cache import cache_folder
+from weldnet.data.duplicates import THUMBNAIL_SIZE, Pairs, Thumbnails, find_alike
+from weldnet.data.settings import ImageSettings, SplitRule
+from weldnet.data.sources.class_names import find_misnamed, refuse_misnamed
+from weldnet.data.sources.found import Found
+from weldnet.data.sources.manifest import SPLITS
+from weldnet.data.sources.source import Source
+from weldnet.data.splits.folds import check_fold, split_fold
+from weldnet.data.splits.leaks import (
+    MANY_VIEWS,
+    find_contradictions,
+    find_leaks,
+    find_seen_views,
+    refuse_leaks,
+    refuse_views,
+)
+from weldnet.data.splits.rules import (
+    check_classes,
+    check_shares,
+    check_splits,
+    complete_splits,
+    give_val_to_train,
+    return_copies,
+    take_known,
+)
+from weldnet.errors import InputError, check_choice, shorten
+
+
+@lru_cache(maxsize=1)
+def _find_pairs(thumbnails: bytes) -> Pairs:
+    """What looks alike; kept, since every fold of a cross-validation asks the same."""
+    return np.concatenate(find_alike(np.frombuffer(thumbnails, np.uint8).reshape(-1, THUMBNAIL_SIZE, THUMBNAIL_SIZE)))
+
+
+class WeldSamples:
+    """Finds the images of a source and splits them so that the test images show welds that training never saw.
+
+    Attributes:
+        table: a row for each image with its split, once the data module has set it up.
+        found: the images that the source found.
+        warnings: reasons to trust the metrics less, one sentence each.
+        leaks: leaks that were allowed, one sentence each.
+
+    Args: as `weldnet.data.datamodule.WeldDataModule` takes them.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        rule: SplitRule,
+        image_settings: ImageSettings,
+        seed: int,
+        classes: Sequence[str] | None,
+        unsplit: str,
+    ) -> None:
+        check_choice("data.on_unreadable", image_settings.on_unreadable, ("stop", "skip"))
+        check_choice("data.val", rule.val, ("unseen", "known"))
+        check_fold(rule.num_folds, rule.fold)
+        self.source, self.rule, self.shares = source, rule, asdict(rule.shares)
+        self.on_unreadable, self.cache_folder = image_settings.on_unreadable, cache_folder(image_settings.cache_dir)
+        self.wanted_classes, self.unsplit = classes, unsplit
+        self.split_seed = seed if rule.seed is None else rule.seed
+        self.takes_known = False
+        self.table = pl.DataFrame()
+        self.warnings: list[str] = []
+        self.leaks: list[str] = []
+
+    def find(self) -> Found:
+        """Finds the images of the source; see `Source.find`."""
+        self.found = self.source.find(self.split_seed, self.cache_folder)
+        return self.found
+
+    def split(self) -> pl.DataFrame:
+        """The table with its splits, checked as in `setup`, but without opening a file."""
+        found = self.find()
+        refuse_misnamed(find_misnamed(found))
+        table = self._split(found)
+        self._check(table)
+        return table
+
+    def rehearse(self, found: Found, images: pl.DataFrame) -> None:
+        """Raises what `setup` would raise of these images, of which the contents are known, without decoding one.
+
+        Photographs that look alike are not compared.
+
+        Args:
+            found: what the source is to find.
+            images: `path`, `digest` and `reason`, null where the file can be read.
+        """
+        self.found = found
+        refuse_misnamed(find_misnamed(found))
+        table = self._split(found)
+        self._check(table)
+        broken = images.drop_nulls("reason")
+        table = table.join(images.select("path", "digest"), on="path", how="left", maintain_order="left")
+        self.leave_out(table, dict(broken.select("path", "reason").iter_rows()))
+
+    def leave_out(self, table: pl.DataFrame, unreadable: Mapping[str, str]) -> pl.DataFrame:
+        """The table, with digests, without the files that cannot be read; checked once more, now by content."""
+        table, skipped = self.found.skip_unreadable(table, unreadable, self.on_unreadable)
+        if self.takes_known:
+            table = return_copies(table)
+        self.warnings += skipped + self._check(table)
+        return table
+
+    def _split(self, found: Found) -> pl.DataFrame:
+        num_folds, fold = self.rule.num_folds, self.rule.fold
+        if self.unsplit == "test":
+            return found.table.with_columns(pl.col("split").fill_null("test"))
+        shares, wants_known = self.shares, self.rule.val == "known"
+        check_shares(shares)
+        if wants_known and not shares["val"]:
+            raise InputError("data.val=known needs data.shares.val above 0")
+        if wants_known:
+            shares = give_val_to_train(shares)
+        if num_folds is not None and fold is not None:
+            table, warnings = split_fold(found.table, num_folds, fold, shares, self.split_seed)
+        else:
+            table, warnings = complete_splits(found.table, shares, self.split_seed, found.origin)
+        self.takes_known = wants_known and "val" not in table["split"]
+        if self.takes_known:
+            table = take_known(table, self.shares["val"] / shares["train"])
+        elif wants_known:
+            warnings.append("data.val=known has no effect: the source has a val split")
+        self.warnings += warnings
+        return table
+
+    def _check(self, table: pl.DataFrame) -> list[str]:
+        """Refuses splits that leak or lack images; returns warnings."""
+        self.leaks = find_leaks(table)
+        if not self.rule.allow_leak:
+            refuse_leaks(self.leaks)
+        check_classes(table, self.wanted_classes)
+        if self.rule.fold is not None and "test" not in table["split"]:
+            raise InputError(
+                f"data.fold={self.rule.fold} has no image left to test; repair its files, or use fewer folds"
+            )
+        return check_splits(table) + find_contradictions(table)
+
+    def check_views(self, table: pl.DataFrame, shrink: Callable[[], Thumbnails]) -> None:
+        """Refuses many spots that test and train or val both show; of a few, warns.
+
+        Args:
+            shrink: gives the thumbnail of each image.
+        """
+        num_tested = len(table.filter(split="test"))
+        if num_tested in (0, len(table)):
+            return
+        seen = find_seen_views(table, _find_pairs(shrink().tobytes()))
+        if not seen:
+            return
+        sentence = f"{len(seen)} of {num_tested} test images show a spot that train or val shows: {shorten(seen, 3)}"
+        if len(seen) < MANY_VIEWS * num_tested:
+            self.warnings.append(sentence)
+            return
+        self.leaks.append(sentence)
+        if not self.rule.allow_leak:
+            refuse_views(sentence, table)
+
+    def samples(self, split: str) -> pl.DataFrame:
+        """The rows of a split, of `select` or `calibrate` (which divide val) or of `all`, in the order of `batches`."""
+        if split in ("select", "calibrate"):
+            return self.table.filter(part=split)
+        return self.table if split == "all" else self.table.filter(split=split)
+
+    def splits(self) -> list[str]:
+        """The splits that hold images."""
+        return [split for split in SPLITS if len(self.samples(split))]
