@@ -36,14 +36,11 @@ from weldnet.data.settings import BatchSettings, ImageSettings, SplitRule
 from weldnet.data.shapes import Shapes, measure_shapes
 from weldnet.data.sources.groups import knows_groups
 from weldnet.data.sources.source import Source
+from weldnet.data.splits.checks import validation_groups
 from weldnet.data.splits.leaks import (
     fingerprints,
 )
-from weldnet.data.splits.rules import (
-    split_digest,
-    split_validation,
-    validation_groups,
-)
+from weldnet.data.splits.rules import split_digest, split_validation
 from weldnet.data.storage import CACHES, FileImages, HeldImages, Images, store
 from weldnet.errors import InputError, check_choice
 from weldnet.evaluation.metrics import index_groups

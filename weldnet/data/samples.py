@@ -14,6 +14,7 @@ from weldnet.data.sources.class_names import find_misnamed, refuse_misnamed
 from weldnet.data.sources.found import Found
 from weldnet.data.sources.manifest import SPLITS
 from weldnet.data.sources.source import Source
+from weldnet.data.splits.checks import check_classes, check_splits
 from weldnet.data.splits.folds import check_fold, split_fold
 from weldnet.data.splits.leaks import (
     MANY_VIEWS,
@@ -23,15 +24,7 @@ from weldnet.data.splits.leaks import (
     refuse_leaks,
     refuse_views,
 )
-from weldnet.data.splits.rules import (
-    check_classes,
-    check_shares,
-    check_splits,
-    complete_splits,
-    give_val_to_train,
-    return_copies,
-    take_known,
-)
+from weldnet.data.splits.rules import check_shares, complete_splits, give_val_to_train, return_copies, take_known
 from weldnet.errors import InputError, check_choice, shorten
 
 

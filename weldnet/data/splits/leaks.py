@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from weldnet.data.duplicates import Pairs
 from weldnet.data.sources.groups import explain_groups
-from weldnet.data.splits.rules import shared_groups
+from weldnet.data.splits.checks import shared_groups
 from weldnet.errors import InputError, count, list_some, shorten
 from weldnet.spelling import find_alike
 
