@@ -21,10 +21,11 @@ from weldnet.console import print_table
 from weldnet.data.batches import WeldImages, make_batches
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.decode.images import Geometry
-from weldnet.data.duplicates import THUMBNAIL_SIZE, find_alike
+from weldnet.data.duplicates import find_alike
 from weldnet.data.sources.source import Manifest
 from weldnet.data.splits.leaks import fingerprint
 from weldnet.data.storage import FileImages
+from weldnet.data.thumbnails import THUMBNAIL_SIZE
 
 SIZES = (10_000, 100_000, 1_000_000)
 NUM_WORKERS = 4

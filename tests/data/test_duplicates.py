@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageFilter
 
 from weldnet.data import duplicates
-from weldnet.data.duplicates import compare, compare_views, connect, find_alike, make_thumbnail
+from weldnet.data.duplicates import connect, find_alike
+from weldnet.data.thumbnails import compare, compare_views, make_thumbnail
 from weldnet.synthetic.drawn_set import write_synthetic
 
 Picture = Image.Image

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from weldnet.audit.findings import Finding, Severity
 from weldnet.audit.single_files import shows_something
 from weldnet.data.decode.pictures import Window
-from weldnet.data.duplicates import Alike, Thumbnails, connect, find_alike
+from weldnet.data.duplicates import Alike, connect, find_alike
 from weldnet.data.sources.groups import knows_groups
+from weldnet.data.thumbnails import Thumbnails
 from weldnet.errors import shorten
 
 Rows = NDArray[np.int64]

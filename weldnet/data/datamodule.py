@@ -29,7 +29,6 @@ from weldnet.data.batches import (
 )
 from weldnet.data.cache import decode_images
 from weldnet.data.decode.images import Geometry, crop_border
-from weldnet.data.duplicates import THUMBNAIL_SIZE, Thumbnails, make_thumbnail
 from weldnet.data.mixing import Mixing
 from weldnet.data.samples import WeldSamples
 from weldnet.data.settings import BatchSettings, ImageSettings, SplitRule
@@ -42,6 +41,7 @@ from weldnet.data.splits.leaks import (
 )
 from weldnet.data.splits.rules import split_digest, split_validation
 from weldnet.data.storage import CACHES, FileImages, HeldImages, Images, store
+from weldnet.data.thumbnails import THUMBNAIL_SIZE, Thumbnails, make_thumbnail
 from weldnet.errors import InputError, check_choice
 from weldnet.evaluation.metrics import index_groups
 from weldnet.hardware import available_cores, check_processes

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from weldnet.data.cache import cache_folder
-from weldnet.data.duplicates import THUMBNAIL_SIZE, Pairs, Thumbnails, find_alike
+from weldnet.data.duplicates import Pairs, find_alike
 from weldnet.data.settings import ImageSettings, SplitRule
 from weldnet.data.sources.class_names import find_misnamed, refuse_misnamed
 from weldnet.data.sources.found import Found
@@ -25,6 +25,7 @@ from weldnet.data.splits.leaks import (
     refuse_views,
 )
 from weldnet.data.splits.rules import check_shares, complete_splits, give_val_to_train, return_copies, take_known
+from weldnet.data.thumbnails import THUMBNAIL_SIZE, Thumbnails
 from weldnet.errors import InputError, check_choice, shorten
 
 
