@@ -3,10 +3,10 @@
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from weldnet.config.folds import Folds, find_saved_config, find_stopped_folds
 from weldnet.config.hydra_app import command
 from weldnet.config.runs import name_folder
 from weldnet.config.schema import CrossvalConfig
-from weldnet.config.series import Folds, find_saved_config, find_stopped_folds
 from weldnet.config.trainings import check_alone, run_series
 
 

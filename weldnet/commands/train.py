@@ -14,7 +14,7 @@ from weldnet.config.literal import pin
 from weldnet.config.resume import StoppedRun, find_saved_config, find_stopped_run, holds_seeds
 from weldnet.config.runs import name_folder, show, show_command, work_alone
 from weldnet.config.schema import TrainConfig
-from weldnet.config.series import Seeds, find_stopped_seeds
+from weldnet.config.seeds import Seeds, find_stopped_seeds
 from weldnet.config.trainings import check_alone, run_series, train_run
 from weldnet.errors import InputError
 

@@ -1,0 +1,95 @@
+"""A cross-validation as a series: one training for each fold."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+from weldnet.config.literal import read_config
+from weldnet.config.resumable import OF_FOLDS, check_words
+from weldnet.config.resume import CONFIG, claim, find_folder
+from weldnet.config.runs import make_folder, show, show_command
+from weldnet.config.schema import CrossvalConfig
+from weldnet.config.series import Series, check_resumed
+from weldnet.errors import InputError
+
+if TYPE_CHECKING:
+    from weldnet.training.crossval_report import CrossvalReport
+
+
+class Folds(Series):
+    """A cross-validation: one training for each fold."""
+
+    command, what, member = "weldnet-crossval", "cross-validation", "fold"
+    size_key, made, alike = "num_folds", ("crossval.json", "crossval.html", "checkpoints/ensemble.ckpt"), OF_FOLDS
+
+    @classmethod
+    def of(cls, cfg: DictConfig, folder: Path) -> "Folds":
+        """Checks the config of `weldnet-crossval`, and builds its folds."""
+        from weldnet.data.splits.folds import MOST_FOLDS
+
+        if not 2 <= cfg.num_folds <= MOST_FOLDS:
+            raise InputError(f"num_folds={cfg.num_folds}: allowed are whole numbers from 2 to {MOST_FOLDS}")
+        if cfg.data.num_folds is not None:
+            raise InputError(f"data.num_folds is a key of weldnet-train; type num_folds={cfg.data.num_folds}")
+        if cfg.data.fold is not None and not 0 <= cfg.data.fold < cfg.num_folds:
+            raise InputError(
+                f"data.fold={cfg.data.fold}: allowed are 0 to {cfg.num_folds - 1}, for num_folds={cfg.num_folds}"
+            )
+        if not cfg.test:
+            raise InputError("a cross-validation always tests; leave test=false out")
+        if cfg.trainer.get("fast_dev_run"):
+            raise InputError(
+                "trainer.fast_dev_run keeps no checkpoint to test; try one fold with weldnet-train data.num_folds="
+                f"{cfg.num_folds} data.fold=0"
+            )
+        folds = cls.take(cfg, folder)
+        folds.recipe.data.fold = None
+        return folds
+
+    def set_number(self, cfg: DictConfig, number: int) -> None:
+        cfg.data.num_folds, cfg.data.fold = self.size, number
+
+    def list_files(self) -> dict[str, str]:
+        return {
+            "the page": show(self.folder / self.made[1]),
+            "figures": f"{show(self.folder / self.made[0])}, {show(self.folder / 'confusion_matrix.png')}",
+            "one by one": show(self.folder / "predictions.csv"),
+            "a fold": f"{show_command('weldnet-test')} ckpt_path={show(self.member_folder(0))}",
+            "ensemble": f"{show_command('weldnet-predict')} ckpt_path={show(self.folder)} source=DIR",
+            "labels": f"{show_command('weldnet-audit')} with the same data keys and crossval={show(self.folder)} lists "
+            "those that are probably wrong",
+            "or": f"train one classifier on all images, with the same keys; it predicts {self.size} times as fast",
+        }
+
+    def read_report(self) -> "CrossvalReport":
+        from weldnet.training.crossval_report import read_folds
+
+        return read_folds(self.finished(), self.size)
+
+    def save(self) -> None:
+        from weldnet.training.fold_ensemble import write_ensemble
+
+        report, ensemble = self.read_report(), self.folder / self.made[-1]
+        report.save(self.folder)
+        make_folder(ensemble.parent)
+        write_ensemble(report, self.finished(), ensemble)
+
+
+def find_saved_config(ckpt_path: str, typed: list[str]) -> DictConfig:
+    """The saved config of the cross-validation at `ckpt_path`; no object is built from it yet."""
+    folder = find_folder(ckpt_path, Path("runs", "crossval"))
+    if folder.name.startswith("fold_") and (folder.parent / CONFIG).is_file():
+        raise InputError(f"{show(folder)} is one fold; to resume all of them, type ckpt_path={show(folder.parent)}")
+    saved = read_config(folder / CONFIG) if (folder / CONFIG).is_file() else DictConfig({})
+    if "num_folds" not in saved:
+        where = f"below {Path('runs', 'crossval').absolute()}" if ckpt_path == "last" else f"at {folder}"
+        raise InputError(f"no cross-validation {where}; ckpt_path takes a folder below runs/crossval, or last")
+    check_words(typed, OF_FOLDS)
+    return claim(saved, CrossvalConfig, folder)
+
+
+def find_stopped_folds(cfg: DictConfig, typed: list[str]) -> Folds:
+    """The cross-validation to resume, from its own config, over which the typed keys are composed."""
+    check_resumed(cfg, typed, OF_FOLDS)
+    return Folds.of(cfg, Path(cfg.output_dir))

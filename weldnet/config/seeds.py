@@ -1,0 +1,68 @@
+"""Several seeds as a series: one training for each, on the same data and splits."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+from weldnet.config.resumable import OF_SEEDS
+from weldnet.config.runs import show, show_command
+from weldnet.config.series import Series, check_resumed
+from weldnet.errors import InputError
+
+if TYPE_CHECKING:
+    from weldnet.training.seeds_report import SeedsReport
+
+MOST_SEEDS = 100
+
+
+class Seeds(Series):
+    """One training for each of several seeds, on the same data and splits."""
+
+    command, what, member = "weldnet-train", "run of several seeds", "seed"
+    size_key, made, alike = "seeds", ("seeds.json",), OF_SEEDS
+
+    @classmethod
+    def of(cls, cfg: DictConfig, folder: Path) -> "Seeds":
+        """Checks the config of `weldnet-train seeds=...`, and builds its trainings."""
+        if not 2 <= cfg.seeds <= MOST_SEEDS:
+            raise InputError(
+                f"seeds={cfg.seeds}: allowed are whole numbers from 2 to {MOST_SEEDS}, or null for one training"
+            )
+        if cfg.trainer.get("fast_dev_run"):
+            raise InputError("trainer.fast_dev_run keeps no checkpoint to test; try it without seeds")
+        seeds = cls.take(cfg, folder)
+        if seeds.recipe.data.seed is None:
+            seeds.recipe.data.seed = seeds.recipe.seed
+        return seeds
+
+    @property
+    def numbers(self) -> range:
+        return range(self.recipe.seed, self.recipe.seed + self.size)
+
+    def set_number(self, cfg: DictConfig, number: int) -> None:
+        cfg.seed = number
+
+    def list_files(self) -> dict[str, str]:
+        return {
+            "figures": show(self.folder / self.made[0]),
+            "a seed": f"{show_command('weldnet-test')} ckpt_path={show(self.member_folder(self.numbers[0]))}",
+        }
+
+    def read_report(self) -> "SeedsReport":
+        from weldnet.training.seeds_report import read_seeds
+
+        return read_seeds(self.finished(), self.size)
+
+    def save(self) -> None:
+        self.read_report().save(self.folder)
+
+
+def find_stopped_seeds(cfg: DictConfig, typed: list[str]) -> Seeds:
+    """The seeds to resume, from their own config, over which the typed keys are composed."""
+    saved = check_resumed(cfg, typed, OF_SEEDS)
+    if cfg.seeds is None or cfg.seeds < saved["seeds"]:
+        raise InputError(
+            f"seeds={cfg.seeds}: {show(Path(cfg.output_dir))} has {saved['seeds']} already; type a larger number"
+        )
+    return Seeds.of(cfg, Path(cfg.output_dir))
