@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from weldnet.data.each_image import EachImage
 from weldnet.errors import InputError, check_choice
 
 
@@ -194,50 +195,6 @@ class BatchAugmentation(nn.Module):
             noise = torch.randn(n, 1, *images.shape[2:], generator=generator, device=images.device)
             images.addcmul_(_uniform(generator, 0, s.noise, n, 1, 1, 1), noise)
         return images
-
-
-class EachImage(nn.Module):
-    """Applies a transform to one image after the other; the same generator state gives the same result.
-
-    For each image torch's global generator is seeded anew within, and put back after the batch: a transform whose
-    randomness is torch's, as torchvision's v2 transforms are, needs no generator of its own. Slower than
-    `BatchAugmentation`, which works on the whole batch at once.
-
-    Args:
-        transform: from uint8 (3, H, W) to the same type and shape, on any device.
-    """
-
-    def __init__(self, transform: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.transform = transform
-
-    def forward(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Args:
-            images: uint8 (B, 3, H, W).
-            generator: on the images' device.
-
-        Returns:
-            uint8 (B, 3, H, W).
-
-        Raises:
-            InputError: the transform returns a different type or shape.
-        """
-        # On the CPU, so that nothing waits for the device.
-        host = torch.Generator().manual_seed(generator.initial_seed())
-        seeds = torch.randint(2**63 - 1, (len(images),), generator=host).tolist()
-        device = images.device
-        with torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=device.type):
-            return torch.stack([self._change(image, seed) for image, seed in zip(images, seeds, strict=True)])
-
-    def _change(self, image: Tensor, seed: int) -> Tensor:
-        torch.manual_seed(seed)
-        changed = self.transform(image)
-        if changed.dtype != torch.uint8 or changed.shape != image.shape:
-            raise InputError(
-                f"data.augmentation: {type(self.transform).__name__} gives {changed.dtype} {tuple(changed.shape)}; "
-                f"allowed is torch.uint8 {tuple(image.shape)}, as it gets"
-            )
-        return changed
 
 
 def make_augmentation(choice: str | Strengths | Callable[[Tensor], Tensor]) -> BatchAugmentation | EachImage:
