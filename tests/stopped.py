@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from untrained import make_card
 
-from weldnet.config import resume, series
+from weldnet.config import folds, resume
 from weldnet.config.schema import CrossvalConfig, TrainConfig, register_schema
 from weldnet.data.decode.images import Geometry
 from weldnet.inference.checkpoint import RECORD
@@ -34,7 +34,7 @@ def _compose(command: str, overrides: tuple[str, ...]) -> DictConfig:
         return hydra.compose(command, [*SMALL, *overrides])
 
 
-def find_stopped(command: str, folder: Path, *typed: str) -> resume.StoppedRun | series.Folds:
+def find_stopped(command: str, folder: Path, *typed: str) -> resume.StoppedRun | folds.Folds:
     """The run that `weldnet-<command> ckpt_path=FOLDER ...` finds and checks, without Hydra, which takes longer.
 
     Args:
@@ -45,9 +45,9 @@ def find_stopped(command: str, folder: Path, *typed: str) -> resume.StoppedRun |
         cfg = resume.find_saved_config(str(folder), words)
         cfg.merge_with_dotlist([word.lstrip("+") for word in words])
         return resume.find_stopped_run(cfg, words)
-    cfg = series.find_saved_config(str(folder), words)
+    cfg = folds.find_saved_config(str(folder), words)
     cfg.merge_with_dotlist([word.lstrip("+") for word in words])
-    return series.find_stopped_folds(cfg, words)
+    return folds.find_stopped_folds(cfg, words)
 
 
 def write_stopped(folder: Path, config: dict[str, Any], states: dict[str, Any] | None = None) -> Path:

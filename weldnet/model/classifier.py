@@ -1,8 +1,6 @@
 """WeldClassifier: the LightningModule."""
 
-import io
 import logging
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
@@ -11,7 +9,6 @@ from typing import Any, Self
 
 import torch
 from lightning import LightningModule
-from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
@@ -19,7 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from weldnet.errors import InputError, check_choice
-from weldnet.evaluation.metrics import BY_GROUP, METRICS, measure_confusion, measure_groups
+from weldnet.model.checkpoint_content import average_weights, read_arguments, refuse_objects
 from weldnet.model.confusion import EpochSums
 from weldnet.model.cuda_graph import GRADIENT_HOOKS, MODES, GraphedStep, find_obstacle
 from weldnet.model.network import WeldNet, make_backbone
@@ -109,14 +106,8 @@ class WeldClassifier(LightningModule):
         **kwargs: Any,
     ) -> Self:
         """Lightning's, without running code, and for checkpoints that older versions wrote, too."""
-        if isinstance(checkpoint_path, (str, Path)) and Path(checkpoint_path).is_file():
-            content = torch.load(checkpoint_path, map_location="cpu", weights_only=weights_only, mmap=True)
-            known = content.get(cls.CHECKPOINT_HYPER_PARAMS_KEY, {})
-            if hparams_file is None and not known and "weldnet" in content:
-                kwargs = _read_record(content) | kwargs
-            elif hparams_file is None and isinstance(settings := known.get("settings"), dict):
-                # The weights are in the checkpoint; its settings could name a file.
-                kwargs = {"settings": settings | {"weights": "none"}} | kwargs
+        if hparams_file is None and isinstance(checkpoint_path, (str, Path)) and Path(checkpoint_path).is_file():
+            kwargs = read_arguments(checkpoint_path, cls.CHECKPOINT_HYPER_PARAMS_KEY, weights_only) | kwargs
         # Lightning would call what a checkpoint names.
         kwargs.setdefault("_instantiator", None)
         return super().load_from_checkpoint(checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs)
@@ -169,24 +160,17 @@ class WeldClassifier(LightningModule):
         return sums
 
     def _log_epoch(self, stage: str) -> None:
-        counts, answers = self.sums(stage).confusion, self.sums(stage).answers
-        confusion = counts.compute().cpu().numpy()
-        figures = measure_confusion(confusion, self.classes)
-        if answers.answers:
-            figures[BY_GROUP] = measure_groups(*answers.compute().cpu().numpy().T).mean()
-            answers.reset()
-        keys = [metric.key for metric in METRICS if metric.key in figures]
-        self.log_dict({f"{stage}/{key}": float(figures[key]) for key in keys})
-        if stage != "train":
-            present = [self.classes[i] for i in confusion.sum(axis=1).nonzero()[0]]
-            self.log_dict({f"{stage}_recall/{name}": float(figures[f"recall/{name}"]) for name in present})
-        counts.reset()
+        for name, value in self.sums(stage).finish(self.classes).items():
+            if not name.startswith("recall/"):
+                self.log(f"{stage}/{name}", value)
+            elif stage != "train":
+                self.log(f"{stage}_{name}", value)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["weldnet"] = self.record
         checkpoint[self.CHECKPOINT_HYPER_PARAMS_KEY] = self._plain_hparams()
         if "callbacks" not in checkpoint:
-            self._average(checkpoint)
+            average_weights(self, checkpoint)
 
     def _plain_hparams(self) -> dict[str, Any]:
         """The hyper-parameters as a checkpoint without code holds them; a subclass may have saved more."""
@@ -194,25 +178,8 @@ class WeldClassifier(LightningModule):
         hparams = {**self.hparams, **self.plain}
         for name in ("optimizer", "scheduler"):
             hparams.pop(name, None)
-        for name, value in hparams.items():
-            torch.save(value, content := io.BytesIO())
-            content.seek(0)
-            try:
-                torch.load(content, weights_only=True)
-            except pickle.UnpicklingError as error:
-                raise InputError(
-                    f"{type(self).__name__} saves its argument {name}, a {type(value).__name__}; a checkpoint holds "
-                    f"plain types only: save it as one, or take save_hyperparameters(ignore=[{name!r}])"
-                ) from error
+        refuse_objects(type(self).__name__, hparams)
         return hparams
-
-    def _average(self, checkpoint: dict[str, Any]) -> None:
-        """Puts what validation measures into a checkpoint of weights alone, for which no callback is asked."""
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, WeightAveraging):
-                callback.on_save_checkpoint(self.trainer, self, checkpoint)
-        for needed_to_resume in ("current_model_state", "averaging_state"):
-            checkpoint.pop(needed_to_resume, None)
 
     def on_train_start(self) -> None:
         # Not after the first epoch, when a checkpoint is saved.
@@ -288,18 +255,3 @@ class WeldClassifier(LightningModule):
             return optimizer
         scheduler = self.make_scheduler(optimizer, total_steps=int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-
-def _read_record(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a `WeldClassifier` from a checkpoint of format 3 without hyper-parameters."""
-    record, weights = content["weldnet"], content["state_dict"].get("criterion.weight")
-    if record.get("members"):
-        raise InputError("the checkpoint is an ensemble, not one network; load it by weldnet.load_checkpoint")
-    return {
-        "classes": record["classes"],
-        "settings": {"backbone": record["backbone"], "channels_last": record["channels_last"], "weights": "none"},
-        "size": (record["geometry"]["height"], record["geometry"]["width"]),
-        "class_weights": None if weights is None else weights.tolist(),
-        "mean": record.get("mean"),
-        "std": record.get("std"),
-    }

@@ -1,9 +1,13 @@
 """Sums over the batches of an epoch, kept on the device: an update never waits for it."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
+
+from weldnet.evaluation.metrics import BY_GROUP, METRICS, measure_confusion, measure_groups
 
 
 class ConfusionMatrix(Metric):
@@ -87,3 +91,15 @@ class EpochSums(nn.Module):
         if groups is not None:
             self.answers.update(predicted, classes, groups)
         self.loss.update(loss.detach(), len(labels))
+
+    def finish(self, classes: Sequence[str]) -> dict[str, float]:
+        """The figures of the epoch by the keys of `METRICS`, and `recall/<class>` of those present; counts anew."""
+        confusion = self.confusion.compute().cpu().numpy()
+        figures = measure_confusion(confusion, classes)
+        if self.answers.answers:
+            figures[BY_GROUP] = measure_groups(*self.answers.compute().cpu().numpy().T).mean()
+            self.answers.reset()
+        self.confusion.reset()
+        keys = [metric.key for metric in METRICS if metric.key in figures]
+        keys += [f"recall/{name}" for name, number in zip(classes, confusion.sum(axis=1), strict=True) if number]
+        return {key: float(figures[key]) for key in keys}
