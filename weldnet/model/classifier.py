@@ -27,8 +27,6 @@ log = logging.getLogger(__name__)
 
 Batch = tuple[Tensor, Tensor]
 
-STAGES = ("train", "val", "test")
-
 OF_A_STEP = (
     *("training_step", "backward", "optimizer_step", "optimizer_zero_grad", "configure_gradient_clipping"),
     *GRADIENT_HOOKS,
@@ -90,7 +88,7 @@ class WeldClassifier(LightningModule):
         self.record: dict[str, Any] = {}
         self.graphed: GraphedStep | None = None
         # A module may not be named `train`, which is a method.
-        self.all_sums = nn.ModuleDict({f"{stage}_sums": EpochSums(len(classes)) for stage in STAGES})
+        self.all_sums = nn.ModuleDict({f"{stage}_sums": EpochSums(len(classes)) for stage in ("train", "val", "test")})
         self.plain: dict[str, Any] = {"classes": self.classes, "lr": lr, "size": size, "class_weights": class_weights}
         self.plain |= {"settings": asdict(settings) | {"weights": "none"}, "mean": backbone.mean, "std": backbone.std}
         self.save_hyperparameters(self.plain, logger=False)
@@ -175,9 +173,7 @@ class WeldClassifier(LightningModule):
     def _plain_hparams(self) -> dict[str, Any]:
         """The hyper-parameters as a checkpoint without code holds them; a subclass may have saved more."""
         # A bare `save_hyperparameters()` keeps our own arguments as they were given.
-        hparams = {**self.hparams, **self.plain}
-        for name in ("optimizer", "scheduler"):
-            hparams.pop(name, None)
+        hparams = {k: v for k, v in {**self.hparams, **self.plain}.items() if k not in ("optimizer", "scheduler")}
         refuse_objects(type(self).__name__, hparams)
         return hparams
 
@@ -204,12 +200,9 @@ class WeldClassifier(LightningModule):
     def on_train_epoch_start(self) -> None:
         if self.settings.unfreeze_at_epoch is not None and self.current_epoch >= self.settings.unfreeze_at_epoch:
             self.network.freeze(None)
-        self._log_loss("train", "train/loss_epoch")
-        self._log_loss("train", "train/loss", logger=False)
-
-    def _log_loss(self, stage: str, key: str, **settings: Any) -> None:
-        """Has the trainer log the mean loss at the epoch's end."""
-        self.log(key, self.sums(stage).loss, on_step=False, on_epoch=True, **settings)
+        # The trainer logs the means at the epoch's end.
+        self.log("train/loss_epoch", self.sums("train").loss)
+        self.log("train/loss", self.sums("train").loss, logger=False)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
@@ -219,7 +212,7 @@ class WeldClassifier(LightningModule):
             self.log("train/loss", outputs["loss"], logger=False)
 
     def on_validation_epoch_start(self) -> None:
-        self._log_loss("val", "val/loss")
+        self.log("val/loss", self.sums("val").loss)
         if isinstance(wrapper := self.trainer.strategy.model, DistributedDataParallel):
             # All measure the weights that the first one saves. DDP would wait for every process at each batch, and they
             # have not equally many.
@@ -228,7 +221,7 @@ class WeldClassifier(LightningModule):
             wrapper.require_forward_param_sync = False
 
     def on_test_epoch_start(self) -> None:
-        self._log_loss("test", "test/loss")
+        self.log("test/loss", self.sums("test").loss)
 
     def on_train_epoch_end(self) -> None:
         if not torch.isfinite(self.trainer.callback_metrics["train/loss_epoch"]):
