@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler, get_worker_info
 
-from weldnet.data.storage import HeldImages, Images, Rows
+from weldnet.data.storage import Images, Rows
 from weldnet.errors import InputError
 
 Batch = tuple[Tensor, Tensor]
@@ -30,19 +30,20 @@ class WeldImages(Dataset[Any]):
     def __init__(
         self, images: Images, rows: Rows, labels: NDArray[np.int64], groups: NDArray[np.int64] | None = None
     ) -> None:
-        self.images, self.rows, self.labels = images, rows, torch.from_numpy(labels)
-        self.facts = (self.labels,) if groups is None else (self.labels, torch.from_numpy(groups))
+        self.images, self.labels = images, torch.from_numpy(labels)
+        self.rows: Any = rows
+        self.facts: tuple[Tensor, ...] = (self.labels,) if groups is None else (self.labels, torch.from_numpy(groups))
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int | Sequence[int]) -> tuple[Tensor, ...]:
+    def __getitem__(self, index: int | Sequence[int] | Tensor) -> tuple[Tensor, ...]:
         """One image with its label, and its group if it has one; or a batch of them."""
         if not isinstance(index, int):
             return self.__getitems__(index)
         return tuple(each[0] for each in self.__getitems__([index]))
 
-    def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, ...]:
+    def __getitems__(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, ...]:
         return torch.as_tensor(self.images.read(self.rows[indices])), *(each[indices] for each in self.facts)
 
     def pictures(self, indices: Sequence[int]) -> NDArray[np.uint8]:
@@ -50,26 +51,10 @@ class WeldImages(Dataset[Any]):
         pixels: NDArray[np.uint8] = self.__getitems__(indices)[0].cpu().numpy()
         return pixels
 
-
-class ImagesOnDevice(Dataset[Any]):
-    """The images of a data set that are on a device, read by indices that are there: no step copies anything to it.
-
-    Args:
-        images: N images on the device.
-        dataset: which of them, with their labels and groups.
-    """
-
-    def __init__(self, images: HeldImages, dataset: WeldImages) -> None:
-        device = images.images.device
-        self.images, self.rows = images, torch.from_numpy(dataset.rows).to(device)
-        self.facts = [each.to(device) for each in dataset.facts]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, indices: Tensor) -> tuple[Tensor, ...]:
-        """A batch of them, int64 (B,) on the device."""
-        return self.images.read(self.rows[indices]), *(each[indices] for each in self.facts)
+    def index_on(self, device: torch.device) -> None:
+        """From now on is read by indices that are on a device, as the images are: no step copies anything to it."""
+        self.rows = torch.from_numpy(self.rows).to(device)
+        self.facts = tuple(each.to(device) for each in self.facts)
 
 
 class BalancedSampler(DistributedSampler[Any]):
@@ -114,13 +99,17 @@ class TrainingBatches(DistributedSampler[Any]):
     Args:
         order: of the images, each epoch anew.
         batch_size: images in a batch, from 2; the last batch has fewer, or one more.
+
+    Attributes:
         device: where the indices of a whole epoch are sent at once; None for lists.
 
     Raises:
         InputError: there are too few images for one batch.
     """
 
-    def __init__(self, order: "DistributedSampler[Any]", batch_size: int, device: torch.device | None = None) -> None:
+    device: torch.device | None = None
+
+    def __init__(self, order: "DistributedSampler[Any]", batch_size: int) -> None:
         # A DistributedSampler, so that Lightning neither shuffles nor divides it, and calls `set_epoch`.
         super().__init__(order.dataset, order.num_replicas, order.rank)
         if batch_size < 2:
@@ -131,7 +120,7 @@ class TrainingBatches(DistributedSampler[Any]):
                 f"{self.num_images} training image for each of {order.num_replicas} processes: batch norm needs 2 or "
                 "more; take more images, or fewer trainer.devices"
             )
-        self.order, self.batch_size, self.device = order, batch_size, device
+        self.order, self.batch_size = order, batch_size
 
     def set_epoch(self, epoch: int) -> None:
         self.order.set_epoch(epoch)
@@ -162,12 +151,13 @@ class EvaluationBatches(DistributedSampler[Any]):
         device: where the indices lie; None for lists.
     """
 
+    device: torch.device | None = None
+
     def __init__(self, num_images: int, batch_size: int, num_replicas: int = 1, rank: int = 0) -> None:
         # A DistributedSampler, so that Lightning does not divide it once more.
         super().__init__(range(num_images), num_replicas, rank, shuffle=False)  # type: ignore[arg-type]
         self.share = range(rank, num_images, num_replicas)
         self.batch_size = batch_size
-        self.device: torch.device | None = None
 
     def __len__(self) -> int:
         return -(-len(self.share) // self.batch_size)
@@ -186,7 +176,7 @@ def derive_seed(*entropy: int) -> int:
 
 
 def make_batches(
-    dataset: WeldImages | ImagesOnDevice,
+    dataset: WeldImages,
     batch_size: int | None,
     sampler: Sampler[Any] | Sequence[Any] | None = None,
     *,

@@ -20,7 +20,6 @@ from weldnet.data.batches import (
     Batch,
     EvaluationBatches,
     GroupedBatch,
-    ImagesOnDevice,
     TrainingBatches,
     WeldImages,
     derive_seed,
@@ -171,13 +170,14 @@ class WeldDataModule(WeldSamples, LightningDataModule):
     ) -> "DataLoader[Any]":
         """The batches of a split, in the order of the table or of the sampler; with groups if `grouped`."""
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        dataset, num_workers = self.dataset(split, grouped=grouped), self.count_workers()
         sampler = sampler or self.evaluation_batches(split)
-        if self.image_settings.cache == "device":
-            assert isinstance(self.images, HeldImages)
+        if isinstance(self.images, HeldImages) and self.image_settings.cache == "device":
             self.images = self.images.to(device)
+        dataset, num_workers = self.dataset(split, grouped=grouped), self.count_workers()
+        if self.image_settings.cache == "device":
+            dataset.index_on(device)
             sampler.device = device
-            return make_batches(ImagesOnDevice(self.images, dataset), None, sampler)
+            return make_batches(dataset, None, sampler)
         # With worker processes, a thread would pin the memory and could break the capture of a CUDA graph.
         pin = device.type == "cuda" and not num_workers
         return make_batches(dataset, None, sampler, num_workers=num_workers, pin_memory=pin)
