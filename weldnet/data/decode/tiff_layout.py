@@ -25,29 +25,12 @@ _REDUCED = 1
 _COMPRESSIONS = {NONE, *_CCITT, 5, JPEG, *DEFLATE, 32773, 34925, 50000}
 _OTHER_COMPRESSIONS = {
     6: "old-style JPEG",
-    **dict.fromkeys((9, 10, 34661), "JBIG"),
-    32766: "NeXT",
-    32809: "ThunderScan",
-    32908: "Pixar film",
-    32909: "Pixar log",
-    **dict.fromkeys((34676, 34677), "SGI LogLuv"),
-    34887: "LERC",
     **dict.fromkeys((33003, 33004, 33005, 34712), "JPEG 2000"),
-    34892: "lossy DNG",
     **dict.fromkeys((34927, 50001), "WebP"),
     **dict.fromkeys((50002, 52546), "JPEG XL"),
 }
 _COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, PALETTE: 1, CMYK: 4, YCBCR: 3}
-_OTHER_COLOURS = {
-    4: "transparency mask",
-    8: "CIELab",
-    9: "ICCLab",
-    10: "ITULab",
-    32844: "LogL",
-    32845: "LogLuv",
-    32803: "raw colour filter",
-    34892: "linear raw",
-}
+_OTHER_COLOURS = {8: "CIELab", 9: "ICCLab", 32803: "raw colour filter", 34892: "linear raw"}
 _KINDS = {1: "u", 2: "i", 3: "f", 4: "u"}
 _NUMBERS = {"u": "whole numbers", "i": "signed whole numbers", "f": "floats"}
 _DEPTHS = {"u": {*range(1, 17), 24, 32}, "i": {8, 16, 32}, "f": {16, 32, 64}}
@@ -162,7 +145,7 @@ def _read_colours(tags: Tags, compression: int, samples: int, bits: int, kind: s
     guess = WHITE_IS_ZERO if compression in _CCITT else BLACK_IS_ZERO if samples < 3 else RGB
     photometric = find_number(tags, Tag.PHOTOMETRIC, guess)
     if photometric not in _COLOURS:
-        name = _OTHER_COLOURS.get(photometric, "unknown")
+        name = _OTHER_COLOURS.get(photometric, "private or unknown")
         raise UnreadableImage(f"a TIFF with pixels of type {photometric} ({name}); save it as grey or RGB")
     num_extra = samples - _COLOURS[photometric]
     if not 0 <= num_extra <= (1 if _COLOURS[photometric] == 1 else 12):
