@@ -3,16 +3,16 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from weldnet.data.datamodule import WeldDataModule
-    from weldnet.explain.attribution import explain_images
-    from weldnet.export.exporter import export_model
-    from weldnet.inference.checkpoint import load_checkpoint
-    from weldnet.inference.evaluate import evaluate
-    from weldnet.inference.predictor import Predictor
-    from weldnet.model.classifier import WeldClassifier
-    from weldnet.model.network import WeldNet
-    from weldnet.report.writer import write_report
-    from weldnet.training.fit import calibrate
+    from weldnet.data.datamodule import WeldDataModule as WeldDataModule
+    from weldnet.explain.attribution import explain_images as explain_images
+    from weldnet.export.exporter import export_model as export_model
+    from weldnet.inference.checkpoint import load_checkpoint as load_checkpoint
+    from weldnet.inference.evaluate import evaluate as evaluate
+    from weldnet.inference.predictor import Predictor as Predictor
+    from weldnet.model.classifier import WeldClassifier as WeldClassifier
+    from weldnet.model.network import WeldNet as WeldNet
+    from weldnet.report.writer import write_report as write_report
+    from weldnet.training.fit import calibrate as calibrate
 
     __version__: str
 
@@ -30,18 +30,7 @@ _MODULES = {
 }
 """Where each public name is; imported when it is used, so that `import weldnet` costs nothing."""
 
-__all__ = [
-    "Predictor",
-    "WeldClassifier",
-    "WeldDataModule",
-    "WeldNet",
-    "calibrate",
-    "evaluate",
-    "explain_images",
-    "export_model",
-    "load_checkpoint",
-    "write_report",
-]
+__all__ = [*_MODULES]
 
 
 def __getattr__(name: str) -> Any:
