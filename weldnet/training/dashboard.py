@@ -9,7 +9,6 @@ from lightning import Callback, LightningModule, Trainer
 from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 from scipy.special import softmax
-from sklearn.metrics import confusion_matrix
 from torch import Tensor
 from torch.nn import functional
 
@@ -40,8 +39,6 @@ class Dashboard(Callback):
     def __init__(self, num_mistakes: int = 12, num_augmented: int = 24) -> None:
         self.num_mistakes, self.num_augmented = num_mistakes, num_augmented
         self.worst: list[Tensor] = []
-        self.predicted: list[Tensor] = []
-        self.labels: list[Tensor] = []
         self.num_seen = 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -68,7 +65,7 @@ class Dashboard(Callback):
         )
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.worst, self.predicted, self.labels, self.num_seen = [], [], [], 0
+        self.worst, self.num_seen = [], 0
 
     def on_validation_batch_end(
         self,
@@ -82,8 +79,6 @@ class Dashboard(Callback):
         images, labels, *_ = batch
         logits = outputs["logits"]
         predicted = logits.argmax(1)
-        self.predicted.append(predicted)
-        self.labels.append(labels)
         losses = functional.cross_entropy(logits, labels, reduction="none").masked_fill(predicted == labels, -1)
         rows = torch.arange(self.num_seen, self.num_seen + len(labels), device=labels.device) * trainer.world_size
         self.num_seen += len(labels)
@@ -98,8 +93,8 @@ class Dashboard(Callback):
         if trainer.sanity_checking or not can_draw(trainer):
             return
         data, model = _parts(trainer, pl_module)
-        predicted, labels = torch.cat(self.predicted).cpu().numpy(), torch.cat(self.labels).cpu().numpy()
-        matrix = confusion_matrix(labels, predicted, labels=range(len(model.classes)))
+        # Of this process alone: the others do not come here, and the metric would wait for them.
+        matrix = model.sums("val").confusion.counts.view(len(model.classes), -1).cpu().numpy()
         title = f"validation after epoch {trainer.current_epoch + 1}"
         log_extra(trainer, "val/confusion_matrix", draw_confusion(matrix, model.classes, title))
         _, answers, actual, certainty, rows, images = (each.cpu() for each in self.worst)
