@@ -75,17 +75,36 @@ class Throughput(Callback):
                 logger.log_metrics(values, step=last_step(trainer))
 
 
-class EpochLines(Callback):
+class _AfterEpochs(Callback):
+    """Knows after an epoch whether it was validated; a figure of validation may be of an earlier one."""
+
+    # A run resumed within an epoch does not start it.
+    is_validated = False
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.is_validated = False
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.is_validated = True
+
+    def find_figures(self, trainer: Trainer) -> dict[str, Tensor]:
+        """What the trainer has measured in this epoch."""
+        figures = trainer.callback_metrics
+        return {key: value for key, value in figures.items() if self.is_validated or not key.startswith("val/")}
+
+
+class EpochLines(_AfterEpochs):
     """Prints one plain line after each epoch and, where no bar moves, one each half minute within it."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.started, self.validated = time.perf_counter(), False
+        self.started = time.perf_counter()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # By now a resumed run knows where it is.
         self.first = trainer.current_epoch
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_epoch_start(trainer, pl_module)
         self.epoch_started = self.printed = time.perf_counter()
 
     def on_train_batch_end(
@@ -100,13 +119,9 @@ class EpochLines(Callback):
         epoch = trainer.current_epoch + 1
         _print(trainer, f"  step {done:,} of {total:,}, {speed:,.1f} images/s, {left} left of epoch {epoch}")
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.validated = True
-
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        metrics = {k: v for k, v in trainer.callback_metrics.items() if self.validated or not k.startswith("val/")}
-        shown = [f"{name} {float(metrics[key]):{form}}" for name, (key, form) in FIGURES.items() if key in metrics]
-        self.validated = False
+        figures = self.find_figures(trainer)
+        shown = [f"{name} {float(figures[key]):{form}}" for name, (key, form) in FIGURES.items() if key in figures]
         epoch, epochs, seconds = trainer.current_epoch + 1, trainer.max_epochs or 0, time.perf_counter() - self.started
         shown.append(f"{seconds:.0f} s")
         if epoch < epochs:
@@ -115,7 +130,7 @@ class EpochLines(Callback):
         _print(trainer, f"epoch {epoch}/{trainer.max_epochs}  {'  '.join(shown)}")
 
 
-class History(Callback):
+class History(_AfterEpochs):
     """Writes `history.csv` after each epoch: the loss, and what validation measured.
 
     Args:
@@ -125,24 +140,15 @@ class History(Callback):
     def __init__(self, dirpath: str) -> None:
         self.folder = Path(dirpath)
         self.epochs: list[Epoch] = []
-        # A run resumed within an epoch does not start it.
-        self.is_validated = False
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         # An interrupted run may have got further than the checkpoint it is resumed from.
         self.epochs = [each for each in read_history(self.folder) if (each.get("epoch") or 0) <= trainer.current_epoch]
 
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.is_validated = True
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.is_validated = False
-
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         keys = ["train/loss_epoch", "val/loss", *(f"val/{metric.key}" for metric in METRICS if metric.key != "loss")]
-        metrics = trainer.callback_metrics
-        is_new = {key: key in metrics and (self.is_validated or key.startswith("train/")) for key in keys}
-        figures = {key: keep_finite(float(metrics[key])) if is_new[key] else None for key in keys}
+        found = self.find_figures(trainer)
+        figures = {key: keep_finite(float(found[key])) if key in found else None for key in keys}
         self.epochs.append({"epoch": float(trainer.current_epoch + 1), **figures})
         if trainer.is_global_zero:
             write_history(self.folder, self.epochs)
