@@ -8,7 +8,7 @@ import polars as pl
 
 from weldnet.data.sources.typed_table import read_typed, refuse_rows
 from weldnet.errors import InputError
-from weldnet.spelling import tidy
+from weldnet.spelling import fold
 
 COLUMNS = ("label", "iso_6520_1", "name")
 
@@ -48,7 +48,7 @@ _ENTRIES = {
 
 def _fold(label: str) -> str:
     """One spelling for `Surface Pore`, `surface_pore` and `surface-pore`."""
-    return re.sub(r"[\s_-]+", "", tidy(label)).casefold()
+    return fold(re.sub("[_-]", "", label))
 
 
 def _describe(number: str, name: str) -> str:
