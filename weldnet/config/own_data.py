@@ -51,24 +51,7 @@ def set_up_data(cfg: DictConfig, checkpoint: "Checkpoint", why: str, *, only_own
     for key in ("data.image_size", *(f"data.{each.name}" for each in fields(Framing))):
         if any(each.startswith(key) for each in keys):
             raise InputError(f"{key} is the checkpoint's, and stays what it is")
-    make_absolute(cfg.data)
-    now = OmegaConf.create(make_literal(to_plain(cfg)))
-    saved: Any = parse_config(checkpoint.card.config, show(checkpoint.path))
-    others = "data" in keys
-    if others:
-        seed = OmegaConf.select(saved, "data.seed")
-        saved.data = now.data
-        saved.data.seed = seed if now.data.seed is None else now.data.seed
-        # The others were not split into folds.
-        saved.data.num_folds = saved.data.fold = None
-    elif "data" not in saved:
-        raise InputError(f"{show(checkpoint.path)} was not trained by a command; type data=folder data.root=DIR")
-    else:
-        check_trusted({"data": to_plain(saved.data) | {"augmentation": None}}, checkpoint.path, typed)
-        for key in (each for each in keys if each.startswith("data.")):
-            OmegaConf.update(saved, key, OmegaConf.select(now, key), merge=False)
-        # Nothing is trained on them.
-        saved.data.augmentation = now.data.augmentation
+    saved, others = _choose_data(cfg, checkpoint, keys, typed), "data" in keys
     geometry = checkpoint.geometry
     saved.data.image_size = {"height": geometry.height, "width": geometry.width}
     for each in fields(Framing):
@@ -84,3 +67,25 @@ def set_up_data(cfg: DictConfig, checkpoint: "Checkpoint", why: str, *, only_own
         )
         raise InputError(f"these are not the data that trained the checkpoint: {why}{hint}")
     return data
+
+
+def _choose_data(cfg: DictConfig, checkpoint: "Checkpoint", keys: list[str], typed: list[str]) -> Any:
+    """The checkpoint's config with the data to take: its own, with what was typed, or those of `data=`."""
+    make_absolute(cfg.data)
+    now = OmegaConf.create(make_literal(to_plain(cfg)))
+    saved: Any = parse_config(checkpoint.card.config, show(checkpoint.path))
+    if "data" in keys:
+        seed = OmegaConf.select(saved, "data.seed")
+        saved.data = now.data
+        saved.data.seed = seed if now.data.seed is None else now.data.seed
+        # The others were not split into folds.
+        saved.data.num_folds = saved.data.fold = None
+    elif "data" not in saved:
+        raise InputError(f"{show(checkpoint.path)} was not trained by a command; type data=folder data.root=DIR")
+    else:
+        check_trusted({"data": to_plain(saved.data) | {"augmentation": None}}, checkpoint.path, typed)
+        for key in (each for each in keys if each.startswith("data.")):
+            OmegaConf.update(saved, key, OmegaConf.select(now, key), merge=False)
+        # Nothing is trained on them.
+        saved.data.augmentation = now.data.augmentation
+    return saved

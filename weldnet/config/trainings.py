@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from lightning import Callback, Trainer
 
     from weldnet.data.datamodule import WeldDataModule
+    from weldnet.data.sources.vocabulary import Vocabulary
     from weldnet.inference.evaluation_report import EvaluationReport
+    from weldnet.model.classifier import WeldClassifier
 
 log = logging.getLogger(__name__)
 
@@ -66,14 +68,14 @@ def train_run(
     Returns:
         The reports by split; None where there is nothing to test: after `fast_dev_run`, and in all processes but one.
     """
-    from weldnet.config.build import build_data, build_model, build_trainer
-    from weldnet.config.callbacks import describe_selection, resolve_monitor
+    from weldnet.config.build import build_data, build_trainer
+    from weldnet.config.callbacks import resolve_monitor
     from weldnet.data.sources.vocabulary import BUILT_IN, read_vocabulary
-    from weldnet.training.fit import describe, finish_run, guard_fit
+    from weldnet.training.fit import finish_run, guard_fit
     from weldnet.training.monitors import check_fit
 
     # Before the data: a missing file or missing hardware should be reported at once.
-    good, file = cfg.evaluation.good_classes, cfg.evaluation.vocabulary
+    file = cfg.evaluation.vocabulary
     vocabulary = BUILT_IN if file is None else read_vocabulary(file)
     trainer = prepare_trainer(cfg, folder)
     if trainer.world_size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -88,13 +90,10 @@ def train_run(
         stopped.check_data(data)
     last = stopped.checkpoint if stopped else None
     # A checkpoint holds the weights.
-    model = build_model(cfg, data, weights="none" if last else None)
-    text = OmegaConf.to_yaml(cfg)
-    good_classes, selection = None if good is None else list(good), describe_selection(cfg, data.validation_groups)
-    model.record = describe(data, model, text, good_classes, vocabulary, selection).to_plain()
+    model = _make_model(cfg, data, vocabulary, weights="none" if last else None)
     with work_alone(folder):
         if is_leader():
-            _fill_folder(folder, text, data)
+            _fill_folder(folder, OmegaConf.to_yaml(cfg), data)
         with keep_log(folder / "train.log"), propose_resuming(resume, folder, CONFIG):
             _announce(folder, trainer, data)
             if not (stopped and stopped.is_trained):
@@ -106,6 +105,20 @@ def train_run(
             num_epochs = last.num_epochs if stopped and stopped.is_trained and last else trainer.current_epoch
             settings = list_settings(cfg)
             return finish_run(data, folder, trainer, num_epochs, test=cfg.test, settings=settings, **cfg.decision)
+
+
+def _make_model(
+    cfg: DictConfig, data: "WeldDataModule", vocabulary: "Vocabulary", *, weights: str | None
+) -> "WeldClassifier":
+    """The classifier with the model card of its checkpoints."""
+    from weldnet.config.build import build_model
+    from weldnet.config.callbacks import describe_selection
+    from weldnet.training.fit import describe
+
+    model, good = build_model(cfg, data, weights), cfg.evaluation.good_classes
+    good_classes, selection = None if good is None else list(good), describe_selection(cfg, data.validation_groups)
+    model.record = describe(data, model, OmegaConf.to_yaml(cfg), good_classes, vocabulary, selection).to_plain()
+    return model
 
 
 def _fill_folder(folder: Path, config: str, data: "WeldDataModule") -> None:

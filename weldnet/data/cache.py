@@ -97,8 +97,7 @@ def decode_images(
             unreadable[index] = str(reason)
     if len(_missing(found, unreadable)):
         raise InputError(f"the cache {cache.home} was deleted or damaged while it was used; start again")
-    rows, *rest = (found[name].fill_null(-1).to_numpy() for name in ("row", *_PROPERTIES))
-    pages, *size = rest
+    rows, pages, *size = (found[name].fill_null(-1).to_numpy() for name in ("row", *_PROPERTIES))
     return DecodedImages(cache.images, rows, found["digest"], pages, np.column_stack(size), unreadable)
 
 

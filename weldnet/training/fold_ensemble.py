@@ -42,17 +42,7 @@ def write_ensemble(report: CrossvalReport, folders: Mapping[int, Path], file: Pa
         InputError: the files of a fold do not belong together, or not to the others.
     """
     members = [load_checkpoint(kept_checkpoint(folder)) for folder in folders.values()]
-    for fold, member in zip(folders, members, strict=True):
-        if member.digest != report.folds[fold]["checkpoint_digest"] or member.card.judge is None:
-            raise InputError(
-                f"no ensemble: {member.path} is not as it was tested; to test it again, remove metrics.json in "
-                f"{folders[fold]} and resume"
-            )
-        for name in _ALIKE:
-            if getattr(member.card, name) != getattr(members[0].card, name):
-                raise InputError(f"no ensemble: {member.path} and {members[0].path} differ in their {name}")
-        if _targets(member) != _targets(members[0]):
-            raise InputError(f"no ensemble: {member.path} and {members[0].path} have different targets (decision)")
+    _check_alike(report, folders, members)
     first, judge = members[0].card, _fit_judge(report, members)
     groups = first.validation_groups
     trained = _join([member.card.fingerprints for member in members])
@@ -104,6 +94,21 @@ def read_held_out(run: Path) -> HeldOut:
     predicted = pl.Series("predicted", np.array(card.classes)[probabilities.argmax(axis=1)])
     images = table.select("path", "label").with_columns(predicted)
     return HeldOut(images, probabilities, labels, card.validation_fingerprints.numpy())
+
+
+def _check_alike(report: CrossvalReport, folders: Mapping[int, Path], members: Sequence[Checkpoint]) -> None:
+    """Refuses members that are not as they were tested, or differ in what one card holds for all."""
+    for fold, member in zip(folders, members, strict=True):
+        if member.digest != report.folds[fold]["checkpoint_digest"] or member.card.judge is None:
+            raise InputError(
+                f"no ensemble: {member.path} is not as it was tested; to test it again, remove metrics.json in "
+                f"{folders[fold]} and resume"
+            )
+        for name in _ALIKE:
+            if getattr(member.card, name) != getattr(members[0].card, name):
+                raise InputError(f"no ensemble: {member.path} and {members[0].path} differ in their {name}")
+        if _targets(member) != _targets(members[0]):
+            raise InputError(f"no ensemble: {member.path} and {members[0].path} have different targets (decision)")
 
 
 def _fit_judge(report: CrossvalReport, members: Sequence[Checkpoint]) -> Judge:

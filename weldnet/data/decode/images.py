@@ -1,6 +1,7 @@
 """The only decoder: a file becomes an array here and nowhere else."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -68,15 +69,8 @@ def to_geometry(
     Raises:
         UnreadableImage: the bytes are no image that can be read and shown under the window, or damaged.
     """
-
-    def find_least(size: tuple[int, int]) -> tuple[int, int]:
-        """The size to which a picture of `size` is shrunk, as it lies."""
-        if not _is_turned(size, geometry):
-            return _fit(size, geometry)
-        height, width = _fit((size[1], size[0]), geometry)
-        return width, height
-
-    picture = open_picture(content, window=geometry.window, least=find_least, max_pixels=max_pixels)
+    least = partial(_find_least, geometry)
+    picture = open_picture(content, window=geometry.window, least=least, max_pixels=max_pixels)
     if picture.damage and not even_damaged:
         raise UnreadableImage(f"damaged: {picture.damage}")
     image = picture.image
@@ -134,6 +128,14 @@ def show_photograph(
         return image
     plain = replace(geometry, normalize="imagenet")
     return to_geometry(content, plain, even_damaged=True, max_pixels=max_pixels)[0]
+
+
+def _find_least(geometry: Geometry, size: tuple[int, int]) -> tuple[int, int]:
+    """The size to which a picture of `size` is shrunk, as it lies."""
+    if not _is_turned(size, geometry):
+        return _fit(size, geometry)
+    height, width = _fit((size[1], size[0]), geometry)
+    return width, height
 
 
 def _is_turned(size: tuple[int, int], geometry: Geometry) -> bool:
