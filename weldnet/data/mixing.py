@@ -40,7 +40,6 @@ class Mixing(nn.Module):
             if not 0 <= value <= LARGEST_ALPHA:
                 raise InputError(f"data.{name}={value}: allowed are 0 to {LARGEST_ALPHA:g}")
         self.num_classes, self.mixup, self.cutmix = num_classes, mixup, cutmix
-        self.active = mixup > 0 or cutmix > 0
 
     def forward(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Args:
@@ -54,7 +53,7 @@ class Mixing(nn.Module):
         images = images.float()
         # torch's `one_hot` and `where` with numbers wait for the device.
         targets = (labels.unsqueeze(1) == torch.arange(self.num_classes, device=labels.device)).float()
-        if not self.active:
+        if not (self.mixup or self.cutmix):
             return images, targets
         n, height, width = len(images), images.shape[2], images.shape[3]
         partners = torch.rand(n, generator=generator, device=images.device).argsort()

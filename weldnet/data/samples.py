@@ -73,11 +73,15 @@ class WeldSamples:
         self.found = self.source.find(self.split_seed, self.cache_folder)
         return self.found
 
-    def split(self) -> pl.DataFrame:
-        """The table with its splits, checked as in `setup`, but without opening a file."""
-        found = self.find()
-        refuse_misnamed(find_misnamed(found))
-        table = self._split(found)
+    def split(self, found: Found | None = None) -> pl.DataFrame:
+        """The table with its splits, checked as in `setup`, but without opening a file.
+
+        Args:
+            found: what the source is to find.
+        """
+        self.found = found or self.find()
+        refuse_misnamed(find_misnamed(self.found))
+        table = self._split(self.found)
         self._check(table)
         return table
 
@@ -90,12 +94,8 @@ class WeldSamples:
             found: what the source is to find.
             images: `path`, `digest` and `reason`, null where the file can be read.
         """
-        self.found = found
-        refuse_misnamed(find_misnamed(found))
-        table = self._split(found)
-        self._check(table)
         broken = images.drop_nulls("reason")
-        table = table.join(images.select("path", "digest"), on="path", how="left", maintain_order="left")
+        table = self.split(found).join(images.select("path", "digest"), on="path", how="left", maintain_order="left")
         self.leave_out(table, dict(broken.select("path", "reason").iter_rows()))
 
     def leave_out(self, table: pl.DataFrame, unreadable: Mapping[str, str]) -> pl.DataFrame:

@@ -34,13 +34,12 @@ def shared_groups(table: pl.DataFrame, *splits: str) -> list[str]:
     return sorted(counts.filter(pl.col("split") == len(splits))["group"])
 
 
-def check_classes(table: pl.DataFrame, known: Sequence[str] | None = None, *, needs_val: bool = True) -> None:
+def check_classes(table: pl.DataFrame, known: Sequence[str] | None = None) -> None:
     """Refuses classes that a checkpoint does not know, or splits from which nothing can be learned or measured.
 
     Args:
         table: table of samples with their splits.
         known: the classes of a checkpoint that is to be tested; None before training.
-        needs_val: refuse a table without val, too.
     """
     classes = sorted(table["label"].unique())
     if known is not None:
@@ -70,7 +69,7 @@ def check_classes(table: pl.DataFrame, known: Sequence[str] | None = None, *, ne
                 f"{', '.join(strangers)}: in {split} but not in train, so it cannot be learned; train has "
                 f"{', '.join(sorted(trained))}"
             )
-    if needs_val and "val" not in table["split"]:
+    if "val" not in table["split"]:
         raise InputError(
             "no image in val; training needs train and val (data.shares, or the source's own splits)"
             f"{_explain_few(table)}"
