@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import Metric
+from torchmetrics import MeanMetric, Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from weldnet.evaluation.metrics import BY_GROUP, METRICS, measure_confusion, measure_groups
@@ -55,33 +55,14 @@ class Answers(Metric):
         return answers
 
 
-class MeanLoss(Metric):
-    """The mean loss of an epoch's images, float32."""
-
-    full_state_update = False
-    total: Tensor
-    num_images: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("total", torch.zeros(()), dist_reduce_fx="sum")
-        self.add_state("num_images", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
-
-    def update(self, loss: Tensor, num_images: int) -> None:
-        """Adds the mean loss of a batch."""
-        self.total.add_(loss, alpha=num_images)
-        self.num_images.add_(num_images)
-
-    def compute(self) -> Tensor:
-        return self.total / self.num_images
-
-
 class EpochSums(nn.Module):
     """What is counted in an epoch of one stage: `confusion`, `loss` and, where the groups are known, `answers`."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
-        self.confusion, self.loss, self.answers = ConfusionMatrix(num_classes), MeanLoss(), Answers()
+        self.confusion, self.answers = ConfusionMatrix(num_classes), Answers()
+        # Looking for NaN would wait for the device.
+        self.loss = MeanMetric(nan_strategy="disable")
 
     def update(self, loss: Tensor, logits: Tensor, labels: Tensor, groups: Tensor | None = None) -> None:
         """Adds a batch; labels are int64 (B,) or float (B, C), which count as the class of the largest share."""
@@ -90,7 +71,7 @@ class EpochSums(nn.Module):
         self.confusion.update(predicted, classes)
         if groups is not None:
             self.answers.update(predicted, classes, groups)
-        self.loss.update(loss.detach(), len(labels))
+        self.loss.update(loss.detach().expand(len(labels)))
 
     def finish(self, classes: Sequence[str]) -> dict[str, float]:
         """The figures of the epoch by the keys of `METRICS`, and `recall/<class>` of those present; counts anew."""
