@@ -47,7 +47,7 @@ def find_stopped(command: str, folder: Path, *typed: str) -> resume.StoppedRun |
         return resume.find_stopped_run(cfg, words)
     cfg = folds.find_saved_config(str(folder), words)
     cfg.merge_with_dotlist([word.lstrip("+") for word in words])
-    return folds.find_stopped_folds(cfg, words)
+    return folds.Folds.open(cfg, words)
 
 
 def write_stopped(folder: Path, config: dict[str, Any], states: dict[str, Any] | None = None) -> Path:

@@ -14,8 +14,8 @@ from weldnet.config.literal import pin
 from weldnet.config.resume import StoppedRun, find_saved_config, find_stopped_run, holds_seeds
 from weldnet.config.runs import name_folder, show, show_command, work_alone
 from weldnet.config.schema import TrainConfig
-from weldnet.config.seeds import Seeds, find_stopped_seeds
-from weldnet.config.trainings import check_alone, run_series, train_run
+from weldnet.config.seeds import Seeds
+from weldnet.config.trainings import run_series, train_run
 from weldnet.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,21 +28,16 @@ def run(cfg: DictConfig) -> Path:
     Returns:
         The run folder.
     """
-    stopped, typed = None, HydraConfig.get().overrides.task
-    if cfg.ckpt_path is None:
-        if cfg.seeds is not None:
-            check_alone(Seeds)
-            folder = name_folder("train", cfg.output_dir)
-            run_series(Seeds.of(cfg, folder), is_resumed=False)
-            return folder
+    stopped, typed, is_new = None, HydraConfig.get().overrides.task, cfg.ckpt_path is None
+    if not is_new and HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise InputError("--multirun starts new runs; leave ckpt_path out, or -m")
+    if cfg.seeds is not None if is_new else holds_seeds(Path(cfg.output_dir)):
+        seeds = Seeds.open(cfg, typed)
+        run_series(seeds)
+        return seeds.folder
+    if is_new:
         folder = name_folder("train", cfg.output_dir)
         cfg = pin(cfg, folder)
-    elif HydraConfig.get().mode == RunMode.MULTIRUN:
-        raise InputError("--multirun starts new runs; leave ckpt_path out, or -m")
-    elif holds_seeds(Path(cfg.output_dir)):
-        check_alone(Seeds)
-        run_series(find_stopped_seeds(cfg, typed), is_resumed=True)
-        return Path(cfg.output_dir)
     else:
         stopped = find_stopped_run(cfg, typed)
         cfg, folder = stopped.cfg, stopped.folder

@@ -1,7 +1,7 @@
 """A cross-validation as a series: one training for each fold."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from omegaconf import DictConfig
 
@@ -10,7 +10,7 @@ from weldnet.config.resumable import OF_FOLDS, check_words
 from weldnet.config.resume import CONFIG, claim, find_folder
 from weldnet.config.runs import make_folder, show, show_command
 from weldnet.config.schema import CrossvalConfig
-from weldnet.config.series import Series, check_resumed
+from weldnet.config.series import Series
 from weldnet.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,8 +24,7 @@ class Folds(Series):
     size_key, made, alike = "num_folds", ("crossval.json", "crossval.html", "checkpoints/ensemble.ckpt"), OF_FOLDS
 
     @classmethod
-    def of(cls, cfg: DictConfig, folder: Path) -> "Folds":
-        """Checks the config of `weldnet-crossval`, and builds its folds."""
+    def of(cls, cfg: DictConfig, folder: Path) -> Self:
         from weldnet.data.splits.folds import MOST_FOLDS
 
         if not 2 <= cfg.num_folds <= MOST_FOLDS:
@@ -87,9 +86,3 @@ def find_saved_config(ckpt_path: str, typed: list[str]) -> DictConfig:
         raise InputError(f"no cross-validation {where}; ckpt_path takes a folder below runs/crossval, or last")
     check_words(typed, OF_FOLDS)
     return claim(saved, CrossvalConfig, folder)
-
-
-def find_stopped_folds(cfg: DictConfig, typed: list[str]) -> Folds:
-    """The cross-validation to resume, from its own config, over which the typed keys are composed."""
-    check_resumed(cfg, typed, OF_FOLDS)
-    return Folds.of(cfg, Path(cfg.output_dir))

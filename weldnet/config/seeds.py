@@ -1,13 +1,13 @@
 """Several seeds as a series: one training for each, on the same data and splits."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from omegaconf import DictConfig
 
 from weldnet.config.resumable import OF_SEEDS
 from weldnet.config.runs import show, show_command
-from weldnet.config.series import Series, check_resumed
+from weldnet.config.series import Series
 from weldnet.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,8 +23,7 @@ class Seeds(Series):
     size_key, made, alike = "seeds", ("seeds.json",), OF_SEEDS
 
     @classmethod
-    def of(cls, cfg: DictConfig, folder: Path) -> "Seeds":
-        """Checks the config of `weldnet-train seeds=...`, and builds its trainings."""
+    def of(cls, cfg: DictConfig, folder: Path) -> Self:
         if not 2 <= cfg.seeds <= MOST_SEEDS:
             raise InputError(
                 f"seeds={cfg.seeds}: allowed are whole numbers from 2 to {MOST_SEEDS}, or null for one training"
@@ -56,13 +55,3 @@ class Seeds(Series):
 
     def save(self) -> None:
         self.read_report().save(self.folder)
-
-
-def find_stopped_seeds(cfg: DictConfig, typed: list[str]) -> Seeds:
-    """The seeds to resume, from their own config, over which the typed keys are composed."""
-    saved = check_resumed(cfg, typed, OF_SEEDS)
-    if cfg.seeds is None or cfg.seeds < saved["seeds"]:
-        raise InputError(
-            f"seeds={cfg.seeds}: {show(Path(cfg.output_dir))} has {saved['seeds']} already; type a larger number"
-        )
-    return Seeds.of(cfg, Path(cfg.output_dir))

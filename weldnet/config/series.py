@@ -5,14 +5,14 @@ import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from omegaconf import DictConfig, OmegaConf
 
 from weldnet.config.literal import escape, map_texts, pin, read_config, to_plain
 from weldnet.config.resumable import Alike, check_changes, find_changes
 from weldnet.config.resume import CONFIG, StoppedRun, load_last
-from weldnet.config.runs import show
+from weldnet.config.runs import is_leader, name_folder, show
 from weldnet.config.trusted import check_trusted
 from weldnet.errors import InputError
 
@@ -47,6 +47,30 @@ class Series(ABC):
     recipe: DictConfig
     size: int
     folder: Path
+
+    @classmethod
+    def open(cls, cfg: DictConfig, typed: list[str]) -> Self:
+        """A new series, or the one that `ckpt_path` resumes: its own config, over which the typed keys are composed."""
+        if not is_leader():
+            raise InputError(f"a {cls.what} runs in one process; start it without torchrun, or with one task")
+        if cfg.ckpt_path is None:
+            return cls.of(cfg, name_folder(cls.command.removeprefix("weldnet-"), cfg.output_dir))
+        folder = Path(cfg.output_dir)
+        pinned = to_plain(pin(cfg, folder))
+        check_trusted(pinned, folder, typed)
+        saved = to_plain(read_config(folder / CONFIG))
+        # `alike.own` may change: which fold to train now, or how many seeds.
+        changes = {key: values for key, values in find_changes(saved, pinned).items() if key != cls.alike.own}
+        check_changes(changes, saved, cls.alike)
+        size, before = cfg[cls.size_key], saved[cls.size_key]
+        if size is None or size < before:
+            raise InputError(f"{cls.size_key}={size}: {show(folder)} has {before} already; type a larger number")
+        return cls.of(cfg, folder)
+
+    @classmethod
+    @abstractmethod
+    def of(cls, cfg: DictConfig, folder: Path) -> Self:
+        """Checks a config, and builds the series in a folder."""
 
     @classmethod
     def take(cls, cfg: DictConfig, folder: Path) -> Self:
@@ -139,15 +163,3 @@ class Series(ABC):
         if checkpoint is None:
             return None
         return StoppedRun(self.member_config(number), folder, checkpoint, has_ended(folder, checkpoint.num_epochs))
-
-
-def check_resumed(cfg: DictConfig, typed: list[str], alike: Alike) -> dict[str, Any]:
-    """Checks the keys that were typed beside `ckpt_path`; returns the saved config."""
-    folder = Path(cfg.output_dir)
-    pinned = to_plain(pin(cfg, folder))
-    check_trusted(pinned, folder, typed)
-    saved = to_plain(read_config(folder / CONFIG))
-    # `alike.own` may change: which fold to train now, or how many seeds.
-    changes = {key: values for key, values in find_changes(saved, pinned).items() if key != alike.own}
-    check_changes(changes, saved, alike)
-    return saved

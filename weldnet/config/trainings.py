@@ -61,9 +61,7 @@ def train_run(
     """Trains one pinned config in one run folder, made once everything has been checked; tests the best epoch.
 
     Args:
-        stopped: the run in that folder to resume; None for a new one.
         resume: the command that is shown when the run is interrupted.
-        further: callbacks that no config names.
 
     Returns:
         The reports by split; None where there is nothing to test: after `fast_dev_run`, and in all processes but one.
@@ -165,13 +163,7 @@ def list_settings(cfg: DictConfig) -> dict[str, str | int | float | bool]:
     return {key: value for key, value in flat.items() if not any(fnmatchcase(key, each) for each in left_out)}
 
 
-def check_alone(kind: type[Series]) -> None:
-    """Refuses a series in one of several processes."""
-    if not is_leader():
-        raise InputError(f"a {kind.what} runs in one process; start it without torchrun, or with one task")
-
-
-def run_series(series: Series, *, is_resumed: bool, only: int | None = None) -> None:
+def run_series(series: Series, only: int | None = None) -> None:
     """Trains and tests what is left of a series, and reports all of it.
 
     Args:
@@ -179,7 +171,7 @@ def run_series(series: Series, *, is_resumed: bool, only: int | None = None) -> 
     """
     make_absolute(series.recipe.data)
     resume = f"{show_command(series.command)} ckpt_path={show(series.folder)}"
-    if is_resumed and not series.unfinished(only) and (only is not None or series.is_complete()):
+    if not series.unfinished(only) and (only is not None or series.is_complete()):
         which = "" if only is None else f"{series.member} {only} of "
         print(f"{which}{show(series.folder)} is complete: trained, tested, reported; nothing was done")
         _print_outcome(series, resume, save=False)
