@@ -28,12 +28,7 @@ def print_sweep(folders: list[Path]) -> None:
 
 
 def tabulate_runs(runs: list[FinishedRun], best: FinishedRun | None, meaning: str) -> Table:
-    """A row for each run, with the settings that are not the same in all of them.
-
-    Args:
-        best: the one to mark.
-        meaning: of the mark.
-    """
+    """A row for each run, with the settings that are not the same in all of them; the best one has a mark."""
     settings = [_read_settings(run.folder) for run in runs]
     keys = sorted({key for each in settings for key in each if any(other.get(key) != each[key] for other in settings)})
     table = Table(box=None, caption_justify="left", pad_edge=False)

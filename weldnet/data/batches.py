@@ -60,12 +60,7 @@ class WeldImages(Dataset[Any]):
 class BalancedSampler(DistributedSampler[Any]):
     """Draws every class equally often, with replacement; a new draw each epoch, the same for the same seed.
 
-    Under several processes each draws its own share of the epoch.
-
-    Args:
-        labels: int64 (N,), the class of each image.
-        seed: of the draw.
-        num_replicas, rank: how many processes, and which one this is.
+    Under several processes each draws its own share of the epoch. Labels are int64 (N,).
     """
 
     def __init__(self, labels: Tensor, seed: int, num_replicas: int = 1, rank: int = 0) -> None:
@@ -142,10 +137,6 @@ class EvaluationBatches(DistributedSampler[Any]):
     """The batches of the images in their order, as indices; each image is in one batch of one process.
 
     Lightning's own way repeats some images, so that every process has equally many.
-
-    Args:
-        num_images, batch_size: N, and how many are in a batch.
-        num_replicas, rank: how many processes, and which one this is.
 
     Attributes:
         device: where the indices lie; None for lists.

@@ -63,8 +63,6 @@ def decode_images(
 
     Args:
         paths: N absolute paths.
-        geometry: the network's input.
-        folder: the cache folder.
         within: files below this folder may not be symbolic links that leave it.
         pixels: False keeps the digests alone.
 
@@ -110,8 +108,6 @@ class _Cache:
     """The two files of one geometry.
 
     Args:
-        home: their folder.
-        geometry: of the pixels.
         pixels: False finds and adds digests alone.
 
     Attributes:

@@ -70,14 +70,8 @@ class Mixing(nn.Module):
 def draw_symmetric_beta(alpha: Tensor, generator: torch.Generator) -> Tensor:
     """One draw from Beta(alpha, alpha) for each alpha; `torch.distributions` takes no generator.
 
-    With U and V uniform, c = cos(2 pi V) and q = (U^(-1/alpha) - 1) c^2, it is (1 + sign(c) / sqrt(1 + 1/q)) / 2.
-
-    Args:
-        alpha: float32 (N,), above 0.
-        generator: on the same device.
-
-    Returns:
-        float32 (N,), from 0 to 1.
+    Both are float32 (N,), alpha above 0, on the generator's device. With U and V uniform, c = cos(2 pi V) and
+    q = (U^(-1/alpha) - 1) c^2, it is (1 + sign(c) / sqrt(1 + 1/q)) / 2.
 
     References:
         Devroye, Random variate generation in one line of code, Winter Simulation Conference 1996; after Bailey, Polar
@@ -94,8 +88,6 @@ def draw_boxes(areas: Tensor, height: int, width: int, generator: torch.Generato
 
     Args:
         areas: float32 (N,), the share of the picture before clipping, from 0 to 1.
-        height, width: of the picture, in pixels.
-        generator: on the same device.
 
     Returns:
         bool (N, H, W), true inside; at least one pixel where the area is above 0, none where it is 0.

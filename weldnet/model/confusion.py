@@ -14,9 +14,6 @@ class ConfusionMatrix(Metric):
     """A confusion matrix, int64 (C, C): rows are the actual classes, columns the predicted ones.
 
     Unlike torchmetrics' own, it counts without waiting for the device.
-
-    Args:
-        num_classes: C.
     """
 
     full_state_update = False

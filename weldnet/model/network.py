@@ -27,7 +27,6 @@ def make_backbone(
     Args:
         size: height and width of the images; None for the backbone's own.
         weights: `none`, `default`, a name of the backbone's weights, or a file with a state dict.
-        zero_init_residual: see `make_resnet`.
     """
     if name in RESNETS:
         return make_resnet(name, weights, zero_init_residual=zero_init_residual)

@@ -14,7 +14,6 @@ def parameter_groups(network: WeldNet, lr: float, layer_decay: float) -> list[di
     """One or two groups a stage, with its learning rate; biases, norms and `undecayed` have no weight decay.
 
     Args:
-        network: the network.
         lr: the head's rate.
         layer_decay: each stage below the head has this times the rate of the one above it; 1 is the same for all.
 
@@ -36,12 +35,7 @@ def parameter_groups(network: WeldNet, lr: float, layer_decay: float) -> list[di
 class WarmupCosine:
     """The factor of the learning rate at each step: it rises linearly to 1, then falls along half a cosine.
 
-    Its attributes are plain numbers, so that a `LambdaLR` keeps them in its state.
-
-    Args:
-        total_steps: optimizer steps of the whole run.
-        warmup_share: the share of them that rise.
-        final_share: the factor at the end.
+    Its attributes are plain numbers, so that a `LambdaLR` keeps them in its state. See `warmup_cosine`.
     """
 
     def __init__(self, total_steps: int, warmup_share: float, final_share: float) -> None:

@@ -61,7 +61,6 @@ def draw_weld(seam: Seam, label: str, entropy: list[int]) -> WeldImage:
 
     Args:
         label: `no_defect` or a key of `DEFECTS`.
-        entropy: the seed of this one photograph.
     """
     surface_rng, defect_rng, camera_rng = np.random.default_rng(entropy).spawn(3)
     surface = draw_surface(seam, surface_rng)

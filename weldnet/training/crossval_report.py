@@ -108,11 +108,7 @@ class CrossvalReport:
 
 
 def read_folds(folders: dict[int, Path], num_folds: int) -> CrossvalReport:
-    """The report of folds from the files their tests left.
-
-    Args:
-        folders: the run folder of each finished fold, by its number; at least one.
-        num_folds: of the whole cross-validation.
+    """The report of the finished folds, at least one, from the files their tests left in their run folders.
 
     Raises:
         InputError: their predictions have different columns.

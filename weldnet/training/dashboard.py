@@ -109,13 +109,7 @@ class Dashboard(Callback):
 
 
 def draw_test(trainer: Trainer, tested: EvaluationReport, report: Mapping[str, Any], gallery: Figure | None) -> None:
-    """Draws the final test: precision-recall curves, the charts of the report, confusion matrix, and mistakes.
-
-    Args:
-        tested: the outcome.
-        report: the keys of `report.json`.
-        gallery: mistakes with their heatmaps.
-    """
+    """Draws the final test: precision-recall curves, the charts of the report, confusion matrix, and mistakes."""
     if not can_draw(trainer):
         return
     split = tested.facts["split"]

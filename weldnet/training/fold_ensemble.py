@@ -33,11 +33,6 @@ def write_ensemble(report: CrossvalReport, folders: Mapping[int, Path], file: Pa
     Its thresholds are chosen on the images of all folds, each with the probabilities of the member that never saw its
     weld, for the targets of the folds.
 
-    Args:
-        report: of all folds.
-        folders: the run folder of each, by its number.
-        file: its folder must exist.
-
     Raises:
         InputError: the files of a fold do not belong together, or not to the others.
     """

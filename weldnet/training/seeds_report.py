@@ -94,12 +94,7 @@ class SeedsReport:
 
 
 def read_seeds(folders: dict[int, Path], num_seeds: int) -> SeedsReport:
-    """The report of seeds from the files their tests left.
-
-    Args:
-        folders: the run folder of each finished seed; at least one.
-        num_seeds: of all.
-    """
+    """The report of the finished seeds, at least one, from the files their tests left in their run folders."""
     reports = {seed: json.loads((folder / "report.json").read_text("utf-8")) for seed, folder in folders.items()}
     return SeedsReport(reports, num_seeds)
 

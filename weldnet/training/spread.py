@@ -15,10 +15,6 @@ def summarise_spread(rows: Sequence[Mapping[str, Any]], members: str) -> dict[st
     """`mean`, `spread` (standard deviation, ddof=1) and `spread_is` of the figures of several trainings.
 
     A figure that a training lacks has no mean and no spread. One training alone has no spread.
-
-    Args:
-        rows: the metrics of each training.
-        members: the trainings in the plural, such as `folds`.
     """
     values = {name: [row[name] for row in rows] for name in FIGURES}
     complete = {name: numbers for name, numbers in values.items() if None not in numbers}

@@ -19,11 +19,7 @@ class Source(Protocol):
     """A dataclass of settings that finds images."""
 
     def find(self, seed: int, cache: Path) -> "Found":
-        """Finds the images; none is opened.
-
-        Args:
-            seed: of what is drawn.
-            cache: the folder in which drawn images are kept.
+        """Finds the images; none is opened. Drawn ones follow from the seed, and are kept in the folder `cache`.
 
         Raises:
             InputError: there are none, or they are ambiguous.

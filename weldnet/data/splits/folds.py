@@ -39,10 +39,8 @@ def split_fold(
     class stays in train.
 
     Args:
-        table: table of samples; its own splits are ignored.
-        num_folds, fold: how many folds, and the one that is held out, from 0.
+        fold: the one that is held out, from 0.
         shares: see `split_by_group`; that of test is ignored.
-        seed: the same seed gives the same folds.
 
     Returns:
         The table with splits, and warnings, one sentence each.

@@ -25,8 +25,7 @@ def split_by_group(table: pl.DataFrame, shares: Mapping[str, float], seed: int) 
 
     Args:
         table: table of samples without nulls in `group`.
-        shares: the share of images for each of train, val and test; their sum is 1. A share of 0 leaves that split
-            empty.
+        shares: of train, val and test; a share of 0 leaves that split empty.
         seed: the same seed, table and shares give the same splits.
 
     Raises:
@@ -54,7 +53,6 @@ def complete_splits(
 
     Args:
         table: table of samples, `split` null throughout or nowhere.
-        shares, seed: see `split_by_group`.
         source: named in the message.
 
     Returns:
