@@ -6,12 +6,11 @@ from omegaconf import DictConfig
 from weldnet.config.folds import Folds, find_saved_config
 from weldnet.config.hydra_app import command
 from weldnet.config.schema import CrossvalConfig
-from weldnet.config.trainings import run_series
 
 
 def run(cfg: DictConfig) -> None:
     """Trains and tests the folds from a composed config; with `ckpt_path`, those that a stopped run has left."""
-    run_series(Folds.open(cfg, HydraConfig.get().overrides.task), only=cfg.data.fold)
+    Folds.open(cfg, HydraConfig.get().overrides.task).run(only=cfg.data.fold)
 
 
 main = command("crossval", run, CrossvalConfig, find_saved_config)

@@ -15,7 +15,7 @@ from weldnet.config.resume import StoppedRun, find_saved_config, find_stopped_ru
 from weldnet.config.runs import name_folder, show, show_command, work_alone
 from weldnet.config.schema import TrainConfig
 from weldnet.config.seeds import Seeds
-from weldnet.config.trainings import run_series, train_run
+from weldnet.config.trainings import train_run
 from weldnet.errors import InputError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def run(cfg: DictConfig) -> Path:
         raise InputError("--multirun starts new runs; leave ckpt_path out, or -m")
     if cfg.seeds is not None if is_new else holds_seeds(Path(cfg.output_dir)):
         seeds = Seeds.open(cfg, typed)
-        run_series(seeds)
+        seeds.run()
         return seeds.folder
     if is_new:
         folder = name_folder("train", cfg.output_dir)

@@ -52,6 +52,3 @@ class Seeds(Series):
         from weldnet.training.seeds_report import read_seeds
 
         return read_seeds(self.finished(), self.size)
-
-    def save(self) -> None:
-        self.read_report().save(self.folder)

@@ -1,5 +1,6 @@
 """A series: trainings that differ in one number, in a folder that holds a run folder for each."""
 
+import gc
 import json
 import re
 from abc import ABC, abstractmethod
@@ -12,9 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 from weldnet.config.literal import escape, map_texts, pin, read_config, to_plain
 from weldnet.config.resumable import Alike, check_changes, find_changes
 from weldnet.config.resume import CONFIG, StoppedRun, load_last
-from weldnet.config.runs import is_leader, name_folder, show
+from weldnet.config.runs import is_leader, make_absolute, name_folder, show, show_command, stop_here, work_alone
+from weldnet.config.trainings import prepare_trainer, train_run
 from weldnet.config.trusted import check_trusted
 from weldnet.errors import InputError
+from weldnet.files import write_text
 
 if TYPE_CHECKING:
     from weldnet.training.crossval_report import CrossvalReport
@@ -97,9 +100,9 @@ class Series(ABC):
     def read_report(self) -> "CrossvalReport | SeedsReport":
         """The report of the finished trainings."""
 
-    @abstractmethod
     def save(self) -> None:
         """Writes the files for all trainings together, once they are finished."""
+        self.read_report().save(self.folder)
 
     def name(self, number: int) -> str:
         """The name of a training and of its run folder."""
@@ -122,8 +125,6 @@ class Series(ABC):
 
     def save_config(self) -> None:
         """Writes `config.yaml`, used to resume."""
-        from weldnet.files import write_text
-
         saved = OmegaConf.merge({self.size_key: self.size}, self.recipe, {"output_dir": escape(str(self.folder))})
         write_text(self.folder / CONFIG, OmegaConf.to_yaml(saved))
 
@@ -163,3 +164,87 @@ class Series(ABC):
         if checkpoint is None:
             return None
         return StoppedRun(self.member_config(number), folder, checkpoint, has_ended(folder, checkpoint.num_epochs))
+
+    def run(self, only: int | None = None) -> None:
+        """Trains and tests what is left, or `only` one of it, and reports the series."""
+        make_absolute(self.recipe.data)
+        resume = f"{show_command(self.command)} ckpt_path={show(self.folder)}"
+        if not self.unfinished(only) and (only is not None or self.is_complete()):
+            which = "" if only is None else f"{self.member} {only} of "
+            print(f"{which}{show(self.folder)} is complete: trained, tested, reported; nothing was done")
+            self._print_outcome(resume, save=False)
+            return
+        if self.unfinished(only):
+            self._check()
+        only_this = "" if only is None else f" {self.alike.own}={only}"
+        try:
+            with work_alone(self.folder):
+                self.save_config()
+                if self.unfinished():
+                    # Those that are there may be of fewer.
+                    for name in self.made:
+                        (self.folder / name).unlink(missing_ok=True)
+                # Another command may have finished some of them while the data were set up.
+                for number in self.unfinished(only):
+                    self._train(number, resume + only_this)
+                self._print_outcome(resume)
+        except KeyboardInterrupt:
+            stop_here(resume + only_this)
+
+    def _check(self) -> None:
+        """Raises everything that could stop a later training before the first one is trained."""
+        from weldnet.config.build import build_data, build_model
+        from weldnet.training.monitors import check_fit
+
+        first = self.numbers[0]
+        cfg = self.member_config(first)
+        trainer = prepare_trainer(cfg, self.member_folder(first))
+        if trainer.world_size > 1:
+            raise InputError(f"a {self.what} runs in one process; take trainer.devices=1")
+        # Whatever this machine's precision is, a run that is resumed elsewhere keeps it.
+        self.recipe.trainer.precision = cfg.trainer.precision
+        for number in self.numbers:
+            member = self.member_config(number)
+            if member.data.cache != "none":
+                # The images are decoded once for all of them; here they need not be copied.
+                member.data.cache = "disk"
+            data = build_data(member.data, member.seed)
+            data.setup()
+            check_fit(data, trainer)
+            if number == first:
+                build_model(cfg, data)
+            if self.known_digest(number) not in (None, data.split_digest):
+                raise InputError(
+                    f"the data are no longer those of {show(self.folder)}: {self.member} {number} now has a different "
+                    f"split. Bring the data back as they were, or start a new {self.what} without ckpt_path"
+                )
+
+    def _train(self, number: int, resume: str) -> None:
+        from weldnet.evaluation.metrics import METRICS, show_figure
+
+        folder, name = self.member_folder(number), self.name(number)
+        with work_alone(folder):
+            stopped = self.find_stopped_member(number)
+            position = f"{self.numbers.index(number) + 1} of {self.size}"
+            print(f"\n{name}, {position}{': resumed' if stopped else ''}", flush=True)
+            reports = train_run(self.member_config(number), folder, stopped, resume)
+        assert reports is not None
+        split, report = list(reports.items())[-1]
+        metrics = report.metrics()
+        figures = "  ".join(f"{metric.key} {show_figure(metrics[metric.key])}" for metric in METRICS)
+        print(f"{name}: {metrics['num_images']} {split} images: {figures}", flush=True)
+        # Model and trainer hold each other; the next one may need the device's memory.
+        gc.collect()
+
+    def _print_outcome(self, resume: str, *, save: bool = True) -> None:
+        from weldnet.console import print_table
+
+        report, is_whole = self.read_report(), len(self.finished()) == self.size
+        if save and is_whole:
+            self.save()
+        print()
+        for table in report.tables() if is_whole else [report.table(report.metrics())]:
+            print_table(table)
+        lines = self.list_files() if is_whole else {f"{self.member}s": show(self.folder), "next": resume}
+        for what, line in lines.items():
+            print(f"{what + ':':<11} {line}")

@@ -1,6 +1,5 @@
-"""One training, and a series of them, from their configs to their tests."""
+"""One training, from its config to its test."""
 
-import gc
 import logging
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -20,10 +19,8 @@ from weldnet.config.runs import (
     propose_resuming,
     show,
     show_command,
-    stop_here,
     work_alone,
 )
-from weldnet.config.series import Series
 from weldnet.errors import InputError
 
 if TYPE_CHECKING:
@@ -161,95 +158,3 @@ def list_settings(cfg: DictConfig) -> dict[str, str | int | float | bool]:
     flat |= {f"trainer.{name}": cfg.trainer[name] for name in ("max_epochs", "precision") if name in cfg.trainer}
     left_out = (*OF_MACHINE, "*._target_", "data.allow_leak")
     return {key: value for key, value in flat.items() if not any(fnmatchcase(key, each) for each in left_out)}
-
-
-def run_series(series: Series, only: int | None = None) -> None:
-    """Trains and tests what is left of a series, and reports all of it.
-
-    Args:
-        only: the one to train now; None for all.
-    """
-    make_absolute(series.recipe.data)
-    resume = f"{show_command(series.command)} ckpt_path={show(series.folder)}"
-    if not series.unfinished(only) and (only is not None or series.is_complete()):
-        which = "" if only is None else f"{series.member} {only} of "
-        print(f"{which}{show(series.folder)} is complete: trained, tested, reported; nothing was done")
-        _print_outcome(series, resume, save=False)
-        return
-    if series.unfinished(only):
-        _check_series(series)
-    only_this = "" if only is None else f" {series.alike.own}={only}"
-    try:
-        with work_alone(series.folder):
-            series.save_config()
-            if series.unfinished():
-                # Those that are there may be of fewer.
-                for name in series.made:
-                    (series.folder / name).unlink(missing_ok=True)
-            # Another command may have finished some of them while the data were set up.
-            for number in series.unfinished(only):
-                _train_member(series, number, resume + only_this)
-            _print_outcome(series, resume)
-    except KeyboardInterrupt:
-        stop_here(resume + only_this)
-
-
-def _check_series(series: Series) -> None:
-    """Raises everything that could stop a later training before the first one is trained."""
-    from weldnet.config.build import build_data, build_model
-    from weldnet.training.monitors import check_fit
-
-    first = series.numbers[0]
-    cfg = series.member_config(first)
-    trainer = prepare_trainer(cfg, series.member_folder(first))
-    if trainer.world_size > 1:
-        raise InputError(f"a {series.what} runs in one process; take trainer.devices=1")
-    # Whatever this machine's precision is, a run that is resumed elsewhere keeps it.
-    series.recipe.trainer.precision = cfg.trainer.precision
-    for number in series.numbers:
-        member = series.member_config(number)
-        if member.data.cache != "none":
-            # The images are decoded once for all of them; here they need not be copied.
-            member.data.cache = "disk"
-        data = build_data(member.data, member.seed)
-        data.setup()
-        check_fit(data, trainer)
-        if number == first:
-            build_model(cfg, data)
-        if series.known_digest(number) not in (None, data.split_digest):
-            raise InputError(
-                f"the data are no longer those of {show(series.folder)}: {series.member} {number} now has a different "
-                f"split. Bring the data back as they were, or start a new {series.what} without ckpt_path"
-            )
-
-
-def _train_member(series: Series, number: int, resume: str) -> None:
-    from weldnet.evaluation.metrics import METRICS, show_figure
-
-    folder, name = series.member_folder(number), series.name(number)
-    with work_alone(folder):
-        stopped = series.find_stopped_member(number)
-        position = f"{series.numbers.index(number) + 1} of {series.size}"
-        print(f"\n{name}, {position}{': resumed' if stopped else ''}", flush=True)
-        reports = train_run(series.member_config(number), folder, stopped, resume)
-    assert reports is not None
-    split, report = list(reports.items())[-1]
-    metrics = report.metrics()
-    figures = "  ".join(f"{metric.key} {show_figure(metrics[metric.key])}" for metric in METRICS)
-    print(f"{name}: {metrics['num_images']} {split} images: {figures}", flush=True)
-    # Model and trainer hold each other; the next one may need the device's memory.
-    gc.collect()
-
-
-def _print_outcome(series: Series, resume: str, *, save: bool = True) -> None:
-    from weldnet.console import print_table
-
-    report, is_whole = series.read_report(), len(series.finished()) == series.size
-    if save and is_whole:
-        series.save()
-    print()
-    for table in report.tables() if is_whole else [report.table(report.metrics())]:
-        print_table(table)
-    lines = series.list_files() if is_whole else {f"{series.member}s": show(series.folder), "next": resume}
-    for what, line in lines.items():
-        print(f"{what + ':':<11} {line}")
