@@ -11,7 +11,6 @@ import polars as pl
 import torch
 from lightning import LightningDataModule
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -27,12 +26,11 @@ from weldnet.data.batches import (
     order_images,
 )
 from weldnet.data.cache import decode_images
-from weldnet.data.decode.images import Geometry, crop_border
+from weldnet.data.decode.images import Geometry
 from weldnet.data.mixing import Mixing
 from weldnet.data.samples import WeldSamples
 from weldnet.data.settings import BatchSettings, ImageSettings, SplitRule
 from weldnet.data.shapes import Shapes, measure_shapes
-from weldnet.data.sources.groups import knows_groups
 from weldnet.data.sources.source import Source
 from weldnet.data.splits.checks import validation_groups
 from weldnet.data.splits.leaks import (
@@ -40,13 +38,10 @@ from weldnet.data.splits.leaks import (
 )
 from weldnet.data.splits.rules import split_digest, split_validation
 from weldnet.data.storage import CACHES, FileImages, HeldImages, Images, store
-from weldnet.data.thumbnails import THUMBNAIL_SIZE, Thumbnails, make_thumbnail
 from weldnet.errors import InputError, check_choice
 from weldnet.evaluation.metrics import index_groups
 from weldnet.hardware import available_cores, check_processes
 from weldnet.hardware.devices import Replay
-
-BALANCES = ("none", "weights", "sampler")
 
 
 class WeldDataModule(WeldSamples, LightningDataModule):
@@ -92,7 +87,7 @@ class WeldDataModule(WeldSamples, LightningDataModule):
         batches, images = batch_settings or BatchSettings(), image_settings or ImageSettings()
         self.batch_settings, self.image_settings, self.geometry = batches, images, geometry or Geometry()
         WeldSamples.__init__(self, source, split_rule or SplitRule(), images, seed, classes, unsplit)
-        check_choice("data.balance", batches.balance, BALANCES)
+        check_choice("data.balance", batches.balance, ("none", "weights", "sampler"))
         check_choice("data.cache", images.cache, CACHES)
         if batches.batch_size < 1:
             raise InputError(f"data.batch_size={batches.batch_size}: allowed are whole numbers from 1")
@@ -131,20 +126,11 @@ class WeldDataModule(WeldSamples, LightningDataModule):
         self.warnings += decoded.mention_pages(table["path"])
         self.shapes: Shapes = measure_shapes(decoded.sizes, self.geometry)
         self.images: Images = store(cache, table, decoded, self.geometry)
-        if not knows_groups(table):
-            self.check_views(table, lambda: self._shrink(len(table)))
+        self.check_views(table, self.images, self.geometry)
         table = table.with_columns(row=pl.int_range(pl.len()))
         self.table, self.split_by_group = split_validation(table, self.split_seed)
         self.split_digest = split_digest(table)
         self.validation_groups = validation_groups(table)
-
-    def _shrink(self, num_images: int) -> Thumbnails:
-        thumbnails = np.empty((num_images, THUMBNAIL_SIZE, THUMBNAIL_SIZE), np.uint8)
-        for rows in np.array_split(np.arange(num_images), -(-num_images // 256)):
-            for row, image in zip(rows, np.asarray(self.images.read(rows)), strict=True):
-                shown = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
-                thumbnails[row] = make_thumbnail(crop_border(shown, self.geometry))
-        return thumbnails
 
     def dataset(self, split: str, *, grouped: bool = False) -> WeldImages:
         """The images of one split, or of `all`; with their groups if `grouped`."""
@@ -156,8 +142,7 @@ class WeldDataModule(WeldSamples, LightningDataModule):
     def photographs(self, split: str, rows: Sequence[int]) -> NDArray[np.uint8]:
         """Some images of a split to show to people, not standardised: uint8 (B, 3, H, W).
 
-        If the cache holds standardised images, the files are decoded again. If one of them is missing or has changed,
-        the standardised images are returned.
+        Where the cache holds standardised images, the files are decoded again; if one has changed, it is those.
         """
         if self.geometry.normalize != "imagenet":
             table, plain = self.samples(split)[rows], replace(self.geometry, normalize="imagenet")
@@ -229,11 +214,9 @@ class WeldDataModule(WeldSamples, LightningDataModule):
         return self.augmented(batch, *step)
 
     def augmented(self, batch: Batch, *step: int) -> Batch:
-        """Augments and mixes a batch as the seed and the step determine, so that a resumed run gets the same batches.
+        """Augments and mixes a batch on any device as the seed and the step determine: epoch, index in it, rank.
 
-        Args:
-            batch: on any device.
-            step: numbers that identify the batch: epoch, index in the epoch, rank.
+        So a resumed run gets the same batches.
         """
         generator = torch.Generator(batch[0].device).manual_seed(derive_seed(self.seed, *step))
         return self._change(generator, *batch)

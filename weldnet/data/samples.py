@@ -1,17 +1,20 @@
-"""WeldSamples: the images of a source, split and checked, without a pixel of them."""
+"""WeldSamples: the images of a source, split and checked."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 
 import numpy as np
 import polars as pl
+from PIL import Image
 
 from weldnet.data.cache import cache_folder
+from weldnet.data.decode.images import Geometry, crop_border
 from weldnet.data.duplicates import Pairs, find_alike
 from weldnet.data.settings import ImageSettings, SplitRule
 from weldnet.data.sources.class_names import find_misnamed, refuse_misnamed
 from weldnet.data.sources.found import Found
+from weldnet.data.sources.groups import knows_groups
 from weldnet.data.sources.manifest import SPLITS
 from weldnet.data.sources.source import Source
 from weldnet.data.splits.checks import check_classes, check_splits
@@ -25,7 +28,8 @@ from weldnet.data.splits.leaks import (
     refuse_views,
 )
 from weldnet.data.splits.rules import check_shares, complete_splits, give_val_to_train, return_copies, take_known
-from weldnet.data.thumbnails import THUMBNAIL_SIZE, Thumbnails
+from weldnet.data.storage import Images
+from weldnet.data.thumbnails import THUMBNAIL_SIZE, Thumbnails, make_thumbnail
 from weldnet.errors import InputError, check_choice, shorten
 
 
@@ -33,6 +37,15 @@ from weldnet.errors import InputError, check_choice, shorten
 def _find_pairs(thumbnails: bytes) -> Pairs:
     """What looks alike; kept, since every fold of a cross-validation asks the same."""
     return np.concatenate(find_alike(np.frombuffer(thumbnails, np.uint8).reshape(-1, THUMBNAIL_SIZE, THUMBNAIL_SIZE)))
+
+
+def _shrink(images: Images, num_images: int, geometry: Geometry) -> Thumbnails:
+    thumbnails = np.empty((num_images, THUMBNAIL_SIZE, THUMBNAIL_SIZE), np.uint8)
+    for rows in np.array_split(np.arange(num_images), -(-num_images // 256)):
+        for row, image in zip(rows, np.asarray(images.read(rows)), strict=True):
+            shown = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
+            thumbnails[row] = make_thumbnail(crop_border(shown, geometry))
+    return thumbnails
 
 
 class WeldSamples:
@@ -140,16 +153,12 @@ class WeldSamples:
             )
         return check_splits(table) + find_contradictions(table)
 
-    def check_views(self, table: pl.DataFrame, shrink: Callable[[], Thumbnails]) -> None:
-        """Refuses many spots that test and train or val both show; of a few, warns.
-
-        Args:
-            shrink: gives the thumbnail of each image.
-        """
+    def check_views(self, table: pl.DataFrame, images: Images, geometry: Geometry) -> None:
+        """Refuses many spots that test and train or val both show, where the welds are unknown; of a few, warns."""
         num_tested = len(table.filter(split="test"))
-        if num_tested in (0, len(table)):
+        if knows_groups(table) or num_tested in (0, len(table)):
             return
-        seen = find_seen_views(table, _find_pairs(shrink().tobytes()))
+        seen = find_seen_views(table, _find_pairs(_shrink(images, len(table), geometry).tobytes()))
         if not seen:
             return
         sentence = f"{len(seen)} of {num_tested} test images show a spot that train or val shows: {shorten(seen, 3)}"
