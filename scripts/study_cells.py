@@ -23,12 +23,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from torch.utils.flop_counter import FlopCounterMode
 
 from weldnet.config.arguments import quote_verbatim
-from weldnet.config.build import build_data, build_model, check_nodes, take
+from weldnet.config.build import build_data, build_model, check_nodes
 from weldnet.config.hydra_app import MISTAKES
 from weldnet.config.literal import pin
 from weldnet.config.mistakes import check_keys, explain
 from weldnet.config.runs import keep_log, make_absolute
-from weldnet.config.schema import TrainConfig, register_schema
+from weldnet.config.schema import TrainConfig, register_schema, take
 from weldnet.config.trainings import prepare_trainer
 from weldnet.data.sources.manifest import SCHEMA, SPLITS, read_manifest, write_manifest
 from weldnet.data.splits.rules import split_digest

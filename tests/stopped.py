@@ -45,7 +45,7 @@ def find_stopped(command: str, folder: Path, *typed: str) -> resume.StoppedRun |
         cfg = resume.find_saved_config(str(folder), words)
         cfg.merge_with_dotlist([word.lstrip("+") for word in words])
         return resume.find_stopped_run(cfg, words)
-    cfg = folds.find_saved_config(str(folder), words)
+    cfg = resume.find_saved_crossval(str(folder), words)
     cfg.merge_with_dotlist([word.lstrip("+") for word in words])
     return folds.Folds.open(cfg, words)
 

@@ -5,11 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import MISSING, DictConfig
 
-from weldnet.config.build import take
 from weldnet.config.hydra_app import command, warn_of_no_effect
 from weldnet.config.own_data import find_origin, set_up_data
 from weldnet.config.runs import name_folder, show, show_command
-from weldnet.config.schema import DataConfig, ModelKeys
+from weldnet.config.schema import DataConfig, ModelKeys, take
 from weldnet.errors import check_choice
 from weldnet.export.settings import Bounds, InputSettings, Int8Settings
 

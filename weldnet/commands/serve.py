@@ -9,10 +9,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from weldnet.config.build import take
 from weldnet.config.hydra_app import command
 from weldnet.config.runs import make_folder, name_folder, show
-from weldnet.config.schema import ModelKeys
+from weldnet.config.schema import ModelKeys, take
 from weldnet.errors import InputError, propose_extra
 from weldnet.inference.settings import EngineSettings
 from weldnet.serve.limits import ServeSettings

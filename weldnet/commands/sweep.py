@@ -9,7 +9,6 @@ from omegaconf import DictConfig
 from weldnet.config.hydra_app import command
 from weldnet.config.runs import is_leader
 from weldnet.config.schema import Node, RecipeConfig
-from weldnet.config.search import Search
 from weldnet.errors import InputError
 
 
@@ -45,6 +44,8 @@ class SweepConfig(RecipeConfig):
 
 def run(cfg: DictConfig) -> None:
     """Makes what is left of a sweep's trials from a composed config, and reports all of them."""
+    from weldnet.config.search import Search
+
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         raise InputError("a sweep makes its trials itself; leave -m out")
     if not is_leader():

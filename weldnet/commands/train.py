@@ -14,8 +14,6 @@ from weldnet.config.literal import pin
 from weldnet.config.resume import StoppedRun, find_saved_config, find_stopped_run, holds_seeds
 from weldnet.config.runs import name_folder, show, show_command, work_alone
 from weldnet.config.schema import TrainConfig
-from weldnet.config.seeds import Seeds
-from weldnet.config.trainings import train_run
 from weldnet.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,6 +26,9 @@ def run(cfg: DictConfig) -> Path:
     Returns:
         The run folder.
     """
+    from weldnet.config.seeds import Seeds
+    from weldnet.config.trainings import train_run
+
     stopped, typed, is_new = None, HydraConfig.get().overrides.task, cfg.ckpt_path is None
     if not is_new and HydraConfig.get().mode == RunMode.MULTIRUN:
         raise InputError("--multirun starts new runs; leave ckpt_path out, or -m")

@@ -3,41 +3,31 @@
 import sys
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
+import torch
+from lightning import Trainer
+from lightning.pytorch.plugins import TorchCheckpointIO
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from weldnet.config.callbacks import build_callbacks, check_callbacks
 from weldnet.config.literal import escape
-from weldnet.config.schema import DataConfig
+from weldnet.config.schema import DataConfig, take
 from weldnet.config.targets import check_target, find_target, instantiate
 from weldnet.config.trainer import check_built, check_numbers, check_trainer, make_profiler
+from weldnet.data.datamodule import WeldDataModule
+from weldnet.data.decode.images import Geometry
 from weldnet.data.settings import BatchSettings, Framing, ImageSettings, SplitRule
 from weldnet.data.sources.source import Source, SourceKeys
 from weldnet.errors import InputError
+from weldnet.hardware.devices import best_precision
+from weldnet.model.classifier import WeldClassifier
 from weldnet.model.settings import ModelSettings
-
-if TYPE_CHECKING:
-    from lightning import Trainer
-
-    from weldnet.data.datamodule import WeldDataModule
-    from weldnet.model.classifier import WeldClassifier
-
-Settings = TypeVar("Settings")
+from weldnet.training.checkpoint_io import CheckpointFiles
 
 
-def take(kind: type[Settings], keys: Any) -> Settings:
-    """The settings of a kind, from the keys of the same names."""
-    assert is_dataclass(kind)
-    settings: Settings = kind(**{each.name: getattr(keys, each.name) for each in fields(kind)})
-    return settings
-
-
-def build_data(data: DictConfig, seed: int, **further: Any) -> "WeldDataModule":
+def build_data(data: DictConfig, seed: int, **further: Any) -> WeldDataModule:
     """The data module of a `data` node, not set up yet; a test gives it `classes` and `unsplit`, too."""
-    from weldnet.data.datamodule import WeldDataModule
-    from weldnet.data.decode.images import Geometry
-
     keys: Any = OmegaConf.to_object(OmegaConf.merge(DataConfig, data))
     if isinstance(keys.augmentation, dict):
         keys.augmentation = instantiate("data.augmentation", data.augmentation)
@@ -75,8 +65,6 @@ def _build_source(data: DictConfig, keys: DataConfig) -> Source:
 def check_nodes(cfg: DictConfig) -> None:
     """Checks every `_target_` node of a training config, and its numbers, before any data is read."""
     if cfg.trainer.precision == "auto":
-        from weldnet.hardware.devices import best_precision
-
         cfg.trainer.precision = best_precision(cfg.trainer.accelerator)
     nodes = {key: cfg[key] for key in ("optimizer", "scheduler", "trainer") if cfg[key]}
     for group in ("callbacks", "logger"):
@@ -95,8 +83,6 @@ def check_nodes(cfg: DictConfig) -> None:
 
 def _check_model(cfg: DictConfig) -> None:
     """Makes the module without memory for its weights."""
-    import torch
-
     size = cfg.data.image_size
     with torch.device("meta"):
         _make_classifier(cfg, ["", ""], weights="none", size=(size.height, size.width))
@@ -104,8 +90,6 @@ def _check_model(cfg: DictConfig) -> None:
 
 def _check_optimizer(cfg: DictConfig) -> None:
     """Makes the optimizer and the scheduler for one number."""
-    import torch
-
     try:
         optimizer = _prepare("optimizer", cfg)([torch.nn.Parameter(torch.zeros(1))])
         if cfg.scheduler:
@@ -133,7 +117,7 @@ def check_decision(decision: DictConfig, *, own: bool) -> dict[str, float | None
     return targets
 
 
-def build_model(cfg: DictConfig, data: "WeldDataModule", weights: str | None = None) -> "WeldClassifier":
+def build_model(cfg: DictConfig, data: WeldDataModule, weights: str | None = None) -> WeldClassifier:
     """The classifier of a training config for data that are set up, its trunk's weights loaded.
 
     Args:
@@ -153,9 +137,7 @@ def build_model(cfg: DictConfig, data: "WeldDataModule", weights: str | None = N
     )
 
 
-def _make_classifier(cfg: DictConfig, classes: list[str], *, weights: str, **further: Any) -> "WeldClassifier":
-    from weldnet.model.classifier import WeldClassifier
-
+def _make_classifier(cfg: DictConfig, classes: list[str], *, weights: str, **further: Any) -> WeldClassifier:
     if OmegaConf.is_missing(cfg.model, "_target_"):
         raise InputError("model has no _target_: add _target_: weldnet.model.classifier.WeldClassifier to its file")
     kind = find_target("model", cfg.model)
@@ -164,12 +146,8 @@ def _make_classifier(cfg: DictConfig, classes: list[str], *, weights: str, **fur
     return kind(classes, replace(take(ModelSettings, cfg.model), weights=weights), **further)
 
 
-def build_trainer(cfg: DictConfig, folder: Path) -> "Trainer":
+def build_trainer(cfg: DictConfig, folder: Path) -> Trainer:
     """The trainer of a training config, its loggers and checkpoints inside `folder`."""
-    from lightning.pytorch.plugins import TorchCheckpointIO
-
-    from weldnet.training.checkpoint_io import CheckpointFiles
-
     with open_dict(cfg):
         cfg.output_dir = escape(str(folder))
     callbacks = build_callbacks(cfg)

@@ -1,16 +1,16 @@
 """Checks the callbacks of a training config, adds the arguments that follow from their monitors, and builds them."""
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import hydra.utils
+from lightning import Callback
+from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging, WeightAveraging
 from omegaconf import DictConfig
 
 from weldnet.config.targets import instantiate
 from weldnet.errors import InputError
-
-if TYPE_CHECKING:
-    from lightning import Callback
+from weldnet.training.monitors import check_monitor, find_mode
 
 WITHIN_EPOCH = ("every_n_train_steps", "train_time_interval", "save_on_exception")
 FOR_SOME_EPOCHS = ("monitor", "save_weights_only", "every_n_epochs", "save_on_train_epoch_end")
@@ -40,8 +40,6 @@ HARMLESS = {"every_n_epochs": (None, 1), "save_on_train_epoch_end": (True,)}
 
 def check_callbacks(cfg: DictConfig) -> None:
     """Checks the monitors, the checkpoint files and the averages of a training config's callbacks."""
-    from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging, WeightAveraging
-
     home = f"{cfg.output_dir}/checkpoints"
     written: dict[str, str] = {}
     averaging = []
@@ -66,7 +64,7 @@ def check_callbacks(cfg: DictConfig) -> None:
         raise InputError(f"{' and '.join(averaging)} both average the weights; leave one of them out")
 
 
-def build_callbacks(cfg: DictConfig) -> "list[Callback]":
+def build_callbacks(cfg: DictConfig) -> list[Callback]:
     """The callbacks, each with the arguments that follow from its monitor; without one whose monitor is `auto`."""
     nodes = [(key, node) for key, node in _list_nodes(cfg) if node.get("monitor") != AUTO]
     return [instantiate(key, node, **_derive(node)) for key, node in nodes]
@@ -85,10 +83,6 @@ def resolve_monitor(cfg: DictConfig, validation_groups: str) -> bool:
 
 def describe_selection(cfg: DictConfig, validation_groups: str) -> str:
     """A sentence on which epoch a run keeps, and why."""
-    from lightning.pytorch.callbacks import WeightAveraging
-
-    from weldnet.training.monitors import find_mode
-
     best = cfg.callbacks.get("best")
     monitor, (default, reason) = best.monitor if best else None, BY_VALIDATION[validation_groups]
     kept = "the last epoch"
@@ -121,8 +115,6 @@ def _check_auto(key: str, node: DictConfig, cfg: DictConfig) -> None:
 
 
 def _check_monitor(key: str, node: DictConfig) -> None:
-    from weldnet.training.monitors import check_monitor
-
     if node.get("monitor") is None:
         return
     check_monitor(f"{key}.monitor", node.monitor)
@@ -136,8 +128,6 @@ def _check_monitor(key: str, node: DictConfig) -> None:
 
 def _derive(node: DictConfig) -> dict[str, Any]:
     """The arguments of a callback that follow from its monitor."""
-    from weldnet.training.monitors import find_mode
-
     monitor, parameters = node.get("monitor"), inspect.signature(_find_class(node)).parameters
     if monitor is None or "monitor" not in parameters:
         return {}

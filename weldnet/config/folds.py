@@ -1,20 +1,17 @@
 """A cross-validation as a series: one training for each fold."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from omegaconf import DictConfig
 
-from weldnet.config.literal import read_config
-from weldnet.config.resumable import OF_FOLDS, check_words
-from weldnet.config.resume import CONFIG, claim, find_folder
+from weldnet.config.resumable import OF_FOLDS
 from weldnet.config.runs import make_folder, show, show_command
-from weldnet.config.schema import CrossvalConfig
 from weldnet.config.series import Series
+from weldnet.data.splits.folds import MOST_FOLDS
 from weldnet.errors import InputError
-
-if TYPE_CHECKING:
-    from weldnet.training.crossval_report import CrossvalReport
+from weldnet.training.crossval_report import CrossvalReport, read_folds
+from weldnet.training.fold_ensemble import write_ensemble
 
 
 class Folds(Series):
@@ -25,8 +22,6 @@ class Folds(Series):
 
     @classmethod
     def of(cls, cfg: DictConfig, folder: Path) -> Self:
-        from weldnet.data.splits.folds import MOST_FOLDS
-
         if not 2 <= cfg.num_folds <= MOST_FOLDS:
             raise InputError(f"num_folds={cfg.num_folds}: allowed are whole numbers from 2 to {MOST_FOLDS}")
         if cfg.data.num_folds is not None:
@@ -61,28 +56,11 @@ class Folds(Series):
             "or": f"train one classifier on all images, with the same keys; it predicts {self.size} times as fast",
         }
 
-    def read_report(self) -> "CrossvalReport":
-        from weldnet.training.crossval_report import read_folds
-
+    def read_report(self) -> CrossvalReport:
         return read_folds(self.finished(), self.size)
 
     def save(self) -> None:
-        from weldnet.training.fold_ensemble import write_ensemble
-
         report, ensemble = self.read_report(), self.folder / self.made[-1]
         report.save(self.folder)
         make_folder(ensemble.parent)
         write_ensemble(report, self.finished(), ensemble)
-
-
-def find_saved_config(ckpt_path: str, typed: list[str]) -> DictConfig:
-    """The saved config of the cross-validation at `ckpt_path`; no object is built from it yet."""
-    folder = find_folder(ckpt_path, Path("runs", "crossval"))
-    if folder.name.startswith("fold_") and (folder.parent / CONFIG).is_file():
-        raise InputError(f"{show(folder)} is one fold; to resume all of them, type ckpt_path={show(folder.parent)}")
-    saved = read_config(folder / CONFIG) if (folder / CONFIG).is_file() else DictConfig({})
-    if "num_folds" not in saved:
-        where = f"below {Path('runs', 'crossval').absolute()}" if ckpt_path == "last" else f"at {folder}"
-        raise InputError(f"no cross-validation {where}; ckpt_path takes a folder below runs/crossval, or last")
-    check_words(typed, OF_FOLDS)
-    return claim(saved, CrossvalConfig, folder)

@@ -9,6 +9,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from weldnet.config.literal import escape, parse_config, pin, read_config, to_plain
 from weldnet.config.resumable import (
+    OF_FOLDS,
     OF_LENGTH,
     OF_SEEDS,
     OF_TEST,
@@ -19,7 +20,7 @@ from weldnet.config.resumable import (
     find_changes,
 )
 from weldnet.config.runs import show
-from weldnet.config.schema import TrainConfig
+from weldnet.config.schema import CrossvalConfig, TrainConfig
 from weldnet.config.trusted import check_links, check_states, check_trusted
 from weldnet.errors import InputError, first_line
 
@@ -71,6 +72,19 @@ def find_saved_config(ckpt_path: str, typed: list[str]) -> DictConfig:
         )
     check_words(typed, OF_SEEDS if saved.get("seeds") is not None else None)
     return claim(saved, TrainConfig, folder)
+
+
+def find_saved_crossval(ckpt_path: str, typed: list[str]) -> DictConfig:
+    """The saved config of the cross-validation at `ckpt_path`; no object is built from it yet."""
+    folder = find_folder(ckpt_path, Path("runs", "crossval"))
+    if folder.name.startswith("fold_") and (folder.parent / CONFIG).is_file():
+        raise InputError(f"{show(folder)} is one fold; to resume all of them, type ckpt_path={show(folder.parent)}")
+    saved = read_config(folder / CONFIG) if (folder / CONFIG).is_file() else DictConfig({})
+    if "num_folds" not in saved:
+        where = f"below {Path('runs', 'crossval').absolute()}" if ckpt_path == "last" else f"at {folder}"
+        raise InputError(f"no cross-validation {where}; ckpt_path takes a folder below runs/crossval, or last")
+    check_words(typed, OF_FOLDS)
+    return claim(saved, CrossvalConfig, folder)
 
 
 def holds_seeds(folder: Path) -> bool:

@@ -1,8 +1,8 @@
 """What several commands take; what one takes stands in its file. Settings are declared beside the objects that they
 configure, whose docstrings explain them."""
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any, TypeVar
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
@@ -13,6 +13,7 @@ from weldnet.evaluation.settings import Targets
 from weldnet.model.settings import ModelSettings
 
 Node = dict[str, Any]
+Settings = TypeVar("Settings")
 
 
 @dataclass
@@ -106,3 +107,10 @@ class CrossvalConfig(RecipeConfig):
 def register_schema(command: str, schema: type) -> None:
     """Makes the schema of a command known to Hydra; its root config lists it first."""
     ConfigStore.instance().store(name=f"{command}_schema", node=schema)
+
+
+def take(kind: type[Settings], keys: Any) -> Settings:
+    """The settings of a kind, from the keys of the same names."""
+    assert is_dataclass(kind)
+    settings: Settings = kind(**{each.name: getattr(keys, each.name) for each in fields(kind)})
+    return settings

@@ -1,7 +1,7 @@
 """Several seeds as a series: one training for each, on the same data and splits."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from omegaconf import DictConfig
 
@@ -9,9 +9,7 @@ from weldnet.config.resumable import OF_SEEDS
 from weldnet.config.runs import show, show_command
 from weldnet.config.series import Series
 from weldnet.errors import InputError
-
-if TYPE_CHECKING:
-    from weldnet.training.seeds_report import SeedsReport
+from weldnet.training.seeds_report import SeedsReport, read_seeds
 
 MOST_SEEDS = 100
 
@@ -48,7 +46,5 @@ class Seeds(Series):
             "a seed": f"{show_command('weldnet-test')} ckpt_path={show(self.member_folder(self.numbers[0]))}",
         }
 
-    def read_report(self) -> "SeedsReport":
-        from weldnet.training.seeds_report import read_seeds
-
+    def read_report(self) -> SeedsReport:
         return read_seeds(self.finished(), self.size)

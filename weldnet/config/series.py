@@ -6,22 +6,25 @@ import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import ClassVar, Self
 
 from omegaconf import DictConfig, OmegaConf
 
+from weldnet.config.build import build_data, build_model
 from weldnet.config.literal import escape, map_texts, pin, read_config, to_plain
 from weldnet.config.resumable import Alike, check_changes, find_changes
 from weldnet.config.resume import CONFIG, StoppedRun, load_last
 from weldnet.config.runs import is_leader, make_absolute, name_folder, show, show_command, stop_here, work_alone
 from weldnet.config.trainings import prepare_trainer, train_run
 from weldnet.config.trusted import check_trusted
+from weldnet.console import print_table
 from weldnet.errors import InputError
+from weldnet.evaluation.metrics import METRICS, show_figure
 from weldnet.files import write_text
-
-if TYPE_CHECKING:
-    from weldnet.training.crossval_report import CrossvalReport
-    from weldnet.training.seeds_report import SeedsReport
+from weldnet.training.crossval_report import CrossvalReport
+from weldnet.training.fit import has_ended, is_complete
+from weldnet.training.monitors import check_fit
+from weldnet.training.seeds_report import SeedsReport
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ class Series(ABC):
         """The lines to print once all trainings are finished: where each result is, by its label."""
 
     @abstractmethod
-    def read_report(self) -> "CrossvalReport | SeedsReport":
+    def read_report(self) -> CrossvalReport | SeedsReport:
         """The report of the finished trainings."""
 
     def save(self) -> None:
@@ -130,8 +133,6 @@ class Series(ABC):
 
     def finished(self) -> dict[int, Path]:
         """The run folders of the trainings that are trained, tested and reported, by number."""
-        from weldnet.training.fit import is_complete
-
         folders = {number: self.member_folder(number) for number in self.numbers}
         return {number: folder for number, folder in folders.items() if is_complete(folder)}
 
@@ -154,8 +155,6 @@ class Series(ABC):
 
     def find_stopped_member(self, number: int) -> StoppedRun | None:
         """The run to resume for one training; None without a checkpoint."""
-        from weldnet.training.fit import has_ended
-
         folder = self.member_folder(number)
         try:
             checkpoint = load_last(folder)
@@ -193,9 +192,6 @@ class Series(ABC):
 
     def _check(self) -> None:
         """Raises everything that could stop a later training before the first one is trained."""
-        from weldnet.config.build import build_data, build_model
-        from weldnet.training.monitors import check_fit
-
         first = self.numbers[0]
         cfg = self.member_config(first)
         trainer = prepare_trainer(cfg, self.member_folder(first))
@@ -220,8 +216,6 @@ class Series(ABC):
                 )
 
     def _train(self, number: int, resume: str) -> None:
-        from weldnet.evaluation.metrics import METRICS, show_figure
-
         folder, name = self.member_folder(number), self.name(number)
         with work_alone(folder):
             stopped = self.find_stopped_member(number)
@@ -237,8 +231,6 @@ class Series(ABC):
         gc.collect()
 
     def _print_outcome(self, resume: str, *, save: bool = True) -> None:
-        from weldnet.console import print_table
-
         report, is_whole = self.read_report(), len(self.finished()) == self.size
         if save and is_whole:
             self.save()

@@ -5,9 +5,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+import torch
+from lightning.pytorch.profilers import AdvancedProfiler, SimpleProfiler
 from omegaconf import DictConfig, OmegaConf
 
 from weldnet.errors import InputError, check_choice
+from weldnet.hardware import check_processes
 
 log = logging.getLogger(__name__)
 
@@ -62,10 +65,6 @@ def check_numbers(cfg: DictConfig) -> None:
 
 def check_trainer(trainer: DictConfig) -> None:
     """Checks what neither a range nor the signature of Lightning's trainer shows."""
-    import torch
-
-    from weldnet.hardware import check_processes
-
     for name, (no_wish, instead) in REFUSED.items():
         value = trainer.get(name)
         if value is not None and value not in no_wish:
@@ -106,8 +105,6 @@ def check_built(settings: DictConfig, trainer: Any) -> None:
 
 def make_profiler(name: str, folder: Path) -> Any:
     """A profiler of Lightning's by its name; its figures go to `fit-profile.txt` in the run folder."""
-    from lightning.pytorch.profilers import AdvancedProfiler, SimpleProfiler
-
     kinds = {"simple": SimpleProfiler, "advanced": AdvancedProfiler}
     check_choice("trainer.profiler", name, tuple(kinds))
     return kinds[name](dirpath=folder, filename="profile")

@@ -4,12 +4,14 @@ import logging
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
+from lightning import Callback, Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
 
+from weldnet.config.build import build_data, build_model, build_trainer, check_nodes
+from weldnet.config.callbacks import describe_selection, resolve_monitor
 from weldnet.config.resumable import OF_MACHINE
 from weldnet.config.resume import CONFIG, StoppedRun
 from weldnet.config.runs import (
@@ -21,26 +23,22 @@ from weldnet.config.runs import (
     show_command,
     work_alone,
 )
+from weldnet.data.datamodule import WeldDataModule
+from weldnet.data.sources.manifest import write_manifest, write_unreadable
+from weldnet.data.sources.vocabulary import BUILT_IN, Vocabulary, read_vocabulary
 from weldnet.errors import InputError
-
-if TYPE_CHECKING:
-    from lightning import Callback, Trainer
-
-    from weldnet.data.datamodule import WeldDataModule
-    from weldnet.data.sources.vocabulary import Vocabulary
-    from weldnet.inference.evaluation_report import EvaluationReport
-    from weldnet.model.classifier import WeldClassifier
+from weldnet.files import remove_leftovers, write_text
+from weldnet.hardware.devices import use_available_cores, use_tf32
+from weldnet.inference.evaluation_report import EvaluationReport
+from weldnet.model.classifier import WeldClassifier
+from weldnet.training.fit import describe, finish_run, guard_fit
+from weldnet.training.monitors import check_fit
 
 log = logging.getLogger(__name__)
 
 
-def prepare_trainer(cfg: DictConfig, folder: Path) -> "Trainer":
+def prepare_trainer(cfg: DictConfig, folder: Path) -> Trainer:
     """Checks all of a config that needs no data, seeds, and builds the trainer of a run in `folder`."""
-    from lightning import seed_everything
-
-    from weldnet.config.build import build_trainer, check_nodes
-    from weldnet.hardware.devices import use_available_cores, use_tf32
-
     # Its notes on hardware that is not there, and its tips.
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -53,8 +51,8 @@ def prepare_trainer(cfg: DictConfig, folder: Path) -> "Trainer":
 
 
 def train_run(
-    cfg: DictConfig, folder: Path, stopped: StoppedRun | None, resume: str, further: "Sequence[Callback]" = ()
-) -> "dict[str, EvaluationReport] | None":
+    cfg: DictConfig, folder: Path, stopped: StoppedRun | None, resume: str, further: Sequence[Callback] = ()
+) -> dict[str, EvaluationReport] | None:
     """Trains one pinned config in one run folder, made once everything has been checked; tests the best epoch.
 
     Args:
@@ -63,12 +61,6 @@ def train_run(
     Returns:
         The reports by split; None where there is nothing to test: after `fast_dev_run`, and in all processes but one.
     """
-    from weldnet.config.build import build_data, build_trainer
-    from weldnet.config.callbacks import resolve_monitor
-    from weldnet.data.sources.vocabulary import BUILT_IN, read_vocabulary
-    from weldnet.training.fit import finish_run, guard_fit
-    from weldnet.training.monitors import check_fit
-
     # Before the data: a missing file or missing hardware should be reported at once.
     file = cfg.evaluation.vocabulary
     vocabulary = BUILT_IN if file is None else read_vocabulary(file)
@@ -103,23 +95,16 @@ def train_run(
 
 
 def _make_model(
-    cfg: DictConfig, data: "WeldDataModule", vocabulary: "Vocabulary", *, weights: str | None
-) -> "WeldClassifier":
+    cfg: DictConfig, data: WeldDataModule, vocabulary: Vocabulary, *, weights: str | None
+) -> WeldClassifier:
     """The classifier with the model card of its checkpoints."""
-    from weldnet.config.build import build_model
-    from weldnet.config.callbacks import describe_selection
-    from weldnet.training.fit import describe
-
     model, good = build_model(cfg, data, weights), cfg.evaluation.good_classes
     good_classes, selection = None if good is None else list(good), describe_selection(cfg, data.validation_groups)
     model.record = describe(data, model, OmegaConf.to_yaml(cfg), good_classes, vocabulary, selection).to_plain()
     return model
 
 
-def _fill_folder(folder: Path, config: str, data: "WeldDataModule") -> None:
-    from weldnet.data.sources.manifest import write_manifest, write_unreadable
-    from weldnet.files import remove_leftovers, write_text
-
+def _fill_folder(folder: Path, config: str, data: WeldDataModule) -> None:
     for each in (folder, folder / "checkpoints"):
         remove_leftovers(each)
     write_text(folder / CONFIG, config)
@@ -127,7 +112,7 @@ def _fill_folder(folder: Path, config: str, data: "WeldDataModule") -> None:
     write_unreadable(data.unreadable, folder)
 
 
-def _announce(folder: Path, trainer: "Trainer", data: "WeldDataModule") -> None:
+def _announce(folder: Path, trainer: Trainer, data: WeldDataModule) -> None:
     for warning in data.warnings:
         log.warning(warning)
     if is_leader():

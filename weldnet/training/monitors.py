@@ -2,15 +2,13 @@
 
 import math
 from collections.abc import Collection
-from typing import TYPE_CHECKING
 
+from lightning import Trainer
+
+from weldnet.data.datamodule import WeldDataModule
 from weldnet.errors import InputError, count, nearest, shorten
 from weldnet.evaluation.metrics import METRICS
-
-if TYPE_CHECKING:
-    from lightning import Trainer
-
-    from weldnet.data.datamodule import WeldDataModule
+from weldnet.hardware import check_memory, check_processes
 
 BETTER = {metric.key: metric.better for metric in METRICS}
 
@@ -53,16 +51,13 @@ def check_monitor(key: str, monitor: str, classes: Collection[str] | None = None
         )
 
 
-def check_fit(data: "WeldDataModule", trainer: "Trainer") -> None:
+def check_fit(data: WeldDataModule, trainer: Trainer) -> None:
     """Checks, before the first step, what data that are set up and a trainer can do only together.
 
     Raises:
         InputError: an epoch has too few images; validation is asked for at a step that no epoch has; or a callback
             watches what will not be there: a class without validation images, or validation where there is none.
     """
-    # The config knows the monitors before it needs torch.
-    from weldnet.hardware import check_memory, check_processes
-
     if num_workers := data.image_settings.num_workers:
         check_processes("data.num_workers times trainer.devices", num_workers * trainer.num_devices)
     if (number := len(data.samples("select"))) < trainer.world_size:
@@ -100,7 +95,7 @@ def _limit(limit: float, total: int) -> int:
     return min(limit, total) if isinstance(limit, int) else int(limit * total)
 
 
-def _validated_classes(data: "WeldDataModule", trainer: "Trainer") -> set[str]:
+def _validated_classes(data: WeldDataModule, trainer: Trainer) -> set[str]:
     """The classes that a validation of the training sees."""
     labels, size = data.samples("select")["label"], data.batch_settings.batch_size
     share = math.ceil(len(labels) / trainer.world_size)
@@ -108,7 +103,7 @@ def _validated_classes(data: "WeldDataModule", trainer: "Trainer") -> set[str]:
     return set(labels.head(batches * size * trainer.world_size))
 
 
-def _count_batches(trainer: "Trainer", batches: int) -> float:
+def _count_batches(trainer: Trainer, batches: int) -> float:
     """The training batches of the whole run, for `batches` an epoch."""
     epochs = math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs
     if trainer.max_steps < 0:
@@ -118,7 +113,7 @@ def _count_batches(trainer: "Trainer", batches: int) -> float:
     return min(epochs * batches, full * batches + rest * every)
 
 
-def _first_validation(trainer: "Trainer", batches: int) -> float:
+def _first_validation(trainer: Trainer, batches: int) -> float:
     """The number of batches after which the first validation comes."""
     interval = getattr(trainer, "val_check_interval", None)
     if not isinstance(interval, (int, float)):
