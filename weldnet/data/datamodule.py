@@ -214,10 +214,7 @@ class WeldDataModule(WeldSamples, LightningDataModule):
         return self.augmented(batch, *step)
 
     def augmented(self, batch: Batch, *step: int) -> Batch:
-        """Augments and mixes a batch on any device as the seed and the step determine: epoch, index in it, rank.
-
-        So a resumed run gets the same batches.
-        """
+        """Augments and mixes a batch as seed and step (epoch, index in it, rank) determine, also in a resumed run."""
         generator = torch.Generator(batch[0].device).manual_seed(derive_seed(self.seed, *step))
         return self._change(generator, *batch)
 

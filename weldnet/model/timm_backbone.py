@@ -23,7 +23,6 @@ def make_timm_backbone(name: str, size: Size | None, weights: str) -> Backbone:
 
     Args:
         name: one that `timm.list_models()` knows, with or without a tag of weights after a dot.
-        size: height and width of the images; None for the model's own.
         weights: `none`; `default` or a tag (found in the caches of Hugging Face and torch, or downloaded to them); or a
             file with a state dict that timm's model saved.
     """
