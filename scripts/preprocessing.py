@@ -90,7 +90,7 @@ def run(ckpt_path: str, num_images: int) -> Table:
         # Seams that no run with a usual seed has seen.
         write_synthetic(Path(name) / "welds", num_images=num_images, num_seams=num_images // 12, seed=1_000_003)
         files = sorted((Path(name) / "welds" / "images").rglob("*.jpg"))
-        graph = trace_graph(checkpoint, judge, takes_photographs=True)
+        graph = trace_graph(checkpoint, judge, "nhwc")
         session = onnxruntime.InferenceSession(write_onnx(graph, Path(name)), providers=["CPUExecutionProvider"])
 
         def decide(images: list[Pixels]) -> tuple[Any, Any, Any]:

@@ -7,9 +7,10 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -223,3 +224,20 @@ def describe_room(file: Path) -> str:
     if state.f_files and not state.f_favail:
         return f"the folder {folder} has no room for one more file, however small"
     return f"the folder {folder} has {state.f_bavail * state.f_frsize / 1e6:,.1f} MB free"
+
+
+def find_leaving(within: Path | None) -> Callable[[str], str]:
+    """Returns a function that explains how a path leaves the folder by a symbolic link, or returns an empty string."""
+    if within is None:
+        return lambda path: ""
+    inside, real = os.path.join(within, ""), os.path.join(os.path.realpath(within), "")
+    real_folder = lru_cache(maxsize=4096)(os.path.realpath)
+
+    def leaves(path: str) -> str:
+        if not path.startswith(inside):
+            return ""
+        folder, name = os.path.split(path)
+        target = os.path.realpath(path) if os.path.islink(path) else os.path.join(real_folder(folder), name)
+        return "" if target.startswith(real) else f"a symbolic link that leaves {within}; copy the file there"
+
+    return leaves

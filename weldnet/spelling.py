@@ -3,8 +3,10 @@
 import re
 import unicodedata
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import polars as pl
+if TYPE_CHECKING:
+    import polars as pl
 
 _INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]")
 """Soft hyphens, blanks without width, marks of direction and of byte order: nobody sees that they are there."""
@@ -25,12 +27,12 @@ def fold(name: str) -> str:
     return re.sub(r"\s", "", unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", tidy(name)).casefold()))
 
 
-def tidy_all(names: pl.Series) -> pl.Series:
+def tidy_all(names: "pl.Series") -> "pl.Series":
     """The names (N,) as `tidy` has them; null where nothing is left."""
     return _spell(names, names, tidy)
 
 
-def find_alike(names: pl.Series) -> list[list[str]]:
+def find_alike(names: "pl.Series") -> list[list[str]]:
     """Those of some names that differ from one another by case and blanks only, sorted, a list for each such set."""
     distinct = names.drop_nulls().unique().sort().rename("name")
     folded = _spell(distinct, distinct.str.to_lowercase().str.replace_all(" ", "", literal=True), fold)
@@ -43,8 +45,11 @@ def make_visible(text: str) -> str:
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
-def _spell(names: pl.Series, plain: pl.Series, function: Callable[[str], str]) -> pl.Series:
+def _spell(names: "pl.Series", plain: "pl.Series", function: Callable[[str], str]) -> "pl.Series":
     """`function` of each name, or null: `plain` is that of names in ASCII with single blanks, for a million at once."""
+    # A server has no tables, and starts sooner without.
+    import polars as pl
+
     odd = ~names.str.contains(r"^[!-~]+(?: [!-~]+)*$").fill_null(True)
     spelled = pl.Series([function(name) or None for name in names.filter(odd)], dtype=pl.String)
     return plain.clone().scatter(odd.arg_true(), spelled)

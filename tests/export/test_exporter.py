@@ -12,20 +12,18 @@ import numpy as np
 import onnx
 import onnx_ir
 import onnxruntime
-import openvino
 import pytest
 import torch
-from omegaconf import OmegaConf
+from exports import load_small
 from PIL import Image
 from torch import Tensor, nn
 
-from weldnet.config.build import build_data
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.errors import InputError
 from weldnet.evaluation.verdicts import OperatingPoint, give_verdicts
 from weldnet.export import exporter as exporting
 from weldnet.export import photograph as networks
-from weldnet.export.exporter import build_folder, export_model, require_judge
+from weldnet.export.exporter import build_folder, choose_layout, export_model, require_judge
 from weldnet.export.file_parity import CODES
 from weldnet.export.graph import JudgedNet
 from weldnet.export.metadata import describe_network
@@ -34,7 +32,7 @@ from weldnet.export.photograph import Framing
 from weldnet.export.quantization import choose_point, count_convolutions, draw_evenly
 from weldnet.export.settings import Bounds, InputSettings, Int8Settings
 from weldnet.inference import openvino_format
-from weldnet.inference.checkpoint import Checkpoint, kept_checkpoint, load_checkpoint
+from weldnet.inference.checkpoint import Checkpoint
 from weldnet.inference.engines import Scores
 from weldnet.inference.exported import FORMATS, load_export, read_export_card
 from weldnet.inference.predictor import Predictor
@@ -49,11 +47,7 @@ Setting = tuple[Checkpoint, WeldDataModule, Path]
 def setting(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Setting:
     """A calibrated checkpoint, its data, and a folder with an export in each format."""
     folder = tmp_path_factory.mktemp("export")
-    checkpoint = load_checkpoint(kept_checkpoint(small / "run"))
-    config: Any = OmegaConf.create(checkpoint.card.config)
-    config.data.cache_dir = str(folder / "cache")
-    data = build_data(config.data, config.seed, classes=checkpoint.card.classes)
-    data.setup()
+    checkpoint, data = load_small(small, folder / "cache")
     for name in FORMATS:
         # A few verdicts may change in int8: what the network learns differs a little from machine to machine.
         export_model(checkpoint, data, name, folder / name, Bounds(max_verdict_changes=0.2), Int8Settings(40))
@@ -179,49 +173,42 @@ def test_photographs_of_any_size_get_the_checkpoint_s_verdict(setting: Setting) 
 
 
 @pytest.mark.slow
-def test_the_example_in_c(setting: Setting, tmp_path: Path) -> None:
-    """docs/examples/verdict.cpp gives what check/expected.json holds."""
-    library = Path(openvino.__file__).parent
-    libraries = sorted((library / "libs").glob("libopenvino.so*"))
-    if shutil.which("g++") is None or not libraries or not (library / "include").exists():
-        pytest.skip("needs g++ and OpenVINO's C++ headers, which its wheel brings")
-    source = Path(__file__).parents[2] / "docs" / "examples" / "verdict.cpp"
-    paths: list[str | Path] = ["-I", library / "include", libraries[0], f"-Wl,-rpath,{library / 'libs'}"]
-    compiler: list[str | Path] = ["g++", "-std=c++17", "-Wall", source, *paths, "-o", tmp_path / "verdict"]
-    subprocess.run(compiler, check=True)
-    folder = setting[2] / "onnx"
-    for case in json.loads((folder / "check" / "expected.json").read_text()):
-        Image.open(folder / "check" / case["file"]).save(tmp_path / "a.ppm")
-        command = [tmp_path / "verdict", folder / "model.onnx", tmp_path / "a.ppm"]
-        words = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-        outputs = case["outputs"]
-        assert words[0] == list(CODES)[outputs["verdict"][0]]
-        assert float(words[2]) == pytest.approx(outputs["score"][0], abs=1e-3)
-        assert int(words[6]) == outputs["class_index"][0]
-
-
-@pytest.mark.slow
-def test_the_fixed_input_is_kept_as_an_option(setting: Setting, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("takes", "axes", "num_outputs"),
+    [
+        (InputSettings("fixed"), ["batch", 3, 32, 16], 2),
+        (InputSettings(layout="nchw"), ["batch", 3, "height", "width"], 5),
+    ],
+)
+def test_other_inputs(
+    setting: Setting, tmp_path: Path, takes: InputSettings, axes: list[str | int], num_outputs: int
+) -> None:
     checkpoint, data, folder = setting
-    export_model(checkpoint, data, "onnx", tmp_path / "fixed", Bounds(), takes=InputSettings("fixed"))
-    network = onnx.load(tmp_path / "fixed" / "model.onnx")
-    assert [value.name for value in network.graph.output] == ["probabilities", "distance"]
+    figures = export_model(checkpoint, data, "onnx", tmp_path / "other", Bounds(), takes=takes)
+    assert ("files" in figures) == (num_outputs == 5)
+    network = onnx.load(tmp_path / "other" / "model.onnx")
+    assert [d.dim_param or d.dim_value for d in network.graph.input[0].type.tensor_type.shape.dim] == axes
+    assert len(network.graph.output) == num_outputs
     images = data.dataset("val").pictures(range(7))
     scores = [
         load_export(each, device="cpu", precision="float32").score(images)
-        for each in (folder / "onnx", tmp_path / "fixed")
+        for each in (folder / "onnx", tmp_path / "other")
     ]
     np.testing.assert_allclose(scores[0].probabilities, scores[1].probabilities, atol=1e-6)
-    subprocess.run([sys.executable, tmp_path / "fixed" / "check.py"], check=True)
+    subprocess.run([sys.executable, tmp_path / "other" / "check.py"], check=True)
+
+
+def test_openvino_takes_no_photographs() -> None:
     with pytest.raises(InputError, match=r"format=onnx only; type export.input=fixed"):
-        export_model(checkpoint, data, "openvino", tmp_path / "no", Bounds(), takes=InputSettings("photograph"))
+        choose_layout(InputSettings("photograph"), FORMATS["openvino"])
+    assert choose_layout(InputSettings(layout="nhwc"), FORMATS["openvino"]) is None
 
 
 class OtherResize(Framing):
     """Mirrors the photograph."""
 
     def _resize(self, images: Tensor) -> Tensor:
-        return super()._resize(images.flip(2))
+        return super()._resize(images.flip(3))
 
 
 @pytest.mark.slow

@@ -35,6 +35,11 @@ def draw(size: tuple[int, int]) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(coarse).resize(size[::-1], Image.Resampling.BICUBIC))
 
 
+def to_channels(images: NDArray[np.uint8]) -> Tensor:
+    """(B, h, w, 3) as (B, 3, h, w)."""
+    return torch.tensor(images).permute(0, 3, 1, 2)
+
+
 def frame(image: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.uint8]:
     """What `to_geometry` makes of it, (H, W, 3)."""
     file = io.BytesIO()
@@ -48,17 +53,17 @@ def test_framing_is_that_of_the_decoder(geometry: Geometry) -> None:
     for size in SIZES:
         image = draw(size)
         wanted = frame(image, geometry)
-        given = framing(torch.tensor(image)[None], torch.tensor(False))[0].permute(1, 2, 0).numpy()
+        given = framing(to_channels(image[None]), torch.tensor(False))[0].permute(1, 2, 0).numpy()
         assert np.abs(given - wanted).mean() <= 0.1, size
-        again = framing(torch.tensor(wanted)[None], torch.tensor(True))[0].permute(1, 2, 0).numpy()
+        again = framing(to_channels(wanted[None]), torch.tensor(True))[0].permute(1, 2, 0).numpy()
         np.testing.assert_array_equal(again, wanted)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("geometry", [FRAMES[0], FRAMES[7], FRAMES[8], FRAMES[15]], ids=str)
 def test_framing_in_onnx(geometry: Geometry, tmp_path: Path) -> None:
-    shapes = {"images": {0: Dim("batch", min=1), 1: Dim("height", min=1), 2: Dim("width", min=1)}, "finished": None}
-    example = (torch.zeros(2, 64, 48, 3, dtype=torch.uint8), torch.tensor(False))
+    shapes = {"images": {0: Dim("batch", min=1), 2: Dim("height", min=1), 3: Dim("width", min=1)}, "finished": None}
+    example = (torch.zeros(2, 3, 64, 48, dtype=torch.uint8), torch.tensor(False))
     framing = Framing(geometry)
     program = torch.export.export(framing, example, dynamic_shapes=shapes)
     converted = torch.onnx.export(program, dynamo=True, verbose=False, opset_version=OPSET)
@@ -68,9 +73,9 @@ def test_framing_in_onnx(geometry: Geometry, tmp_path: Path) -> None:
     named = {each.name for each in session.get_inputs()}
     for size, finished in (*((each, False) for each in SIZES), ((geometry.height, geometry.width), True)):
         images = np.stack([draw(size), draw(size)[::-1]])
-        given = {"images": images, FINISHED: np.array(finished)}
+        given = {"images": to_channels(images).numpy(), FINISHED: np.array(finished)}
         (levels,) = session.run(None, {name: value for name, value in given.items() if name in named})
-        reference = framing(torch.tensor(images), torch.tensor(finished)).numpy()
+        reference = framing(to_channels(images), torch.tensor(finished)).numpy()
         assert np.abs(levels - reference).mean() <= 0.1, size
 
 
@@ -99,7 +104,7 @@ def test_the_verdict_is_the_rule(limits: tuple[float | None, float | None], good
     rows = np.stack([sound, 0.25 * (1 - sound), 0.75 * (1 - sound)], axis=1)
     point = OperatingPoint(*limits, good, 0.05, 0.05, 0.95, 100, 100)
     judged: Any = Fixed(torch.tensor(rows), torch.tensor(distance))
-    network = PhotographNet(judged, Geometry(4, 4), classes, point)
+    network = PhotographNet(judged, Geometry(4, 4), classes, point, "nhwc")
     outputs = network(torch.zeros(1, 4, 4, 3, dtype=torch.uint8), torch.tensor(False))
     _, _, wanted = give_verdicts(rows.astype(np.float64), distance.astype(np.float64), classes, point)
     assert outputs[4].tolist() == [CODES[str(verdict)] for verdict in wanted]
@@ -108,7 +113,6 @@ def test_the_verdict_is_the_rule(limits: tuple[float | None, float | None], good
 
 def test_what_is_no_number_is_referred() -> None:
     judged: Any = Fixed(torch.tensor([[1.0, 0.0], [np.nan, np.nan]]), torch.tensor([np.nan, 0.5]))
-    network = PhotographNet(
-        judged, Geometry(4, 4), ["good", "pore"], OperatingPoint(0.5, 0.5, ("good",), *(0.05,) * 3, 1, 1)
-    )
-    assert network(torch.zeros(2, 4, 4, 3, dtype=torch.uint8), torch.tensor(False))[4].tolist() == [0, 0]
+    point = OperatingPoint(0.5, 0.5, ("good",), *(0.05,) * 3, 1, 1)
+    network = PhotographNet(judged, Geometry(4, 4), ["good", "pore"], point, "nchw")
+    assert network(torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.tensor(False))[4].tolist() == [0, 0]

@@ -1,6 +1,6 @@
 """weldnet-export: writes a checkpoint for ONNX Runtime or OpenVINO, and keeps it only if it passes the parity gate."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import MISSING, DictConfig
@@ -33,7 +33,7 @@ class ExportConfig(ModelKeys):
 def run(cfg: DictConfig) -> None:
     """Exports a checkpoint from a composed config."""
     from weldnet.console import print_table
-    from weldnet.export.exporter import export_model, require_judge, resolve_input
+    from weldnet.export.exporter import choose_layout, export_model, require_judge
     from weldnet.export.settings import FOR_FLOAT, Bounds, InputSettings, Int8Settings
     from weldnet.inference.checkpoint import load_checkpoint
     from weldnet.inference.export_format import import_extra
@@ -42,10 +42,11 @@ def run(cfg: DictConfig) -> None:
     folder = name_folder("export", cfg.output_dir)
     check_choice("format", cfg.format, tuple(FORMATS))
     chosen_format = FORMATS[cfg.format]
-    without_effect = FOR_FLOAT if chosen_format.is_int8 else {*map(str, cfg.export)} - FOR_FLOAT - {"input"}
-    warn_of_no_effect({f"export.{name}" for name in without_effect}, f"format={cfg.format}")
     bounds, int8, takes = take(Bounds, cfg.export), take(Int8Settings, cfg.export), take(InputSettings, cfg.export)
-    resolve_input(takes.input, chosen_format)
+    without_effect = FOR_FLOAT if chosen_format.is_int8 else {*asdict(bounds), *asdict(int8)} - FOR_FLOAT
+    warn_of_no_effect({f"export.{name}" for name in without_effect}, f"format={cfg.format}")
+    if choose_layout(takes, chosen_format) is None:
+        warn_of_no_effect({"export.layout"}, "a finished image, which is always nchw")
     checkpoint = load_checkpoint(find_origin(cfg.ckpt_path, " already"))
     require_judge(checkpoint)
     for package in chosen_format.packages:

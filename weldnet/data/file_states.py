@@ -1,12 +1,12 @@
-"""The state of files, from which a change is seen, and whether a symbolic link leaves a folder."""
+"""The state of files, from which a change is seen."""
 
 import os
 import stat
-from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 
 import polars as pl
+
+from weldnet.files import find_leaving
 
 FILE_SCHEMA = {"path": pl.String, "size": pl.Int64, "mtime_ns": pl.Int64, "ctime_ns": pl.Int64, "inode": pl.Int64}
 """The columns that change when a file does: the time of change of the inode cannot be set by hand."""
@@ -39,20 +39,3 @@ def describe_files(paths: pl.Series, within: Path | None) -> tuple[pl.DataFrame,
             states.append([found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino & (2**63 - 1)])
     table = pl.DataFrame(states, list(FILE_SCHEMA.items())[1:], orient="row")
     return table.insert_column(0, paths.rename("path")).with_row_index("index"), unreadable
-
-
-def find_leaving(within: Path | None) -> Callable[[str], str]:
-    """Returns a function that explains how a path leaves the folder by a symbolic link, or returns an empty string."""
-    if within is None:
-        return lambda path: ""
-    inside, real = os.path.join(within, ""), os.path.join(os.path.realpath(within), "")
-    real_folder = lru_cache(maxsize=4096)(os.path.realpath)
-
-    def leaves(path: str) -> str:
-        if not path.startswith(inside):
-            return ""
-        folder, name = os.path.split(path)
-        target = os.path.realpath(path) if os.path.islink(path) else os.path.join(real_folder(folder), name)
-        return "" if target.startswith(real) else f"a symbolic link that leaves {within}; copy the file there"
-
-    return leaves

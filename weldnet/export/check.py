@@ -29,7 +29,7 @@ if __name__ == "__main__":
     run, differs = load_network(), False
     for case in json.loads((FOLDER / "check" / "expected.json").read_text(encoding="utf-8")):
         image = np.asarray(Image.open(FOLDER / "check" / case["file"]).convert("RGB"))[None]
-        given = run(image.transpose(0, 3, 1, 2) if case["layout"] == "NCHW" else image)
+        given = run(image.transpose(0, 3, 1, 2) if case["layout"] == "nchw" else image)
         expected = {name: np.array(values) for name, values in case["outputs"].items()}
         errors = {n: (np.abs(np.ravel(given[n]) - v) / np.maximum(v, 1)).max() for n, v in expected.items()}
         differs |= not all(error <= case["tolerance"] for error in errors.values())

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from weldnet.export.rule import describe_input, describe_rule
 from weldnet.export.settings import Bounds, InputSettings, Int8Settings
 from weldnet.files import move_into_place, name_failures, write_json
 from weldnet.inference.checkpoint import Checkpoint
-from weldnet.inference.export_format import ExportFormat
+from weldnet.inference.export_format import Change, ExportFormat
 from weldnet.inference.exported import CARD, FORMATS, load_export
 from weldnet.inference.model_card import ExportCard, ModelCard, Origin
 from weldnet.inference.provenance import current_commit, file_digest
@@ -53,50 +54,62 @@ def export_model(
         InputError: the checkpoint has no judge, its backbone has no such stage or no int8, the format does not take
             such an input, or a bound is exceeded.
     """
-    judge, int8, chosen = require_judge(checkpoint), int8 or Int8Settings(), FORMATS[export_format]
+    judge, chosen = require_judge(checkpoint), FORMATS[export_format]
+    int8, layout = int8 or Int8Settings(), choose_layout(takes or InputSettings(), chosen)
     network = checkpoint.network()
     num_float = count_convolutions(network, int8.float_through)
+    change: Change | None = None
     if chosen.is_int8 and not network.backbone.supports_int8:
         raise InputError(f"format={chosen.name} is for ResNets, not for {network.backbone.name}; type format=openvino")
-    takes_photographs = resolve_input((takes or InputSettings()).input, chosen)
-    card = _describe(checkpoint, judge, chosen, takes_photographs=takes_photographs)
-
-    def change(graph: Any) -> Any:
-        if chosen.is_int8:
-            return quantise(graph, data.dataset("train"), int8, num_float)
-        return describe_network(graph, card) if chosen.takes_photographs else graph
-
+    card = _describe(checkpoint, judge, chosen, layout)
+    if chosen.is_int8:
+        change = partial(quantise, images=data.dataset("train"), settings=int8, num_float=num_float)
+    elif layout:
+        change = partial(describe_network, card=card)
     with build_folder(folder) as built:
-        chosen.write(trace_graph(checkpoint, judge, takes_photographs=takes_photographs), built, change)
+        chosen.write(trace_graph(checkpoint, judge, layout), built, change)
         card = card.model_copy(update={"files": {name: file_digest(built / name) for name in chosen.files}})
         _write_card(built, card)
-        engine, reference = load_export(built, device="cpu", precision="float32"), TorchEngine(checkpoint, "cpu")
-        before, after = (score_split(each, data, "val") for each in (reference, engine))
-        figures: dict[str, Any] = {"format": chosen.name, "input": card.input, "runtime": engine.facts.runtime}
-        if chosen.is_int8:
-            figures |= asdict(int8)
-            card = _decide(card, choose_point(before, after, data, judge))
-            _write_card(built, card)
-        labels, points = data.dataset("val").labels.numpy(), (judge.point, card.point)
-        figures |= measure(before, after, labels, card.classes, points, bounds.of(is_int8=chosen.is_int8))
-        check(figures)
-        if takes_photographs:
-            answers = answer_files(built / chosen.files[0], reference, data)
-            figures["files"] = check_files(answers, engine, before, labels, bounds)
-            write_file_check(built, answers, card, data)
-        else:
-            write_image_check(built, after, engine, card, data)
+        card, figures = _pass_gate(built, card, checkpoint, data, bounds, int8)
         write_readme(built, card)
         write_json(built / "parity.json", figures)
     return figures
 
 
-def resolve_input(wanted: str, chosen: ExportFormat) -> bool:
-    """Whether an export in a format takes photographs; an InputError where it cannot, and was told to."""
-    if wanted == "photograph" and not chosen.takes_photographs:
+def _pass_gate(
+    built: Path, card: ExportCard, checkpoint: Checkpoint, data: WeldDataModule, bounds: Bounds, int8: Int8Settings
+) -> tuple[ExportCard, dict[str, Any]]:
+    """Runs what was written, and writes its check: the card, in int8 with thresholds of its own, and the figures."""
+    chosen, judge = FORMATS[card.format], require_judge(checkpoint)
+    engine, reference = load_export(built, device="cpu", precision="float32"), TorchEngine(checkpoint, "cpu")
+    before, after = (score_split(each, data, "val") for each in (reference, engine))
+    figures: dict[str, Any] = {"format": chosen.name, "input": card.input, "runtime": engine.facts.runtime}
+    if chosen.is_int8:
+        figures |= asdict(int8)
+        card = _decide(card, choose_point(before, after, data, judge))
+        _write_card(built, card)
+    labels, points = data.dataset("val").labels.numpy(), (judge.point, card.point)
+    figures |= measure(before, after, labels, card.classes, points, bounds.of(is_int8=chosen.is_int8))
+    check(figures)
+    if card.input == "photograph":
+        answers = answer_files(built / chosen.files[0], card.layout, reference, data)
+        figures["files"] = check_files(answers, engine, before, labels, bounds)
+        write_file_check(built, answers, card, data)
+    else:
+        write_image_check(built, after, engine, card, data)
+    return card, figures
+
+
+def choose_layout(takes: InputSettings, chosen: ExportFormat) -> str | None:
+    """The layout of the photographs that an export in a format takes, None for a finished image.
+
+    Raises:
+        InputError: it was told to take photographs, and cannot.
+    """
+    if takes.input == "photograph" and not chosen.takes_photographs:
         can = ", ".join(each.name for each in FORMATS.values() if each.takes_photographs)
         raise InputError(f"export.input=photograph works with format={can} only; type export.input=fixed")
-    return wanted != "fixed" and chosen.takes_photographs
+    return takes.layout if takes.input != "fixed" and chosen.takes_photographs else None
 
 
 def require_judge(checkpoint: Checkpoint) -> Judge:
@@ -124,7 +137,7 @@ def build_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(built, ignore_errors=True)
 
 
-def _describe(checkpoint: Checkpoint, judge: Judge, chosen: ExportFormat, *, takes_photographs: bool) -> ExportCard:
+def _describe(checkpoint: Checkpoint, judge: Judge, chosen: ExportFormat, layout: str | None) -> ExportCard:
     """The card of an export whose files are still to be written."""
     facts = {name: getattr(checkpoint.card, name) for name in ModelCard.model_fields}
     made_by = {
@@ -136,8 +149,9 @@ def _describe(checkpoint: Checkpoint, judge: Judge, chosen: ExportFormat, *, tak
         temperature=judge.temperature,
         point=judge.point,
         format=chosen.name,
-        input="photograph" if takes_photographs else "fixed",
-        input_rule=describe_input(checkpoint.geometry, takes_photographs=takes_photographs),
+        input="photograph" if layout else "fixed",
+        layout=layout or "nchw",
+        input_rule=describe_input(checkpoint.geometry, layout),
         files={},
         checkpoint=Origin(name=checkpoint.path.name, digest=checkpoint.digest),
         date=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -54,8 +54,8 @@ def read_photograph(path: str, data: WeldDataModule) -> tuple[bytes, NDArray[np.
     return content, np.asarray(open_picture(content, window=data.geometry.window).image.convert("RGB"))
 
 
-def answer_files(network: Path, checkpoint: Engine, data: WeldDataModule) -> FileAnswers:
-    """Runs a `model.onnx` that takes photographs on at most `MAX_FILES` validation files, drawn evenly."""
+def answer_files(network: Path, layout: str, checkpoint: Engine, data: WeldDataModule) -> FileAnswers:
+    """Runs a `model.onnx` that takes photographs in a layout on at most `MAX_FILES` validation files, drawn evenly."""
     onnxruntime = import_extra("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 4
@@ -66,9 +66,11 @@ def answer_files(network: Path, checkpoint: Engine, data: WeldDataModule) -> Fil
 
     def answer(row: int) -> tuple[list[NDArray[Any]], Scores, float]:
         content, photograph = read_photograph(paths[row], data)
-        outputs = session.run(OUTPUTS, {"images": photograph[None]})
+        channels_first = photograph[None].transpose(0, 3, 1, 2)
+        given = channels_first if layout == "nchw" else photograph[None]
+        outputs = session.run(OUTPUTS, {"images": given})
         with torch.inference_mode():
-            images = torch.tensor(photograph)[None]
+            images = torch.tensor(channels_first)
             framed, levels = (each(images, torch.tensor(False)).numpy() for each in (framing, plain))
         ours = show_photograph(content, dataset.pictures([row])[0], data.geometry)
         level_error = np.abs(levels[0] - ours).mean()

@@ -16,7 +16,7 @@ from weldnet.export.file_parity import FileAnswers, read_photograph
 from weldnet.files import replace_file, write_json, write_text
 from weldnet.inference.engines import Engine, Scores
 from weldnet.inference.model_card import ExportCard
-from weldnet.inference.onnx_format import FINISHED
+from weldnet.inference.onnx_format import FINISHED, IR_VERSION, OLDEST_RUNTIME, OPSET
 
 NUM_CHECKS = 3
 
@@ -34,7 +34,7 @@ OUTPUTS = {
 
 _RUNTIMES = {
     "onnx": (
-        "`model.onnx` runs in ONNX Runtime 1.15 or later (opset 18, IR version 8), on the CPU in float32. "
+        "`model.onnx` runs in ONNX Runtime {oldest} or later (opset {opset}, IR version {ir}), on the CPU in float32. "
         "OpenVINO reads it, too; its converter `ovc` halves the weights to FP16 unless you type "
         "`--compress_to_fp16=False`. In any other runtime, first compare with `check/expected.json`."
     ),
@@ -76,7 +76,7 @@ def write_file_check(folder: Path, answers: FileAnswers, card: ExportCard, data:
     scores = Scores(*(answers.outputs[name].astype(np.float64) for name in ("probabilities", "distance")))
     chosen, paths = choose_checks(scores, card), data.samples("val")["path"]
     images = [read_photograph(paths[int(answers.rows[index])], data)[1] for index in chosen]
-    _write_check(folder, images, {name: rows[chosen] for name, rows in answers.outputs.items()}, "NHWC")
+    _write_check(folder, images, {name: rows[chosen] for name, rows in answers.outputs.items()}, card.layout)
 
 
 def write_image_check(folder: Path, scores: Scores, engine: Engine, card: ExportCard, data: WeldDataModule) -> None:
@@ -89,7 +89,9 @@ def write_image_check(folder: Path, scores: Scores, engine: Engine, card: Export
         "distance": np.concatenate([each.distances for each in given]),
     }
     finished = [image[0].transpose(1, 2, 0) for image in images]
-    _write_check(folder, finished, outputs, "NCHW", tolerance=TOLERANCE_INT8 if "int8" in card.format else TOLERANCE)
+    _write_check(
+        folder, finished, outputs, card.layout, tolerance=TOLERANCE_INT8 if "int8" in card.format else TOLERANCE
+    )
 
 
 def choose_checks(scores: Scores, card: ExportCard) -> list[int]:
@@ -131,7 +133,9 @@ def describe_outputs(card: ExportCard) -> dict[str, str]:
 
 def write_readme(folder: Path, card: ExportCard) -> None:
     """Writes `README.md`."""
-    runtime = _RUNTIMES["onnx" if card.format == "onnx" else "openvino"].format(version=card.versions.get("openvino"))
+    runtime = _RUNTIMES["onnx" if card.format == "onnx" else "openvino"].format(
+        version=card.versions.get("openvino"), oldest=OLDEST_RUNTIME, opset=OPSET, ir=IR_VERSION
+    )
     if card.format == "onnx" and card.input == "photograph" and card.geometry.normalize == "per_image":
         runtime += f" The optional input `{FINISHED}`, of which ONNX Runtime warns, is weldnet's own: leave it away."
     text = README.format(

@@ -29,6 +29,7 @@ def describe_network(network: Any, card: ExportCard) -> None:
     # Our own reader refuses a file that has this word, which names weights in a file of their own.
     facts = {name: json.dumps(value).replace("location", r"\u006cocation") for name, value in values.items()} | {
         "input": card.input,
+        "layout": card.layout,
         "checkpoint_digest": card.checkpoint.digest,
         "split_digest": card.split_digest,
         "date": card.date,

@@ -52,12 +52,12 @@ class Framing(nn.Module):
         self.standardises = geometry.normalize == "per_image"
 
     def forward(self, images: Tensor, finished: Tensor) -> Tensor:
-        """From uint8 (B, h, w, 3) of any size to whole grey levels float32 (B, 3, H, W).
+        """From uint8 (B, 3, h, w) of any size to whole grey levels float32 (B, 3, H, W).
 
         Args:
             finished: bool (), whether the images are what `to_geometry` gives, of which nothing is changed.
         """
-        height, width = images.shape[1:3]
+        height, width = images.shape[2:]
         if not self.turns:
             upright = self._resize(images)
             return self._standardise(upright, self._fit(height, width), finished) if self.standardises else upright
@@ -82,16 +82,16 @@ class Framing(nn.Module):
         return torch.round(rows * scale).clamp(min=1), torch.round(columns * scale).clamp(min=1)
 
     def _resize(self, images: Tensor) -> Tensor:
-        height, width = images.shape[1:3]
+        height, width = images.shape[2:]
         rows, columns = self._fit(height, width)
-        narrow = _round_up(images.permute(0, 3, 1, 2).float() @ weigh_pixels(width, columns, self.width).T)
+        narrow = _round_up(images.float() @ weigh_pixels(width, columns, self.width).T)
         return _round_up(weigh_pixels(height, rows, self.height) @ narrow)
 
     def _turn_and_resize(self, images: Tensor) -> Tensor:
         """The same after a turn by 90 degrees counter-clockwise: what was the height becomes the width."""
-        height, width = images.shape[1:3]
+        height, width = images.shape[2:]
         rows, columns = self._fit(width, height)
-        narrow = _round_up(weigh_pixels(height, columns, self.width) @ images.permute(0, 3, 1, 2).float())
+        narrow = _round_up(weigh_pixels(height, columns, self.width) @ images.float())
         return _round_up(narrow @ weigh_pixels(width, rows, self.height).flip(1).T).transpose(2, 3).contiguous()
 
     def _standardise(self, levels: Tensor, size: tuple[Tensor, Tensor], finished: Tensor) -> Tensor:
@@ -111,19 +111,27 @@ class Framing(nn.Module):
 
 
 class PhotographNet(nn.Module):
-    """A network with its judge and its thresholds that takes a photograph as it is."""
+    """A network with its judge and its thresholds that takes a photograph as it is.
 
-    def __init__(self, judged: JudgedNet, geometry: Geometry, classes: list[str], point: OperatingPoint) -> None:
+    Args:
+        layout: of its input, `nhwc` or `nchw`.
+    """
+
+    def __init__(
+        self, judged: JudgedNet, geometry: Geometry, classes: list[str], point: OperatingPoint, layout: str
+    ) -> None:
         super().__init__()
-        self.framing, self.judged = Framing(geometry), judged
+        self.framing, self.judged, self.is_channels_last = Framing(geometry), judged, layout == "nhwc"
         self.accept_above = math.inf if point.accept_above is None else point.accept_above
         self.reject_below = -math.inf if point.reject_below is None else point.reject_below
         good = [[float(name in point.good_classes)] for name in classes]
         self.register_buffer("good", torch.tensor(good, dtype=torch.float64))
 
     def forward(self, images: Tensor, finished: Tensor) -> tuple[Tensor, ...]:
-        """From uint8 (B, h, w, 3), as `Framing` takes them, to probabilities (B, C); distance, class index,
-        score and verdict, (B,) each."""
+        """From uint8 (B, h, w, 3) or (B, 3, h, w), as `Framing` takes them, to probabilities (B, C); distance, class
+        index, score and verdict, (B,) each."""
+        if self.is_channels_last:
+            images = images.permute(0, 3, 1, 2)
         probabilities, distances = self.judged(self.framing(images, finished))
         # In float64, as `give_verdicts` compares.
         score = (probabilities.double() @ self.get_buffer("good")).squeeze(1).clamp(max=1)
@@ -134,20 +142,21 @@ class PhotographNet(nn.Module):
         return probabilities, distances, probabilities.argmax(dim=1), score.float(), verdict
 
 
-def trace_graph(checkpoint: Checkpoint, judge: Judge, *, takes_photographs: bool) -> ExportedProgram:
+def trace_graph(checkpoint: Checkpoint, judge: Judge, layout: str | None) -> ExportedProgram:
     """A network in float32, for batches of any size, with input `images`.
 
     Args:
-        takes_photographs: the input is uint8 (B, h, w, 3) of any size, and the outputs are those of `PhotographNet`; or
-            else it is uint8 (B, 3, H, W), as `to_geometry` gives it, and the outputs are those of `JudgedNet`.
+        layout: of photographs of any size, `nhwc` or `nchw`; the outputs are those of `PhotographNet`. None for uint8
+            (B, 3, H, W), as `to_geometry` gives it; the outputs are those of `JudgedNet`.
     """
     # Channels-last is torch's own matter; the graph would carry its strides.
     plain = replace(checkpoint, card=checkpoint.card.model_copy(update={"channels_last": False}))
     geometry, batch, judged = checkpoint.geometry, Dim("batch", min=1), JudgedNet(plain.network(), judge)
-    if not takes_photographs:
+    if layout is None:
         images = torch.zeros(2, 3, geometry.height, geometry.width, dtype=torch.uint8)
         return export(judged.eval(), (images,), dynamic_shapes={"images": {0: batch}})
-    network = PhotographNet(judged, geometry, checkpoint.card.classes, judge.point).eval()
-    images, sides = torch.zeros(2, 64, 48, 3, dtype=torch.uint8), {1: Dim("height", min=1), 2: Dim("width", min=1)}
+    network = PhotographNet(judged, geometry, checkpoint.card.classes, judge.point, layout).eval()
+    images = torch.zeros((2, 64, 48, 3) if layout == "nhwc" else (2, 3, 64, 48), dtype=torch.uint8)
+    sides = {layout.index("h"): Dim("height", min=1), layout.index("w"): Dim("width", min=1)}
     shapes = {"images": {0: batch, **sides}, "finished": None}
     return export(network, (images, torch.tensor(False)), dynamic_shapes=shapes)

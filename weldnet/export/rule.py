@@ -9,8 +9,8 @@ from weldnet.export.photograph import ACCEPT_CODE, REFER_CODE, REJECT_CODE
 VERDICT_CODES = f"{REFER_CODE} refer, {ACCEPT_CODE} accept, {REJECT_CODE} reject"
 
 
-def describe_input(geometry: Geometry, *, takes_photographs: bool) -> list[str]:
-    """How a file becomes `images`, a sentence each."""
+def describe_input(geometry: Geometry, layout: str | None) -> list[str]:
+    """How a file becomes `images`, a sentence each; `layout` as `trace_graph` takes it."""
     windows = {
         "full": "a file of more bits is first mapped to 8, the whole range of its type from black to white",
         "percentile": "each file's grey levels are first mapped to 8 bits, its 0.5th to its 99.5th percentile from "
@@ -25,12 +25,13 @@ def describe_input(geometry: Geometry, *, takes_photographs: bool) -> list[str]:
         "Turn the picture upright, as its EXIF orientation tells; many decoders do not, unless they are asked to.",
         "Whatever the outputs are, refer a file that its decoder finds damaged.",
     ]
-    if takes_photographs:
+    if layout:
+        shape = "height, width, 3" if layout == "nhwc" else "3, height, width"
         turn = "turns a photograph that is wider than high by 90 degrees counter-clockwise, "
         return [
             *sentences,
-            "`images` is uint8 (batch, height, width, 3), of any size: do not resize, turn, crop or normalise. The "
-            f"graph {turn if geometry.orient == 'long_side_vertical' else 'turns nothing, '}"
+            f"`images` is uint8 (batch, {shape}), of any size: do not resize, turn, crop or normalise. The graph "
+            f"{turn if geometry.orient == 'long_side_vertical' else 'turns nothing, '}"
             f"resizes ({geometry.resize}) to {geometry.width} x {geometry.height} pixels and normalises.",
         ]
     return [

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from weldnet.errors import InputError, check_choice
 
 INPUTS = ("auto", "photograph", "fixed")
+LAYOUTS = ("nhwc", "nchw")
 
 FOR_FLOAT = {"max_probability_error"}
 """The settings of an export that count for float32; the others count for int8."""
@@ -39,13 +40,20 @@ class Bounds:
 
 @dataclass
 class InputSettings:
-    """What an export takes: a `photograph` as it is, of any size; a finished image of a `fixed` size; or `auto`: a
-    photograph where its format can."""
+    """What an export takes.
+
+    Attributes:
+        input: a `photograph` as it is, of any size; a finished image of a `fixed` size; or `auto`: a photograph where
+            the format can.
+        layout: of a photograph's axes, `nhwc` or `nchw`; a finished image is always `nchw`.
+    """
 
     input: str = "auto"
+    layout: str = "nhwc"
 
     def __post_init__(self) -> None:
         check_choice("export.input", self.input, INPUTS)
+        check_choice("export.layout", self.layout, LAYOUTS)
 
 
 @dataclass

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from weldnet.data.file_states import find_leaving
 from weldnet.errors import InputError, check_choice, first_line
+from weldnet.files import find_leaving
 from weldnet.inference.engines import PRECISIONS, Engine, Scores, check_finite, try_out
 from weldnet.inference.export_format import Run, import_extra
 from weldnet.inference.model_card import ExportCard, ModelFacts, describe_running, read_card

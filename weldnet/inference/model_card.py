@@ -75,9 +75,17 @@ class ModelCard(BaseModel):
 
 
 class CalibratedCard(ModelCard):
-    """The card of a model with thresholds, the `point`, for probabilities under a `temperature`."""
+    """The card of a model with thresholds, the `point`, for probabilities under a `temperature`.
 
-    temperature: float = Field(gt=0)
+    Probabilities have the temperature already, so it is written as `applied_temperature`; `temperature` in versions 1
+    and 2 of an export's card.
+    """
+
+    temperature: float = Field(
+        gt=0,
+        validation_alias=AliasChoices("applied_temperature", "temperature"),
+        serialization_alias="applied_temperature",
+    )
     point: Point
 
 
@@ -96,9 +104,8 @@ class ExportCard(CalibratedCard):
     Version 1 has no `geometry.normalize`, which is `imagenet` then. Versions 1 and 2 have a `fixed` input and no rules.
 
     Attributes:
-        temperature: applied to the probabilities already, so it is written as `applied_temperature`; `temperature` in
-            versions 1 and 2.
         input: `photograph`: decoded files of any size; or `fixed`: finished images of the geometry.
+        layout: of the input's axes.
         input_rule: how a file becomes the input, a sentence each.
         rule: how the outputs become a verdict, a sentence each.
         files: the SHA-256 of each of the network's files.
@@ -106,12 +113,8 @@ class ExportCard(CalibratedCard):
 
     format_version: Annotated[Literal[3], bring_up((1, 2, 3))] = 3
     format: str
-    temperature: float = Field(
-        gt=0,
-        validation_alias=AliasChoices("applied_temperature", "temperature"),
-        serialization_alias="applied_temperature",
-    )
     input: Literal["photograph", "fixed"] = "fixed"
+    layout: Literal["nhwc", "nchw"] = "nchw"
     input_rule: list[str] = []
     rule: list[str] = []
     files: dict[str, str]

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 NETWORK = "model.onnx"
 
 OPSET, IR_VERSION = 18, 8
-"""The oldest in which the exporter writes: ONNX Runtime reads them from 1.14 on."""
+"""The oldest in which the exporter writes."""
+
+OLDEST_RUNTIME = "1.15.1"
+"""ONNX Runtime: the oldest for Python 3.11, by which a test runs an export."""
 
 FINISHED = "finished"
 """An optional input of networks that take photographs, where it matters that they are in the geometry already."""
@@ -36,8 +39,12 @@ def write_onnx(program: "ExportedProgram", folder: Path, change: Change | None =
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
     names = OUTPUTS[: len(program.graph_signature.user_outputs)]
-    # Only their names: the program knows which sides are free.
-    axes = {"images": {0: "batch", 1: "height", 2: "width"}, FINISHED: None} if names == OUTPUTS else None
+    sides = next(node for node in program.graph.nodes if node.name == "images").meta["val"].shape
+    free = [axis for axis, side in enumerate(sides) if not isinstance(side, int)]
+    # Only their names: the program knows which are free.
+    axes = {"images": dict(zip(free, ("batch", "height", "width"), strict=False))}
+    if names == OUTPUTS:
+        axes |= {FINISHED: None}
     converted = torch.onnx.export(
         program,
         output_names=names,
@@ -86,13 +93,14 @@ def _open(contents: Sequence[bytes], precision: str) -> tuple[Run, str]:
     finished = {each.name: np.array(True) for each in session.get_overridable_initializers()}
     geometry = json.loads(session.get_modelmeta().custom_metadata_map["geometry"])
     size = (geometry["height"], geometry["width"])
+    order = (0, 2, 3, 1) if session.get_inputs()[0].shape[3] == 3 else (0, 1, 2, 3)
 
     def run(images: NDArray[np.uint8]) -> Sequence[NDArray[np.float32]]:
         # It would resize others once more.
         if images.shape[2:] != size:
             raise InputError(f"the network is for images of {size[0]} x {size[1]} pixels")
         outputs: Sequence[NDArray[np.float32]]
-        outputs = session.run(OUTPUTS[:2], {"images": images.transpose(0, 2, 3, 1)} | finished)
+        outputs = session.run(OUTPUTS[:2], {"images": images.transpose(order)} | finished)
         return outputs
 
     return run, runtime

@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from weldnet.data.file_states import find_leaving
 from weldnet.data.sources.discovery import (
     Skipped,
     explain_folder,
@@ -18,6 +17,7 @@ from weldnet.data.sources.discovery import (
 from weldnet.data.sources.folders import check_names
 from weldnet.data.sources.manifest import read_paths
 from weldnet.errors import InputError, shorten
+from weldnet.files import find_leaving
 
 
 def find_images(source: str, skipped: Skipped | None = None) -> list[str]:
