@@ -57,7 +57,7 @@ def test_an_example_gives_what_the_check_holds(export: Path, tmp_path: Path, exa
     headers, library = find(tmp_path)
     if shutil.which("g++") is None:
         pytest.skip("g++ is not installed")
-    compiler = ["g++", "-std=c++17", "-Wall", "-Werror", EXAMPLES / example, "-I", headers, library]
+    compiler: list[str | Path] = ["g++", "-std=c++17", "-Wall", "-Werror", EXAMPLES / example, "-I", headers, library]
     subprocess.run([*compiler, f"-Wl,-rpath,{library.parent}", "-o", tmp_path / "verdict"], check=True)
     for case in json.loads((export / "check" / "expected.json").read_text()):
         Image.open(export / "check" / case["file"]).save(tmp_path / "a.ppm")
@@ -74,7 +74,16 @@ def test_the_oldest_runtime_passes_the_check(export: Path, tmp_path: Path) -> No
     if sys.version_info[:2] != (3, 11):
         pytest.skip(f"onnxruntime {OLDEST_RUNTIME} has wheels for Python 3.11 at the latest")
     wanted = [f"onnxruntime=={OLDEST_RUNTIME}", "numpy<2", "pillow"]
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--target", tmp_path / "packages"]
+    pip: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-input",
+        "--target",
+        tmp_path / "packages",
+    ]
     done = subprocess.run([*pip, *wanted], capture_output=True, text=True)
     if done.returncode:
         pytest.skip(f"pip cannot install {wanted[0]}: {done.stderr.strip().splitlines()[-1]}")
@@ -82,7 +91,7 @@ def test_the_oldest_runtime_passes_the_check(export: Path, tmp_path: Path) -> No
         "import onnxruntime, runpy, sys; assert onnxruntime.__version__ == sys.argv[2], onnxruntime.__version__; "
         "runpy.run_path(sys.argv[1], None, '__main__')"
     )
-    command = [sys.executable, "-c", code, export / "check.py", OLDEST_RUNTIME]
+    command: list[str | Path] = [sys.executable, "-c", code, export / "check.py", OLDEST_RUNTIME]
     alone = os.environ | {"PYTHONPATH": str(tmp_path / "packages")}
     checked = subprocess.run(command, capture_output=True, text=True, env=alone)
     assert checked.returncode == 0, checked.stderr

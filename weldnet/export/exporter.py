@@ -140,17 +140,17 @@ def build_folder(folder: Path) -> Iterator[Path]:
 def _describe(checkpoint: Checkpoint, judge: Judge, chosen: ExportFormat, layout: str | None) -> ExportCard:
     """The card of an export whose files are still to be written."""
     facts = {name: getattr(checkpoint.card, name) for name in ModelCard.model_fields}
-    made_by = {
+    own = {
+        "layout": layout or "nchw",
         "versions": {name: version(name) for name in ("weldnet", "torch", *chosen.packages)},
         "git_commit": current_commit(),
     }
     card = ExportCard(
-        **(facts | made_by),
+        **(facts | own),
         temperature=judge.temperature,
         point=judge.point,
         format=chosen.name,
         input="photograph" if layout else "fixed",
-        layout=layout or "nchw",
         input_rule=describe_input(checkpoint.geometry, layout),
         files={},
         checkpoint=Origin(name=checkpoint.path.name, digest=checkpoint.digest),

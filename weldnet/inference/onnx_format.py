@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +42,7 @@ def write_onnx(program: "ExportedProgram", folder: Path, change: Change | None =
     sides = next(node for node in program.graph.nodes if node.name == "images").meta["val"].shape
     free = [axis for axis, side in enumerate(sides) if not isinstance(side, int)]
     # Only their names: the program knows which are free.
-    axes = {"images": dict(zip(free, ("batch", "height", "width"), strict=False))}
+    axes: dict[str, Any] = {"images": dict(zip(free, ("batch", "height", "width"), strict=False))}
     if names == OUTPUTS:
         axes |= {FINISHED: None}
     converted = torch.onnx.export(
