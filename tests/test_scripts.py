@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benchmark_common import show_moves
+from fetching import fetch
 from PIL import Image
 
 from weldnet.console import print_table
@@ -75,3 +76,22 @@ def test_benchmark_writes_its_ratios(tmp_path: Path) -> None:
     for other in ("bare", "plain"):
         ratio = figures["ours_images_per_s"] / figures[f"{other}_images_per_s"]
         assert figures[f"ours_over_{other}"] == pytest.approx(ratio)
+
+
+@pytest.mark.slow
+def test_an_integrator_s_decoder_changes_no_verdict(small: Path, tmp_path: Path) -> None:
+    """The table of docs/deployment.md, small, with OpenCV from the registry."""
+    environment = fetch(tmp_path / "packages", "opencv-python-headless", "--no-deps")
+    command = [sys.executable, str(SCRIPTS / "preprocessing.py"), str(small / "run"), "48"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.stdout.splitlines() if "%" in line]
+    verdict_changes = {(kind, way): changes for kind, way, *_, changes in rows}
+    unchanged = [("fixed", "Pillow, bilinear"), *(("photograph", way) for way in ("Pillow", "OpenCV", "torchvision"))]
+    assert [verdict_changes.pop(key) for key in unchanged] == ["0.0 %"] * 4
+    errors = {way: float(error) for kind, way, error, *_ in rows if kind == "fixed"}
+    assert errors.pop("Pillow, bilinear") == 0
+    assert min(errors.values()) > 0.5
+    # So the table would show a decoder that is wrong.
+    assert len(verdict_changes) == 3
+    assert {*verdict_changes.values()} != {"0.0 %"}

@@ -12,6 +12,7 @@ import onnxruntime
 import openvino
 import pytest
 from exports import load_small
+from fetching import fetch
 from PIL import Image
 
 from weldnet.export.exporter import export_model
@@ -41,13 +42,12 @@ def find_openvino(_: Path) -> tuple[Path, Path]:
 
 def find_onnxruntime(folder: Path) -> tuple[Path, Path]:
     """The same; its wheel brings the library alone, under a name that no linker looks for."""
-    found = [os.environ.get("ONNXRUNTIME_INCLUDE"), "/usr/include/onnxruntime", "/usr/local/include/onnxruntime"]
-    headers = [Path(each) for each in found if each and Path(each, "onnxruntime_cxx_api.h").exists()]
+    headers = os.environ.get("ONNXRUNTIME_INCLUDE")
     libraries = sorted((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*"))
-    if not headers or not libraries:
-        pytest.skip("needs ONNX Runtime's C++ headers: libonnxruntime-dev from Debian 13 on, or ONNXRUNTIME_INCLUDE")
+    if headers is None or not libraries:
+        pytest.skip("ONNXRUNTIME_INCLUDE does not name the folder of ONNX Runtime's C++ headers")
     (folder / "libonnxruntime.so.1").symlink_to(libraries[0])
-    return headers[0], folder / "libonnxruntime.so.1"
+    return Path(headers), folder / "libonnxruntime.so.1"
 
 
 @pytest.mark.parametrize(
@@ -73,26 +73,12 @@ def test_the_oldest_runtime_passes_the_check(export: Path, tmp_path: Path) -> No
     """The one that README.md names, with the numpy that it was built for."""
     if sys.version_info[:2] != (3, 11):
         pytest.skip(f"onnxruntime {OLDEST_RUNTIME} has wheels for Python 3.11 at the latest")
-    wanted = [f"onnxruntime=={OLDEST_RUNTIME}", "numpy<2", "pillow"]
-    pip: list[str | Path] = [
-        sys.executable,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-input",
-        "--target",
-        tmp_path / "packages",
-    ]
-    done = subprocess.run([*pip, *wanted], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"pip cannot install {wanted[0]}: {done.stderr.strip().splitlines()[-1]}")
+    alone = fetch(tmp_path / "packages", f"onnxruntime=={OLDEST_RUNTIME}", "numpy<2", "pillow")
     code = (
         "import onnxruntime, runpy, sys; assert onnxruntime.__version__ == sys.argv[2], onnxruntime.__version__; "
         "runpy.run_path(sys.argv[1], None, '__main__')"
     )
     command: list[str | Path] = [sys.executable, "-c", code, export / "check.py", OLDEST_RUNTIME]
-    alone = os.environ | {"PYTHONPATH": str(tmp_path / "packages")}
     checked = subprocess.run(command, capture_output=True, text=True, env=alone)
     assert checked.returncode == 0, checked.stderr
     assert len(checked.stdout.splitlines()) == 3

@@ -83,11 +83,19 @@ def test_what_the_server_says_of_itself(client: Client) -> None:
     model = client.ask("/model").json()
     assert model["explains"] is False
     assert model["limits"]["max_images"] == 3
-    assert model == FACTS.model_dump(mode="json") | {key: model[key] for key in ("run", "limits", "explains")}
+    assert (model["applied_temperature"], "temperature" in model) == (1.0, False)
+    assert model == FACTS.model_dump(mode="json", by_alias=True) | {
+        key: model[key] for key in ("run", "limits", "explains")
+    }
     described = client.ask("/openapi.json").json()
     assert "securitySchemes" not in described["components"]
     assert set(described["paths"]) == {"/predict", "/reviews", "/health", "/ready", "/model", "/metrics"}
     assert described["paths"]["/predict"]["post"]["requestBody"]["content"]["multipart/form-data"]
+    answers = [
+        answer for path in described["paths"].values() for each in path.values() for answer in each["responses"].items()
+    ]
+    kinds = {(status < "400", kind) for status, answer in answers for kind in answer["content"]}
+    assert kinds == {(True, "application/json"), (True, "text/plain"), (False, "application/json")}
     client.service.is_stopping = True
     assert client.ask("/ready").status_code == 503
     assert client.ask("/health").status_code == 200

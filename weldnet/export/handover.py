@@ -40,8 +40,9 @@ _RUNTIMES = {
     ),
     "openvino": (
         "`model.xml` and `model.bin` run in OpenVINO {version} or later, on the CPU. Left to itself OpenVINO computes "
-        "in bfloat16 where the processor can: set INFERENCE_PRECISION_HINT to f32. It takes the finished image only: "
-        "resizing in bfloat16 or int8 would give other grey levels. format=onnx takes photographs as they are."
+        "in bfloat16 where the processor can: set INFERENCE_PRECISION_HINT to f32. It takes the finished image, and "
+        "gives no verdict: resizing in bfloat16 or int8 would give other grey levels, and int8 has thresholds of its "
+        "own. format=onnx takes photographs as they are."
     ),
 }
 

@@ -59,8 +59,7 @@ def describe_rule(classes: Sequence[str], point: OperatingPoint, *, takes_photog
         else f"Then: a score smaller than {point.reject_below!r} (reject_below), not equal to it, rejects.",
         "Everything else refers.",
     ]
-    if takes_photographs:
-        sentences.append(
-            f"`verdict` is the result: {VERDICT_CODES}; `class_index` is the class of the highest probability."
-        )
-    return sentences
+    result = (
+        f"`verdict` is what these rules give: {VERDICT_CODES}; `class_index`: the class of the highest probability."
+    )
+    return [result, *sentences] if takes_photographs else sentences

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI, Request, Response, Security
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse
 from fastapi.security import APIKeyHeader
 from starlette.exceptions import HTTPException
 
@@ -130,8 +130,8 @@ def _add_routes(app: FastAPI, service: Service, key: list[Any]) -> None:
     app.get(
         "/metrics",
         summary="Counters for Prometheus",
-        responses=refused,
-        response_class=PlainTextResponse,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **refused},
+        response_class=Response,
         dependencies=key,
     )(service.count)
 
