@@ -7,7 +7,7 @@ import shlex
 import shutil
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from datetime import date
@@ -223,16 +223,9 @@ def plan_cells(
         raise InputError(f"no set is left; give the manifest of one: {', '.join(part.sets)}")
     configs = {name: check_recipe(merge(part.common, study.recipes[name])) for name in recipes}
     operations = {name: count_operations(cfg) for name, cfg in configs.items()}
-    files: dict[tuple[str, int | None], Path] = {}
-    for name, images in there.items():
-        folds: list[int | None] = [*images.folds] or [None]
-        for fold in folds:
-            file = output / "sets" / round_name / f"{name}{'' if fold is None else f'_{fold}'}.csv"
-            split_images(file, images, fold, manifests.get(name), cache)
-            files[name, fold] = file
+    files = _split_sets(there, manifests, output / "sets" / round_name, cache)
     tables = {key: read_manifest(file) for key, file in files.items()}
-    usual = dict.fromkeys(recipes, part.seeds)
-    usual[study.baseline] = part.baseline_seeds or part.seeds
+    usual = dict.fromkeys(recipes, part.seeds) | {study.baseline: part.baseline_seeds or part.seeds}
     wanted = [
         (seed, recipe, name, fold)
         for recipe in recipes
@@ -262,6 +255,20 @@ def plan_cells(
         )
         cells.append(cell)
     return cells
+
+
+def _split_sets(
+    sets: Mapping[str, ImageSet], manifests: Mapping[str, Path], folder: Path, cache: Path
+) -> dict[tuple[str, int | None], Path]:
+    """Splits sets; returns the manifest of each, or of each fold, by the set's name and the fold."""
+    files: dict[tuple[str, int | None], Path] = {}
+    for name, images in sets.items():
+        folds: list[int | None] = [*images.folds] or [None]
+        for fold in folds:
+            file = folder / f"{name}{'' if fold is None else f'_{fold}'}.csv"
+            split_images(file, images, fold, manifests.get(name), cache)
+            files[name, fold] = file
+    return files
 
 
 def check_recipe(overrides: Sequence[str]) -> DictConfig:

@@ -106,6 +106,24 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="session")
+def shared_welds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `welds`, good ones and pores of 20 seams, and a cache of what was decoded."""
+    from drawing import write_welds
+    from trained import CLASSES
+
+    folder = tmp_path_factory.mktemp("shared")
+    write_welds(folder / "welds", CLASSES, seams=range(20), shots=2)
+    return folder
+
+
+@pytest.fixture
+def welds_here(shared_welds: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Puts `shared_welds` into the current folder, for tests that change none of them."""
+    (here / "welds").symlink_to(shared_welds / "welds")
+    monkeypatch.setenv("WELDNET_CACHE", str(shared_welds / "cache"))
+
+
 @pytest.fixture
 def unheeded() -> Iterator[object]:
     """The handler of a SIGTERM that a command leaves to the system; here it fails the test and ends nothing."""

@@ -1,6 +1,9 @@
 """Cores, precision and devices."""
 
 import os
+import re
+import subprocess
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -8,7 +11,7 @@ import pytest
 import torch
 
 from weldnet.errors import InputError
-from weldnet.hardware import PROCESSES_PER_CORE, available_cores, check_processes
+from weldnet.hardware import PROCESSES_PER_CORE, SPINS, WAITS, available_cores, check_processes, shorten_waits
 from weldnet.hardware.devices import best_precision, choose_device, exact_float32, use_available_cores
 
 MINE = len(os.sched_getaffinity(0))
@@ -40,6 +43,30 @@ def test_torch_never_gets_more_threads_than_cores(monkeypatch: pytest.MonkeyPatc
         assert torch.get_num_threads() == MINE + 3
     finally:
         torch.set_num_threads(before)
+
+
+def test_openmp_reads_that_threads_sleep_soon_where_they_wait(tmp_path: Path) -> None:
+    code = "from weldnet.commands.train import main; main()"
+    environment = {name: value for name, value in os.environ.items() if name not in WAITS}
+    done = subprocess.run(
+        [sys.executable, "-c", code, "data=folder", "data.root=nowhere"],
+        env=environment | {"OMP_DISPLAY_ENV": "VERBOSE"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert "no folder at" in done.stderr
+    assert set(re.findall(r"GOMP_SPINCOUNT = '(\d+)'", done.stderr)) == {SPINS}
+
+
+@pytest.mark.parametrize("name", ["", *WAITS, "torch"])
+def test_a_variable_of_the_users_own_stays(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = {name: "PASSIVE"} if name in WAITS else {}
+    monkeypatch.setattr(os, "environ", dict(environment))
+    if name != "torch":
+        monkeypatch.delitem(sys.modules, "torch")
+    shorten_waits()
+    assert os.environ == (environment if name else {"GOMP_SPINCOUNT": SPINS})
 
 
 @pytest.mark.parametrize("bf16", [True, False])

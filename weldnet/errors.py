@@ -17,6 +17,10 @@ class InputError(ValueError):
     """
 
 
+class MachineError(InputError):
+    """What this machine could not do just now: no fault of the settings, with which it may work another time."""
+
+
 class LostProcessError(InputError):
     """One of the processes that train together has ended, and the others with it; the run can be resumed."""
 

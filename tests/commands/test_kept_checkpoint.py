@@ -9,34 +9,19 @@ import torch
 from boards import read_scalars
 from calling import call, refuse
 from checking import check_training
-from drawing import write_welds
 from omegaconf import DictConfig, OmegaConf
-from trained import CLASSES, SMALL, TINY
+from trained import SMALL, TINY
 
 from weldnet.config.build import build_data
 from weldnet.errors import InputError
 from weldnet.inference.checkpoint import load_checkpoint
 from weldnet.inference.evaluate import evaluate
 
+pytestmark = pytest.mark.usefixtures("welds_here")
+
 CHECKPOINT = "lightning.pytorch.callbacks.ModelCheckpoint"
 EMA = "lightning.pytorch.callbacks.EMAWeightAveraging"
 RUN = [*TINY, "output_dir=run"]
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with welds and a cache for all of these tests."""
-    folder = tmp_path_factory.mktemp("kept")
-    write_welds(folder / "welds", CLASSES, seams=range(20), shots=2)
-    return folder
-
-
-@pytest.fixture
-def here(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "welds").symlink_to(home / "welds")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WELDNET_CACHE", str(home / "cache"))
-    return tmp_path
 
 
 REFUSED = {

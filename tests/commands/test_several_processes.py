@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import polars as pl
@@ -80,7 +81,8 @@ def test_two_processes_train_and_measure_as_one(here: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_process_ends_the_training(here: Path) -> None:
+@pytest.mark.parametrize("killed", ["first", "second"])
+def test_a_killed_process_ends_the_training_within_a_minute(here: Path, killed: str) -> None:
     script = str(Path(sys.executable).with_name("weldnet-train"))
     arguments = [*RECIPE, "trainer.devices=2", "trainer.strategy=ddp", "trainer.max_epochs=500", "output_dir=run"]
     with subprocess.Popen([script, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
@@ -89,9 +91,13 @@ def test_a_killed_process_ends_the_training(here: Path) -> None:
             if line.startswith("epoch 2/500"):
                 break
         (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        os.kill(int(child), signal.SIGKILL)
+        victim, other = (process.pid, int(child)) if killed == "first" else (int(child), process.pid)
+        os.kill(victim, signal.SIGKILL)
+        late = threading.Timer(60, os.kill, (other, signal.SIGKILL))
+        late.start()
         rest = process.stdout.read()
-        assert process.wait(60) == 2, rest
+        late.cancel()
+        assert process.wait(60) == (-signal.SIGKILL if killed == "first" else 2), rest
     assert "Traceback" not in rest
     assert "one of the 2 processes that train together has ended" in rest
     assert "Resume with: " in rest

@@ -1,5 +1,6 @@
 """weldnet-sweep: several processes share a study, a killed one's trial is made again, and the best one is trained."""
 
+import errno
 import os
 import re
 import signal
@@ -13,14 +14,15 @@ import optuna
 import polars as pl
 import pytest
 from calling import call, exit_code, refuse
-from drawing import write_welds
 from lightning import Callback, LightningModule, Trainer
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
 from trained import QUIET
 from training_runs import quiet
 
-from weldnet.errors import InputError
+from weldnet.errors import InputError, MachineError
+
+pytestmark = pytest.mark.usefixtures("welds_here")
 
 LR = "sweep.space.optimizer.lr={low:1e-5,high:1e-2,log:true}"
 BATCH = "sweep.space.data.batch_size={low:8,high:16,step:4}"
@@ -36,21 +38,6 @@ class KillSecond(Callback):
             os.kill(os.getpid(), signal.SIGKILL)
         elif "KILL" in os.environ:
             made.touch()
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sweep")
-    write_welds(folder / "welds", ("good", "pore"), seams=range(20), shots=1)
-    return folder
-
-
-@pytest.fixture
-def here(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "welds").symlink_to(home / "welds")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WELDNET_CACHE", str(home / "cache"))
-    return tmp_path
 
 
 def read_trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
@@ -139,6 +126,51 @@ def test_an_interrupted_trial_is_made_again_and_a_failed_one_is_not(
     assert "best:       trial 5, found/trial_0005\n" in capsys.readouterr().out
 
 
+FAULTS = {
+    "memory": MachineError("the device has too little memory"),
+    "disk": OSError(errno.ENOSPC, "No space left on device", "checkpoints/last.ckpt"),
+    "device": RuntimeError("CUDA error: uncorrectable ECC error encountered"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_of_the_machine_ends_the_sweep_and_spends_no_trial(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fault: str
+) -> None:
+    def fail(_: Any) -> None:
+        raise FAULTS[fault]
+
+    fake_training(monkeypatch, fail)
+    if fault == "device":
+        with pytest.raises(RuntimeError, match="ECC"):
+            call("sweep", *SWEEP)
+    else:
+        assert str(FAULTS[fault]).split("]")[-1].split(":")[0].strip().lower() in refuse(capsys, "sweep", *SWEEP)
+    fake_training(monkeypatch, lambda report: report.figures.append(0.75))
+    call("sweep", *SWEEP, "sweep.trials=1")
+    failed, again = read_trials(here / "found")
+    assert (failed.state, again.state, again.params) == (TrialState.FAIL, TrialState.COMPLETE, failed.params)
+
+
+@pytest.mark.parametrize(
+    ("typed", "monitor"),
+    [("callbacks=auto", "val/balanced_accuracy_by_group"), ("callbacks.best.monitor=val/loss", "val/loss")],
+)
+def test_a_trial_is_judged_by_what_chooses_its_epoch(
+    here: Path, monkeypatch: pytest.MonkeyPatch, typed: str, monitor: str
+) -> None:
+    judged_by = set()
+
+    def train(report: Any) -> None:
+        judged_by.add((report.monitor, report.is_best_kept))
+        report.figures.append(0.75)
+
+    fake_training(monkeypatch, train)
+    call("sweep", *SWEEP, typed)
+    assert judged_by == {(monitor, True)}
+    assert OmegaConf.load(here / "found" / "experiment" / "best.yaml").callbacks.best.monitor == monitor
+
+
 WRONG = {
     "sweep.space.optimizer.lrr={low:1,high:2}": "did you mean 'lr'?",
     "sweep.space.optimizer.lr={low:2,high:1}": "sweep.space.optimizer.lr: ",
@@ -152,7 +184,10 @@ WRONG = {
     "sweep.space.data.shares.test={low:0.1,high:0.2}": "judged by different images",
     "sweep.monitor=test/accuracy": "so that the test stays unseen",
     "sweep.monitor=val/acuracy": "did you mean 'val/accuracy'?",
-    "sweep.monitor=val/loss": "type callbacks.best.monitor=val/loss, too",
+    "sweep.monitor=val/loss": "leave sweep.monitor out, or type both alike",
+    "callbacks=auto sweep.monitor=val/loss": "by callbacks.best.monitor=val/balanced_accuracy_by_group",
+    "callbacks.best.monitor=train/loss": "so that the test stays unseen",
+    "data.group_pattern=null": "has no splits, and it is unknown",
     "sweep.trials=0": "whole numbers from 1",
     "sweep.storage=nowhere": "sweep.storage cannot be opened",
     "ckpt_path=last": "leave ckpt_path out",
@@ -165,7 +200,8 @@ def test_mistakes_are_explained(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: str
 ) -> None:
     # Typed twice, a key of the space has the words of both.
-    keys, message = [*([] if typed.startswith("sweep.space.optimizer.lr=") else [LR]), typed], WRONG.get(typed, "")
+    space = [] if typed.startswith("sweep.space.optimizer.lr=") else [LR]
+    keys, message = [*space, *typed.split()], WRONG.get(typed, "")
     if typed == "no optuna":
         monkeypatch.setitem(sys.modules, "optuna", None)
         keys, message = [LR], "a sweep needs optuna; type "

@@ -19,7 +19,8 @@ class SweepKeys:
     Attributes:
         space: for each key that is searched, as nested keys, `low`, `high`, `log` and `step`, or `choices`.
         trials: how many trainings, of all processes together.
-        monitor: the validation figure that judges a trial.
+        monitor: the validation figure that judges a trial; auto for that of `callbacks.best`, or for balanced accuracy
+            where the last epoch is kept.
         prune: end a trial that is worse than the median of the others after as many validations.
         storage: URL of the database that holds the study; null for `study.db` in the sweep's folder.
         name: of the study in the database.
@@ -28,7 +29,7 @@ class SweepKeys:
 
     space: Node = field(default_factory=dict)
     trials: int = 20
-    monitor: str = "val/balanced_accuracy"
+    monitor: str = "auto"
     prune: bool = True
     storage: str | None = None
     name: str = "weldnet"

@@ -26,6 +26,7 @@ from weldnet.config.mistakes import check_keys, check_typed, explain
 from weldnet.config.schema import register_schema
 from weldnet.errors import InputError
 from weldnet.files import explain_refusal
+from weldnet.hardware import shorten_waits
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +90,7 @@ def command(
     """
 
     def main() -> None:
+        shorten_waits()
         call = _Call(name, find_saved)
         # Contexts instead of wrappers, and Hydra only composes: a traceback starts at `main`, then `run`.
         with end_with_reader(), call.report(), end_with_signals():

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
+from omegaconf import DictConfig
+
 from weldnet.data.sources.source import PATHS
 from weldnet.errors import InputError
 
@@ -123,6 +125,21 @@ def check_changes(changes: Changes, saved: Mapping[str, Any], alike: Alike | Non
 def find_among(changes: Changes, patterns: tuple[str, ...]) -> list[str]:
     """The changed keys that one of the patterns stands for."""
     return [key for key in changes if _is_among(key, patterns)]
+
+
+def list_settings(cfg: DictConfig) -> dict[str, str | int | float | bool]:
+    """The settings that distinguish runs, as `group.key` of plain values, without those of a machine."""
+    flat: dict[str, str | int | float | bool] = {"seed": cfg.seed}
+    for group in ("data", "model", "optimizer", "scheduler"):
+        for name, value in (cfg[group] or {}).items():
+            if isinstance(value, (str, int, float, bool)):
+                flat[f"{group}.{name}"] = value
+        if group in ("optimizer", "scheduler") and f"{group}._target_" in flat:
+            flat[group] = str(flat[f"{group}._target_"]).rpartition(".")[2]
+    flat |= {f"data.image_size.{name}": length for name, length in (cfg.data.get("image_size") or {}).items()}
+    flat |= {f"trainer.{name}": cfg.trainer[name] for name in ("max_epochs", "precision") if name in cfg.trainer}
+    left_out = (*OF_MACHINE, "*._target_", "data.allow_leak")
+    return {key: value for key, value in flat.items() if not any(fnmatchcase(key, each) for each in left_out)}
 
 
 def _why_refused(key: str, before: Any, after: Any, saved: Mapping[str, Any]) -> str | None:

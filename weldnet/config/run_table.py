@@ -6,9 +6,9 @@ from typing import Any
 from rich.table import Table
 
 from weldnet.config.literal import read_config
+from weldnet.config.resumable import list_settings
 from weldnet.config.resume import CONFIG
 from weldnet.config.runs import show
-from weldnet.config.trainings import list_settings
 from weldnet.console import print_table
 from weldnet.errors import InputError
 from weldnet.evaluation.metrics import show_figure

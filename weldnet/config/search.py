@@ -16,12 +16,14 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from weldnet.config.callbacks import resolve_monitor
 from weldnet.config.literal import pin
 from weldnet.config.resumable import GROUPS, OF_MACHINE, find_changes
 from weldnet.config.runs import label_overrides, make_absolute, make_folder, name_folder, show, show_command
 from weldnet.config.space import check_key, list_ends, read_space
-from weldnet.config.trainings import prepare_trainer, train_run
-from weldnet.errors import InputError, propose_extra
+from weldnet.config.sweep_monitor import check_settings, settle_monitor
+from weldnet.config.trainings import prepare_trainer, show_notes, train_run
+from weldnet.errors import InputError, MachineError, propose_extra
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -57,7 +59,7 @@ class Search:
         # Of signs of life, retries and charts, which it has had for years.
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        _check_settings(cfg)
+        check_settings(cfg)
         space = dict(read_space(OmegaConf.to_container(cfg.sweep.space)))
         if not space:
             raise InputError("sweep.space is empty; type 'sweep.space.optimizer.lr={low:1e-5,high:1e-2,log:true}'")
@@ -72,9 +74,12 @@ class Search:
         return cls(cfg, space, folder)
 
     def check(self) -> None:
-        """Raises what could stop every trial, before the first one: the ends of all ranges, the data, the processes."""
-        from weldnet.config.build import build_data
-        from weldnet.training.monitors import check_fit, check_monitor
+        """Raises what could stop every trial, before the first one: the ends of all ranges, the data, the processes.
+
+        Shows what there is to say of the data, and settles by which figure trials are judged.
+        """
+        from weldnet.config.build import build_data, build_trainer
+        from weldnet.training.monitors import check_fit
 
         for position in (0, -1):
             cfg = self.config_of({key: list_ends(each)[position] for key, each in self.space.items()}, self.folder)
@@ -85,8 +90,11 @@ class Search:
             )
         data = build_data(cfg.data, cfg.seed)
         data.setup()
+        show_notes(data)
+        settle_monitor(self.cfg, data.validation_groups, set(data.samples("val")["label"]))
+        if resolve_monitor(cfg, data.validation_groups):
+            trainer = build_trainer(cfg, self.folder)
         check_fit(data, trainer)
-        check_monitor("sweep.monitor", self.cfg.sweep.monitor, set(data.samples("val")["label"]))
 
     def config_of(self, values: Mapping[str, Any], folder: Path) -> DictConfig:
         """The pinned config of a trial in a folder, as `weldnet-train` has it."""
@@ -172,7 +180,7 @@ class Search:
         """Trains one trial; returns its figure."""
         from optuna import TrialPruned
 
-        from weldnet.training.trials import ReportTrial, suggest
+        from weldnet.training.trials import ReportTrial, retry, suggest
 
         values = {key: suggest(trial, key, each) for key, each in self.space.items()}
         folder = name_folder("train", str(self._trial_folder(trial.number, values)))
@@ -180,10 +188,19 @@ class Search:
         report = ReportTrial(trial, self.cfg.sweep.monitor, is_best_kept=bool(self.cfg.callbacks.get("best")))
         try:
             train_run(self.config_of(values, folder), folder, None, self._resume(), [report])
+        except TrialPruned:
+            raise
+        except MachineError as error:
+            retry(trial)
+            raise MachineError(f"{error}. The same command makes this trial again: {self._resume()}") from error
         except InputError as error:
             # Such as a learning rate with which it diverges: worth knowing, and no reason to end the sweep.
             trial.set_user_attr("error", str(error))
             raise TrialPruned(str(error)) from error
+        except Exception:
+            # Such as a full disk, or a device that is gone: the next trial would fare no better.
+            retry(trial)
+            raise
         except (KeyboardInterrupt, SystemExit) as stop:
             # Interrupted: what was begun is made again first.
             trial.study.enqueue_trial(trial.params)
@@ -212,26 +229,3 @@ def _find_own_configs() -> Path | None:
     """The folder of `--config-dir`."""
     sources = HydraConfig.get().runtime.config_sources
     return next((Path(each.path) for each in sources if each.provider == "command-line"), None)
-
-
-def _check_settings(cfg: DictConfig) -> None:
-    from weldnet.training.monitors import check_monitor
-
-    settings = cfg.sweep
-    for name in ("trials", "heartbeat"):
-        if settings[name] < 1:
-            raise InputError(f"sweep.{name}={settings[name]}: allowed are whole numbers from 1")
-    if not settings.monitor.startswith("val"):
-        raise InputError(
-            f"sweep.monitor={settings.monitor}: a sweep is judged by validation images, so that the test stays unseen; "
-            "type sweep.monitor=val/balanced_accuracy, for example"
-        )
-    check_monitor("sweep.monitor", settings.monitor)
-    if cfg.trainer.get("fast_dev_run"):
-        raise InputError("trainer.fast_dev_run validates no whole epoch; type trainer.max_epochs=1")
-    best = cfg.callbacks.get("best")
-    if best and best.monitor != settings.monitor:
-        raise InputError(
-            f"sweep.monitor={settings.monitor}, but a trial keeps its epoch by callbacks.best.monitor={best.monitor}; "
-            f"type callbacks.best.monitor={settings.monitor}, too"
-        )

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -12,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from weldnet.config.build import build_data, build_model, build_trainer, check_nodes
 from weldnet.config.callbacks import describe_selection, resolve_monitor
-from weldnet.config.resumable import OF_MACHINE
+from weldnet.config.resumable import list_settings
 from weldnet.config.resume import CONFIG, StoppedRun
 from weldnet.config.runs import (
     is_leader,
@@ -28,6 +27,7 @@ from weldnet.data.sources.manifest import write_manifest, write_unreadable
 from weldnet.data.sources.vocabulary import BUILT_IN, Vocabulary, read_vocabulary
 from weldnet.errors import InputError
 from weldnet.files import remove_leftovers, write_text
+from weldnet.hardware import describe_waits
 from weldnet.hardware.devices import use_available_cores, use_tf32
 from weldnet.inference.evaluation_report import EvaluationReport
 from weldnet.model.classifier import WeldClassifier
@@ -57,6 +57,7 @@ def train_run(
 
     Args:
         resume: the command that is shown when the run is interrupted.
+        further: callbacks that no config names, of a trial: its sweep has shown what is to be said of the data.
 
     Returns:
         The reports by split; None where there is nothing to test: after `fast_dev_run`, and in all processes but one.
@@ -82,7 +83,7 @@ def train_run(
         if is_leader():
             _fill_folder(folder, OmegaConf.to_yaml(cfg), data)
         with keep_log(folder / "train.log"), propose_resuming(resume, folder, CONFIG):
-            _announce(folder, trainer, data)
+            _announce(folder, trainer, data, is_trial=bool(further))
             if not (stopped and stopped.is_trained):
                 with guard_fit(data, trainer, is_resumed=last is not None):
                     path = last.path if last else None
@@ -112,16 +113,11 @@ def _fill_folder(folder: Path, config: str, data: WeldDataModule) -> None:
     write_unreadable(data.unreadable, folder)
 
 
-def _announce(folder: Path, trainer: Trainer, data: WeldDataModule) -> None:
-    for warning in data.warnings:
-        log.warning(warning)
+def _announce(folder: Path, trainer: Trainer, data: WeldDataModule, *, is_trial: bool) -> None:
+    if not is_trial:
+        show_notes(data)
     if is_leader():
-        if skipped := data.found.describe_skipped():
-            log.info(skipped)
-            print(skipped)
-        if data.shapes.settings:
-            log.info(data.shapes.describe())
-            print(data.shapes.describe())
+        log.info(describe_waits())
         tf32 = trainer.accelerator.name() == "cuda" and trainer.precision == "32-true"
         precision = f"{trainer.precision}{', convolutions in TF32' if tf32 else ''}"
         several = f", {trainer.world_size} processes, a step is as many batches" if trainer.world_size > 1 else ""
@@ -130,16 +126,12 @@ def _announce(folder: Path, trainer: Trainer, data: WeldDataModule) -> None:
             print(f"watch it:   {show_command('tensorboard')} --logdir {show(folder.parent)}", flush=True)
 
 
-def list_settings(cfg: DictConfig) -> dict[str, str | int | float | bool]:
-    """The settings that distinguish runs, as `group.key` of plain values, without those of a machine."""
-    flat: dict[str, str | int | float | bool] = {"seed": cfg.seed}
-    for group in ("data", "model", "optimizer", "scheduler"):
-        for name, value in (cfg[group] or {}).items():
-            if isinstance(value, (str, int, float, bool)):
-                flat[f"{group}.{name}"] = value
-        if group in ("optimizer", "scheduler") and f"{group}._target_" in flat:
-            flat[group] = str(flat[f"{group}._target_"]).rpartition(".")[2]
-    flat |= {f"data.image_size.{name}": length for name, length in (cfg.data.get("image_size") or {}).items()}
-    flat |= {f"trainer.{name}": cfg.trainer[name] for name in ("max_epochs", "precision") if name in cfg.trainer}
-    left_out = (*OF_MACHINE, "*._target_", "data.allow_leak")
-    return {key: value for key, value in flat.items() if not any(fnmatchcase(key, each) for each in left_out)}
+def show_notes(data: WeldDataModule) -> None:
+    """Warns of what is doubtful in the data, and prints and logs what else was noticed."""
+    for warning in data.warnings:
+        log.warning(warning)
+    if is_leader():
+        for note in (data.found.describe_skipped(), data.shapes.settings and data.shapes.describe()):
+            if note:
+                log.info(note)
+                print(note)

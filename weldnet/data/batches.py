@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler, get_worker_info
 
 from weldnet.data.storage import Images, Rows
-from weldnet.errors import InputError
+from weldnet.errors import InputError, MachineError
 
 Batch = tuple[Tensor, Tensor]
 GroupedBatch = tuple[Tensor, Tensor, Tensor]
@@ -207,21 +207,21 @@ def explain_workers(num_workers: int) -> Iterator[None]:
     """Within it, a lost worker process is reported in words.
 
     Raises:
-        InputError: one was killed, or cannot hand over its batch.
+        MachineError: one was killed, or cannot hand over its batch.
     """
     try:
         yield
     except RuntimeError as error:
         text = str(error)
         if "shared memory" in text:
-            raise InputError(
+            raise MachineError(
                 f"a process that decodes images cannot hand over its batch, for /dev/shm is full ("
                 f"{text.strip().splitlines()[-1]}); give it more room (docker run --shm-size=1g), or take "
                 f"data.cache=disk, a smaller data.batch_size, or fewer than data.num_workers={num_workers}"
             ) from error
         # Of an error within a worker torch says "DataLoader worker process": that one is ours.
         if "DataLoader worker (pid" in text:
-            raise InputError(
+            raise MachineError(
                 f"a process that decodes images was killed, most often for want of memory ({text.splitlines()[0]}); "
                 f"take data.cache=disk, or fewer than data.num_workers={num_workers}"
             ) from error

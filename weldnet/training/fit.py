@@ -18,7 +18,7 @@ from weldnet.data.batches import explain_workers
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.sources.vocabulary import BUILT_IN, Vocabulary, describe_classes
 from weldnet.data.splits.leaks import fingerprint_names, fingerprints
-from weldnet.errors import InputError, LostProcessError, check_choice, first_line
+from weldnet.errors import InputError, LostProcessError, MachineError, check_choice, first_line
 from weldnet.evaluation.decision import find_good_classes
 from weldnet.evaluation.judge import fit_judge
 from weldnet.evaluation.metrics import METRICS
@@ -99,8 +99,8 @@ def guard_fit(data: WeldDataModule, trainer: Trainer, *, is_resumed: bool = Fals
         is_resumed: the optimizer, the schedule and every patience take the current settings, not the restored ones.
 
     Raises:
-        InputError: training has diverged, Lightning refuses the config, the device has too little memory, a worker
-            process was killed, or no checkpoint was kept.
+        InputError: training has diverged, Lightning refuses the config, or no checkpoint was kept.
+        MachineError: the device has too little memory, or a worker process was killed.
         LostProcessError: one of several processes has ended.
     """
     if is_resumed:
@@ -111,7 +111,7 @@ def guard_fit(data: WeldDataModule, trainer: Trainer, *, is_resumed: bool = Fals
         except MisconfigurationException as error:
             raise InputError(f"Lightning refuses this config: {error}") from error
         except torch.OutOfMemoryError as error:
-            raise InputError(
+            raise MachineError(
                 f"the device has too little memory for a step ({first_line(error)}); take a smaller "
                 f"data.batch_size ({data.batch_settings.batch_size} now), and trainer.accumulate_grad_batches=2"
             ) from error

@@ -25,10 +25,13 @@ from weldnet.report.charts import save_chart
 from weldnet.training.monitors import find_mode
 
 MAX_RETRIES = 3
-"""How often a trial is made again whose process was killed."""
+"""How often a trial is made again that its process or its machine has ended."""
 
 BEATS = 3
 """Without so many signs of life in a row, a trial counts as killed."""
+
+RETRY = RetryHeartbeatStaleTrialCallback(MAX_RETRIES)
+"""Has a trial made again, with the same values, unless it was so often already."""
 
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
@@ -71,7 +74,7 @@ def open_study(url: str, name: str, monitor: str, heartbeat: int, *, prune: bool
             {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None,
             heartbeat_interval=heartbeat,
             grace_period=BEATS * heartbeat,
-            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(MAX_RETRIES),
+            heartbeat_stale_trial_callback=RETRY,
         )
         return optuna.create_study(
             storage=storage,
@@ -95,6 +98,11 @@ def suggest(trial: optuna.Trial, key: str, distribution: BaseDistribution) -> An
         return trial.suggest_int(key, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
     assert isinstance(distribution, FloatDistribution)
     return trial.suggest_float(key, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
+
+
+def retry(trial: optuna.Trial) -> None:
+    """Has a trial made again that is about to fail by no fault of its values."""
+    RETRY(trial.study, trial.study.get_trials(deepcopy=False)[trial.number])
 
 
 def make_trials(
