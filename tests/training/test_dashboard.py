@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+from calling import call
 from torch import Tensor
+from trained import TINY
+from training_runs import quiet
 
 from weldnet.commands.train import main as run_train
 from weldnet.data.datamodule import WeldDataModule
@@ -127,6 +130,22 @@ def test_curves_pictures_and_tables_are_there(runs: Path) -> None:
         assert epoch[name] == pytest.approx(events.Scalars(curve)[0].value, abs=1e-6)
     share = events.Scalars("throughput/wait_share")[0].value
     assert 0 <= share < 1
+
+
+@pytest.mark.slow
+@quiet
+@pytest.mark.parametrize(("max_share", "drawn"), [(0, [2]), (1, [0, 1, 2])])
+def test_drawing_takes_its_share_of_the_time_and_the_last_validation_is_drawn(
+    welds_here: None, here: Path, max_share: int, drawn: list[int]
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    keys = [key for key in TINY if not key.startswith("callbacks.dashboard")]
+    call("train", *keys, f"+callbacks.dashboard.max_share={max_share}", "output_dir=run")
+    events = EventAccumulator(str(here / "run"))
+    events.Reload()
+    epochs = [event.step for event in events.Scalars("1_loss/val")]
+    assert [event.step for event in events.Images("val/confusion_matrix")] == [epochs[each] for each in drawn]
 
 
 @pytest.fixture

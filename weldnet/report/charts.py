@@ -230,20 +230,3 @@ def draw_confusion(matrix: NDArray[np.int64], classes: Sequence[str], title: str
             axes.text(column, row, str(count), ha="center", va="center", color=colour)
     figure.colorbar(image, ax=axes, label="share of the actual class", shrink=0.8)
     return figure
-
-
-def draw_gallery(pictures: Sequence[NDArray[np.uint8]], captions: Sequence[str], title: str) -> Figure:
-    """Pictures (H, W, 3) of any sizes side by side, at most 12 in a row, each under its caption."""
-    columns = min(len(pictures), 12)
-    rows = -(-len(pictures) // columns)
-    tallest = max(picture.shape[0] / picture.shape[1] for picture in pictures)
-    size = 1.35 * columns + 0.3, rows * max(1.9, 0.95 * min(tallest, 6)) + 0.6
-    figure = Figure(figsize=size, layout="constrained")
-    figure.suptitle(title)
-    all_axes = figure.subplots(rows, columns, squeeze=False).flat
-    for axes, picture, caption in zip(all_axes, pictures, captions, strict=False):
-        axes.imshow(picture)
-        axes.set_title(caption, fontsize=7, parse_math=False)
-    for axes in figure.axes:
-        axes.set_axis_off()
-    return figure

@@ -25,7 +25,8 @@ from weldnet.inference.evaluation_report import EvaluationReport
 from weldnet.inference.history import read_history
 from weldnet.inference.settings import DeviceSettings
 from weldnet.report.album import Pixels
-from weldnet.report.charts import draw_confusion, draw_gallery, save_chart
+from weldnet.report.charts import draw_confusion, save_chart
+from weldnet.report.contact_sheet import draw_gallery
 from weldnet.report.photographs import MOST, RIGHT, Gallery, choose_samples, copy_photographs, rank
 from weldnet.report.sections import save_report
 

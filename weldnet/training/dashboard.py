@@ -1,6 +1,7 @@
 """Pictures and tables beside the curves, for every logger that takes them."""
 
 from collections.abc import Mapping
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,12 @@ from torch.nn import functional
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.splits.leaks import fingerprints
 from weldnet.data.splits.rules import count_by_split
+from weldnet.errors import InputError
 from weldnet.inference.evaluation_report import EvaluationReport
 from weldnet.model.classifier import WeldClassifier
 from weldnet.report.album import Pixels
-from weldnet.report.charts import draw_charts, draw_confusion, draw_gallery
+from weldnet.report.charts import draw_charts, draw_confusion
+from weldnet.report.contact_sheet import draw_gallery
 from weldnet.report.photographs import read_photograph
 from weldnet.training.loggers import LAYOUT, BoardLogger, Curve, can_draw, log_extra, report_limits
 
@@ -27,17 +30,23 @@ PAIR_PX = 200
 
 
 class Dashboard(Callback):
-    """Draws, after each validation, a confusion matrix and the worst mistakes; before training, what the network sees.
+    """Draws, after validation, a confusion matrix and the worst mistakes; before training, what the network sees.
 
     Goes to the run's loggers, see `weldnet.training.loggers`; what they cannot take is reported once.
 
     Args:
         num_mistakes: pictures in the gallery of the validation images with the highest loss among the wrong ones.
         num_augmented: training images on the augmentation sheet.
+        max_share: of the time; a validation is left out that comes too soon for it, unless it is the last.
     """
 
-    def __init__(self, num_mistakes: int = 12, num_augmented: int = 24) -> None:
-        self.num_mistakes, self.num_augmented = num_mistakes, num_augmented
+    def __init__(self, num_mistakes: int = 12, num_augmented: int = 24, max_share: float = 0.1) -> None:
+        if not 0 <= max_share <= 1:
+            raise InputError(f"max_share={max_share} of the dashboard: allowed are 0 to 1")
+        self.num_mistakes, self.num_augmented, self.max_share = num_mistakes, num_augmented, max_share
+        self.started = self.drawing_s = 0.0
+        self.title = ""
+        self.counts: Tensor | None = None
         self.worst: list[Tensor] = []
         self.num_seen = 0
 
@@ -47,6 +56,7 @@ class Dashboard(Callback):
         if not can_draw(trainer):
             return
         data, model = _parts(trainer, pl_module)
+        self.started, self.drawing_s, self.title = perf_counter(), 0.0, ""
         for logger in trainer.loggers:
             if isinstance(logger, BoardLogger):
                 logger.experiment.add_custom_scalars(LAYOUT)
@@ -63,6 +73,7 @@ class Dashboard(Callback):
         log_extra(
             trainer, "train/augmentation", draw_gallery(pictures, [model.classes[each] for each in labels], title)
         )
+        self.drawing_s = perf_counter() - self.started
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.worst, self.num_seen = [], 0
@@ -92,10 +103,23 @@ class Dashboard(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or not can_draw(trainer):
             return
+        self.title = f"validation after epoch {trainer.current_epoch + 1}"
+        # Of this process alone: the others do not come here, and the metric would wait for them. It starts anew before
+        # a later drawing.
+        self.counts = _parts(trainer, pl_module)[1].sums("val").confusion.counts.clone()
+        if self.drawing_s <= self.max_share * (perf_counter() - self.started):
+            self._draw(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.title:
+            self._draw(trainer, pl_module)
+
+    def _draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws the last validation."""
+        began, title, self.title = perf_counter(), self.title, ""
         data, model = _parts(trainer, pl_module)
-        # Of this process alone: the others do not come here, and the metric would wait for them.
-        matrix = model.sums("val").confusion.counts.view(len(model.classes), -1).cpu().numpy()
-        title = f"validation after epoch {trainer.current_epoch + 1}"
+        assert self.counts is not None
+        matrix = self.counts.view(len(model.classes), -1).cpu().numpy()
         log_extra(trainer, "val/confusion_matrix", draw_confusion(matrix, model.classes, title))
         _, answers, actual, certainty, rows, images = (each.cpu() for each in self.worst)
         wrong = answers != actual
@@ -106,6 +130,7 @@ class Dashboard(Callback):
         if captions:
             pictures = _pair(data, "select", rows[wrong].tolist(), images[wrong])
             log_extra(trainer, "val/worst_mistakes", draw_gallery(pictures, captions, f"worst mistakes, {title}"))
+        self.drawing_s += perf_counter() - began
 
 
 def draw_test(trainer: Trainer, tested: EvaluationReport, report: Mapping[str, Any], gallery: Figure | None) -> None:
