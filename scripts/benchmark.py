@@ -2,6 +2,7 @@
 """What weldnet's speed is, beside the bare cost and a plain PyTorch way, in one run.
 
     scripts/benchmark.py train [manifest=FILE] [json=FILE] [repeats=5] [steps=12]
+    scripts/benchmark.py shared [json=FILE] [repeats=5] [steps=12]
     scripts/benchmark.py device [json=FILE] [steps=12]
     scripts/benchmark.py data  [manifest=FILE] [json=FILE] [repeats=5]
     scripts/benchmark.py scale [json=FILE]
@@ -30,6 +31,7 @@ import benchmark_labels
 import benchmark_predict
 import benchmark_scale
 import benchmark_serve
+import benchmark_shared
 import benchmark_train
 from benchmark_common import machine, parse_options, read_figures, show_moves
 
@@ -39,6 +41,7 @@ from weldnet.hardware.devices import use_available_cores
 
 BENCHMARKS = {
     "train": benchmark_train,
+    "shared": benchmark_shared,
     "device": benchmark_device,
     "data": benchmark_data,
     "scale": benchmark_scale,

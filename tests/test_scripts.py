@@ -7,9 +7,10 @@ import sys
 import tomllib
 from pathlib import Path
 
+import benchmark_shared
 import numpy as np
 import pytest
-from benchmark_common import show_moves
+from benchmark_common import Options, show_moves
 from fetching import fetch
 from PIL import Image
 
@@ -95,3 +96,11 @@ def test_an_integrator_s_decoder_changes_no_verdict(small: Path, tmp_path: Path)
     # So the table would show a decoder that is wrong.
     assert len(verdict_changes) == 3
     assert {*verdict_changes.values()} != {"0.0 %"}
+
+
+@pytest.mark.slow
+def test_benchmark_trains_beside_a_busy_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark_shared, "WAYS", {"ours": {"GOMP_SPINCOUNT": "1000"}})
+    row = benchmark_shared.run(Options(repeats=1, steps=1))["ways"]["ours"]
+    assert row["share_beside"] == row["beside"]["images_per_s"] / row["alone"]["images_per_s"]
+    assert all(row[beside]["cpu_ms"] > 0 for beside in ("alone", "beside"))

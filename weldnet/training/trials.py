@@ -14,12 +14,13 @@ from lightning import Callback, LightningModule, Trainer
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import matplotlib as charts
 from sqlalchemy.exc import SQLAlchemyError
 
-from weldnet.errors import InputError, count, first_line
+from weldnet.errors import InputError, MachineError, count, first_line
 from weldnet.files import write_csv
 from weldnet.report.charts import save_chart
 from weldnet.training.monitors import find_mode
@@ -83,7 +84,7 @@ def open_study(url: str, name: str, monitor: str, heartbeat: int, *, prune: bool
             direction="maximize" if find_mode(monitor) == "max" else "minimize",
             load_if_exists=True,
         )
-    except (SQLAlchemyError, ImportError, ValueError, optuna.exceptions.StorageInternalError) as error:
+    except (SQLAlchemyError, ImportError, ValueError, StorageInternalError) as error:
         raise InputError(
             f"sweep.storage cannot be opened: {first_line(error)}; a file is sqlite:///FILE.db, and PostgreSQL "
             "postgresql+psycopg://USER@HOST/DATABASE, after pip install psycopg"
@@ -108,7 +109,11 @@ def retry(trial: optuna.Trial) -> None:
 def make_trials(
     study: optuna.Study, objective: Callable[[optuna.Trial], float], num_trials: int, heartbeat: int, seed: int
 ) -> None:
-    """Makes trials until the study has this many, together with the other processes; waits for theirs at the end."""
+    """Makes trials until the study has this many, together with the other processes; waits for theirs at the end.
+
+    Raises:
+        MachineError: the study cannot be written, as on a full disk.
+    """
 
     def print_trial(_: optuna.Study, trial: FrozenTrial) -> None:
         done = [each for each in study.get_trials(deepcopy=False) if each.state in DONE]
@@ -126,7 +131,13 @@ def make_trials(
             return
         if num_done + states[TrialState.RUNNING] < num_trials:
             study.sampler = optuna.samplers.TPESampler(seed=(seed + len(trials)) % 2**32)
-            study.optimize(objective, n_trials=1, callbacks=[print_trial], gc_after_trial=True)
+            try:
+                study.optimize(objective, n_trials=1, callbacks=[print_trial], gc_after_trial=True)
+            except StorageInternalError as error:
+                raise MachineError(
+                    f"sweep.storage cannot be written ({first_line(error.__cause__ or error)}); make room for it, or "
+                    "bring the database back, and type the same command: it makes again what was under way"
+                ) from error
             continue
         if not is_told:
             print(
