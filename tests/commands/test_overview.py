@@ -92,14 +92,16 @@ def test_the_runs_and_the_best_of_those_that_compare(here: Path, capsys: pytest.
     with pytest.raises(InputError, match="unfinished holds no checkpoints"):
         find_checkpoint("best")
     shutil.rmtree(runs / "unfinished")
+    write_run(trial := here / "runs" / "sweep" / "s" / "trial_0000", epochs=10, figure=1)
+    os.utime(trial / "metrics.json", (0, 0))
     call("overview", "runs")
     shown = capsys.readouterr().out
-    lines = [line for line in shown.splitlines() if line.startswith("runs/train/")]
+    lines = [line for line in shown.splitlines() if line.startswith("runs/")]
     assert [line.split()[0].removeprefix("runs/train/") for line in lines] == [
-        *("new", "known", "others", "several/seed_1", "old")
+        *("new", "known", "others", "several/seed_1", "old", "runs/sweep/s/trial_0000")
     ]
-    assert ["*" in line for line in lines] == [False, False, False, True, False]
-    assert ["other images or splits" in line for line in lines] == [False, True, True, False, False]
+    assert ["*" in line for line in lines] == [False, False, False, True, False, False], "best is of runs/train"
+    assert ["other images or splits" in line for line in lines] == [False, True, True, False, False, False]
     assert lines[0].split()[1:5] == ["0.9000", "0.5000", "0.9000", "0.5000"]
     assert lines[0].split()[5:] == ["trainer.max_epochs=9"]
 

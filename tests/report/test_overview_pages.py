@@ -1,17 +1,20 @@
 """The pages of a comparison and a cross-validation: whole, harmless, and accessible in a browser."""
 
 import html
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from pages import check_accessible
+from PIL import Image
 from report_pages import CLASSES
 
 from weldnet.evaluation.comparison import compare
 from weldnet.evaluation.metrics import METRICS, summarise, summarise_confusion
 from weldnet.report.overview import render_comparison, render_crossval
+from weldnet.report.photographs import name_file
 from weldnet.training.spread import summarise_spread
 
 if TYPE_CHECKING:
@@ -20,20 +23,24 @@ if TYPE_CHECKING:
 RNG = np.random.default_rng(0)
 
 
-def compare_two(*leaks: str, welds: int = 12) -> str:
+def compare_two(folder: Path, *leaks: str, welds: int = 12) -> str:
     labels = RNG.integers(0, len(CLASSES), 120)
     first, second = (np.where(RNG.random(120) < 0.7, labels, RNG.integers(0, len(CLASSES), 120)) for _ in range(2))
     found = compare(first, second, labels, [f"weld {row % welds}" for row in range(120)], CLASSES, ["good"], 50)
     photographs = [
-        {"path": f"/data/<i>{row}.png", "label": CLASSES[1], "first": CLASSES[0], "second": CLASSES[2]}
+        {"row": row, "path": f"/data/<i>{row}.png", "label": CLASSES[1], "first": CLASSES[0], "second": CLASSES[1]}
         for row in found["differing"]
     ]
+    for letter, row in zip("ab", found["differing"], strict=False):
+        file = folder / letter / name_file(row)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 20)).save(file)
     sides: dict[str, Any] = {"first": {"leaks": [], "split": "test"}, "second": {"leaks": leaks, "split": "test"}}
     comparison = found | sides | {"photographs": photographs, "good_classes": ["good"]}
-    return render_comparison(comparison, ("runs/train/<a>", "runs/train/b"))
+    return render_comparison(comparison, ("runs/train/<a>", "runs/train/b"), folder)
 
 
-def cross_validate(*leaks: str) -> str:
+def cross_validate(folder: Path, *leaks: str) -> str:
     folds = []
     for fold in range(3):
         logits, labels = RNG.normal(size=(60, len(CLASSES))), np.arange(60) % len(CLASSES)
@@ -44,30 +51,36 @@ def cross_validate(*leaks: str) -> str:
     return render_crossval(summarise_spread(folds, "folds") | metrics, ["good"])
 
 
-def test_a_comparison_names_both_and_every_difference() -> None:
-    page = compare_two("same <i>weld</i>")
+def test_a_comparison_names_both_and_every_difference(tmp_path: Path) -> None:
+    page = compare_two(tmp_path, "same <i>weld</i>")
     assert "A: runs/train/&lt;a&gt;; B: runs/train/b" in page
     assert "LEAK: B: same &lt;i&gt;weld&lt;/i&gt;" in page
     assert all(metric.label in html.unescape(page) for metric in METRICS if metric.key != "loss")
-    assert "Photographs predicted differently: " in page
+    shown = page.count('class="photo"')
+    assert f"Photographs predicted differently: {shown}" in page
+    assert sorted(file for file in re.findall('<a href="([^"]+jpg)"><img src="([^"]+)"', page)) == sorted(
+        (name, name) for name in (file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*.jpg"))
+    ), "each picture where one of the two reports has it"
+    assert page.count("no picture") == shown - 2
+    assert page.count(f"B predicted <b><bdi>{html.escape(CLASSES[1])}</bdi></b>, right") == shown
     assert "significantly" in page
     assert "no interval" not in page
-    assert "no interval: only 2 welds" in compare_two(welds=2)
+    assert "no interval: only 2 welds" in compare_two(tmp_path / "few", welds=2)
 
 
-def test_a_cross_validation_shows_folds_classes_and_kinds_of_mistakes() -> None:
-    page = cross_validate()
+def test_a_cross_validation_shows_folds_classes_and_kinds_of_mistakes(tmp_path: Path) -> None:
+    page = cross_validate(tmp_path)
     assert "&lt;b&gt;one&lt;/b&gt;" in page
     assert "in the mean of the folds, with a spread of " in page
     assert "<small>escape</small>" in page
     assert '<a href="fold_1/report.html">' in page
-    assert "LEAK: of fold 1" in cross_validate("of fold 1")
+    assert "LEAK: of fold 1" in cross_validate(tmp_path, "of fold 1")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [compare_two, cross_validate])
 def test_axe_finds_nothing(make: Any, browser: "WebDriver", tmp_path: Path) -> None:
-    page = make()
+    page = make(tmp_path)
     (tmp_path / "page.html").write_text(page, "utf-8")
     browser.get((tmp_path / "page.html").as_uri())
     check_accessible(browser)

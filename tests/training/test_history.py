@@ -10,15 +10,29 @@ import pytest
 import torch
 
 from weldnet.inference.history import HISTORY, read_history
+from weldnet.model.classifier import WeldClassifier
 from weldnet.training.progress import History
 
 
+class CountingClassifier(WeldClassifier):
+    """Has counted, in epoch e, what its accuracies say: e / 10, and none for balanced accuracy."""
+
+    epoch = 0
+
+    def __init__(self) -> None:
+        """Without a network."""
+
+    def measure_epoch(self, stage: str) -> dict[str, Any]:
+        assert stage == "train"
+        return {"accuracy": self.epoch / 10, "balanced_accuracy": math.nan}
+
+
 def train(folder: Path, epochs: range, *, validated: range, loss: float) -> None:
-    callback, module = History(str(folder)), cast(Any, None)
+    callback, module = History(str(folder)), CountingClassifier()
     trainer = cast(Any, SimpleNamespace(current_epoch=epochs.start, callback_metrics={}, is_global_zero=True))
     callback.on_train_start(trainer, module)
     for epoch in epochs:
-        trainer.current_epoch = epoch
+        trainer.current_epoch = module.epoch = epoch
         callback.on_train_epoch_start(trainer, module)
         trainer.callback_metrics["train/loss_epoch"] = torch.tensor(loss + epoch)
         if epoch in validated:
@@ -31,6 +45,9 @@ def test_a_resumed_run_replaces_what_it_trains_again(tmp_path: Path) -> None:
     train(tmp_path, range(3), validated=range(1), loss=0.0)
     rows = [(row["epoch"], row["train/loss_epoch"], row["val/loss"]) for row in read_history(tmp_path)]
     assert rows == [(1, 0, 10), (2, 1, None), (3, 2, None)], "a figure stands beside the epoch it was measured after"
+    assert [(row["train/accuracy"], row["train/balanced_accuracy"]) for row in read_history(tmp_path)] == [
+        (epoch / 10, None) for epoch in range(3)
+    ], "of the epoch that ended, not of the one that was logged before"
     train(tmp_path, range(1, 4), validated=range(4), loss=5.0)
     rows = [(row["epoch"], row["train/loss_epoch"], row["val/loss"]) for row in read_history(tmp_path)]
     assert rows == [(1, 0, 10), (2, 6, 11), (3, 7, 12), (4, 8, 13)]
@@ -39,7 +56,12 @@ def test_a_resumed_run_replaces_what_it_trains_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [math.nan, math.inf])
 def test_what_is_no_number_is_left_out(number: float, tmp_path: Path) -> None:
     train(tmp_path, range(1), validated=range(1), loss=number)
-    assert read_history(tmp_path)[0] == {**dict.fromkeys(read_history(tmp_path)[0]), "epoch": 1, "val/loss": 10}
+    assert read_history(tmp_path)[0] == {
+        **dict.fromkeys(read_history(tmp_path)[0]),
+        "epoch": 1,
+        "train/accuracy": 0,
+        "val/loss": 10,
+    }
     (tmp_path / HISTORY).write_text(f"epoch,val/loss\n1,{number}\n")
     assert read_history(tmp_path) == [{"epoch": 1, "val/loss": None}]
 

@@ -10,9 +10,10 @@ from weldnet.inference.finished_runs import find_best, list_finished
 
 
 def main() -> None:
-    """`weldnet runs [DIR]`: prints the table of the runs below `runs/train`, or another folder."""
+    """`weldnet runs [DIR]`: prints the table of the runs and trials of sweeps below `runs`, or those in a folder."""
     folder = Path(*sys.argv[1:2] or ["runs/train"]).expanduser().absolute()
-    runs = list_finished(folder)
+    sweeps = [] if len(sys.argv) > 1 else folder.with_name("sweep").glob("*")
+    runs = list_finished(folder, *sweeps)
     if not runs or len(sys.argv) > 2:
         print(f"weldnet runs: no finished run below {folder}; type weldnet runs DIR", file=sys.stderr)
         sys.exit(2)

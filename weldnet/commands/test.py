@@ -133,7 +133,7 @@ def _compare(tests: list[Test], folder: Path) -> None:
         print(show(test.checkpoint.path))
         print_table(test.report.table())
     names = [show(test.checkpoint.path) for test in tests]
-    write_text(folder / "comparison.html", render_comparison(comparison, names))
+    write_text(folder / "comparison.html", render_comparison(comparison, names, folder))
     write_json(folder / "comparison.json", comparison)
     print_table(draw_differences(comparison))
     print(f"the page:   {show(folder / 'comparison.html')}; of each: {show(folder / 'a')}, {show(folder / 'b')}")

@@ -29,10 +29,10 @@ class FinishedRun(NamedTuple):
         return float(self.validation["balanced_accuracy_by_group" if by_weld else "balanced_accuracy"])
 
 
-def list_finished(runs: Path) -> list[FinishedRun]:
-    """The runs below a folder that were tested, the newest first; what cannot be read is left out."""
+def list_finished(*folders: Path) -> list[FinishedRun]:
+    """The runs below some folders that were tested, the newest first; what cannot be read is left out."""
     found = []
-    for file in (*runs.glob("*/metrics.json"), *runs.glob("*/seed_*/metrics.json")):
+    for file in (file for each in folders for name in ("*", "*/seed_*") for file in each.glob(f"{name}/metrics.json")):
         try:
             metrics = json.loads(file.read_text("utf-8"))
             run = FinishedRun(file.parent, metrics["validation"], metrics if "split" in metrics else None)

@@ -1,5 +1,6 @@
 """Sums over the batches of an epoch, kept on the device: an update never waits for it."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from weldnet.evaluation.arrays import Floats
 from weldnet.evaluation.metrics import BY_GROUP, METRICS, measure_confusion, measure_groups
 
 
@@ -70,14 +72,17 @@ class EpochSums(nn.Module):
             self.answers.update(predicted, classes, groups)
         self.loss.update(loss.detach().expand(len(labels)))
 
+    def measure(self, classes: Sequence[str]) -> dict[str, Floats]:
+        """The figures of the epoch so far, by key; NaN for the recall of a class without images."""
+        return measure_confusion(self.confusion.compute().cpu().numpy(), classes)
+
     def finish(self, classes: Sequence[str]) -> dict[str, float]:
         """The figures of the epoch by the keys of `METRICS`, and `recall/<class>` of those present; counts anew."""
-        confusion = self.confusion.compute().cpu().numpy()
-        figures = measure_confusion(confusion, classes)
+        figures = self.measure(classes)
         if self.answers.answers:
             figures[BY_GROUP] = measure_groups(*self.answers.compute().cpu().numpy().T).mean()
             self.answers.reset()
         self.confusion.reset()
         keys = [metric.key for metric in METRICS if metric.key in figures]
-        keys += [f"recall/{name}" for name, number in zip(classes, confusion.sum(axis=1), strict=True) if number]
+        keys += [f"recall/{name}" for name in classes if not math.isnan(figures[f"recall/{name}"])]
         return {key: float(figures[key]) for key in keys}

@@ -103,14 +103,14 @@ def draw_history(history: Sequence[Mapping[str, float | None]], kept: int) -> di
     """The learning curves of loss and balanced accuracy, from `inference.history`; `kept` is the epoch tested."""
     curves = {
         "loss": ("train/loss_epoch", "val/loss"),
-        "balanced_accuracy": (None, "val/balanced_accuracy", f"val/{BY_GROUP}"),
+        "balanced_accuracy": ("train/balanced_accuracy", "val/balanced_accuracy", f"val/{BY_GROUP}"),
     }
     labels, charts = ("training, augmented", "validation", "validation, mean over welds"), {}
     for name, keys in curves.items():
         figure = charts[f"history_{name}"] = Figure(figsize=(5.2, 3.6), layout="constrained")
         axes = figure.subplots()
         for key, label, (mark, colour) in zip(keys, labels, _MARKS, strict=False):
-            points = [(row["epoch"], row[key]) for row in history if key and row.get(key) is not None]
+            points = [(row["epoch"], row[key]) for row in history if row.get(key) is not None]
             if points:
                 axes.plot(*zip(*points, strict=True), f"-{mark}", color=colour, label=label, linewidth=1, markersize=3)
         axes.axvline(kept, color=_GREY, linewidth=1, linestyle="--", label=f"epoch {kept}, which was tested")
@@ -212,21 +212,3 @@ def embed_chart(figure: Figure, name: str) -> Markup:
     text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text).replace("xlink:href", "href")
     # matplotlib escapes the names of classes: what it writes is safe.
     return Markup(text.replace(_INK, "currentColor"))
-
-
-def draw_confusion(matrix: NDArray[np.int64], classes: Sequence[str], title: str) -> Figure:
-    """A confusion matrix (C, C): counts as text, shares of each actual class (row) as colour."""
-    size = max(4.0, 1.8 + 0.62 * len(classes))
-    figure = Figure(figsize=(size + 0.9, size), layout="constrained")
-    axes = figure.subplots()
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(classes)), classes, rotation=40, ha="right", rotation_mode="anchor", parse_math=False)
-    axes.set_yticks(range(len(classes)), classes, parse_math=False)
-    axes.set(xlabel="predicted", ylabel="actual", title=title)
-    for (row, column), count in np.ndenumerate(matrix):
-        if count:
-            colour = "white" if shares[row, column] > 0.55 else "black"
-            axes.text(column, row, str(count), ha="center", va="center", color=colour)
-    figure.colorbar(image, ax=axes, label="share of the actual class", shrink=0.8)
-    return figure

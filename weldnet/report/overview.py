@@ -1,6 +1,7 @@
 """Pages of the report's kind for several tests: a comparison of two checkpoints, a cross-validation."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from markupsafe import Markup
@@ -8,12 +9,13 @@ from markupsafe import Markup
 from weldnet.errors import count
 from weldnet.evaluation.metrics import CLASS_METRICS, ERRORS, METRICS, show_figure
 from weldnet.report.page import render
+from weldnet.report.photographs import name_file
 from weldnet.report.tables import tabulate_confusion
-from weldnet.report.words import percent
+from weldnet.report.words import common_folder, percent
 
 Figures = Mapping[str, Any]
 
-MOST_LISTED = 500
+MOST_SHOWN = 500
 """Photographs on the page of a comparison; comparison.json has all."""
 
 _LABELS = {metric.key: metric.label for metric in (*METRICS, *ERRORS)}
@@ -30,11 +32,12 @@ class Table(NamedTuple):
 _PAIR = ("first", "second")
 
 
-def render_comparison(comparison: Figures, names: Sequence[str]) -> str:
+def render_comparison(comparison: Figures, names: Sequence[str], folder: Path) -> str:
     """The page of `comparison.json`.
 
     Args:
         names: how each of the two checkpoints is named, A and B.
+        folder: of the page; holds the reports `a` and `b`, whose photographs it shows.
     """
     test, photographs = comparison["mcnemar"], comparison["photographs"]
     verdict = "differ significantly" if test["p_value"] < 0.05 else "do not differ significantly"
@@ -63,12 +66,10 @@ def render_comparison(comparison: Figures, names: Sequence[str]) -> str:
                 ("", "difference", "95 % interval"),
                 [(_LABELS.get(name, name), _sign(row["value"]), _range(row)) for name, row in differences.items()],
             ),
-            Table(
-                f"Photographs predicted differently: {len(photographs):,}",
-                ("photograph", "actual", "A", "B"),
-                [[row[key] for key in ("path", "label", *_PAIR)] for row in photographs[:MOST_LISTED]],
-            ),
         ],
+        num_photographs=len(photographs),
+        top=common_folder(row["path"] for row in photographs),
+        photographs=[row | {"file": _find_photograph(row["row"], folder)} for row in photographs[:MOST_SHOWN]],
         leaks=leaks,
         notes=[
             f"{test['test']}. Intervals resample whole welds.",
@@ -77,10 +78,15 @@ def render_comparison(comparison: Figures, names: Sequence[str]) -> str:
                 if comparison["good_classes"]
                 else ["Escapes are not compared: no class of sound welds is known to both."]
             ),
-            *([f"The first {MOST_LISTED:,} photographs; comparison.json has all."] * (len(photographs) > MOST_LISTED)),
         ],
         links=[("Report of A", "a/report.html"), ("Report of B", "b/report.html")],
     )
+
+
+def _find_photograph(row: int, folder: Path) -> str | None:
+    """The file of a photograph beside one of the two reports, each of which shows its own mistakes first."""
+    names = [f"{letter}/{name_file(row)}" for letter in "ab"]
+    return next((name for name in names if (folder / name).is_file()), None)
 
 
 def render_crossval(metrics: Figures, good_classes: Sequence[str]) -> str:
@@ -137,7 +143,7 @@ def render_crossval(metrics: Figures, good_classes: Sequence[str]) -> str:
 def _render(
     title: str, subtitle: str, sentence: str, tiles: Sequence[Figures], tables: Sequence[Table], **further: Any
 ) -> str:
-    defaults = {"leaks": (), "warnings": (), "notes": (), "links": (), "matrix": None}
+    defaults = {"leaks": (), "warnings": (), "notes": (), "links": (), "matrix": None, "num_photographs": 0}
     figures = [{"target": "", "mark": "", **tile} for tile in tiles]
     values = {
         "title": title,

@@ -25,7 +25,8 @@ from weldnet.inference.evaluation_report import EvaluationReport
 from weldnet.inference.history import read_history
 from weldnet.inference.settings import DeviceSettings
 from weldnet.report.album import Pixels
-from weldnet.report.charts import draw_confusion, save_chart
+from weldnet.report.charts import save_chart
+from weldnet.report.confusion_chart import draw_confusion
 from weldnet.report.contact_sheet import draw_gallery
 from weldnet.report.photographs import MOST, RIGHT, Gallery, choose_samples, copy_photographs, rank
 from weldnet.report.sections import save_report
@@ -49,7 +50,8 @@ def save_evaluation(tested: EvaluationReport, folder: Path, metrics: dict[str, A
     write_json(folder / "metrics.json", metrics or tested_metrics)
     write_csv(folder / "predictions.csv", tested.predictions())
     matrix = np.array(tested_metrics["confusion_matrix"])
-    save_chart(draw_confusion(matrix, tested.classes, tested.title()), folder / "confusion_matrix.png")
+    chart = draw_confusion(matrix, tested.classes, tested.title(), tested.good_classes)
+    save_chart(chart, folder / "confusion_matrix.png")
 
 
 def write_report(
@@ -155,7 +157,7 @@ def compare_reports(first: EvaluationReport, second: EvaluationReport) -> dict[s
     found = compare(*predicted, first.labels, groups, first.classes, good)
     names = np.array(first.classes)
     columns = [pl.Series(name, names[each], pl.String) for name, each in zip(_PAIR, predicted, strict=True)]
-    differing = first.samples.select("path", "label").with_columns(columns)
+    differing = first.samples.select("path", "label").with_columns(columns).with_row_index("row")
     facts = ["checkpoint_digest", "split", "num_trained_on", "leaks"]
     return found | {
         "photographs": differing[found["differing"]].to_dicts(),

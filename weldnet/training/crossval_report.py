@@ -15,7 +15,8 @@ from weldnet.errors import InputError, first_line
 from weldnet.evaluation.metrics import BY_GROUP, index_groups, measure_groups, show_figure, summarise_confusion
 from weldnet.files import read_csv, write_csv, write_json, write_text
 from weldnet.inference.evaluation_report import caption_leaks, draw_table
-from weldnet.report.charts import draw_confusion, save_chart
+from weldnet.report.charts import save_chart
+from weldnet.report.confusion_chart import draw_confusion
 from weldnet.report.overview import render_crossval
 from weldnet.training.spread import FIGURES, close_table, gather_notes, head_table, summarise_spread
 
@@ -77,7 +78,7 @@ class CrossvalReport:
         metrics = self.metrics()
         write_csv(folder / "predictions.csv", self.predictions)
         matrix, classes = np.array(metrics["pooled"]["confusion_matrix"]), metrics["pooled"]["classes"]
-        save_chart(draw_confusion(matrix, classes, self.title()), folder / "confusion_matrix.png")
+        save_chart(draw_confusion(matrix, classes, self.title(), self.good_classes), folder / "confusion_matrix.png")
         write_text(folder / "crossval.html", render_crossval(metrics, self.good_classes))
         write_json(folder / "crossval.json", metrics)
 

@@ -20,7 +20,8 @@ from weldnet.errors import InputError
 from weldnet.inference.evaluation_report import EvaluationReport
 from weldnet.model.classifier import WeldClassifier
 from weldnet.report.album import Pixels
-from weldnet.report.charts import draw_charts, draw_confusion
+from weldnet.report.charts import draw_charts
+from weldnet.report.confusion_chart import draw_confusion
 from weldnet.report.contact_sheet import draw_gallery
 from weldnet.report.photographs import read_photograph
 from weldnet.training.loggers import LAYOUT, BoardLogger, Curve, can_draw, log_extra, report_limits
@@ -119,8 +120,8 @@ class Dashboard(Callback):
         began, title, self.title = perf_counter(), self.title, ""
         data, model = _parts(trainer, pl_module)
         assert self.counts is not None
-        matrix = self.counts.view(len(model.classes), -1).cpu().numpy()
-        log_extra(trainer, "val/confusion_matrix", draw_confusion(matrix, model.classes, title))
+        matrix, good = self.counts.view(len(model.classes), -1).cpu().numpy(), model.record.get("good_classes", ())
+        log_extra(trainer, "val/confusion_matrix", draw_confusion(matrix, model.classes, title, good))
         _, answers, actual, certainty, rows, images = (each.cpu() for each in self.worst)
         wrong = answers != actual
         captions = [
@@ -144,7 +145,8 @@ def draw_test(trainer: Trainer, tested: EvaluationReport, report: Mapping[str, A
             log_extra(trainer, f"{split}/{name}", Curve(tested.labels == number, probabilities[:, number]))
     # The loggers have the curves themselves.
     charts = {name: figure for name, figure in draw_charts(report).items() if not name.startswith("history")}
-    charts["confusion_matrix"] = draw_confusion(np.array(report["confusion_matrix"]), tested.classes, tested.title())
+    matrix = np.array(report["confusion_matrix"])
+    charts["confusion_matrix"] = draw_confusion(matrix, tested.classes, tested.title(), tested.good_classes)
     if gallery is not None:
         charts["mistakes"] = gallery
     for name, figure in charts.items():

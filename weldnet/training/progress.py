@@ -14,6 +14,7 @@ from torch import Tensor
 
 from weldnet.evaluation.metrics import METRICS
 from weldnet.inference.history import Epoch, keep_finite, read_history, write_history
+from weldnet.model.classifier import WeldClassifier
 from weldnet.training.loggers import last_step
 
 log = logging.getLogger(__name__)
@@ -131,7 +132,7 @@ class EpochLines(_AfterEpochs):
 
 
 class History(_AfterEpochs):
-    """Writes `history.csv` after each epoch: the loss, and what validation measured.
+    """Writes `history.csv` after each epoch: what training counted on augmented images, and what validation measured.
 
     Args:
         dirpath: the run folder.
@@ -146,10 +147,16 @@ class History(_AfterEpochs):
         self.epochs = [each for each in read_history(self.folder) if (each.get("epoch") or 0) <= trainer.current_epoch]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        keys = ["train/loss_epoch", "val/loss", *(f"val/{metric.key}" for metric in METRICS if metric.key != "loss")]
-        found = self.find_figures(trainer)
-        figures = {key: keep_finite(float(found[key])) if key in found else None for key in keys}
-        self.epochs.append({"epoch": float(trainer.current_epoch + 1), **figures})
+        counted = [f"train/{key}" for key in ("accuracy", "balanced_accuracy")]
+        keys = ["train/loss_epoch", *counted, "val/loss"]
+        keys += [f"val/{metric.key}" for metric in METRICS if metric.key != "loss"]
+        found = dict[str, Any](self.find_figures(trainer))
+        if isinstance(pl_module, WeldClassifier):
+            # It logs these only after its callbacks, which would find those of the epoch before.
+            figures = pl_module.sums("train").measure(pl_module.classes)
+            found |= {key: figures[key.removeprefix("train/")] for key in counted}
+        row = {key: keep_finite(float(found[key])) if key in found else None for key in keys}
+        self.epochs.append({"epoch": float(trainer.current_epoch + 1), **row})
         if trainer.is_global_zero:
             write_history(self.folder, self.epochs)
 
