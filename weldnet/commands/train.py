@@ -61,16 +61,17 @@ def _end_sweep(folders: list[Path]) -> None:
 
 def _print_outcome(folder: Path, reports: "dict[str, EvaluationReport]") -> None:
     from weldnet.console import print_table
-    from weldnet.inference.checkpoint import kept_checkpoint
     from weldnet.report.headline import list_lines
 
-    for report in reports.values():
-        print_table(report.table())
-    print("\n".join(list_lines(json.loads((folder / "report.json").read_text("utf-8")))))
+    for each in reports.values():
+        print_table(each.table())
+    report = json.loads((folder / "report.json").read_text("utf-8"))
+    print("\n".join(list_lines(report)))
     print(f"the page:   {show(folder / 'report.html')}")
-    print(f"checkpoint: {show(kept_checkpoint(folder))}")
-    print(f"next:       {show_command('weldnet-test')} ckpt_path={show(folder)}")
     print(f"new photos: {show_command('weldnet-predict')} DIR ckpt_path={show(folder)}")
+    if reasons := report["headline"]["reasons"]:
+        # The first weighs most.
+        print(f"to improve: {reasons[0]['action']}")
 
 
 def _print_complete(run: StoppedRun) -> None:

@@ -167,7 +167,9 @@ def _doubt(report: Report) -> Iterator[Reason]:
         yield Reason(CAVEATS[groups], "Say which photographs show one weld: data.group_by=folder or prefix:N.")
     if report["not_measured"]:
         names = ", ".join(report["not_measured"])
-        yield Reason(f"Classes without a photograph in the test: {names}.", "Add photographs of them to the test.")
+        yield Reason(
+            f"Classes without a photograph in the test: {names}.", "Add photographs of these classes to the test."
+        )
 
 
 def _explain_verdicts(report: Report) -> Iterator[Reason]:
@@ -177,7 +179,9 @@ def _explain_verdicts(report: Report) -> Iterator[Reason]:
         yield Reason("The checkpoint is not calibrated.", "Test the one that the run keeps: ckpt_path=best.")
         return
     if not report["good_classes"]:
-        yield Reason("No class of sound welds is known.", "Name them: evaluation.good_classes=[CLASS].")
+        yield Reason(
+            "No class of sound welds is known.", "Name the classes of sound welds: evaluation.good_classes=[CLASS]."
+        )
         return
     for verdict, name, shown, key, found in (
         ("accepted", "escapes", "with a defect", "max_escape_rate", point["num_defects"]),
@@ -194,7 +198,7 @@ def _explain_verdicts(report: Report) -> Iterator[Reason]:
         elif row["n"] and row["value"] > point[key]:
             yield Reason(
                 f"{row['k']:,} of {row['n']:,} photographs {shown} were {verdict}; the target is {target}.",
-                "Look at them under Mistakes, and add photographs like these, of different welds, to training.",
+                "Look at the mistakes, and add photographs like them, of different welds, to training.",
             )
     if not _measure_decided(report)["met"]:
         # What the checkpoint says of its thresholds, apart from the images that they lack, which stand above.
@@ -233,7 +237,7 @@ def _explain_welds(report: Report, missed: Sequence[str]) -> Iterator[Reason]:
         target = f"at most {100 * rate:g} % {errors}"
         if welds["n"] < needed:
             text = f"{count(welds['n'], f'{kind} weld')} cannot prove {target}; it takes at least {needed}."
-            yield Reason(text, f"Test about {needed - welds['n']} more (data=folder data.root=DIR).")
+            yield Reason(text, f"Test about {needed - welds['n']} more {kind} welds (data=folder data.root=DIR).")
             continue
         for row, unit in ((welds, "weld"), (photographs, "photograph")):
             if row["value"] <= rate < (bound := _bound(report, row)):
@@ -241,5 +245,5 @@ def _explain_welds(report: Report, missed: Sequence[str]) -> Iterator[Reason]:
                     f"{row['k']:,} of {row['n']:,} {kind} {unit}s went wrong, which proves at most {percent(bound)} "
                     f"{errors}."
                 )
-                yield Reason(text, f"Test more until that is {target} (data=folder data.root=DIR).")
+                yield Reason(text, f"Test more {kind} {unit}s, until {target} are proven (data=folder data.root=DIR).")
                 break

@@ -116,9 +116,11 @@ class EpochLines(_AfterEpochs):
             return
         self.printed, seconds = now, now - self.epoch_started
         speed = done * len(batch[1]) * trainer.world_size / seconds
-        left = timedelta(seconds=round(seconds / done * (total - done)))
-        epoch = trainer.current_epoch + 1
-        _print(trainer, f"  step {done:,} of {total:,}, {speed:,.1f} images/s, {left} left of epoch {epoch}")
+        epoch, epochs, step = trainer.current_epoch + 1, trainer.max_epochs or 0, seconds / done
+        left = f"{_show_time(step * (total - done))} left of epoch {epoch}"
+        if epoch < epochs:
+            left += f", {_show_time(step * (total * (epochs - epoch + 1) - done))} of {epochs} epochs"
+        _print(trainer, f"  step {done:,} of {total:,}, {speed:,.1f} images/s, {left}")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         figures = self.find_figures(trainer)
@@ -127,7 +129,7 @@ class EpochLines(_AfterEpochs):
         shown.append(f"{seconds:.0f} s")
         if epoch < epochs:
             left = seconds / (epoch - self.first) * (epochs - epoch)
-            shown.append(f"{timedelta(seconds=round(left))} left")
+            shown.append(f"{_show_time(left)} left")
         _print(trainer, f"epoch {epoch}/{trainer.max_epochs}  {'  '.join(shown)}")
 
 
@@ -173,6 +175,10 @@ def _print(trainer: Trainer, line: str) -> None:
     if trainer.is_global_zero:
         print(line, flush=True)
         log.info(line)
+
+
+def _show_time(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
 
 
 def _find_reason(trainer: Trainer) -> str:
