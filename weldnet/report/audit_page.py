@@ -73,6 +73,8 @@ def render_page(audit: Audit, summary: Mapping[str, Any]) -> str:
         summary=summary,
         top=photographs.top,
         skipped=audit.skipped.describe(photographs.top) if audit.skipped else "",
+        # Before the findings, which may fill the album.
+        sheet=photographs.show_classes(readable),
         sections=[photographs.show_findings(*group) for group in group_findings(audit.findings)],
         splits=tabulate_splits(audit.images),
         groups=tabulate_groups(readable),
@@ -82,7 +84,6 @@ def render_page(audit: Audit, summary: Mapping[str, Any]) -> str:
         num_dots=min(len(readable), MOST_DOTS),
         num_readable=len(readable),
         rows=summary["counts"][:_ROWS],
-        sheet=photographs.show_classes(readable),
     )
 
 
