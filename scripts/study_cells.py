@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import hydra
+import numpy as np
 import polars as pl
 import torch
 from lightning import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, OmegaConf
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from scipy.special import softmax
 from torch.utils.flop_counter import FlopCounterMode
 
 from weldnet.config.arguments import quote_verbatim
@@ -30,12 +32,14 @@ from weldnet.config.mistakes import check_keys, explain
 from weldnet.config.runs import keep_log, make_absolute
 from weldnet.config.schema import TrainConfig, register_schema, take
 from weldnet.config.trainings import prepare_trainer
+from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.sources.manifest import SCHEMA, SPLITS, read_manifest, write_manifest
 from weldnet.data.splits.rules import split_digest
 from weldnet.errors import InputError, check_choice
+from weldnet.evaluation.arrays import Floats
 from weldnet.files import lock_folder, write_json, write_parquet
-from weldnet.inference.checkpoint import kept_checkpoint, load_checkpoint
-from weldnet.inference.evaluate import evaluate
+from weldnet.inference.checkpoint import Checkpoint, kept_checkpoint, load_checkpoint
+from weldnet.inference.evaluate import evaluate, predict
 from weldnet.inference.evaluation_report import EvaluationReport
 from weldnet.inference.provenance import current_commit
 from weldnet.model.classifier import WeldClassifier
@@ -52,6 +56,9 @@ STEP = 3
 """A training step in times of the forward pass: the gradients of the activations and of the weights cost as much."""
 
 WARM_UP, TIMED = 1, 3
+
+FLIPS: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (2, 3))
+"""The dimensions of (B, C, H, W) that a flip at prediction turns round."""
 
 
 def flatten(entry: Any) -> Any:
@@ -373,12 +380,13 @@ def _measure(cell: Cell) -> dict[str, Any]:
         "date": str(date.today()),
     }
     try:
-        report, kept_epoch = _train(cell, times)
+        report, kept_epoch, flipped = _train(cell, times)
     except InputError as error:
         result["error"] = str(error)
     else:
         metrics, predictions = report.metrics(), report.samples.select("path", "label", "group")
-        write_parquet(cell.folder / PREDICTIONS, predictions.with_columns(logits=report.logits))
+        predictions = predictions.with_columns(logits=report.logits, flipped=flipped.argmax(axis=1))
+        write_parquet(cell.folder / PREDICTIONS, predictions)
         result["classes"] = list(report.classes)
         result |= {key: metrics[key] for key in ("balanced_accuracy", "accuracy", "loss", "num_images")}
         result |= {"num_epochs": len(times.seconds), "kept_epoch": kept_epoch}
@@ -392,8 +400,9 @@ def _measure(cell: Cell) -> dict[str, Any]:
     return result
 
 
-def _train(cell: Cell, times: EpochTimes) -> tuple[EvaluationReport, int]:
-    """Trains a cell as `weldnet-train` does; what the kept epoch is worth, and which one it is, from 1."""
+def _train(cell: Cell, times: EpochTimes) -> tuple[EvaluationReport, int, Floats]:
+    """Trains a cell as `weldnet-train` does; what the kept epoch is worth, which one it is, from 1, and the
+    probabilities of `average_flips`."""
     cfg = pin(compose([*cell.overrides, *QUIET]), cell.folder)
     with keep_log(cell.folder / "train.log"):
         trainer = prepare_trainer(cfg, cell.folder)
@@ -407,4 +416,16 @@ def _train(cell: Cell, times: EpochTimes) -> tuple[EvaluationReport, int]:
         with guard_fit(data, trainer):
             trainer.fit(model, datamodule=data)
         checkpoint = load_checkpoint(kept_checkpoint(cell.folder))
-        return evaluate(checkpoint, data, cell.split), checkpoint.num_epochs
+        flipped = average_flips(checkpoint, data, cell.split)
+        return evaluate(checkpoint, data, cell.split), checkpoint.num_epochs, flipped
+
+
+def average_flips(checkpoint: Checkpoint, data: WeldDataModule, split: str) -> Floats:
+    """Probabilities (images, classes), each the mean over an image, its two mirror images and its half turn."""
+    probabilities: list[Floats] = []
+    for dims in FLIPS:
+        classifier = checkpoint.classifier()
+        classifier.network.trunk.register_forward_pre_hook(lambda _, given, dims=dims: given[0].flip(dims))
+        probabilities.append(softmax(predict(classifier, data, split, "auto").logits, axis=1))
+    mean: Floats = np.mean(probabilities, axis=0)
+    return mean

@@ -34,7 +34,8 @@ class Worth:
     """What a recipe is worth on one set: means over the seeds; `spread` is their standard deviation, ddof=1.
 
     `interval` is that of a bootstrap of whole groups, of 95 %; `difference` that of the difference to the baseline, on
-    the same images and resamples. None where there are too few groups, or seeds.
+    the same images and resamples. None where there are too few groups, or seeds. `flips` is the balanced accuracy of
+    the mean over an image's flips; None for cells that were measured before it.
     """
 
     seeds: list[int]
@@ -45,6 +46,7 @@ class Worth:
     interval: tuple[float, float] | None = None
     gain: float | None = None
     difference: tuple[float, float] | None = None
+    flips: float | None = None
 
 
 @dataclass(frozen=True)
@@ -143,12 +145,13 @@ def _pool(recipe: str, name: str, cells: Sequence[Cell], results: Results) -> di
 
 
 def _read_predictions(cell: Cell, result: dict[str, Any]) -> pl.DataFrame:
-    """`path`, `group`, `label`, `predicted` (both as numbers) and `loss` of a cell's images."""
+    """`path`, `group`, `label`, `predicted`, `flipped` (all three as numbers) and `loss` of a cell's images."""
     table = pl.read_parquet(cell.folder / PREDICTIONS)
     logits = table["logits"].to_numpy()
     labels = table["label"].cast(pl.Enum(result["classes"])).to_physical().to_numpy().astype(np.int64)
+    flipped = table["flipped"] if "flipped" in table.columns else pl.lit(None, pl.Int64)
     return table.select("path", "group").with_columns(
-        label=labels, predicted=logits.argmax(axis=1), loss=cross_entropy(logits, labels)
+        label=labels, predicted=logits.argmax(axis=1), flipped=flipped, loss=cross_entropy(logits, labels)
     )
 
 
@@ -156,7 +159,8 @@ def _measure(mine: dict[int, pl.DataFrame], theirs: dict[int, pl.DataFrame]) -> 
     own = _average_seeds(mine.values())
     names, _ = index_groups(next(iter(mine.values()))["group"].to_list())
     figures = bootstrap_groups([own], names, RESAMPLES)
-    each = [float(_average_seeds([table])(np.ones((1, len(names))))[FIGURE][0]) for table in mine.values()]
+    each = [_balanced_accuracy(table) for table in mine.values()]
+    flipped = [table.with_columns(predicted="flipped") for table in mine.values()]
     worth = Worth(
         seeds=list(mine),
         num_images=len(next(iter(mine.values()))),
@@ -164,6 +168,9 @@ def _measure(mine: dict[int, pl.DataFrame], theirs: dict[int, pl.DataFrame]) -> 
         loss=figures["loss"]["value"],
         spread=statistics.stdev(each) if len(each) > 1 else None,
         interval=_take_interval(figures),
+        flips=None
+        if any(table["flipped"].has_nulls() for table in flipped)
+        else statistics.mean(map(_balanced_accuracy, flipped)),
     )
     if not theirs:
         return worth
@@ -176,6 +183,10 @@ def _measure(mine: dict[int, pl.DataFrame], theirs: dict[int, pl.DataFrame]) -> 
     before = float(subtrahend(np.ones((1, len(names))))[FIGURE][0])
     gain = difference[FIGURE]["value"] / (1 - before) if before < 1 else 0.0
     return replace(worth, gain=gain, difference=_take_interval(difference))
+
+
+def _balanced_accuracy(table: pl.DataFrame) -> float:
+    return float(_average_seeds([table])(np.ones((1, table["group"].n_unique())))[FIGURE][0])
 
 
 def _average_seeds(tables: Iterable[pl.DataFrame]) -> Statistic:
@@ -233,10 +244,12 @@ def _show(value: float | None, form: str, unit: str = "") -> str:
 
 
 def _show_worth(worth: Worth | None) -> str:
-    """`0.512 ± 0.031 (0.45 to 0.57), -0.02 to +0.08`: mean, spread, interval, interval of the difference."""
+    """`0.512 ± 0.031 (0.45 to 0.57), -0.02 to +0.08; flips 0.520`: mean, spread, interval, interval of the difference,
+    and the mean where each prediction is that of all flips."""
     if worth is None:
         return ""
     spread = "" if worth.spread is None else f" ± {worth.spread:.3f}"
     interval = "" if worth.interval is None else f" ({worth.interval[0]:.2f} to {worth.interval[1]:.2f})"
     difference = "" if worth.difference is None else f", {worth.difference[0]:+.2f} to {worth.difference[1]:+.2f}"
-    return f"{worth.balanced_accuracy:.3f}{spread}{interval}{difference}"
+    flips = "" if worth.flips is None else f"; flips {worth.flips:.3f}"
+    return f"{worth.balanced_accuracy:.3f}{spread}{interval}{difference}{flips}"
