@@ -38,6 +38,7 @@ def here(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["ckpt_path=a", "serve.record=a"], "did you mean 'serve.records'?"),
         (["ckpt_path=a", "serve.records=a", "output_dir=b"], "give one of them"),
         (["ckpt_path=a", "output_dir=full"], "is not empty"),
+        (["export=a.csv"], "export needs serve.records=FILE and serve.keep_images=DIR"),
     ],
 )
 def test_mistakes(here: Path, capsys: Any, arguments: list[str], words: str) -> None:

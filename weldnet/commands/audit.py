@@ -1,6 +1,5 @@
 """weldnet-audit: what is wrong with a set of images, before anyone trains on them."""
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from weldnet.config.hydra_app import command
-from weldnet.config.runs import make_absolute, make_folder, name_folder, show, show_command
+from weldnet.config.runs import make_absolute, make_folder, name_folder, name_new_file, show, show_command
 from weldnet.config.schema import CrossvalConfig, DataConfig, OutputKeys, SeedKeys
 from weldnet.errors import InputError, count
 
@@ -120,7 +119,9 @@ def _find_refusal(
 
 def _check_files(settings: DictConfig) -> dict[str, Path | None]:
     """The manifest that each key names; none is there yet, and no two are one file."""
-    files = {key: _check_file(key, settings[key]) for key in ("suggest_split", "suggest_groups", "corrected")}
+    files = {
+        key: name_new_file(f"audit.{key}", settings[key]) for key in ("suggest_split", "suggest_groups", "corrected")
+    }
     named = [file.resolve() for file in files.values() if file is not None]
     if len(set(named)) < len(named):
         raise InputError(f"audit.{', audit.'.join(files)}: two of them name one file; each writes its own")
@@ -147,17 +148,6 @@ def _correct(found: "Found", settings: DictConfig) -> "Found":
     table, summary = correct_labels(found.table, Path(settings.reviewed).expanduser().absolute())
     print(f"{show(Path(settings.reviewed))}: {summary}")
     return replace(found, table=table)
-
-
-def _check_file(key: str, name: str | None) -> Path | None:
-    if name is None:
-        return None
-    file = Path(name).expanduser().absolute()
-    if file.exists() or file.is_symlink():
-        raise InputError(f"audit.{key}={name} exists, and nothing is overwritten; name a different file")
-    if not (file.parent.is_dir() and os.access(file.parent, os.W_OK)):
-        raise InputError(f"audit.{key}={name}: {file.parent} is no folder that you may write to")
-    return file
 
 
 def _write_all(audited: "Audit", files: Mapping[str, Path | None], cfg: DictConfig) -> None:

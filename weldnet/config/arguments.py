@@ -17,7 +17,8 @@ VERBATIM = {
     *("output_dir", "ckpt_path", "crossval", "source", "sort_into", "target"),
     *(f"data.{key}" for key in (*PATHS, "group_pattern", "cache_dir")),
     *(f"audit.{key}" for key in ("suggest_split", "suggest_groups", "reviewed", "corrected")),
-    *("model.weights", "evaluation.vocabulary", "serve.records", "sweep.storage"),
+    *("model.weights", "evaluation.vocabulary", "sweep.storage"),
+    *("serve.records", "serve.keep_images", "export", "notify.url"),
 }
 """Keys whose values are paths, globs or regular expressions: taken as typed, not as Hydra's grammar has them."""
 

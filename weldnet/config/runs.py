@@ -78,6 +78,18 @@ def make_folder(folder: Path, key: str = "output_dir") -> None:
         raise InputError(f"{key}={folder} cannot be made: {error.strerror}") from error
 
 
+def name_new_file(key: str, name: str | None) -> Path | None:
+    """The file that `key` names to be written, or None for null; one that exists or cannot be made is refused."""
+    if name is None:
+        return None
+    file = Path(name).expanduser().absolute()
+    if file.exists() or file.is_symlink():
+        raise InputError(f"{key}={name} exists, and nothing is overwritten; name a different file")
+    if not (file.parent.is_dir() and os.access(file.parent, os.W_OK)):
+        raise InputError(f"{key}={name}: {file.parent} is no folder that you may write to")
+    return file
+
+
 @contextmanager
 def work_alone(folder: Path) -> Iterator[None]:
     """Makes a run folder; within it, no other command works there. The leader alone sees to both."""

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from weldnet.inference.predictor import Predictor
 from weldnet.serve.answers import EVIDENCE, Answer, Problem, Review
 from weldnet.serve.guard import KEY, Guard
+from weldnet.serve.kept_images import KeptImages
 from weldnet.serve.limits import Limits
 from weldnet.serve.records import DecisionRecords
 from weldnet.serve.service import Service
@@ -44,34 +45,23 @@ def create_app(
     limits: Limits,
     *,
     run: str = "",
+    images: KeptImages | None = None,
     api_key: str | None = None,
     hosts: Collection[str] | None = None,
 ) -> FastAPI:
     """An application that is ready to answer: its model has predicted an image already.
 
     Args:
-        predictor, records: stay the caller's to close.
-        run: see `Service`.
+        predictor, records, images: stay the caller's to close.
+        run, images: see `Service`.
         api_key, hosts: see `Guard`.
 
     Returns:
         Its `state.service` is the `Service`.
     """
-    service = Service(predictor, limits, records, run)
+    service = Service(predictor, limits, records, run, images)
     service.warm_up()
-    # FastAPI's own page of documentation loads scripts from elsewhere, and needs a weaker content policy.
-    app = FastAPI(
-        title="weldnet",
-        version=version("weldnet"),
-        description="Verdicts on photographs and radiographs of welds: accept, reject, or refer to an inspector.",
-        # Wherever a proxy shows it.
-        servers=[{"url": "."}],
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-        generate_unique_id_function=lambda route: route.name,
-        exception_handlers={HTTPException: _answer_http_error},
-    )
+    app = _make_app()
     app.state.service = service
     _add_routes(app, service, [Security(APIKeyHeader(name=KEY, auto_error=False))] if api_key else [])
     for path, page in PAGES.items():
@@ -87,6 +77,23 @@ def create_app(
         hosts=hosts,
     )
     return app
+
+
+def _make_app() -> FastAPI:
+    """An application without routes, as `/openapi.json` describes it."""
+    # FastAPI's own page of documentation loads scripts from elsewhere, and needs a weaker content policy.
+    return FastAPI(
+        title="weldnet",
+        version=version("weldnet"),
+        description="Verdicts on photographs and radiographs of welds: accept, reject, or refer to an inspector.",
+        # Wherever a proxy shows it.
+        servers=[{"url": "."}],
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+        exception_handlers={HTTPException: _answer_http_error},
+    )
 
 
 def _add_routes(app: FastAPI, service: Service, key: list[Any]) -> None:

@@ -46,7 +46,9 @@ class Limits:
 
 @dataclass
 class ServeSettings(Limits):
-    """The limits of a server, the hosts it answers to, and where its decisions are recorded."""
+    """The limits of a server, the hosts it answers to, and where decisions and reviewed photographs are kept."""
 
     hosts: list[str] = field(default_factory=list)
     records: str | None = None
+    keep_images: str | None = None
+    keep_images_mb: float = 1000.0

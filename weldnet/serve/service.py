@@ -1,6 +1,7 @@
 """The answers to each route."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from weldnet.inference.prediction import Prediction
 from weldnet.inference.predictor import Predictor
 from weldnet.serve.answers import Answer, Refusal, Review, ServedModel, Status
 from weldnet.serve.counters import Counters
+from weldnet.serve.kept_images import KeptImages
 from weldnet.serve.limits import Limits
 from weldnet.serve.records import DecisionRecords
 from weldnet.serve.request_queue import Batcher, WorkQueue
@@ -21,6 +23,8 @@ from weldnet.serve.uploads import Upload, Uploads
 
 if TYPE_CHECKING:
     from weldnet.serve.heatmaps import Explainer
+
+log = logging.getLogger(__name__)
 
 MAX_REVIEW = 2**14
 """Bytes of a review."""
@@ -31,10 +35,13 @@ class Service:
 
     Args:
         run: the name of the run, or of the export, that the model is.
+        images: keeps the photographs of reviewed decisions; None to keep none.
     """
 
-    def __init__(self, predictor: Predictor, limits: Limits, records: DecisionRecords, run: str) -> None:
-        self.predictor, self.limits, self.records, self.run = predictor, limits, records, run
+    def __init__(
+        self, predictor: Predictor, limits: Limits, records: DecisionRecords, run: str, images: KeptImages | None
+    ) -> None:
+        self.predictor, self.limits, self.records, self.run, self.images = predictor, limits, records, run, images
         self.uploads, self.queue = Uploads(limits), WorkQueue(limits)
         self.batcher = Batcher(predictor.pool, predictor.num_threads, self._predict)
         self.explainer = _make_explainer(predictor, limits)
@@ -59,7 +66,9 @@ class Service:
         async with self.uploads.receive(request, self.limits.max_images) as (files, reference):
             request.state.images = len(files)
             predictions = await self.queue.run(self.batcher.submit, files)
-        request_id: str = request.state.request_id
+            request_id: str = request.state.request_id
+            if self.images:
+                await self._store(self.images.hold, request_id, files, predictions)
         await self._record("decision", self.records.append, request_id, predictions, reference)
         self.counters.count(predictions)
         digest = self.predictor.facts.digest
@@ -76,6 +85,14 @@ class Service:
             cause = "the disk does not answer" if isinstance(error, TimeoutError) else error.strerror or error
             without = ", and no verdict is given without" if what == "decision" else "; send it again"
             raise Refusal(503, f"the {what} cannot be recorded ({cause}){without}") from error
+
+    async def _store(self, store: Callable[..., None], *arguments: Any) -> None:
+        """Holds or keeps photographs; no verdict and no review waits for a disk that refuses them."""
+        try:
+            await asyncio.wait_for(asyncio.to_thread(store, *arguments), self.limits.request_timeout_s)
+        except OSError as error:
+            cause = "the disk does not answer" if isinstance(error, TimeoutError) else error
+            log.warning("a photograph is not kept (serve.keep_images): %s", cause)
 
     async def review(self, request: Request) -> Status:
         """Records what a person thinks of a decision, beside it."""
@@ -96,6 +113,9 @@ class Service:
             raise Refusal(422, f"label: allowed are {', '.join(classes)}, or null")
         if not review.agree and review.label is None:
             raise Refusal(422, "label: whoever overrules a verdict names the class that the photograph shows")
+        # First: whoever records a review again finds the photograph where it is.
+        if self.images:
+            await self._store(self.images.keep, review.request_id, review.file)
         await self._record("review", self.records.append_review, review)
         return Status(status="recorded")
 

@@ -1,0 +1,89 @@
+"""Reviews as a manifest: what people found on the photographs that a server kept, to audit and train on."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from weldnet.errors import InputError
+from weldnet.serve.kept_images import REVIEWED, find_reviewed, name_decision
+from weldnet.serve.records import REVIEW
+
+COLUMNS = ("path", "label", "group")
+
+
+class ReviewManifest(NamedTuple):
+    """Of the reviewed photographs: a table of `COLUMNS`, and how many reviews it leaves out, by reason."""
+
+    table: pl.DataFrame
+    left_out: dict[str, int]
+
+
+def make_manifest(records: Path, folder: Path) -> ReviewManifest:
+    """The photographs that a server kept in a folder, with the labels of their last reviews in its records.
+
+    `group` is the reference of the review, else of the decision. It is null for all where none has one; where some do,
+    the others are left out, since nothing shows which weld they are of.
+
+    Raises:
+        InputError: the records cannot be read, the folder holds no reviewed photographs, or none can be listed.
+    """
+    if not (folder / REVIEWED).is_dir():
+        raise InputError(f"serve.keep_images={folder} holds no reviewed photographs; name the folder of weldnet-serve")
+    reviews: dict[str, dict[str, Any]] = {}
+    for line in _read_lines(records):
+        if line.get("kind") == REVIEW:
+            decision = name_decision(line["request_id"], line["file"])
+            # The last one counts, and stands last.
+            reviews.pop(decision, None)
+            reviews[decision] = line
+    kept = {decision: (digest, str(path)) for decision, digest, path in find_reviewed(folder)}
+    references = _find_references(records, {decision: kept[decision][0] for decision in reviews if decision in kept})
+    left_out: Counter[str] = Counter()
+    rows: dict[str, tuple[str, str, str | None]] = {}
+    for decision, review in reviews.items():
+        if decision not in kept:
+            left_out["whose photograph is not kept"] += 1
+        elif review.get("label") is None:
+            left_out["that agree, but name no label"] += 1
+        else:
+            digest, path = kept[decision]
+            left_out["of a photograph that is reviewed again"] += digest in rows
+            rows[digest] = (path, review["label"], review.get("reference") or references.get(decision))
+    table = pl.DataFrame(list(rows.values()), dict.fromkeys(COLUMNS, pl.String), orient="row")
+    if table["group"].null_count() < len(table):
+        left_out["without a reference, so of no known weld"] = table["group"].null_count()
+        table = table.drop_nulls("group")
+    if table.is_empty():
+        raise InputError(f"{records} holds no review of a photograph that is in {folder / REVIEWED}")
+    return ReviewManifest(table, dict(+left_out))
+
+
+def _find_references(records: Path, digests: dict[str, str]) -> dict[str, str]:
+    """Decision to reference, of those decisions whose photograph has this SHA-256."""
+    references = {}
+    for line in _read_lines(records):
+        if line.get("kind") != REVIEW and line.get("reference"):
+            decision = name_decision(line["request_id"], line["file"])
+            if digests.get(decision) == line.get("sha256"):
+                references[decision] = line["reference"]
+    return references
+
+
+def _read_lines(records: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a record of decisions, but for those that were cut off."""
+    try:
+        with records.open("rb") as lines:
+            for line in lines:
+                try:
+                    fields = json.loads(line)
+                except (ValueError, RecursionError):
+                    continue
+                if isinstance(fields, dict) and fields.keys() >= {"request_id", "file"}:
+                    yield fields
+    except OSError as error:
+        reason = str(error.strerror).lower()
+        raise InputError(f"serve.records={records}: {reason}; name the record of weldnet-serve") from error
