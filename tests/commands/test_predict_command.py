@@ -81,6 +81,8 @@ def test_unreadable_files_exit_with_1(
     assert read(tmp_path / "out")["error"].drop_nulls().len() == 1
     assert (tmp_path / "sorted" / "unreadable" / "broken.jpg").is_file()
     assert len(list((tmp_path / "out" / "explained").rglob("*.png"))) == 4
+    assert call(monkeypatch, home, f"source={tmp_path / 'photos'}", f"output_dir={tmp_path / 'out'}") == 2
+    assert "is not empty; resume=true resumes there, or name a different folder" in capsys.readouterr().err
 
 
 def test_a_sweep_continues_after_unreadable_files(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -111,6 +113,12 @@ def test_a_sweep_continues_after_unreadable_files(home: Path, monkeypatch: pytes
         (["source=welds", "ckpt_path=welds"], "no checkpoints"),
         (["source=welds", "sauce=3"], "did you mean 'source'"),
         ([], "source is not given"),
+        (["source=welds/**/*.jpg", "watch=true"], "watch=true needs a folder that is there"),
+        (["source=welds", "watch=true", "explain=all"], "which a watch does not have; type explain=none"),
+        (["source=welds", "watch=true", "poll_s=0"], "poll_s=0.0: allowed are numbers above 0"),
+        (["source=welds", "watch=true", "sort_into=welds/sorted"], "lies in the source"),
+        (["source=welds", "watch=true", "notify.command=[no-such-program]"], "no program no-such-program"),
+        (["source=welds", "watch=true", "notify.url=http://example.com/?a=b&c"], "addresses of this machine alone"),
     ],
 )
 def test_mistakes_leave_nothing(

@@ -30,7 +30,10 @@ sys.argv = ["weldnet-predict", f"ckpt_path={export}", f"source={photographs}", "
 from weldnet.commands.predict import main
 main()
 
+import os, threading
+from weldnet.inference.folder_watch import FolderWatch
 from weldnet.inference.predictor import Predictor
+from weldnet.inference.settings import NotifySettings
 from weldnet.serve import process
 from weldnet.serve.app import create_app
 from weldnet.serve.limits import Limits
@@ -38,6 +41,10 @@ from weldnet.serve.records import DecisionRecords
 from pathlib import Path
 with Predictor(export, 1) as predictor, DecisionRecords(Path("decisions.jsonl"), predictor.facts) as records:
     process.make_server(create_app(predictor, records, Limits()), 1)
+    os.mkdir("watched")
+    with FolderWatch(Path("watched").absolute(), predictor, photographs, NotifySettings()) as watch:
+        for _ in range(2):
+            watch.step(threading.Event())
 print(sorted({name.partition(".")[0] for name in sys.modules} & {*ABSENT}))
 """
 
@@ -75,6 +82,8 @@ def test_an_export_runs_without_what_only_training_needs(small: Path, tmp_path: 
     rows = [json.loads(line) for line in (tmp_path / "predicted" / "predictions.jsonl").read_text().splitlines()]
     with Predictor(str(small / "run"), 1) as predictor:
         expected = list(predictor.predict_files([row["path"] for row in rows]))
+    watched = [json.loads(line) for line in (tmp_path / "watched" / "predictions.jsonl").read_text().splitlines()]
+    assert {row["path"]: row["verdict"] for row in watched} == {row["path"]: row["verdict"] for row in rows}
     assert [row["verdict"] for row in rows] == [each.verdict for each in expected]
     for row, each in zip(rows, expected, strict=True):
         assert row["p_pore"] == pytest.approx(each.probabilities["pore"], abs=1e-4)

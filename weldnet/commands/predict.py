@@ -1,56 +1,65 @@
 """weldnet-predict: a verdict for each of any number of images."""
 
+import json
+import math
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import MISSING, DictConfig
 
-from weldnet.config.hydra_app import command
+from weldnet.config.endings import stop_with_signals
+from weldnet.config.hydra_app import command, warn_of_no_effect
 from weldnet.config.runs import make_folder, name_folder, propose_resuming, show, show_resume
 from weldnet.config.schema import ModelKeys
-from weldnet.errors import InputError, count
-from weldnet.inference.settings import EngineSettings
+from weldnet.errors import InputError, count, shorten
+from weldnet.inference.settings import EngineSettings, NotifySettings
 
 if TYPE_CHECKING:
+    from weldnet.data.sources.discovery import Skipped
     from weldnet.inference.engines import Engine
+    from weldnet.inference.model_card import ModelFacts
     from weldnet.inference.prediction_files import Outcome
+    from weldnet.inference.predictor import Predictor
     from weldnet.inference.processes import Share
 
 
 @dataclass
 class PredictConfig(EngineSettings, ModelKeys):
-    """The keys of `weldnet-predict`; see `weldnet.inference.prediction_run`."""
+    """The keys of `weldnet-predict`; see `weldnet.inference.prediction_run`, and `folder_watch` beside it."""
 
     source: str = MISSING
     resume: bool = False
     explain: str = "none"
     sort_into: str | None = None
+    watch: bool = False
+    poll_s: float = 1.0
+    notify: NotifySettings = field(default_factory=NotifySettings)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """The paths to predict (in a watch none is known yet), the folder that names them, and those for the results."""
+
+    folder: Path
+    sort_into: Path | None
+    base: str
+    paths: list[str]
+    skipped: "Skipped"
 
 
 def run(cfg: DictConfig) -> None:
     """Predicts from a composed config; exits with code 1 where a file could not be read."""
-    from weldnet.data.sources.discovery import Skipped
-    from weldnet.data.sources.selection import find_base, find_images, refuse_inside
     from weldnet.hardware import available_cores
-    from weldnet.inference.prediction_run import JUDGED_BY, check_request, predict_into
+    from weldnet.inference.prediction_run import JUDGED_BY, predict_into
     from weldnet.inference.predictor import Predictor, find_model, load_engine
     from weldnet.inference.processes import Share
 
-    share, skipped = Share.of_torchrun(), Skipped()
-    sort_into = None if cfg.sort_into is None else Path(cfg.sort_into).expanduser().absolute()
-    folder = _find_folder(cfg.output_dir, cfg.resume, share)
-    if share.rank == 0:
-        check_request(cfg.explain, sort_into, cfg.resume and (folder / JUDGED_BY).is_file())
-    paths = find_images(cfg.source, skipped)
-    base = find_base(cfg.source, paths)
-    if sort_into:
-        refuse_inside("sort_into", sort_into, cfg.source)
-    if cfg.explain != "none":
-        refuse_inside("output_dir", folder, cfg.source)
+    share = Share.of_torchrun()
+    task = _plan(cfg, share)
     # The path, not the name: `best` may mean a different run by the time this one is resumed.
     model = find_model(cfg.ckpt_path)
     engine = load_engine(str(model), device=share.choose_device(cfg.device), precision=cfg.precision)
@@ -59,37 +68,113 @@ def run(cfg: DictConfig) -> None:
             f"explain={cfg.explain} needs gradients, which an export does not have; give the checkpoint it was made "
             f"from (SHA-256 {engine.facts.checkpoint_digest[:12]}), or explain=none"
         )
-    if sort_into:
-        make_folder(sort_into, "sort_into")
-    make_folder(folder)
+    if task.sort_into:
+        make_folder(task.sort_into, "sort_into")
+    make_folder(task.folder)
     if share.rank == 0:
-        facts = engine.facts
-        print(f"{count(len(paths), 'image')}, model {show(model)}, {facts.runtime}, output {show(folder)}", flush=True)
-        for reason in facts.point.reasons if facts.calibrated else ():
-            print(reason, flush=True)
-        if skipped:
-            print(skipped.describe(base), flush=True)
-    keys = ("source", "explain", "sort_into", "device", "precision")
-    resume_settings = {"ckpt_path": model} | {key: cfg[key] for key in keys} | {"resume": "true"}
-    with propose_resuming(show_resume("weldnet-predict", folder, resume_settings), folder, JUDGED_BY):
-        with Predictor(engine, max(1, available_cores() // share.local_world)) as predictor:
-            outcome = predict_into(folder, predictor, paths, base, sort_into=sort_into, share=share)
+        _announce(cfg, task, f"model {show(model)}, {engine.facts.runtime}", engine.facts)
+    with (
+        propose_resuming(_show_resume(cfg, task, model), task.folder, JUDGED_BY),
+        Predictor(engine, max(1, available_cores() // share.local_world)) as predictor,
+    ):
+        if cfg.watch:
+            _watch(cfg, task, predictor)
+            return
+        outcome = predict_into(task.folder, predictor, task.paths, task.base, sort_into=task.sort_into, share=share)
         if outcome is None:
             return
-        _print_outcome(outcome, folder)
+        _print_outcome(outcome, task.folder)
         if cfg.explain != "none":
-            _explain(engine, paths if cfg.explain == "all" else outcome.worst, base, folder / "explained")
+            explained = task.paths if cfg.explain == "all" else outcome.worst
+            _explain(engine, explained, task.base, task.folder / "explained")
     if outcome.num_unreadable:
-        total = sum(outcome.verdicts.values())
-        for line in outcome.unreadable:
-            print(line, file=sys.stderr)
-        print(f"{outcome.num_unreadable:,} of {total:,} files could not be read; see the column error", file=sys.stderr)
+        _print_unreadable(outcome)
         sys.exit(1)
+
+
+def _plan(cfg: DictConfig, share: "Share") -> _Task:
+    """Checks what is asked for, and finds what to predict; makes nothing."""
+    from weldnet.data.sources.discovery import Skipped
+    from weldnet.data.sources.selection import find_base, find_images, refuse_inside
+    from weldnet.inference.prediction_run import JUDGED_BY, check_request
+
+    skipped = Skipped()
+    sort_into = None if cfg.sort_into is None else Path(cfg.sort_into).expanduser().absolute()
+    folder = _find_folder(cfg.output_dir, cfg.resume, share)
+    if share.rank == 0:
+        check_request(cfg.explain, sort_into, cfg.resume and (folder / JUDGED_BY).is_file())
+    if cfg.watch:
+        _check_watch(cfg, share)
+    else:
+        notify = [f"notify.{key}" for key in cfg.notify]
+        warn_of_no_effect(["poll_s", *notify], "watch=false")
+    paths = [] if cfg.watch else find_images(cfg.source, skipped)
+    if sort_into:
+        refuse_inside("sort_into", sort_into, cfg.source)
+    if cfg.explain != "none":
+        refuse_inside("output_dir", folder, cfg.source)
+    return _Task(folder, sort_into, find_base(cfg.source, paths), paths, skipped)
+
+
+def _check_watch(cfg: DictConfig, share: "Share") -> None:
+    from weldnet.inference.notifier import check_notify
+
+    if not os.path.isdir(os.path.expanduser(cfg.source)):
+        raise InputError(f"source={cfg.source}: watch=true needs a folder that is there")
+    if cfg.explain != "none":
+        raise InputError(f"explain={cfg.explain} draws at the end, which a watch does not have; type explain=none")
+    if share.world > 1:
+        raise InputError("watch=true is for one process; start it without torchrun")
+    if not 0 < cfg.poll_s < math.inf:
+        raise InputError(f"poll_s={cfg.poll_s}: allowed are numbers above 0")
+    check_notify(_take_notify(cfg))
+
+
+def _take_notify(cfg: DictConfig) -> NotifySettings:
+    return NotifySettings(list(cfg.notify.command), cfg.notify.url, cfg.notify.timeout_s)
+
+
+def _announce(cfg: DictConfig, task: _Task, model: str, facts: "ModelFacts") -> None:
+    what = f"watching {show(Path(task.base))} (Ctrl-C ends it)" if cfg.watch else count(len(task.paths), "image")
+    print(f"{what}, {model}, output {show(task.folder)}", flush=True)
+    for reason in facts.point.reasons if facts.calibrated else ():
+        print(reason, flush=True)
+    if task.skipped:
+        print(task.skipped.describe(task.base), flush=True)
+
+
+def _show_resume(cfg: DictConfig, task: _Task, model: Path) -> str:
+    keys = ("source", "explain", "sort_into", "device", "precision")
+    settings: dict[str, object] = {"ckpt_path": model} | {key: cfg[key] for key in keys}
+    if cfg.watch:
+        command = json.dumps(list(cfg.notify.command), ensure_ascii=False) if cfg.notify.command else None
+        notify = {"command": command, "url": cfg.notify.url, "timeout_s": cfg.notify.timeout_s}
+        settings |= {"watch": "true", "poll_s": cfg.poll_s} | {f"notify.{key}": notify[key] for key in notify}
+    return show_resume("weldnet-predict", task.folder, settings | {"resume": "true"})
+
+
+def _watch(cfg: DictConfig, task: _Task, predictor: "Predictor") -> None:
+    from weldnet.inference.folder_watch import FolderWatch
+    from weldnet.inference.notifier import CALLS
+
+    notify = _take_notify(cfg)
+    with (
+        stop_with_signals() as stop,
+        FolderWatch(task.folder, predictor, task.base, notify, sort_into=task.sort_into) as watch,
+    ):
+        watched = watch.run(stop, cfg.poll_s)
+    _print_outcome(watched.outcome, task.folder)
+    if notify.command or notify.url:
+        calls = f"{count(watched.made, 'verdict')} handed on, {count(watched.failed, 'call')} failed"
+        owed = f", {watched.owed:,} left for the next start" if watched.owed else ""
+        print(f"{calls}{owed}: {show(task.folder / CALLS)}")
+    if watched.incomplete:
+        print(f"not complete, so not judged: {shorten([show(Path(path)) for path in watched.incomplete])}")
 
 
 def _find_folder(output_dir: str | None, resume: bool, share: "Share") -> Path:
     """The run folder: a new one or, with `resume`, one that holds predictions already."""
-    from weldnet.inference.prediction_run import can_resume
+    from weldnet.inference.prediction_run import JUDGED_BY, can_resume
 
     if output_dir is None and (resume or share.world > 1):
         reason = "resume=true needs the folder of the run" if resume else "several processes need one folder"
@@ -99,6 +184,8 @@ def _find_folder(output_dir: str | None, resume: bool, share: "Share") -> Path:
         # Without anything to resume, the same command starts a new run.
         if share.rank or (resume and can_resume(folder)):
             return folder
+        if not resume and (folder / JUDGED_BY).is_file():
+            raise InputError(f"output_dir={folder} is not empty; resume=true resumes there, or name a different folder")
     return name_folder("predict", output_dir)
 
 
@@ -110,7 +197,9 @@ def _print_outcome(outcome: "Outcome", folder: Path) -> None:
     from weldnet.evaluation.verdicts import VERDICTS
     from weldnet.inference.prediction_files import UNREADABLE
 
-    total = sum(outcome.verdicts.values())
+    if not (total := sum(outcome.verdicts.values())):
+        print("no photograph was judged", flush=True)
+        return
     table = Table("predicted", *(Column(name, justify="right") for name in (*VERDICTS, "all", "share")))
     judged = {name: number for name, number in outcome.verdicts.items() if name != UNREADABLE}
     for name, verdicts in (*outcome.classes.items(), ("all", judged)):
@@ -126,6 +215,13 @@ def _print_outcome(outcome: "Outcome", folder: Path) -> None:
     if outcome.damaged:
         print(f"damaged, and therefore referred: {outcome.damaged:,}")
     print(f"one by one: {show(folder / 'predictions.csv')}, {show(folder / 'predictions.jsonl')}", flush=True)
+
+
+def _print_unreadable(outcome: "Outcome") -> None:
+    for line in outcome.unreadable:
+        print(line, file=sys.stderr)
+    total = sum(outcome.verdicts.values())
+    print(f"{outcome.num_unreadable:,} of {total:,} files could not be read; see the column error", file=sys.stderr)
 
 
 def _explain(engine: "Engine", paths: Sequence[str], base: str, folder: Path) -> None:

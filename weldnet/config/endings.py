@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
 
 from weldnet.files import is_refusal
 
@@ -44,6 +45,24 @@ def end_with_signals() -> Iterator[None]:
                 repeat.join()
         threading.excepthook, sys.unraisablehook = show, show_dropped
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def stop_with_signals() -> Iterator[threading.Event]:
+    """A context with an event that the first SIGINT or SIGTERM sets; the second one ends the command at once."""
+    stop, numbers = threading.Event(), (signal.SIGINT, signal.SIGTERM)
+
+    def request(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            signal.default_int_handler(number, frame)
+        stop.set()
+
+    before = [signal.signal(number, request) for number in numbers]
+    try:
+        yield stop
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 @contextmanager

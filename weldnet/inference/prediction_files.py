@@ -1,4 +1,4 @@
-"""predictions.jsonl, written row by row, resumed after an interruption; predictions.csv, made of it at the end."""
+"""predictions.jsonl, written row by row, resumed after an interruption; predictions.csv, made of it."""
 
 import heapq
 import json
@@ -18,6 +18,7 @@ from weldnet.files import name_failures, replace_file
 from weldnet.inference.prediction import name_columns, to_cells
 
 LINES = "predictions.jsonl"
+TABLE = "predictions.csv"
 PART = "predictions.rank"
 """The stem of the file of one of several processes, before its number."""
 
@@ -58,14 +59,25 @@ class Outcome:
         return self.verdicts.get(UNREADABLE, 0)
 
 
+def to_line(row: Row) -> str:
+    """A row of `predictions.jsonl`."""
+    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def to_table(rows: Sequence[Row], classes: Sequence[str]) -> str:
+    """Rows of `predictions.csv`, one at least."""
+    cells = [to_cells(row, classes) for row in rows]
+    return pl.from_dicts(cells, infer_schema_length=None).write_csv(include_header=False)
+
+
 @contextmanager
-def append_rows(file: Path) -> Iterator[Callable[[Row], None]]:
+def append_rows(file: Path, to_text: Callable[[Row], str] = to_line) -> Iterator[Callable[[Row], None]]:
     """Within it, a function that appends a row to a file at once; afterwards all are on the disk."""
     # Without a buffer, so that a killed run loses no more than the row it was at.
     with file.open("ab", buffering=0) as lines:
 
         def append(row: Row) -> None:
-            line = (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()
+            line = to_text(row).encode()
             with name_failures(file):
                 while line:
                     line = line[lines.write(line) :]
@@ -96,7 +108,7 @@ def read_rows(file: Path) -> Iterator[Row]:
 
 
 def gather_rows(folder: Path, again: Collection[str] = ()) -> set[str]:
-    """Makes one file of all that processes left, in the order of the source, all or nothing; a path stands once.
+    """Makes one file of all that processes left, in the order of the source, all or nothing; a prediction stands once.
 
     Args:
         again: the paths whose rows are dropped where they hold an error.
@@ -104,21 +116,23 @@ def gather_rows(folder: Path, again: Collection[str] = ()) -> set[str]:
     Returns:
         The paths that have a row.
     """
-    done: set[str] = set()
+    done: set[tuple[str, str]] = set()
     lines, ranks = folder / LINES, {path.stem.removeprefix(PART): path for path in folder.glob(f"{PART}*.jsonl")}
     files = [ranks[rank] for rank in sorted(filter(str.isdecimal, ranks), key=int)]
     # Process r has every n-th image, from the r-th on.
     turns = chain.from_iterable(zip_longest(*map(read_rows, files)))
     with replace_file(lines) as temporary, append_rows(temporary) as append:
         for row in chain(read_rows(lines) if lines.exists() else (), filter(None, turns)):
-            if row["path"] not in done and (row["error"] is None or row["path"] not in again):
-                done.add(row["path"])
+            # A watched folder can have a file more than once, written again meanwhile.
+            key = (row["path"], row["time"])
+            if key not in done and (row["error"] is None or row["path"] not in again):
+                done.add(key)
                 append(row)
     for file in files:
         file.unlink()
         # An older weldnet's.
         file.with_suffix(".csv").unlink(missing_ok=True)
-    return done
+    return {path for path, _ in done}
 
 
 def write_table(folder: Path, classes: Sequence[str], own: Collection[str]) -> Outcome:
@@ -128,17 +142,15 @@ def write_table(folder: Path, classes: Sequence[str], own: Collection[str]) -> O
     unlike = damaged = 0
     worst: list[tuple[float, str]] = []
     unreadable: list[str] = []
-    file = folder / "predictions.csv"
-    with replace_file(file) as temporary, temporary.open("w", encoding="utf-8", newline="") as table:
+    with replace_file(folder / TABLE) as temporary, temporary.open("w", encoding="utf-8", newline="") as table:
         table.write(pl.DataFrame(schema=columns).write_csv())
         while batch := list(islice(rows, _BATCH)):
-            cells = [to_cells(row, classes) for row in batch]
-            table.write(pl.from_dicts(cells, infer_schema_length=None).write_csv(include_header=False))
+            table.write(to_table(batch, classes))
             counts.update((row["predicted"], row["verdict"] or UNREADABLE) for row in batch)
             unlike += sum(bool(row["unlike_training"]) for row in batch)
             damaged += sum(bool(row["damaged"]) for row in batch)
-            named = [cell for cell in cells if cell["error"] is None and cell["path"] in own]
-            worst = heapq.nsmallest(NUM_WORST, worst + [(cell["probability"], cell["path"]) for cell in named])
+            named = [row for row in batch if row["error"] is None and row["path"] in own]
+            worst = heapq.nsmallest(NUM_WORST, worst + [(row[f"p_{row['predicted']}"], row["path"]) for row in named])
             failed = (f"{row['path']}: {row['error']}" for row in batch if row["error"] is not None)
             unreadable += islice(failed, NUM_NAMED - len(unreadable))
     verdicts: Counter[str] = Counter()

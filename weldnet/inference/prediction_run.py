@@ -54,7 +54,7 @@ def predict_into(
             raise InputError(f"the processes run different models or precisions: {', '.join(sorted(set(models)))}")
         left: Sequence[str] = ()
         if share.rank == 0:
-            _claim(folder, facts, {"base": base, "sort_into": None if sort_into is None else str(sort_into)})
+            claim(folder, facts, base, sort_into)
             done = gather_rows(folder, set(paths))
             left = [path for path in paths if path not in done]
         # One list for all: a folder that grows, or that another machine sees late, would be shared out wrongly.
@@ -79,8 +79,9 @@ def _name_model(digest: str, runtime: str) -> str:
     return f"{digest[:12]} by {runtime.partition(' on ')[0]}"
 
 
-def _claim(folder: Path, facts: ModelFacts, task: dict[str, str | None]) -> None:
+def claim(folder: Path, facts: ModelFacts, base: str, sort_into: Path | None) -> None:
     """Notes which model writes here, and what becomes of the files; refuses a different one than before."""
+    task = {"base": base, "sort_into": None if sort_into is None else str(sort_into)}
     file, model = folder / JUDGED_BY, _name_model(facts.digest, facts.runtime)
     if not file.exists():
         if any(folder.glob("predictions*")):

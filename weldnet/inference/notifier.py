@@ -1,0 +1,222 @@
+"""Each verdict handed on: to a command by its standard input, or to a URL of this machine."""
+
+import ipaddress
+import json
+import logging
+import math
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+from collections import Counter, deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+from weldnet.errors import InputError
+from weldnet.inference.prediction_files import LINES, Row, append_rows, read_rows
+from weldnet.inference.settings import NotifySettings
+
+log = logging.getLogger(__name__)
+
+CALLS = "calls.jsonl"
+"""In a folder of predictions: each call that was made, and why it failed."""
+
+MOST_SHOWN = 300
+"""Characters of what a command complains of."""
+
+
+class Notifier(ExitStack):
+    """Hands rows of predictions on, one after the other, in a thread of its own. Use it as a context manager.
+
+    What is written of each call tells the next start which rows still have to be handed on: a stop, even by a kill,
+    loses none, though the last one may be handed on twice.
+
+    Attributes:
+        made: how many calls succeeded (True) and failed (False).
+
+    Raises:
+        InputError: see `check_notify`.
+    """
+
+    def __init__(self, settings: NotifySettings, folder: Path) -> None:
+        super().__init__()
+        self.settings, self.file = settings, folder / CALLS
+        self.url = check_notify(settings)
+        self.made = Counter[bool]()
+        self.calls = deque[Future[None]]()
+        self.pool = ThreadPoolExecutor(1, "weldnet-notify")
+        # The call under way ends within its time.
+        self.callback(self.pool.shutdown, cancel_futures=True)
+
+    def finish(self) -> int:
+        """Ends with the call under way, and returns how many rows the next start has to hand on."""
+        self.close()
+        for call in self.calls:
+            if not call.cancelled():
+                call.result()
+        return sum(call.cancelled() for call in self.calls)
+
+    def submit_owed(self) -> None:
+        """Hands on what earlier runs in this folder wrote after the last row that they handed on."""
+        if not self.is_on:
+            return
+        rows = read_rows(self.file.with_name(LINES))
+        if not self.file.exists():
+            # Nobody asked for the rows that are there already.
+            with append_rows(self.file) as append:
+                for row in deque(rows, 1):
+                    append(_describe(row) | {"called": None, "error": None})
+            return
+        last = self._read_last()
+        owed: list[Row] | None = None if last else []
+        for row in rows:
+            if owed is not None:
+                owed.append(row)
+            elif (row["path"], row["time"]) == last:
+                owed = []
+        if owed is None:
+            log.warning("%s names no row of %s: what was not handed on before is not handed on now", self.file, LINES)
+        for row in owed or ():
+            self.submit(row)
+
+    def _read_last(self) -> tuple[str, str] | None:
+        """Path and time of the last row that was handed on; ends a line that a kill cut off."""
+        last, line = None, b"\n"
+        with self.file.open("rb") as lines:
+            for line in lines:
+                with suppress(ValueError, KeyError, TypeError):
+                    last = (call := json.loads(line))["path"], call["time"]
+        if not line.endswith(b"\n"):
+            with self.file.open("ab") as file:
+                file.write(b"\n")
+        return last
+
+    @property
+    def is_on(self) -> bool:
+        return bool(self.settings.command or self.url)
+
+    def submit(self, row: Row) -> None:
+        """Hands a row on once those before it are; raises what an earlier call could not be recorded for."""
+        while self.calls and self.calls[0].done():
+            self.calls.popleft().result()
+        if self.is_on:
+            self.calls.append(self.pool.submit(self._call, row))
+
+    def _call(self, row: Row) -> None:
+        content, error = json.dumps(row, ensure_ascii=False).encode(), None
+        try:
+            self._post(content) if self.url else self._run(content)
+        except (OSError, HTTPException, CallError) as failure:
+            error = str(failure) or type(failure).__name__
+            log.warning("%s: the verdict %s was not handed on: %s", row["path"], row["verdict"], error)
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        with append_rows(self.file) as append:
+            append(_describe(row) | {"called": now, "error": error})
+        self.made[error is None] += 1
+
+    def _run(self, content: bytes) -> None:
+        # Files, not pipes: a child of the command that holds one open would keep this waiting.
+        with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as complaints:
+            given.write(content)
+            given.seek(0)
+            # In a session of its own: Ctrl-C does not end it, and its children end with it.
+            process = subprocess.Popen(
+                self.settings.command,
+                stdin=given,
+                stdout=subprocess.DEVNULL,
+                stderr=complaints,
+                start_new_session=True,
+            )
+            try:
+                code = process.wait(self.settings.timeout_s)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                raise CallError(f"no end within {self.settings.timeout_s:g} s (notify.timeout_s)") from None
+            if code:
+                complaints.seek(0)
+                said = complaints.read(2**16).decode(errors="replace").strip().splitlines()
+                raise CallError(f"exit code {code}{f': {said[-1][:MOST_SHOWN]}' if said else ''}")
+
+    def _post(self, content: bytes) -> None:
+        assert self.url
+        target = (self.url.path or "/") + (f"?{self.url.query}" if self.url.query else "")
+        # It follows no redirection and asks no proxy, either of which could lead elsewhere.
+        connection = HTTPConnection(self.url.hostname or "", self.url.port or 80, timeout=self.settings.timeout_s)
+        try:
+            connection.connect()
+            with _ending(connection.sock, self.settings.timeout_s):
+                connection.request("POST", target, content, {"Content-Type": "application/json"})
+                status = connection.getresponse().status
+        finally:
+            connection.close()
+        if not 200 <= status < 300:
+            raise CallError(f"status {status}")
+
+
+def _describe(row: Row) -> Row:
+    return {key: row[key] for key in ("path", "time", "sha256", "verdict")}
+
+
+class CallError(Exception):
+    """A call that was made, and did not succeed."""
+
+
+@contextmanager
+def _ending(connection: socket.socket, timeout_s: float) -> Iterator[None]:
+    """Within it, a connection ends after this time, however slowly its other end answers."""
+
+    is_over = threading.Event()
+
+    def end() -> None:
+        is_over.set()
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(timeout_s, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except (OSError, HTTPException) as error:
+        if is_over.is_set() or isinstance(error, TimeoutError):
+            raise CallError(f"no answer within {timeout_s:g} s (notify.timeout_s)") from error
+        raise
+    finally:
+        timer.cancel()
+
+
+def check_notify(settings: NotifySettings) -> SplitResult | None:
+    """The URL, if one is given.
+
+    Raises:
+        InputError: both a command and a URL, a program that is not there, or a URL that is not of this machine.
+    """
+    if not 0 < settings.timeout_s < math.inf:
+        raise InputError(f"notify.timeout_s={settings.timeout_s}: allowed are numbers above 0")
+    if settings.command and settings.url is not None:
+        raise InputError("notify.command and notify.url are both given; type one of them")
+    if settings.command and shutil.which(settings.command[0]) is None:
+        raise InputError(f"notify.command: no program {settings.command[0]}; type its path, as in [/opt/line/sort.py]")
+    if settings.url is None:
+        return None
+    try:
+        url = urlsplit(settings.url)
+        is_named = url.scheme == "http" and url.username is None and bool(url.port != 0)
+        is_ours = url.hostname == "localhost" or ipaddress.ip_address(url.hostname or "").is_loopback
+    except ValueError:
+        is_named = is_ours = False
+    if not (is_named and is_ours and settings.url.isascii() and settings.url.isprintable() and " " not in settings.url):
+        raise InputError(
+            f"notify.url={settings.url}: allowed are addresses of this machine alone, such as "
+            "http://127.0.0.1:9000/verdict; a program there can pass verdicts on"
+        )
+    return url
