@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -270,3 +271,19 @@ def test_a_stop_ends_after_the_photograph_under_way(place: Place) -> None:
             watched: Watched = watch.run(stop, 0.01)
     assert sum(watched.outcome.verdicts.values()) == len(place.rows()) == 1
     assert watched.incomplete == [str(place.photos / f"{number}.jpg") for number in (1, 2)]
+
+
+def test_the_pause_does_not_grow_with_the_judging(place: Place) -> None:
+    place.put("a.jpg", encode(250))
+
+    class Slow(BrightnessEngine):
+        def score(self, images: Any) -> Any:
+            time.sleep(1.0)
+            return super().score(images)
+
+    with (
+        Predictor(Slow(), 1) as predictor,
+        FolderWatch(place.out, predictor, str(place.photos), QUIET) as watch,
+    ):
+        assert max(watch.step(threading.Event()) for _ in range(2)) < 1.0
+    assert len(place.rows()) == 1

@@ -154,10 +154,12 @@ def _show_resume(cfg: DictConfig, task: _Task, model: Path) -> str:
 
 
 def _watch(cfg: DictConfig, task: _Task, predictor: "Predictor") -> None:
+    from weldnet.hardware import give_memory_back
     from weldnet.inference.folder_watch import FolderWatch
     from weldnet.inference.notifier import CALLS
 
     notify = _take_notify(cfg)
+    give_memory_back()
     with (
         stop_with_signals() as stop,
         FolderWatch(task.folder, predictor, task.base, notify, sort_into=task.sort_into) as watch,

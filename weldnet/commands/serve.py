@@ -47,6 +47,7 @@ def run(cfg: DictConfig) -> None:
     if cfg.export is not None:
         _export(cfg)
         return
+    from weldnet.hardware import give_memory_back
     from weldnet.inference.predictor import Predictor, find_model, load_engine, name_run
     from weldnet.serve import process
     from weldnet.serve.app import create_app
@@ -58,7 +59,7 @@ def run(cfg: DictConfig) -> None:
     with process.bind(cfg.host, cfg.port) as bound, ExitStack() as opened:
         model = find_model(cfg.ckpt_path)
         engine = load_engine(str(model), device=cfg.device, precision=cfg.precision)
-        process.give_memory_back()
+        give_memory_back()
         if cfg.serve.records is None:
             make_folder(file.parent)
         is_local, named = process.is_loopback(bound), {str(name).lower() for name in cfg.serve.hosts}

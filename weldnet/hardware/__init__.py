@@ -1,7 +1,9 @@
 """What this machine has: cores and memory."""
 
+import ctypes
 import math
 import os
+import platform
 import sys
 from pathlib import Path
 
@@ -69,3 +71,18 @@ def check_memory(key: str, num_bytes: int, instead: str, meminfo: Path = Path("/
     free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     if num_bytes > 0.9 * free:
         raise InputError(f"{key} needs {num_bytes / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; take {instead}")
+
+
+_M_MMAP_THRESHOLD = -3
+"""Of glibc's `mallopt`."""
+
+
+def give_memory_back() -> None:
+    """Lets the system have the memory again that loading a model took, and that of each decoded photograph from now on.
+
+    glibc would raise its threshold at the first one that is freed, and keep what comes after.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.malloc_trim(0)
+        libc.mallopt(_M_MMAP_THRESHOLD, 4 * 2**20)

@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from functools import partial
@@ -90,18 +90,21 @@ class FolderWatch(ExitStack):
     def run(self, stop: threading.Event, poll_s: float) -> Watched:
         """Looks every `poll_s` seconds, and less often where a look takes longer, until `stop` is set."""
         while not stop.is_set():
-            started = time.monotonic()
-            self.step(stop)
-            stop.wait(max(poll_s, time.monotonic() - started))
+            stop.wait(max(poll_s, self.step(stop)))
         owed, made = self.notifier.finish(), self.notifier.made
         outcome = write_table(self.folder, self.classes, ())
         return Watched(outcome, made[True], made[False], owed, sorted(self.arrivals.waiting))
 
-    def step(self, stop: threading.Event) -> None:
-        """Looks once, and judges what is complete."""
+    def step(self, stop: threading.Event) -> float:
+        """Looks once, and judges what is complete; the seconds of the look alone."""
+        started = time.monotonic()
         arrivals = {arrival.path: arrival for arrival in self.arrivals.look()}
-        if not arrivals:
-            return
+        seconds = time.monotonic() - started
+        if arrivals:
+            self._judge(arrivals, stop)
+        return seconds
+
+    def _judge(self, arrivals: Mapping[str, Arrival], stop: threading.Event) -> None:
         to_cells = partial(_to_cells, classes=self.classes)
         with append_rows(self.folder / LINES) as append, append_rows(self.folder / TABLE, to_cells) as append_cells:
             for prediction in self.predictor.predict_files(list(arrivals)):

@@ -1,12 +1,10 @@
 """From an application to a process: the address, the log, and a stop that finishes what it began."""
 
-import ctypes
 import ipaddress
 import json
 import logging
 import math
 import os
-import platform
 import signal
 import socket
 import sys
@@ -18,9 +16,6 @@ from fastapi import FastAPI
 
 from weldnet.errors import InputError
 from weldnet.serve.service import Service
-
-M_MMAP_THRESHOLD = -3
-"""Of glibc's `mallopt`."""
 
 
 class JsonLines(logging.Formatter):
@@ -35,17 +30,6 @@ class JsonLines(logging.Formatter):
             **getattr(record, "fields", {}),
         }
         return json.dumps(line | ({"traceback": self.formatException(record.exc_info)} if record.exc_info else {}))
-
-
-def give_memory_back() -> None:
-    """Lets the system have the memory again that loading a model took, and that of each decoded photograph from now on.
-
-    glibc would raise its threshold at the first one that is freed, and keep what comes after.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.malloc_trim(0)
-        libc.mallopt(M_MMAP_THRESHOLD, 4 * 2**20)
 
 
 def log_as_json() -> None:

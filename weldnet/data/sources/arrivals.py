@@ -79,11 +79,10 @@ class Arrivals:
         if not self.errors:
             for known in (self.taken, self.waiting, self.other):
                 _forget(known, found.keys())
+        changed = [path for path, state in found.items() if not self._is_known(path, state)]
         arrivals = []
-        for path in sorted(found, key=lambda path: (found[path].mtime_ns, path)):
-            state, taken = found[path], self.taken.get(path)
-            if self.other.get(path) == state or (taken and taken.state == state):
-                continue
+        for path in sorted(changed, key=lambda path: (found[path].mtime_ns, path)):
+            state = found[path]
             if not self._is_wanted(path):
                 self.other[path] = state
                 continue
@@ -94,6 +93,10 @@ class Arrivals:
             if looks in (2, PATIENCE) or (looks == 1 and is_moved):
                 arrivals.append(Arrival(path, state, looks == PATIENCE))
         return arrivals
+
+    def _is_known(self, path: str, state: State) -> bool:
+        taken = self.taken.get(path)
+        return self.other.get(path) == state or (taken is not None and taken.state == state)
 
     def take(self, arrival: Arrival, content: str | None) -> bool:
         """Does not find a file again unless it changes; whether its content is new under its name."""
