@@ -42,7 +42,7 @@ def welds(here: Path) -> Path:
 def resumed(monkeypatch: pytest.MonkeyPatch) -> list[StoppedRun]:
     """The runs that would be trained now."""
     runs: list[StoppedRun] = []
-    module = importlib.import_module("weldnet.commands.train")
+    module = importlib.import_module("weldnet.config.trainings")
     monkeypatch.setattr(module, "train_run", lambda cfg, folder, stopped, resume: runs.append(stopped))
     return runs
 
