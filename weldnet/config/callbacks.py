@@ -3,12 +3,11 @@
 import inspect
 from typing import Any
 
-import hydra.utils
 from lightning import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint, StochasticWeightAveraging, WeightAveraging
 from omegaconf import DictConfig
 
-from weldnet.config.targets import instantiate
+from weldnet.config.targets import find_target, instantiate
 from weldnet.errors import InputError
 from weldnet.training.monitors import check_monitor, find_mode
 
@@ -98,7 +97,7 @@ def _list_nodes(cfg: DictConfig) -> list[tuple[str, DictConfig]]:
 
 
 def _find_class(node: DictConfig) -> type:
-    target = hydra.utils.get_object(str(node._target_))
+    target = find_target("callbacks", node)
     return target if inspect.isclass(target) else object
 
 
