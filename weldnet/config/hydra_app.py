@@ -84,7 +84,6 @@ def command(
 
     Args:
         name: of the root config, and of the script.
-        schema: what the command takes, a dataclass.
         find_saved: for a command that resumes a run.
         end_sweep: takes what `run` returned, in a sweep (-m), of each run that was made.
     """

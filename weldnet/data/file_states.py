@@ -16,7 +16,6 @@ def describe_files(paths: pl.Series, within: Path | None) -> tuple[pl.DataFrame,
     """Reads the states of N files without opening them.
 
     Args:
-        paths: N absolute paths.
         within: files whose path lies below this folder may not be symbolic links that leave it; None for no limit.
 
     Returns:

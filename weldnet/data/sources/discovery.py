@@ -69,7 +69,6 @@ def find_photographs(folder: Path, root: Path, skipped: Skipped, *, unread: bool
     """Absolute paths of the photographs in a folder and all folders below it.
 
     Args:
-        folder: within `root`.
         root: no link to a folder may leave it.
         skipped: gets the files that are skipped.
         unread: whether photographs in a format that the decoder does not read are wanted, too.

@@ -29,9 +29,7 @@ def find_images(source: str, skipped: Skipped | None = None) -> list[str]:
     - Any other file: itself, whatever it is.
     - A glob, `**` for any depth: the photographs that match.
 
-    Args:
-        source: see above.
-        skipped: gets the files that are skipped.
+    Skipped files go to `skipped`.
 
     Raises:
         InputError: there is no such file, folder or match; a folder on the way cannot be read; a link leaves the
