@@ -147,6 +147,10 @@ def test_spots_seen_twice_are_refused(
         assert typed in error
     assert "if every photograph shows a different weld" not in error
     assert not (spots / "runs").exists()
+    # The audit says so beforehand, in the same words.
+    call("audit", *data, "output_dir=audit")
+    refusals = json.loads((spots / "audit" / "audit.json").read_text())["refusals"]
+    assert f"weldnet-{command}: {refusals[command]}" in error
 
 
 @pytest.mark.slow

@@ -124,6 +124,7 @@ def test_a_photograph_that_is_gone_leaves_its_words(tmp_path: Path) -> None:
         ([], "Nothing found here"),
         ([finding("wrong_extension")], "read the warnings"),
         ([finding("size_predicts_class"), finding()], "to the crop than to the defect"),
+        ([finding("size_predicts_class"), finding("same_view")], "would measure memory"),
         ([finding("unreadable", "error")], "Training would stop"),
         ([finding("cross_label_duplicate", "error"), finding("unreadable", "error")], "two labels"),
         ([finding("group_leak", "error"), finding("cross_label_duplicate", "error")], "too high"),
@@ -171,8 +172,40 @@ def test_every_kind_is_pictured_unless_nothing_can_be_shown(tmp_path: Path) -> N
     sections = page.split("<section>")[1:]
     bare = {section.split("<code>")[-1].split("</code>")[0] for section in sections if "<img" not in section}
     assert len(sections) == len(KINDS)
-    assert bare == {"unreadable", "unread_format"}
+    assert bare == set()
     assert "200 x 200 pixels" in sections[0]
+
+
+def test_what_cannot_be_shown_says_why(tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("<b>not a picture")
+    (tmp_path / "empty.png").touch()
+    files = [tmp_path / name for name in ("text.png", "empty.png", "none.png")]
+    broken = audit(make_table((str(file), "crack", None, None) for file in files))
+    heic = str(tmp_path / "photo.heic")
+    broken = replace(broken, findings=[*broken.findings, finding("unread_format", "warning", heic)])
+    page = render_page(broken, summarise(broken))
+    missing = re.findall('<span class="missing">(.*?)</span>', page)
+    assert sorted(missing) == [
+        "no picture: 0 bytes",
+        "no picture: 16 bytes, the first: 3c 62 3e 6e 6f 74 20 61 20 70 69 63 (&lt;b&gt;not a pic)",
+        "no picture: no such file",
+        "no picture: not decoded",
+    ]
+
+
+def test_what_training_would_refuse_comes_before_the_findings(tmp_path: Path) -> None:
+    known = audit_of(tmp_path / "a.png", [finding("group_leak", "error")])
+
+    def render(train: str | None, crossval: str | None) -> str:
+        told = replace(known, refusals={"train": train, "crossval": crossval})
+        return render_page(told, summarise(told)).split("<h2>")[0]
+
+    assert "weldnet-train and weldnet-crossval take these data, in spite of the errors below" in render(None, None)
+    assert "weldnet-train and weldnet-crossval would refuse these data" in render("leaks", "leaks")
+    page = render(f"leaks:\n  {tmp_path}/a &amp; <b>", None)
+    assert "weldnet-train would refuse these data" in page
+    assert '<p class="indented">a &amp;amp; &lt;b&gt;</p>' in page
+    assert "weldnet-crossval takes these data" in page
 
 
 def test_names_are_made_visible() -> None:

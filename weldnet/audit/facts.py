@@ -18,9 +18,10 @@ from weldnet.data.decode.formats import open_picture, read_content
 from weldnet.data.decode.pictures import UnreadableImage, Window
 from weldnet.data.file_states import describe_files
 from weldnet.data.thumbnails import THUMBNAIL_SIZE, Thumbnails, make_thumbnail
+from weldnet.errors import count
 
 FACTS = {
-    **dict.fromkeys(("reason", "digest", "format", "mode"), pl.String()),
+    **dict.fromkeys(("reason", "remains", "digest", "format", "mode"), pl.String()),
     "damaged": pl.Boolean(),
     **dict.fromkeys(("bits", "pages", "width", "height"), pl.Int64()),
     **dict.fromkeys(("low", "high", "range", "mean", "deviation", "black", "white"), pl.Float64()),
@@ -28,7 +29,8 @@ FACTS = {
     "taken": pl.Datetime("us"),
 }
 """The columns of facts; `reason` is why an image cannot be used. It is null where all other facts but `taken`
-are known. `damaged` is set where the reason is damage and part of the picture can still be decoded.
+are known. `damaged` is set where the reason is damage and part of the picture can still be decoded; `remains` says what
+the file holds where nothing can.
 
 `digest` is the file's SHA-256; `width` and `height` are of the upright picture; `low` and `high` are stored values,
 `range` is the span that they could have, null where the window does not work on them or they have no bounds;
@@ -39,6 +41,7 @@ shares of pixels at 0 and at 255. `shadows` and `lights` are the grey levels bel
 """
 
 _CHUNK = 4096
+_FIRST = 12  # bytes, which hold the signature of any format
 _SIDE = 256
 _LEVELS = np.arange(256)
 _MOST_EXIF = 2**16
@@ -105,14 +108,22 @@ def read_date(exif: bytes) -> datetime | None:
         return None
 
 
+def _describe(content: bytes) -> str:
+    first = content[:_FIRST]
+    text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in first)
+    return f"{count(len(content), 'byte')}, the first: {first.hex(' ')} ({text})" if first else "0 bytes"
+
+
 def _measure(path: str, window: Window, thumbnail: Thumbnails) -> dict[str, Any]:
+    remains = None
     try:
         content = read_content(path)
+        remains = _describe(content)
         # The shares and the thumbnail need no more pixels than this.
         picture = open_picture(content, window=window, least=(_SIDE, _SIDE))
         low, high = picture.extremes
     except UnreadableImage as error:
-        return {"reason": str(error)}
+        return {"reason": str(error), "remains": remains}
     if picture.damage:
         return {"reason": picture.damage, "damaged": True}
     full = picture.stored and picture.stored.full

@@ -44,44 +44,15 @@ def run(cfg: DictConfig) -> None:
     """Audits the images of a composed config; exits with code 1 where a finding is an error."""
     from rich.console import Console
 
-    from weldnet.audit.audit import audit
-    from weldnet.audit.labels import REVIEW
-    from weldnet.config.build import build_data
-    from weldnet.data.sources.class_names import find_misnamed
-    from weldnet.data.sources.groups import explain_groups
-    from weldnet.data.splits.rules import check_shares, require_groups
     from weldnet.report.audit_report import print_audit, save_audit
 
     folder = name_folder("audit", cfg.output_dir)
     files = _check_files(cfg.audit)
-    held_out = _read_held_out(cfg)
-    make_absolute(cfg.data)
-    data = build_data(cfg.data, cfg.seed)
-    found = _correct(data.find(), cfg.audit)
-    if files["suggest_split"] is not None:
-        check_shares(data.shares)
-        require_groups(found.table, "audit.suggest_split needs groups")
-    misnamed = find_misnamed(found)
-    audited = audit(found.table, data.geometry, found.within, misnamed, found.skipped, held_out)
-    audited = replace(audited, refusals=_rehearse(cfg, found, audited.images))
+    found, audited = _audit(cfg, files)
     make_folder(folder)
     save_audit(audited, folder)
     print_audit(audited, Console())
-    if skipped := found.describe_skipped():
-        print(skipped)
-    if found.table["group"].null_count():
-        print(explain_groups(found.table))
-    for name, refusal in audited.refusals.items():
-        # Training compares photographs that look alike only once it has decoded them.
-        taken = "may refuse the errors above" if audited.of("error") else "takes these data"
-        print(f"weldnet-{name} would refuse these data: {refusal}" if refusal else f"weldnet-{name} {taken}")
-    print(f"the page:  {show(folder / 'audit.html')}")
-    print(f"all of it: {show(folder / 'audit.json')}")
-    if (review := folder / REVIEW).is_file():
-        print(
-            f"the labels to review: {show(review)}; fill in its column corrected, then type the same data keys and "
-            f"audit.reviewed={show(review)} audit.corrected=FILE.csv"
-        )
+    _print_advice(found, audited, folder)
     try:
         _write_all(audited, files, cfg)
     except InputError as error:
@@ -92,26 +63,67 @@ def run(cfg: DictConfig) -> None:
         sys.exit(1)
 
 
-def _rehearse(cfg: DictConfig, found: "Found", images: "pl.DataFrame") -> dict[str, str | None]:
+def _audit(cfg: DictConfig, files: Mapping[str, Path | None]) -> tuple["Found", "Audit"]:
+    from weldnet.audit.audit import audit
+    from weldnet.config.build import build_data
+    from weldnet.data.sources.class_names import find_misnamed
+    from weldnet.data.splits.rules import check_shares, require_groups
+
+    held_out = _read_held_out(cfg)
+    make_absolute(cfg.data)
+    data = build_data(cfg.data, cfg.seed)
+    found = _correct(data.find(), cfg.audit)
+    if files["suggest_split"] is not None:
+        check_shares(data.shares)
+        require_groups(found.table, "audit.suggest_split needs groups")
+    audited = audit(found.table, data.geometry, found.within, find_misnamed(found), found.skipped, held_out)
+    return found, replace(audited, refusals=_rehearse(cfg, found, audited))
+
+
+def _print_advice(found: "Found", audited: "Audit", folder: Path) -> None:
+    """What was passed over, what training would say, and where all of it is written."""
+    from weldnet.audit.labels import REVIEW
+    from weldnet.data.sources.groups import explain_groups
+
+    if skipped := found.describe_skipped():
+        print(skipped)
+    if found.table["group"].null_count():
+        print(explain_groups(found.table))
+    for name, refusal in audited.refusals.items():
+        taken = f"takes these data{', in spite of the errors above' if audited.of('error') else ''}"
+        print(f"weldnet-{name} would refuse these data: {refusal}" if refusal else f"weldnet-{name} {taken}")
+    print(f"the page:  {show(folder / 'audit.html')}")
+    print(f"all of it: {show(folder / 'audit.json')}")
+    if (review := folder / REVIEW).is_file():
+        print(
+            f"the labels to review: {show(review)}; fill in its column corrected, then type the same data keys and "
+            f"audit.reviewed={show(review)} audit.corrected=FILE.csv"
+        )
+
+
+def _rehearse(cfg: DictConfig, found: "Found", audited: "Audit") -> dict[str, str | None]:
     """What weldnet-train and weldnet-crossval would refuse of these data, in their own words."""
     folds = CrossvalConfig.num_folds
     settings: dict[str, list[dict[str, int | None]]] = {"train": [{}]}
     if cfg.data.num_folds is None:
         settings["crossval"] = [{"num_folds": folds, "fold": fold} for fold in range(folds)]
-    return {name: _find_refusal(cfg, found, images, each) for name, each in settings.items()}
+    return {name: _find_refusal(cfg, found, audited, each) for name, each in settings.items()}
 
 
 def _find_refusal(
-    cfg: DictConfig, found: "Found", images: "pl.DataFrame", settings: "Sequence[Mapping[str, int | None]]"
+    cfg: DictConfig, found: "Found", audited: "Audit", settings: "Sequence[Mapping[str, int | None]]"
 ) -> str | None:
     """The first message by which the data are refused under one of these settings of folds."""
+    import numpy as np
+
     from weldnet.config.build import build_data
 
+    pairs = np.concatenate(audited.alike)
     for each in settings:
         data = cfg.data.copy()
         data.update(each)
         try:
-            build_data(data, cfg.seed).rehearse(found, images)
+            build_data(data, cfg.seed).rehearse(found, audited.images, pairs)
         except InputError as error:
             return str(error)
     return None
@@ -177,11 +189,12 @@ def _write_all(audited: "Audit", files: Mapping[str, Path | None], cfg: DictConf
 
 
 def _refuse(samples: "pl.DataFrame", audited: "Audit", cfg: DictConfig) -> str | None:
-    """What weldnet-train would refuse of a manifest of these samples."""
+    """What weldnet-train would refuse of a manifest of these samples, all of which can be read."""
     from weldnet.data.sources.found import Found
 
     unfolded: dict[str, int | None] = {"num_folds": None, "fold": None}
-    return _find_refusal(cfg, Found(samples), audited.images.filter(audited.images["reason"].is_null()), [unfolded])
+    readable = replace(audited, images=audited.images.filter(audited.images["reason"].is_null()))
+    return _find_refusal(cfg, Found(samples), readable, [unfolded])
 
 
 def _write(samples: "pl.DataFrame", what: str, manifest: Path, audited: "Audit", cfg: DictConfig) -> None:

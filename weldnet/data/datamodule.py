@@ -28,14 +28,12 @@ from weldnet.data.batches import (
 from weldnet.data.cache import decode_images
 from weldnet.data.decode.images import Geometry
 from weldnet.data.mixing import Mixing
-from weldnet.data.samples import WeldSamples
+from weldnet.data.samples import WeldSamples, find_pairs
 from weldnet.data.settings import BatchSettings, ImageSettings, SplitRule
 from weldnet.data.shapes import Shapes, measure_shapes
 from weldnet.data.sources.source import Source
 from weldnet.data.splits.checks import validation_groups
-from weldnet.data.splits.leaks import (
-    fingerprints,
-)
+from weldnet.data.splits.leaks import fingerprints
 from weldnet.data.splits.rules import split_digest, split_validation
 from weldnet.data.storage import CACHES, FileImages, HeldImages, Images, store
 from weldnet.errors import InputError, check_choice
@@ -126,8 +124,8 @@ class WeldDataModule(WeldSamples, LightningDataModule):
         self.warnings += decoded.mention_pages(table["path"])
         self.shapes: Shapes = measure_shapes(decoded.sizes, self.geometry)
         self.images: Images = store(cache, table, decoded, self.geometry)
-        self.check_views(table, self.images, self.geometry)
         table = table.with_columns(row=pl.int_range(pl.len()))
+        self.check_views(table, partial(find_pairs, self.images, len(table), self.geometry))
         self.table, self.split_by_group = split_validation(table, self.split_seed)
         self.split_digest = split_digest(table)
         self.validation_groups = validation_groups(table)

@@ -42,7 +42,8 @@ _MOST_AT_ONCE = 2**17  # pictures of which each is compared with all others
 _LIST_SIZE = 2**15  # pictures that are compared with one another, where there are more
 _NUM_LISTS = 3  # in which each picture then is
 _BLOCK = 256  # pictures or pairs that fit in a core's cache: twice as fast as thousands
-_HOPELESS = 0.4  # at half the size: of 1,000 real views 1 is below
+_HOPELESS = 0.4  # similarity at half the size, which 1 view of 1,000 real ones does not reach
+
 Pairs = NDArray[np.int64]
 T = TypeVar("T")
 

@@ -1,6 +1,6 @@
 """WeldSamples: the images of a source, split and checked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 
@@ -37,6 +37,11 @@ from weldnet.errors import InputError, check_choice, shorten
 def _find_pairs(thumbnails: bytes) -> Pairs:
     """What looks alike; kept, since every fold of a cross-validation asks the same."""
     return np.concatenate(find_alike(np.frombuffer(thumbnails, np.uint8).reshape(-1, THUMBNAIL_SIZE, THUMBNAIL_SIZE)))
+
+
+def find_pairs(images: Images, num_images: int, geometry: Geometry) -> Pairs:
+    """Pairs of the first images that look alike, int64 (P, 2)."""
+    return _find_pairs(_shrink(images, num_images, geometry).tobytes())
 
 
 def _shrink(images: Images, num_images: int, geometry: Geometry) -> Thumbnails:
@@ -98,18 +103,20 @@ class WeldSamples:
         self._check(table)
         return table
 
-    def rehearse(self, found: Found, images: pl.DataFrame) -> None:
+    def rehearse(self, found: Found, images: pl.DataFrame, pairs: Pairs) -> None:
         """Raises what `setup` would raise of these images, of which the contents are known, without decoding one.
 
-        Photographs that look alike are not compared.
+        `setup` compares the network's inputs, so of spots that are seen again it may count a few more or fewer.
 
         Args:
             found: what the source is to find.
-            images: `path`, `digest` and `reason`, null where the file can be read.
+            images: `path`, `digest`, `content` (a number), and `reason`, null where the file can be read.
+            pairs: int64 (P, 2): contents that look alike.
         """
-        broken = images.drop_nulls("reason")
-        table = self.split(found).join(images.select("path", "digest"), on="path", how="left", maintain_order="left")
-        self.leave_out(table, dict(broken.select("path", "reason").iter_rows()))
+        broken, known = images.drop_nulls("reason"), images.select("path", "digest", row="content")
+        table = self.split(found).join(known, on="path", how="left", maintain_order="left")
+        table = self.leave_out(table, dict(broken.select("path", "reason").iter_rows()))
+        self.check_views(table, lambda: pairs)
 
     def leave_out(self, table: pl.DataFrame, unreadable: Mapping[str, str]) -> pl.DataFrame:
         """The table, with digests, without the files that cannot be read; checked once more, now by content."""
@@ -153,12 +160,16 @@ class WeldSamples:
             )
         return check_splits(table) + find_contradictions(table)
 
-    def check_views(self, table: pl.DataFrame, images: Images, geometry: Geometry) -> None:
-        """Refuses many spots that test and train or val both show, where the welds are unknown; of a few, warns."""
+    def check_views(self, table: pl.DataFrame, find: Callable[[], Pairs]) -> None:
+        """Refuses many spots that test and train or val both show, where the welds are unknown; of a few, warns.
+
+        Args:
+            find: returns pairs of the table's `row` that look alike, int64 (P, 2); not called where welds are known.
+        """
         num_tested = len(table.filter(split="test"))
         if knows_groups(table) or num_tested in (0, len(table)):
             return
-        seen = find_seen_views(table, _find_pairs(_shrink(images, len(table), geometry).tobytes()))
+        seen = find_seen_views(table, find())
         if not seen:
             return
         sentence = f"{len(seen)} of {num_tested} test images show a spot that train or val shows: {shorten(seen, 3)}"

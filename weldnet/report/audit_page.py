@@ -12,7 +12,7 @@ from weldnet.audit.audit import Audit
 from weldnet.audit.findings import SEVERITIES, Finding, Severity
 from weldnet.data.decode.formats import open_picture, read_content
 from weldnet.data.decode.images import to_geometry
-from weldnet.data.decode.pictures import UnreadableImage, Window
+from weldnet.data.decode.pictures import UnreadableImage
 from weldnet.data.sources.manifest import SPLITS
 from weldnet.errors import count
 from weldnet.report.album import Album, Picture
@@ -48,13 +48,13 @@ _MEANINGS: tuple[tuple[Severity, Set[str], str], ...] = (
     ("warning", {"label_error"}, "A test score on these data may be wrong: some labels probably are."),
     (
         "warning",
-        {"class_group_confounded", "size_predicts_class"},
-        "A good test score may owe more to the weld or to the crop than to the defect.",
+        {"same_view", "cross_group_view"},
+        "Split at random, a test on these data would measure memory.",
     ),
     (
         "warning",
-        {"same_view", "cross_group_view"},
-        "Split at random, a test on these data would measure memory.",
+        {"class_group_confounded", "size_predicts_class"},
+        "A good test score may owe more to the weld or to the crop than to the defect.",
     ),
     ("warning", KINDS.keys(), "Nothing makes a test score wrong, but read the warnings before you trust one."),
 )
@@ -70,6 +70,7 @@ def render_page(audit: Audit, summary: Mapping[str, Any]) -> str:
         "audit.html",
         verdict=judge(audit),
         counts=[(severity, len(audit.of(severity))) for severity in SEVERITIES],
+        commands=group_refusals(audit.refusals, photographs.top),
         summary=summary,
         top=photographs.top,
         skipped=audit.skipped.describe(photographs.top) if audit.skipped else "",
@@ -97,6 +98,17 @@ def judge(audit: Audit) -> tuple[str, str]:
         f"{count(len(audit.of('error')), 'error')} and {count(len(audit.of('warning')), 'warning')} were found.",
         meaning,
     )
+
+
+def group_refusals(refusals: Mapping[str, str | None], top: str) -> list[tuple[list[str], list[str]]]:
+    """The commands that give a refusal, and its lines, with paths below `top`; none where they take the data."""
+    return [
+        (
+            [f"weldnet-{name}" for name, each in refusals.items() if each == refusal],
+            (refusal or "").replace(top, "").splitlines(),
+        )
+        for refusal in dict.fromkeys(refusals.values())
+    ]
 
 
 def tabulate_splits(samples: pl.DataFrame) -> dict[str, Any]:
@@ -147,11 +159,14 @@ class Photographs:
         wanted = {path for found in audit.findings for path in found.paths[:_PER_FINDING]}
         rows = audit.images.filter(pl.col("path").is_in(list(wanted)))
         self.known = {row["path"]: row for row in rows.iter_rows(named=True)}
+        # What the search passed over is no image of the audit.
+        for path in wanted - self.known.keys():
+            self.known[path] = dict.fromkeys(rows.columns) | {"path": path, "reason": "not decoded"}
 
     def show_findings(self, severity: str, kind: str, found: Sequence[Finding]) -> dict[str, Any]:
         """One section of the page: a kind of one severity, the first findings with their photographs."""
         most = max(len(finding.paths[:_PER_FINDING]) for finding in found)
-        num_pictured = _PICTURED // max(1, most) if KINDS[kind].pictured else 0
+        num_pictured = _PICTURED // max(1, most)
         shown = []
         for number, finding in enumerate(found[: num_pictured + _LISTED]):
             first = finding.paths[:_PER_FINDING]
@@ -203,7 +218,7 @@ class Photographs:
         return sheet
 
     def _show(self, rows: Iterable[Mapping[str, Any]], side: int) -> list[dict[str, Any]]:
-        """Photographs, and what stands under each."""
+        """Photographs, or why one cannot be shown, and what stands under each."""
         shown = []
         for row in rows:
             facts = [f"{name} {row[name]}" for name in ("split", "label") if row[name] is not None]
@@ -211,14 +226,20 @@ class Photographs:
                 facts.append(f"group {row['group']}")
             if row["width"] is not None:
                 facts.append(f"{row['width']} x {row['height']} pixels")
-            image = None if self.album.is_full else _read(row["path"], self.geometry.window)
-            picture = image and self.album.embed(image, side * side, side)
-            shown.append({"path": row["path"].removeprefix(self.top), "facts": facts, "picture": picture})
+            picture, missing = self._embed(row, side)
+            path = row["path"].removeprefix(self.top)
+            shown.append({"path": path, "facts": facts, "picture": picture, "missing": missing})
         return shown
 
-
-def _read(path: str, window: Window) -> Image.Image | None:
-    try:
-        return open_picture(read_content(path), window=window, least=(_SIDE, _SIDE)).image
-    except UnreadableImage:
-        return None
+    def _embed(self, row: Mapping[str, Any], side: int) -> tuple[Picture | None, str]:
+        """A photograph, or None and why."""
+        if row["reason"] and not row["damaged"]:
+            # It is not opened again: it may be a link that leaves the folder.
+            return None, row["remains"] or row["reason"]
+        if self.album.is_full:
+            return None, "the page has no room for more"
+        try:
+            picture = open_picture(read_content(row["path"]), window=self.geometry.window, least=(_SIDE, _SIDE))
+        except UnreadableImage as error:
+            return None, str(error)
+        return self.album.embed(picture.image, side * side, side), ""

@@ -8,13 +8,11 @@ from weldnet.audit.findings import SEVERITIES, Finding, Severity
 
 
 class Kind(NamedTuple):
-    """The words for one kind: its meaning for training and for the test score; whether its images are shown; and its
-    effect, one of `EFFECTS`."""
+    """The words for one kind: its meaning for training and for the test score; and its effect, one of `EFFECTS`."""
 
     title: str
     meaning: str
     remedy: str
-    pictured: bool = False
     effect: str = "rest"
 
 
@@ -33,21 +31,18 @@ KINDS = {
         "Groups in more than one split",
         "Photographs of one weld stand on both sides, so the score measures memory of that weld.",
         "Move each group to one split: audit.suggest_split=FILE.csv writes such a manifest.",
-        pictured=True,
         effect="leak",
     ),
     "cross_split_duplicate": Kind(
         "The same picture in more than one split",
         "The network is asked about pictures that it has learned by heart.",
         "Keep each picture in one split: audit.suggest_split=FILE.csv joins duplicates into one group.",
-        pictured=True,
         effect="leak",
     ),
     "cross_label_duplicate": Kind(
         "The same picture under more than one label",
         "At least one of the labels is wrong, in training and in the score.",
         "View the pictures, keep the right label, remove the other copies.",
-        pictured=True,
         effect="label",
     ),
     "cross_split_view": Kind(
@@ -56,14 +51,12 @@ KINDS = {
         "learned the spot that the test asks about.",
         "Keep all photographs of a weld in one split: give its group, or audit.suggest_groups=FILE.csv proposes groups "
         "by spots.",
-        pictured=True,
         effect="leak",
     ),
     "cross_label_view": Kind(
         "One spot under more than one label",
         "Two photographs of the same spot have different labels: one is wrong, or the spot shows both defects.",
         "Compare the pictures and correct the label.",
-        pictured=True,
         effect="label",
     ),
     "label_error": Kind(
@@ -72,28 +65,24 @@ KINDS = {
         "least probable label comes first. Wrong labels are learned, and counted against the network in its test.",
         "Decide about each: fill in the column corrected of review.csv, then type audit.reviewed=review.csv "
         "audit.corrected=FILE.csv.",
-        pictured=True,
         effect="label",
     ),
     "cross_group_view": Kind(
         "One spot in more than one group",
         "What counts as two welds seems to be one: split apart, it leaks.",
         "Correct the groups: audit.suggest_groups=FILE.csv writes a manifest in which they are joined.",
-        pictured=True,
         effect="leak",
     ),
     "split_names": Kind(
         "Splits taken for classes",
         "Training stops at them: a network would learn to distinguish train from test, and nothing would test it.",
         "Rename or move the folders: DIR/{train,val,test}/<class>/*; or write a manifest with a column split.",
-        pictured=True,
         effect="label",
     ),
     "alike_names": Kind(
         "Names that differ by case or blanks only",
         "What is one class or one weld counts as several. Training stops at such classes.",
         "Give them one spelling.",
-        pictured=True,
         effect="label",
     ),
     "unread_format": Kind(
@@ -111,35 +100,30 @@ KINDS = {
         "Damaged files",
         "Part of the picture is lost, shifted or made up, and no network can detect that; training stops at them.",
         "Copy them again from the camera, or leave them out by data.on_unreadable=skip.",
-        pictured=True,
         effect="photograph",
     ),
     "small_class": Kind(
         "Classes too small to learn or to test",
         "What a class has too few of, the network cannot learn, or the test cannot measure.",
         "Photograph more, from different welds, or join or remove the class.",
-        pictured=True,
     ),
     "class_group_confounded": Kind(
         "Classes seen on one weld only",
         "A network can recognise the weld by its colour or light and never learn the defect; the score on these welds "
         "would not show it.",
         "Photograph the class on different welds, and other classes on this one; test on different welds.",
-        pictured=True,
         effect="cue",
     ),
     "size_predicts_class": Kind(
         "The image size gives the class away",
         "The crop reveals the class: resized to one shape, the network sees the pictures stretched differently.",
         "Crop all classes alike, or test on images that were.",
-        pictured=True,
         effect="cue",
     ),
     "look_predicts_class": Kind(
         "The look could give the class away",
         "Light, lamp or camera may differ between the classes, or the defect itself changes the look.",
         "Compare the photographs: where the light differs, photograph all alike, or try data.normalize=per_image.",
-        pictured=True,
         effect="cue",
     ),
     "order_predicts_class": Kind(
@@ -147,7 +131,6 @@ KINDS = {
         "The classes were photographed one after the other: whatever changed meanwhile, such as light, lens or steel, "
         "could give them away, too. It means nothing where the numbers in the names only stand for the classes.",
         "Compare the first with the last photographs; photograph the classes in turn, or test on different days.",
-        pictured=True,
         effect="cue",
     ),
     "look_predicts_split": Kind(
@@ -155,54 +138,46 @@ KINDS = {
         "Light, camera or crop is different in test or validation: the score measures that beside unseen welds.",
         "Compare the photographs; if such light is usual, photograph training images in it as well, or split at random "
         "by whole welds: audit.suggest_split=FILE.csv.",
-        pictured=True,
     ),
     "order_predicts_split": Kind(
         "The split follows the order of the photographs",
         "Test or validation has photographs from elsewhere in the series than training: the score measures what "
         "changed meanwhile beside unseen welds.",
         "Keep it if the test stands for later work, else split at random by whole welds: audit.suggest_split=FILE.csv.",
-        pictured=True,
     ),
     "exact_duplicate": Kind(
         "Identical files",
         "Copies weigh more than other images, and stray into both sides of a random split.",
         "Keep one of each.",
-        pictured=True,
         effect="leak",
     ),
     "near_duplicate": Kind(
         "Nearly identical pictures",
         "The same picture saved again, or a weld photographed twice from one position: split at random, they leak.",
         "Keep them in one group, or keep one of each.",
-        pictured=True,
         effect="leak",
     ),
     "same_view": Kind(
         "Views of one spot",
         "One spot of a weld was photographed several times; split at random, the test would measure memory.",
         "Give the weld of each photograph as its group; audit.suggest_groups=FILE.csv proposes one group a spot.",
-        pictured=True,
         effect="leak",
     ),
     "wrong_extension": Kind(
         "File endings that do not match the content",
         "weldnet reads the content, not the ending; other programs refuse such files.",
         "Rename them.",
-        True,
     ),
     "constant": Kind(
         "Pictures of one colour",
         "They show no weld.",
         "View them and remove them.",
-        pictured=True,
         effect="photograph",
     ),
     "clipped": Kind(
         "Clipped pictures",
         "Most pixels are pure black or pure white: what was there is lost.",
         "View them; photograph again with a different exposure.",
-        pictured=True,
         effect="photograph",
     ),
     "dark": Kind(
@@ -210,14 +185,12 @@ KINDS = {
         "Far darker than the others of the set and of their class: what they should show is lost, and a network may "
         "learn the darkness.",
         "View them; photograph again with more light or a longer exposure, or remove them.",
-        pictured=True,
         effect="photograph",
     ),
     "bright": Kind(
         "Bright photographs",
         "Far brighter than the others of the set and of their class: what they should show is lost.",
         "View them; photograph again with less light or a shorter exposure, or remove them.",
-        pictured=True,
         effect="photograph",
     ),
     "blurred": Kind(
@@ -225,7 +198,6 @@ KINDS = {
         "Far less fine detail than in the others of the set and of their class: out of focus, moved, enlarged or "
         "heavily compressed, so that a fine defect cannot be seen.",
         "View them; focus and photograph again, or remove them.",
-        pictured=True,
         effect="photograph",
     ),
     "tiny": Kind(
@@ -233,35 +205,30 @@ KINDS = {
         "Far fewer pixels than the others of the set and of their class; enlarged to the network's input, they show "
         "hardly anything.",
         "View them; crop again from the original photograph, or remove them.",
-        pictured=True,
         effect="photograph",
     ),
     "noise": Kind(
         "Noise",
         "Neighbouring pixels have nothing in common: no picture, or one that is lost in grain.",
         "View them; look for a fault of the camera or of a conversion, and remove them.",
-        pictured=True,
         effect="photograph",
     ),
     "bit_depth": Kind(
         "Bit depth",
         "The window sets which stored values become black and white; the wrong one hides what is in the picture.",
         "Give the window that fits the detector: data.window=[low,high] or data.window=percentile.",
-        pictured=True,
         effect="photograph",
     ),
     "multi_page": Kind(
         "Files with several pages",
         "Only the first page is used.",
         "Save the other pages as files of their own if they matter.",
-        pictured=True,
     ),
     "no_groups": Kind(
         "No groups",
         "It is unknown which images show the same weld, so a leak between splits stays unseen.",
         "Give a group column in a manifest, data.group_by=prefix:N or folder, or data.group_pattern='REGEX'; "
         "audit.suggest_groups=FILE.csv proposes one group a spot.",
-        pictured=True,
         effect="leak",
     ),
 }

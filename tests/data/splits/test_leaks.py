@@ -80,11 +80,12 @@ def test_clean_means_disjoint(rows: list[tuple[str, str, str | None]]) -> None:
 
 def test_views_across_the_test_are_named_once() -> None:
     pairs = np.array([[0, 1], [0, 4], [2, 4], [3, 6], [5, 6], [4, 5]])
-    assert find_seen_views(samples(CLEAN), pairs) == [
+    table = samples(CLEAN).with_row_index("row").cast({"row": pl.Int64})
+    assert find_seen_views(table, pairs) == [
         "/data/4.jpg = /data/0.jpg (train)",
         "/data/5.jpg = /data/6.jpg (train)",
     ]
-    assert find_seen_views(samples(CLEAN), np.zeros((0, 2), np.int64)) == []
+    assert find_seen_views(table, np.zeros((0, 2), np.int64)) == []
 
 
 def test_fingerprints_are_of_the_content() -> None:

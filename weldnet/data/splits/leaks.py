@@ -49,15 +49,19 @@ def find_seen_views(table: pl.DataFrame, pairs: Pairs) -> list[str]:
     """The test images of which train or val shows the same spot, each with one such image.
 
     Args:
-        table: table of samples with their splits.
+        table: table of samples with their splits, and `row`, a number that copies share.
         pairs: int64 (P, 2): rows that show the same spot.
     """
-    both = pl.DataFrame(np.concatenate([pairs, pairs[:, ::-1]]), schema=["row", "other"], orient="row")
-    samples = table.select("path", "split", row=pl.int_range(pl.len()))
-    both = both.join(samples, on="row").join(samples, left_on="other", right_on="row", suffix="_other")
-    seen = both.filter(pl.col("split") == "test", pl.col("split_other") != "test").sort("row", "other")
+    both = pl.DataFrame(np.concatenate([pairs, pairs[:, ::-1]]), schema=["row", "row_other"], orient="row")
+    samples = table.select("path", "split", "row").with_row_index("place")
+    seen = (
+        samples.filter(split="test")
+        .join(both, on="row")
+        .join(samples.select(pl.all().name.suffix("_other")), on="row_other")
+    )
+    seen = seen.filter(pl.col("split_other") != "test").sort("place", "place_other")
     named = pl.format("{} = {} ({})", "path", "path_other", "split_other")
-    return seen.unique("row", keep="first", maintain_order=True).select(named).to_series().to_list()
+    return seen.unique("place", keep="first", maintain_order=True).select(named).to_series().to_list()
 
 
 def refuse_views(leak: str, table: pl.DataFrame) -> None:
