@@ -10,6 +10,7 @@
     scripts/benchmark.py serve [json=FILE]
     scripts/benchmark.py damage [json=FILE]
     scripts/benchmark.py labels [json=FILE]
+    scripts/benchmark.py audit manifest=FILE tiles=FILE [json=FILE]
 
 `compare=OLD.json` shows what has moved since the run that wrote it by json=OLD.json. It runs with the project's .venv.
 Without a manifest it draws its own photographs, 1920 x 1080. What is compared takes turns, so that a machine whose
@@ -24,6 +25,7 @@ from own_python import use_own_python
 
 use_own_python()
 
+import benchmark_audit
 import benchmark_damage
 import benchmark_data
 import benchmark_device
@@ -49,6 +51,7 @@ BENCHMARKS = {
     "serve": benchmark_serve,
     "damage": benchmark_damage,
     "labels": benchmark_labels,
+    "audit": benchmark_audit,
 }
 
 

@@ -23,12 +23,13 @@ from weldnet.errors import InputError
 
 BATCH = 32
 
-ALLOWED = "manifest=FILE, json=FILE, compare=OLD.json, ckpt_path=RUN, repeats=N, steps=N"
+ALLOWED = "manifest=FILE, tiles=FILE, json=FILE, compare=OLD.json, ckpt_path=RUN, repeats=N, steps=N"
 
 
 @dataclass
 class Options:
     manifest: Path | None = None
+    tiles: Path | None = None
     json: Path | None = None
     compare: Path | None = None
     ckpt_path: Path | None = None

@@ -1,9 +1,16 @@
-"""Which share of wrong labels `weldnet-audit crossval=RUN` finds, and how many of those that it names are wrong."""
+"""Which share of wrong labels `weldnet-audit crossval=RUN` finds, and how many of those that it names are wrong.
+
+Where cleanlab is installed, which nothing needs, its `find_label_issues` names labels by the same predictions.
+"""
 
 import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +23,7 @@ from rich.table import Table
 from weldnet.audit.labels import HeldOut
 from weldnet.console import print_table
 from weldnet.data.sources.manifest import read_manifest, write_manifest
+from weldnet.evaluation.arrays import Floats, Labels
 from weldnet.evaluation.label_errors import find_label_errors
 from weldnet.synthetic.drawn_set import write_synthetic
 from weldnet.training.fold_ensemble import read_held_out
@@ -40,6 +48,26 @@ TRAINING = [
 ]
 
 
+FILTERS = ("prune_by_noise_rate", "prune_by_class", "both", "confident_learning", "low_self_confidence")
+
+Finder = Callable[[Floats, Labels], Labels]
+
+
+def list_finders() -> dict[str, Finder]:
+    """What names rows by probabilities and labels, the most doubtful one first."""
+    finders: dict[str, Finder] = {"weldnet": find_label_errors}
+    if find_spec("cleanlab") is None:
+        print("cleanlab is not installed, so nothing is compared with it")
+        return finders
+    find_issues = import_module("cleanlab.filter").find_label_issues
+    settings = {"return_indices_ranked_by": "self_confidence", "n_jobs": 1}
+
+    def find(probabilities: Floats, labels: Labels, filter_by: str) -> Labels:
+        return np.asarray(find_issues(labels, probabilities, filter_by=filter_by, **settings), np.int64)
+
+    return finders | {f"cleanlab, {each}": partial(find, filter_by=each) for each in FILTERS}
+
+
 def change_labels(samples: pl.DataFrame, seed: int = 0) -> pl.DataFrame:
     """The samples, a share of them drawn at random under a different label of the set, without splits."""
     generator, labels = np.random.default_rng(seed), samples["label"].to_list()
@@ -60,7 +88,7 @@ def measure(named: list[str], wrong: set[str]) -> dict[str, float]:
     }
 
 
-def redraw(held_out: HeldOut, samples: pl.DataFrame, draws: range) -> dict[str, list[float]]:
+def redraw(held_out: HeldOut, samples: pl.DataFrame, draws: range, find: Finder) -> dict[str, list[float]]:
     """Mean and standard deviation of the same figures where other labels are changed, beside the same predictions.
 
     A prediction out of fold is that of a network that has not seen the image, so nor its label.
@@ -71,7 +99,7 @@ def redraw(held_out: HeldOut, samples: pl.DataFrame, draws: range) -> dict[str, 
     for seed in draws:
         changed = change_labels(samples, seed)
         labels = changed["label"].cast(kind).to_physical().to_numpy().astype(np.int64)
-        rows = find_label_errors(held_out.probabilities, labels)
+        rows = find(held_out.probabilities, labels)
         wrong = samples.filter(samples["label"] != changed["label"])["path"]
         figures.append(measure(samples["path"].gather(rows).to_list(), set(wrong)))
     values = {name: np.array([each[name] for each in figures]) for name in figures[0]}
@@ -88,10 +116,11 @@ def run(options: Options) -> dict[str, Any]:
         call(folder, "crossval", *TRAINING)
         call(folder, "audit", "data=manifest", "data.manifest=wrong.csv", "crossval=run", "output_dir=audit")
         findings = json.loads((folder / "audit" / "audit.json").read_text("utf-8"))["findings"]
+        held_out = read_held_out(folder / "run")
         named = [found["paths"][0] for found in findings if found["kind"] == "label_error"]
         return {
             "audit": measure(named, set(samples.filter(samples["label"] != changed["label"])["path"])),
-            "redrawn": redraw(read_held_out(folder / "run"), samples, range(1, 101)),
+            "redrawn": {name: redraw(held_out, samples, range(1, 101), find) for name, find in list_finders().items()},
         }
 
 
@@ -102,8 +131,8 @@ def call(folder: Path, command: str, *arguments: str) -> None:
 
 def show(figures: dict[str, Any]) -> None:
     """The figures as a table."""
-    table = Table("", "the audit", "100 other draws", "standard deviation")
-    for name, value in figures["audit"].items():
-        mean, deviation = figures["redrawn"][name]
-        table.add_row(name, f"{value:.2f}", f"{mean:.2f}", f"{deviation:.2f}")
+    table = Table("", *figures["audit"], title="the audit; of 100 other draws mean and standard deviation")
+    table.add_row("the audit", *(f"{value:.2f}" for value in figures["audit"].values()))
+    for name, values in figures["redrawn"].items():
+        table.add_row(name, *(f"{mean:.2f} ({deviation:.2f})" for mean, deviation in values.values()))
     print_table(table, Console())

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -17,6 +17,7 @@ from PIL import Image
 from rich.table import Table
 from scipy.ndimage import gaussian_filter
 
+from weldnet.audit.audit import audit
 from weldnet.console import print_table
 from weldnet.data.batches import WeldImages, make_batches
 from weldnet.data.datamodule import WeldDataModule
@@ -26,6 +27,7 @@ from weldnet.data.sources.source import Manifest
 from weldnet.data.splits.leaks import fingerprint
 from weldnet.data.storage import FileImages
 from weldnet.data.thumbnails import THUMBNAIL_SIZE
+from weldnet.report.audit_report import save_audit
 
 SIZES = (10_000, 100_000, 1_000_000)
 NUM_WORKERS = 4
@@ -76,6 +78,31 @@ def measure_alike(size: int, folder: Path) -> dict[str, float]:
     }
 
 
+def measure_audit(size: int, folder: Path) -> dict[str, float]:
+    """Audits as many drawn JPEGs of 64 x 64 pixels, no two alike, and writes the page; drawing them is not counted."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for index in range(size):
+        texture = gaussian_filter(rng.normal(size=(64, 64)).astype(np.float32), 1.5) * 250 + 128
+        path = folder / f"{index // 1000}" / f"{index}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(texture.clip(0, 255).astype(np.uint8)).save(path, quality=90)
+        rows.append((str(path), f"class_{index % 7}", f"weld_{index % 997}"))
+    samples = pl.DataFrame(rows, schema=["path", "label", "group"], orient="row")
+    samples = samples.with_columns(split=pl.lit(None, pl.String))
+    before = peak_memory()
+    started, used = time.perf_counter(), time.process_time()
+    audited = audit(samples)
+    save_audit(audited, folder)
+    return {
+        "seconds": time.perf_counter() - started,
+        "processor_seconds": time.process_time() - used,
+        "peak_mib": peak_memory(),
+        "before_mib": before,
+        "findings": len(audited.findings),
+    }
+
+
 def measure_workers(size: int, folder: Path) -> dict[str, float]:
     """The memory that worker processes have for themselves, all together, with data.cache=none."""
     files = []
@@ -105,18 +132,25 @@ def private_memory(process: int) -> float:
     return sum(kilobytes) / 1024
 
 
-MEASURES: dict[str, tuple[str, Callable[[int, Path], dict[str, float]]]] = {
-    "manifest": ("manifest read, checked, split", measure_manifest),
-    "alike": ("search for copies and views", measure_alike),
-    "workers": (f"{NUM_WORKERS} workers, data.cache=none", measure_workers),
+class Measure(NamedTuple):
+    text: str
+    take: Callable[[int, Path], dict[str, float]]
+    sizes: tuple[int, ...] = SIZES
+
+
+MEASURES = {
+    "manifest": Measure("manifest read, checked, split", measure_manifest),
+    "alike": Measure("search for copies and views", measure_alike, SIZES[:2]),
+    "audit": Measure("audit of files, with its page", measure_audit, SIZES[:2]),
+    "workers": Measure(f"{NUM_WORKERS} workers, data.cache=none", measure_workers),
 }
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Takes every measure at every size."""
+    """Takes every measure at each of its sizes."""
     figures: dict[str, Any] = {}
-    for name in MEASURES:
-        for size in SIZES:
+    for name, measure in MEASURES.items():
+        for size in measure.sizes:
             command = [sys.executable, __file__, name, str(size)]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             figures[f"{name}_{size}"] = json.loads(done.stdout)
@@ -130,14 +164,13 @@ def show(figures: dict[str, Any]) -> None:
     table.add_column("images")
     for size in SIZES:
         table.add_column(f"{size:,}", justify="right")
-    for name, (text, _) in MEASURES.items():
-        cells = [figures[f"{name}_{size}"] for size in SIZES]
-        table.add_row(
-            text, *(f"{c['seconds']:.1f} s, {c.get('peak_mib', c.get('workers_mib')):.0f} MiB" for c in cells)
-        )
+    for name, measure in MEASURES.items():
+        cells = [figures[f"{name}_{size}"] for size in measure.sizes]
+        shown = [f"{c['seconds']:.1f} s, {c.get('peak_mib', c.get('workers_mib')):.0f} MiB" for c in cells]
+        table.add_row(measure.text, *shown, *["not measured"] * (len(SIZES) - len(shown)))
     print_table(table)
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as own_folder:
-        print(json.dumps(MEASURES[sys.argv[1]][1](int(sys.argv[2]), Path(own_folder))))
+        print(json.dumps(MEASURES[sys.argv[1]].take(int(sys.argv[2]), Path(own_folder))))

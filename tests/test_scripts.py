@@ -9,7 +9,9 @@ from pathlib import Path
 
 import benchmark_shared
 import numpy as np
+import polars as pl
 import pytest
+from audit_sets import find_hashed, hash_photographs
 from benchmark_common import Options, show_moves
 from fetching import fetch
 from PIL import Image
@@ -104,3 +106,13 @@ def test_benchmark_trains_beside_a_busy_process(monkeypatch: pytest.MonkeyPatch)
     row = benchmark_shared.run(Options(repeats=1, steps=1))["ways"]["ours"]
     assert row["share_beside"] == row["beside"]["images_per_s"] / row["alone"]["images_per_s"]
     assert all(row[beside]["cpu_ms"] > 0 for beside in ("alone", "beside"))
+
+
+def test_pictures_of_one_spot_have_one_perceptual_hash(tmp_path: Path) -> None:
+    files = []
+    for seed in range(4):
+        pixels = np.random.default_rng(seed).integers(0, 255, (12, 9, 3), np.uint8)
+        for name, size in (("large", (90, 120)), ("small", (45, 60))):
+            files.append(str(tmp_path / f"{seed}_{name}.png"))
+            Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC).save(files[-1])
+    assert find_hashed(hash_photographs(pl.Series(files))).tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
