@@ -60,7 +60,7 @@ def correlate(descriptors: list[Floats], pairs: Pairs) -> Floats:
     return least
 
 
-def measure_methods(welds: Photographs, tiles: Photographs) -> dict[str, tuple[float, int]]:
+def measure_methods(welds: Photographs, tiles: Photographs) -> dict[str, dict[str, float]]:
     """Of each method the recall of pairs of one tile where 1 % of the pairs show two, and how many pairs of welds it
     finds before the first across welds."""
     every_tile, every_weld = (list_pairs(len(each.contents)) for each in (tiles, welds))
@@ -69,7 +69,8 @@ def measure_methods(welds: Photographs, tiles: Photographs) -> dict[str, tuple[f
     for scored, photographs in ((described, tiles), (on_welds, welds)):
         pairs, similarity = photographs.score(THRESHOLDS[0])
         scored["the same, of 10 candidates for each, aligned in 8 steps"] = (similarity, pairs)
-    one_tile, figures = int((compare_numbers(tiles, every_tile) > 0).sum()), {}
+    one_tile = int((compare_numbers(tiles, every_tile) > 0).sum())
+    figures = {}
     for name, (similarity, pairs) in described.items():
         order = np.argsort(-similarity, kind="stable")
         numbers = compare_numbers(tiles, pairs[order])
@@ -78,5 +79,6 @@ def measure_methods(welds: Photographs, tiles: Photographs) -> dict[str, tuple[f
         recall = int(right[wrong <= 0.01 * np.maximum(right + wrong, 1)].max(initial=0)) / one_tile
         weld_similarity, weld_pairs = on_welds[name]
         across = welds.cross(weld_pairs, "group")
-        figures[name] = (recall, int((weld_similarity > weld_similarity[across].max()).sum()))
+        first = weld_similarity[across].max()
+        figures[name] = {"recall of tiles": recall, "pairs of welds": int((weld_similarity > first).sum())}
     return figures
