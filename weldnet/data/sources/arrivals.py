@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from weldnet.data.file_states import find_leaving
 from weldnet.data.sources.discovery import Skipped, explain_folder, take_photographs
 from weldnet.data.sources.folders import check_names
 from weldnet.errors import InputError
+from weldnet.files import find_leaving
 from weldnet.spelling import make_visible
 
 log = logging.getLogger(__name__)
