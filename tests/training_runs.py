@@ -11,6 +11,9 @@ from torch.utils.data import DataLoader
 
 Batch = tuple[Tensor, Tensor]
 
+FEW_WELDS = ["callbacks=default", "data.shares.train=0.7", "data.shares.val=0.16", "data.shares.test=0.14"]
+"""With `experiment=demo`, whose validation is large and whose weights are averaged: the usual splits and callbacks."""
+
 
 class Losses(Callback):
     """Notes the loss of every step."""

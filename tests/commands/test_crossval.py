@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 from calling import call, refuse
 from lightning import Callback, LightningModule, Trainer
-from training_runs import heed_interrupts
+from training_runs import FEW_WELDS, heed_interrupts
 
 pytestmark = pytest.mark.slow
 
@@ -31,6 +31,7 @@ SMALL = [
     "trainer.max_epochs=2",
     "callbacks.dashboard=null",
     "logger.tensorboard=null",
+    *FEW_WELDS,
 ]
 THREE = [*SMALL, "num_folds=3"]
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from calling import call, exit_code, refuse
 from lightning import Callback, LightningModule, Trainer
-from training_runs import Batch, heed_interrupts
+from training_runs import FEW_WELDS, Batch, heed_interrupts
 
 import weldnet
 from weldnet.model.classifier import WeldClassifier
@@ -31,6 +31,7 @@ SMALL = [
     "trainer.max_epochs=2",
     "trainer.accelerator=cpu",
     "trainer.precision=32-true",
+    *FEW_WELDS,
 ]
 PACKAGE = Path(weldnet.__file__).parent
 QUICK = [*SMALL, "callbacks.dashboard=null", "logger.tensorboard=null"]

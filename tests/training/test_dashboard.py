@@ -18,7 +18,7 @@ import torch
 from calling import call
 from torch import Tensor
 from trained import TINY
-from training_runs import quiet
+from training_runs import FEW_WELDS, quiet
 
 from weldnet.commands.train import main as run_train
 from weldnet.data.datamodule import WeldDataModule
@@ -54,7 +54,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     small = ["experiment=demo", "model.backbone=resnet18", "data.num_images=72", "data.num_seams=12"]
     size = ["data.image_size.height=60", "data.image_size.width=12", "trainer=cpu", "trainer.max_epochs=1"]
-    size += ["trainer.log_every_n_steps=1"]
+    size += ["trainer.log_every_n_steps=1", *FEW_WELDS]
     shown, pair = [], dashboard._pair
 
     def pair_and_check(data: WeldDataModule, split: str, rows: list[int], images: Tensor) -> list[Pixels]:

@@ -17,14 +17,15 @@ from weldnet.training.progress import History
 class CountingClassifier(WeldClassifier):
     """Has counted, in epoch e, what its accuracies say: e / 10, and none for balanced accuracy."""
 
-    epoch = 0
+    epoch, classes = 0, ()
 
     def __init__(self) -> None:
         """Without a network."""
 
-    def measure_epoch(self, stage: str) -> dict[str, Any]:
+    def sums(self, stage: str) -> Any:
         assert stage == "train"
-        return {"accuracy": self.epoch / 10, "balanced_accuracy": math.nan}
+        figures = {"accuracy": self.epoch / 10, "balanced_accuracy": math.nan}
+        return SimpleNamespace(measure=lambda classes: figures)
 
 
 def train(folder: Path, epochs: range, *, validated: range, loss: float) -> None:

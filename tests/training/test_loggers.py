@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from calling import call, refuse
 from omegaconf import OmegaConf
+from training_runs import FEW_WELDS
 
 from weldnet.errors import propose_extra
 from weldnet.evaluation.metrics import METRICS
@@ -25,6 +26,7 @@ SMALL = [
     "trainer.max_epochs=1",
     "trainer.log_every_n_steps=1",
     "output_dir=run",
+    *FEW_WELDS,
 ]
 
 

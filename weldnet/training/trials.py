@@ -31,9 +31,6 @@ MAX_RETRIES = 3
 BEATS = 3
 """Without so many signs of life in a row, a trial counts as killed."""
 
-RETRY = RetryHeartbeatStaleTrialCallback(MAX_RETRIES)
-"""Has a trial made again, with the same values, unless it was so often already."""
-
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
@@ -75,7 +72,7 @@ def open_study(url: str, name: str, monitor: str, heartbeat: int, *, prune: bool
             {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None,
             heartbeat_interval=heartbeat,
             grace_period=BEATS * heartbeat,
-            heartbeat_stale_trial_callback=RETRY,
+            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(MAX_RETRIES),
         )
         return optuna.create_study(
             storage=storage,
@@ -102,8 +99,8 @@ def suggest(trial: optuna.Trial, key: str, distribution: BaseDistribution) -> An
 
 
 def retry(trial: optuna.Trial) -> None:
-    """Has a trial made again that is about to fail by no fault of its values."""
-    RETRY(trial.study, trial.study.get_trials(deepcopy=False)[trial.number])
+    """Has a trial made again that is about to fail by no fault of its values, unless it was so often already."""
+    RetryHeartbeatStaleTrialCallback(MAX_RETRIES)(trial.study, trial.study.get_trials(deepcopy=False)[trial.number])
 
 
 def make_trials(
