@@ -123,7 +123,7 @@ def test_curves_pictures_and_tables_are_there(runs: Path) -> None:
     content = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     listed = HParamsPluginData.FromString(content).session_start_info.hparams
     assert listed["final/test_accuracy"].number_value == pytest.approx(metrics["accuracy"], abs=1e-6)
-    assert listed["2_optimizer.lr"].number_value == 2e-3
+    assert listed["2_optimizer.lr"].number_value == 3e-3
     assert not any(name.startswith(("data.root", "data.cache", "model.cuda_graphs")) for name in listed)
     (epoch,) = json.loads((runs / RUN / "report.json").read_text())["history"]
     for name, curve in (("val/loss", "1_loss/val"), ("train/loss_epoch", "1_loss/train")):
