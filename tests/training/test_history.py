@@ -17,7 +17,8 @@ from weldnet.training.progress import History
 class CountingClassifier(WeldClassifier):
     """Has counted, in epoch e, what its accuracies say: e / 10, and none for balanced accuracy."""
 
-    epoch, classes = 0, ()
+    epoch = 0
+    classes: list[str] = []
 
     def __init__(self) -> None:
         """Without a network."""
