@@ -20,6 +20,7 @@ use_own_python()
 
 import numpy as np
 import onnxruntime
+import simplejpeg
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -66,12 +67,10 @@ def find_ways(cv2: Any, geometry: Geometry) -> dict[str, Callable[[Path], Pixels
 
 def find_decoders(cv2: Any) -> dict[str, Callable[[Path], Pixels]]:
     """What an integrator writes before an input that takes photographs, by name: from a file to uint8 (h, w, 3)."""
-    from torchvision.io import ImageReadMode, decode_image
-
     return {
         "Pillow": lambda file: np.asarray(Image.open(file).convert("RGB")),
         "OpenCV": lambda file: cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB),
-        "torchvision": lambda file: decode_image(str(file), ImageReadMode.RGB).permute(1, 2, 0).numpy(),
+        "simplejpeg": lambda file: simplejpeg.decode_jpeg(file.read_bytes()),
     }
 
 

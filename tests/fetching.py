@@ -15,8 +15,8 @@ def fetch(folder: Path, *wanted: str) -> dict[str, str]:
         folder: not there yet; what else is to be imported may be put there.
         wanted: as pip takes them.
     """
-    pip: list[str | Path] = [sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--target", folder]
-    done = subprocess.run([*pip, *wanted], capture_output=True, text=True)
+    command: list[str | Path] = [sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--target", folder]
+    done = subprocess.run([*command, *wanted], capture_output=True, text=True)
     if done.returncode:
         pytest.skip(f"pip cannot install {wanted[0]}: {done.stderr.strip().splitlines()[-1]}")
     return os.environ | {"PYTHONPATH": str(folder)}
