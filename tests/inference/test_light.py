@@ -87,3 +87,10 @@ def test_an_export_runs_without_what_only_training_needs(small: Path, tmp_path: 
     assert [row["verdict"] for row in rows] == [each.verdict for each in expected]
     for row, each in zip(rows, expected, strict=True):
         assert row["p_pore"] == pytest.approx(each.probabilities["pore"], abs=1e-4)
+
+
+def test_a_server_imports_no_tables() -> None:
+    modules = "weldnet.commands.serve, weldnet.inference.predictor, weldnet.serve.process, weldnet.serve.app"
+    code = f"import sys, {modules}; print(*{{'polars', 'torch', 'scipy'}} & {{*sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
