@@ -11,8 +11,8 @@ import pytest
 from lightning import Trainer
 from omegaconf import OmegaConf
 
+from weldnet.config.arguments import show_options
 from weldnet.config.build import build_data, check_nodes
-from weldnet.config.hydra_app import show_options
 from weldnet.config.schema import TrainConfig, register_schema
 from weldnet.config.targets import check_target
 from weldnet.config.trusted import check_trusted

@@ -48,7 +48,7 @@ def test_the_page_of_hostile_names_is_whole_and_loads_nothing(tmp_path: Path) ->
     for sentence in summarise(report):
         assert html.escape(sentence) in page
     for name in ("reliability", "referral", "per_class"):
-        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert f'id="{name}-' in page
 
 
 def test_the_sentences_state_the_gap_between_known_and_unseen_welds() -> None:
@@ -254,9 +254,8 @@ def test_the_curves_and_samples_of_a_run_are_shown(tmp_path: Path) -> None:
     assert 'id="curves"' in page
     assert "epoch 2, which was tested" in page
     assert "What each class looks like" in page
-    assert {f"history_{name}.png" for name in ("loss", "balanced_accuracy")} <= {
-        each.name for each in tmp_path.iterdir()
-    }
+    for name in ("loss", "balanced_accuracy"):
+        assert f'id="history_{name}-' in page
 
 
 def test_samples_of_a_class_are_of_different_welds() -> None:

@@ -1,9 +1,13 @@
 """What is typed, as Hydra takes it: paths without a key, values as they stand there, options first."""
 
+import json
 import os
 import re
 from collections.abc import Sequence
+from importlib.resources import files
 from itertools import pairwise
+
+from omegaconf import DictConfig, OmegaConf
 
 from weldnet.config.literal import escape
 from weldnet.config.mistakes import takes_value
@@ -116,3 +120,26 @@ def put_options_first(arguments: list[str]) -> list[str]:
     pairs = zip(["", *arguments], arguments, strict=False)
     ordered = sorted(pairs, key=lambda pair: not (pair[1].startswith("-") or takes_value(pair[0])))
     return [argument for _, argument in ordered]
+
+
+def register_help() -> None:
+    """Makes `${options:GROUP}` and `${setting:KEY}` known to the texts of `--help`."""
+    OmegaConf.register_new_resolver("options", show_options, replace=True)
+    OmegaConf.register_new_resolver("setting", show_setting, replace=True)
+
+
+def show_options(group: str) -> str:
+    """A group of configs and its options, as `--help` lists them: `${options:GROUP}` in a root config."""
+    names = sorted(file.name for file in (files("weldnet.configs") / group).iterdir())
+    return f"{group}: {', '.join(name.removesuffix('.yaml') for name in names if name.endswith('.yaml'))}"
+
+
+def show_setting(key: str, *, _root_: DictConfig) -> str:
+    """A key with its value in a column, as `--help` lists it: `${setting:KEY}` in a root config."""
+    value = OmegaConf.select(_root_, key)
+    if OmegaConf.is_config(value):
+        # As it is typed, on one line.
+        shown = str(value).replace("'", "").replace(", ", ",").replace(": ", ":")
+    else:
+        shown = json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+    return f"{f'{key}={shown}':<34}  "

@@ -1,6 +1,5 @@
 """The wrapper around Hydra's entry point: values as typed, and one message for a user's mistake."""
 
-import json
 import logging
 import os
 import re
@@ -17,10 +16,10 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from weldnet.config.arguments import name_paths, put_options_first, quote_verbatim, split_help
+from weldnet.config.arguments import name_paths, put_options_first, quote_verbatim, register_help, split_help
 from weldnet.config.endings import end_with_reader, end_with_signals
 from weldnet.config.mistakes import check_keys, check_typed, explain
 from weldnet.config.schema import register_schema
@@ -30,7 +29,7 @@ from weldnet.hardware import shorten_waits
 
 log = logging.getLogger(__name__)
 
-CONFIGS = "pkg://weldnet.configs"
+CONFIGS = "weldnet.configs"
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
@@ -39,23 +38,6 @@ MISTAKES = (InputError, HydraException, OmegaConfBaseException)
 
 FindSaved = Callable[[str, list[str]], DictConfig]
 """From `ckpt_path` and all overrides to the config of the run to resume."""
-
-
-def show_options(group: str) -> str:
-    """A group of configs and its options, as `--help` lists them: `${options:GROUP}` in a root config."""
-    names = sorted(file.name for file in (files("weldnet.configs") / group).iterdir())
-    return f"{group}: {', '.join(name.removesuffix('.yaml') for name in names if name.endswith('.yaml'))}"
-
-
-def show_setting(key: str, *, _root_: DictConfig) -> str:
-    """A key with its value in a column, as `--help` lists it: `${setting:KEY}` in a root config."""
-    value = OmegaConf.select(_root_, key)
-    if OmegaConf.is_config(value):
-        # As it is typed, on one line.
-        shown = str(value).replace("'", "").replace(", ", ",").replace(": ", ":")
-    else:
-        shown = json.dumps(value) if value is None or isinstance(value, bool) else str(value)
-    return f"{f'{key}={shown}':<34}  "
 
 
 def typed_keys() -> list[str]:
@@ -96,11 +78,10 @@ def command(
             sys.argv[1:] = name_paths(name, split_help(name, sys.argv[1:]))
             check_typed(sys.argv[1:])
             register_schema(name, schema)
-            OmegaConf.register_new_resolver("options", show_options, replace=True)
-            OmegaConf.register_new_resolver("setting", show_setting, replace=True)
+            register_help()
             call.find_root()
             with call.arrange():
-                hydra.main(config_path=CONFIGS, config_name=call.root, version_base="1.3")(call.add_job)()
+                call.compose()
             call.label_jobs()
             results = []
             for job in call.jobs:
@@ -199,6 +180,19 @@ class _Call:
             sys.argv = typed
             if not self.shows_tracebacks:
                 os.environ.pop(FULL_ERROR, None)
+
+    def compose(self) -> None:
+        """Composes the configs: once, where nothing is asked of Hydra itself, whose entry point composes each twice."""
+        if any(re.match(r"-|[+~]*hydra\W", word) for word in sys.argv[1:]):
+            hydra.main(config_path=f"pkg://{CONFIGS}", config_name=self.root, version_base="1.3")(self.add_job)()
+            return
+        with hydra.initialize_config_module(CONFIGS, version_base="1.3"):
+            cfg = hydra.compose(self.root, sys.argv[1:], return_hydra_config=True)
+        HydraConfig.instance().set_config(cfg)
+        own = cfg.copy()
+        with open_dict(own):
+            del own["hydra"]
+        self.add_job(own)
 
     def add_job(self, cfg: DictConfig) -> None:
         """Keeps a config that Hydra has composed; what goes wrong in its run need not pass through Hydra."""

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from weldnet.evaluation.metrics import CLASS_METRICS
 from weldnet.files import write_json, write_text
-from weldnet.report.charts import draw_charts, embed_chart, save_chart
+from weldnet.report.charts import draw_charts, embed_chart
 from weldnet.report.headline import describe_figures, write_headline
 from weldnet.report.kinds import KINDS
 from weldnet.report.page import render
@@ -41,15 +41,12 @@ class Section(NamedTuple):
 
 
 def save_report(report: Values, gallery: Gallery, folder: Path) -> None:
-    """Writes `report.json`, `report.html` and the figures into an existing folder, each all or nothing.
+    """Writes `report.json` and `report.html` into an existing folder, each all or nothing.
 
     Adds `headline` and `summary`, its sentences, to the report.
     """
     report["headline"], report["summary"] = write_headline(report), summarise(report)
-    charts = draw_charts(report)
-    for name, figure in charts.items():
-        save_chart(figure, folder / f"{name}.png")
-    embedded = {name: embed_chart(figure, name) for name, figure in charts.items()}
+    embedded = {name: embed_chart(figure, name) for name, figure in draw_charts(report).items()}
     top = common_folder(gallery.predictions["path"])
     common = {"report": report, "charts": embedded, "shorten": lambda path: path.removeprefix(top)}
     bodies = {

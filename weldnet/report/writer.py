@@ -63,7 +63,7 @@ def write_report(
     validation: EvaluationReport | None = None,
     device: str = DeviceSettings.device,
 ) -> tuple[dict[str, Any], Figure | None]:
-    """Writes `report.json`, `report.html`, its figures and, in `report_files/`, its photographs into a folder.
+    """Writes `report.json`, `report.html` and, in `report_files/`, its photographs into a folder.
 
     Args:
         data: that the checkpoint was tested on, set up.
