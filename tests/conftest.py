@@ -15,6 +15,7 @@ import torch
 from filelock import FileLock
 from hydra.core.config_store import ConfigStore
 from hypothesis import settings
+from markupsafe import Markup
 from threadpoolctl import threadpool_limits
 
 if TYPE_CHECKING:
@@ -99,6 +100,16 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def undrawn() -> Iterator[None]:
+    """Reports without charts, which take longer to draw than a small network to train; tests/report checks them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("weldnet.report.sections.embed_chart", lambda figure, name: Markup())
+        for module in ("report.writer", "training.crossval_report"):
+            patch.setattr(f"weldnet.{module}.save_chart", lambda figure, file: file.touch())
+        yield
+
+
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The test's own folder, which is the current one; a module may put more into it by a fixture of this name."""
@@ -153,8 +164,8 @@ def as_nobody(tmp_path: Path) -> Iterator[Path]:
             os.seteuid(0)
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator["WebDriver"]:
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator["WebDriver"]:
     if not (shutil.which("chromium") and shutil.which("chromedriver")):
         assert not os.environ.get("CI"), "CI must have chromium and chromedriver"
         pytest.skip("chromium and chromedriver are not installed")
@@ -167,13 +178,25 @@ def browser(tmp_path: Path) -> Iterator["WebDriver"]:
         *("use-fake-device-for-media-stream", "use-fake-ui-for-media-stream", "window-size=1200,900"),
     ):
         options.add_argument(f"--{flag}")
-    options.add_argument(f"--user-data-dir={tmp_path / 'browser'}")
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('browser')}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     chrome = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
     try:
         yield chrome
     finally:
         chrome.quit()
+
+
+@pytest.fixture
+def browser(chromium: "WebDriver") -> Iterator["WebDriver"]:
+    """A tab of its own of a browser that all tests of a worker share; servers differ by their ports."""
+    first = chromium.current_window_handle
+    chromium.switch_to.new_window("tab")
+    chromium.set_window_size(1200, 900)
+    chromium.get_log("browser")  # type: ignore[no-untyped-call]
+    yield chromium
+    chromium.close()
+    chromium.switch_to.window(first)
 
 
 @pytest.fixture
