@@ -22,6 +22,8 @@ from weldnet.errors import InputError
 from weldnet.inference.checkpoint import kept_checkpoint, load_checkpoint
 from weldnet.inference.evaluate import evaluate
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 BY_GROUP = "val/balanced_accuracy_by_group"
 FOLDER_KEYS = ("data=", "data.root", "data.group_pattern")
 AUTO = [*(word for word in TINY if not word.startswith(FOLDER_KEYS)), "callbacks=auto", "data=manifest"]

@@ -10,6 +10,8 @@ from drawing import SEAM, write_welds
 
 from weldnet.inference.checkpoint import load_checkpoint
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 DATA = ["data=folder", "data.root=welds", f"data.group_pattern={SEAM}", "data.batch_size=8"]
 TRAINER = ["trainer=cpu", "trainer.max_epochs=1", "callbacks.dashboard=null"]
 
@@ -30,7 +32,7 @@ def size(height: int, width: int) -> list[str]:
 @pytest.mark.parametrize(
     ("name", "height", "width", "layer", "stage", "mean"),
     [
-        ("resnet50", 300, 30, "layer3", "layer1", 0.485),
+        ("resnet50", 96, 32, "layer3", "layer1", 0.485),
         ("test_convnext", 96, 64, "stage3", "stage1", 0.5),
         ("test_vit", 96, 96, "stage5", "stage2", 0.5),
     ],

@@ -15,7 +15,7 @@ from calling import call, refuse
 from lightning import Callback, LightningModule, Trainer
 from training_runs import FEW_WELDS, heed_interrupts
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("undrawn")]
 
 SMALL = [
     "experiment=demo",

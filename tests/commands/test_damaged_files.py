@@ -10,10 +10,12 @@ from calling import call, exit_code, refuse
 from damaging import BROKEN_METADATA, DAMAGED, FOREIGN, SOUND, break_sum
 from drawing import draw_noise, save_image, write_welds
 from PIL import Image
-from trained import TINY
+from trained import QUIET
 from untrained import save_untrained
 
 from weldnet.report.explained import CAPTION
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 TRUNCATED = ("rgb.png", "420.jpg", "lossy.webp")
 
@@ -99,7 +101,7 @@ def test_training_stops_at_damage(
     write_welds(tmp_path / "welds", ("good", "pore"), ending="png")
     for file in list((tmp_path / "welds").rglob("*1.png"))[:2]:
         file.write_bytes(break_sum(file.read_bytes(), b"IDAT"))
-    message = refuse(capsys, "train", *TINY, f"data.cache={cache}", "output_dir=run")
+    message = refuse(capsys, "train", *QUIET, f"data.cache={cache}", "output_dir=run")
     assert "2 of 16 images cannot be read" in message
     assert message.count("damaged: its IDAT chunk is damaged or missing") == 2
     assert not (tmp_path / "run").exists()
@@ -113,7 +115,7 @@ def test_training_skips_damage(
     write_welds(tmp_path / "welds", ("good", "pore"), seams=range(8), ending="png")
     file = tmp_path / "welds" / "pore" / "seam1_1.png"
     file.write_bytes(break_sum(file.read_bytes(), b"IDAT"))
-    call("train", *TINY, "trainer.max_epochs=1", "data.on_unreadable=skip", "output_dir=run")
+    call("train", *QUIET, "trainer.max_epochs=1", "data.on_unreadable=skip", "output_dir=run")
     assert str(file) not in (tmp_path / "run" / "split.csv").read_text()
     assert len(pl.read_csv(tmp_path / "run" / "split.csv")) == 31
 

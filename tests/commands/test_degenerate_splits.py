@@ -27,6 +27,7 @@ SMALL = [
     "trainer.precision=32-true",
     "trainer.max_epochs=1",
     "callbacks.dashboard=null",
+    "logger.tensorboard=null",
 ]
 
 OWN = "{label}{seam}"

@@ -33,7 +33,7 @@ from weldnet.serve.records import DecisionRecords
 from weldnet.training.crossval_report import read_folds
 from weldnet.training.fold_ensemble import write_ensemble
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("undrawn")]
 
 FOLDS = range(3)
 TARGETS = {"max_escape_rate": 0.25, "max_false_reject_rate": 0.25, "confidence": 0.8}

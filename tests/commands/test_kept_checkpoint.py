@@ -10,14 +10,14 @@ from boards import read_scalars
 from calling import call, refuse
 from checking import check_training
 from omegaconf import DictConfig, OmegaConf
-from trained import SMALL, TINY
+from trained import QUIET, SMALL, TINY
 
 from weldnet.config.build import build_data
 from weldnet.errors import InputError
 from weldnet.inference.checkpoint import load_checkpoint
 from weldnet.inference.evaluate import evaluate
 
-pytestmark = pytest.mark.usefixtures("welds_here")
+pytestmark = pytest.mark.usefixtures("welds_here", "undrawn")
 
 CHECKPOINT = "lightning.pytorch.callbacks.ModelCheckpoint"
 EMA = "lightning.pytorch.callbacks.EMAWeightAveraging"
@@ -160,9 +160,9 @@ def test_a_run_keeps_further_epochs_under_names_of_their_own(here: Path) -> None
 def test_a_resumed_average_equals_an_uninterrupted_one(here: Path, typed: str) -> None:
     stop = "+callbacks.stop._target_=training_runs.StopAfterFirstEpoch"
     average = [*typed.split(), "data.mixup=0.2", "test=false"]
-    call("train", *TINY, *average, "output_dir=whole")
+    call("train", *QUIET, *average, "output_dir=whole")
     with pytest.raises(ConnectionAbortedError):
-        call("train", *TINY, *average, "output_dir=stopped", stop)
+        call("train", *QUIET, *average, "output_dir=stopped", stop)
     call("train", "ckpt_path=stopped", stop)
     for name, keys in (("best", ["state_dict"]), ("last", ["state_dict", "current_model_state", "averaging_state"])):
         whole, resumed = load(here / "whole", name), load(here / "stopped", name)

@@ -15,6 +15,8 @@ from weldnet.data.decode.images import Geometry
 from weldnet.data.sources.source import Folder, Manifest
 from weldnet.inference.checkpoint import load_checkpoint
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SMALL = [
     "model=timm",
     "model.backbone=test_resnet",
@@ -25,6 +27,7 @@ SMALL = [
     "trainer=cpu",
     "trainer.max_epochs=1",
     "callbacks.dashboard=null",
+    "logger.tensorboard=null",
 ]
 
 

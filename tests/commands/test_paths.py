@@ -9,6 +9,8 @@ from trained import CLASSES, TINY
 
 from weldnet.config.literal import read_config
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 CASES = {
     "typed literally": ["output_dir=out/${seed}"],
     "typed for Hydra": ["output_dir='out/${seed}'"],

@@ -9,7 +9,7 @@ from calling import call, exit_code, refuse
 from drawing import write_welds
 from trained import CLASSES, QUIET
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("undrawn")]
 
 
 @pytest.fixture

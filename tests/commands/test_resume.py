@@ -26,6 +26,8 @@ from weldnet.config.resume import StoppedRun
 from weldnet.errors import InputError
 from weldnet.inference import checkpoint
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.fixture
 def here(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -460,7 +462,7 @@ def test_what_sigterm_proposes_works(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("phase", [PHASES[0], PHASES[-1]])
 def test_ctrl_c_after_the_last_epoch_proposes_what_completes(
     phase: str, welds: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,6 +21,8 @@ from weldnet.data.sources.manifest import read_manifest, write_manifest
 from weldnet.data.sources.source import Manifest
 from weldnet.inference.checkpoint import RECORD, write_checkpoint
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 WRONG = (3, 20, 41, 58, 77, 90)
 DATA = ("data=manifest", "data.manifest=wrong.csv")
 

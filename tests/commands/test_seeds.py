@@ -10,11 +10,13 @@ import torch
 from calling import call, exit_code, refuse
 from drawing import write_welds
 from lightning import Callback, LightningModule, Trainer
-from trained import CLASSES, TINY
+from trained import CLASSES, QUIET
 
 from weldnet.evaluation.metrics import METRICS
 
-RUN = [*TINY, "trainer.max_epochs=2", "seed=3", "seeds=2"]
+pytestmark = pytest.mark.usefixtures("undrawn")
+
+RUN = [*QUIET, "trainer.max_epochs=2", "seed=3", "seeds=2"]
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +89,7 @@ def test_the_seeds_differ_on_the_same_data(home: Path) -> None:
 def test_a_seed_is_an_ordinary_run(home: Path, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     seed = home / "whole" / "seed_4"
     alone = ["trainer.max_epochs=2", "seed=4", "data.seed=3", f"data.root={home / 'welds'}", "output_dir=single"]
-    call("train", *TINY, *alone)
+    call("train", *QUIET, *alone)
     assert (here / "single" / "predictions.csv").read_bytes() == (seed / "predictions.csv").read_bytes()
     call("test", f"ckpt_path={seed}", "output_dir=tested")
     metrics = read(seed / "metrics.json")
@@ -136,7 +138,7 @@ def test_stopped_seeds_end_as_if_nothing_had_been(
 
 @pytest.mark.slow
 def test_more_seeds_are_added_on_resume(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    one = [*TINY, "trainer.max_epochs=1", "test=false"]
+    one = [*QUIET, "trainer.max_epochs=1", "test=false"]
     call("train", *one, "seeds=2", "output_dir=run")
     before = read(here / "run" / "seeds.json")
     assert before["split"] == "val"
@@ -162,14 +164,14 @@ def test_more_seeds_are_added_on_resume(here: Path, capsys: pytest.CaptureFixtur
 def test_a_mistake_is_reported_before_any_training(
     here: Path, typed: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert message in refuse(capsys, "train", *TINY, *typed, "output_dir=run")
+    assert message in refuse(capsys, "train", *QUIET, *typed, "output_dir=run")
     assert not (here / "run").exists()
 
 
 def test_folds_have_no_seeds(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "no such key: seeds" in refuse(capsys, "crossval", *TINY, "seeds=2")
+    assert "no such key: seeds" in refuse(capsys, "crossval", *QUIET, "seeds=2")
 
 
 def test_one_process_only(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("RANK", "1")
-    assert "a run of several seeds runs in one process" in refuse(capsys, "train", *TINY, "seeds=2")
+    assert "a run of several seeds runs in one process" in refuse(capsys, "train", *QUIET, "seeds=2")

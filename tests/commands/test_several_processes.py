@@ -16,6 +16,8 @@ from trained import TINY
 from training_runs import quiet
 from two_processes import FROZEN, evaluate, make_trainer
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 RECIPE = [
     *(key for key in TINY if not key.startswith(("data=", "data.root", "data.group", "data.batch", "trainer="))),
     *("data=manifest", "data.manifest=welds.csv", "data.augmentation=none"),

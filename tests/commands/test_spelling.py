@@ -16,6 +16,8 @@ from untrained import save_untrained
 from weldnet.data.sources.folders import scan_folder
 from weldnet.data.sources.manifest import read_manifest
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 COMPOSED = "L\u00e4ngsriss"
 DECOMPOSED = unicodedata.normalize("NFD", COMPOSED)
 SMALL = [
@@ -29,6 +31,7 @@ SMALL = [
     "trainer.precision=32-true",
     "trainer.max_epochs=1",
     "callbacks.dashboard=null",
+    "logger.tensorboard=null",
 ]
 FOLDER = ["data=folder", "data.root=welds"]
 MANIFEST = ["data=manifest", "data.manifest=welds.csv"]

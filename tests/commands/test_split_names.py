@@ -13,6 +13,8 @@ from drawing import SEAM, write_welds
 from weldnet.data.sources.folders import scan_folder
 from weldnet.data.sources.manifest import read_manifest
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 CLASSES = ("crack", "good")
 SEAMS = {"train": range(4), "val": range(4, 6), "test": range(6, 8)}
 SMALL = [
@@ -29,6 +31,7 @@ SMALL = [
     "trainer.precision=32-true",
     "trainer.max_epochs=1",
     "callbacks.dashboard=null",
+    "logger.tensorboard=null",
 ]
 
 

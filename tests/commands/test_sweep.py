@@ -24,6 +24,8 @@ from weldnet.errors import InputError, MachineError
 
 pytestmark = pytest.mark.usefixtures("welds_here")
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 LR = "sweep.space.optimizer.lr={low:1e-5,high:1e-2,log:true}"
 BATCH = "sweep.space.data.batch_size={low:8,high:16,step:4}"
 SWEEP = [*QUIET, LR, BATCH, "trainer.max_epochs=1", "sweep.trials=4", "sweep.heartbeat=1", "output_dir=found"]

@@ -23,7 +23,9 @@ from weldnet.training import progress
 
 SMALL = [
     "experiment=demo",
-    "model.backbone=resnet18",
+    "model=timm",
+    "model.backbone=test_resnet",
+    "model.zero_init_residual=false",
     "data.num_images=72",
     "data.num_seams=12",
     "data.image_size.height=64",
@@ -248,7 +250,7 @@ def test_users_keep_their_own_configs(here: Path) -> None:
     (here / "mine" / "experiment" / "ours.yaml").write_text(
         "# @package _global_\ndefaults: [demo]\ndata: {batch_size: 5}\ntrainer: {max_epochs: 1}\n"
     )
-    call("train", "--config-dir", "mine", "experiment=ours", *SMALL[1:6], "trainer=cpu", "test=false")
+    call("train", "--config-dir", "mine", "experiment=ours", *QUICK[1:8], *QUICK[-2:], "trainer=cpu", "test=false")
     assert "batch_size: 5" in (only_run(here) / "config.yaml").read_text()
 
 

@@ -17,6 +17,8 @@ from trained import CLASSES, SMALL, TINY
 
 from weldnet.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 CONFIGS = Path(__file__).parents[2] / "configs"
 TWO_EPOCHS = ["output_dir=run", "test=false", "trainer.max_epochs=2"]
 RUN = [*TINY, *TWO_EPOCHS]

@@ -8,6 +8,8 @@ import pytest
 from calling import call, exit_code, refuse
 from drawing import SEAM, write_welds
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SMALL = [
     "data=folder",
     "data.root=welds",
@@ -22,6 +24,7 @@ SMALL = [
     "trainer.precision=32-true",
     "trainer.max_epochs=1",
     "callbacks.dashboard=null",
+    "logger.tensorboard=null",
 ]
 
 

@@ -294,7 +294,7 @@ def test_nothing_is_left_of_an_export_that_ends_early(
         # Worse by all that there is.
         patch.setattr(exporting, "measure", lambda *_: WORSE)
         with pytest.raises(InputError, match=r"export\.max_accuracy_drop=0\.01 is allowed"):
-            export_model(checkpoint, data, "openvino_int8", tmp_path / "out", Bounds())
+            export_model(checkpoint, data, "openvino_int8", tmp_path / "out", Bounds(), Int8Settings(8))
     assert list(tmp_path.iterdir()) == []
 
 

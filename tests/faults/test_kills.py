@@ -44,6 +44,14 @@ def server() -> Iterator[ForkServer]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def trained(server: ForkServer, tmp_path_factory: pytest.TempPathFactory, thorough: bool) -> tuple[Task, Path, Whole]:
+    """An uninterrupted training, its run folder, and what came of it."""
+    home = tmp_path_factory.mktemp("trained")
+    task = make_training(make_recipe(home, thorough=thorough))
+    return task, home / "whole" / RUN, run_whole(server, task, home / "whole")
+
+
 @pytest.fixture
 def chance() -> random.Random:
     seed = int(os.environ.get("FAULTS_SEED", random.randrange(10**6)))
@@ -108,8 +116,8 @@ def check_kills(server: ForkServer, task: Task, whole: Whole, home: Path, chance
         here, where = home / f"{task.command}_{case}", list[str]()
         here.mkdir()
         kills = draw_kills(chance, whole, (piece + chance.random()) / times, number)
-        # Each signal meets both places.
-        with temporary_folder(here, elsewhere=case // 2 % 2 == 0) as temporary:
+        # Each signal meets both places, where there are several pieces.
+        with temporary_folder(here, elsewhere=(case + case // 2) % 2 == 0) as temporary:
             try:
                 kill_and_resume(server, task, here, temporary, kills, where)
                 assert find_leftovers(here, temporary) == []
@@ -126,21 +134,18 @@ def check_kills(server: ForkServer, task: Task, whole: Whole, home: Path, chance
     assert not faults, "\n\n".join(faults)
 
 
-def test_killed_training(server: ForkServer, chance: random.Random, tmp_path: Path, thorough: bool) -> None:
-    task = make_training(make_recipe(tmp_path, thorough=thorough))
-    whole = run_whole(server, task, tmp_path / "whole")
-    check_kills(server, task, whole, tmp_path, chance, 25 if thorough else 2)
-
-
-def test_killed_crossval(server: ForkServer, chance: random.Random, tmp_path: Path, thorough: bool) -> None:
-    task = make_crossval(make_recipe(tmp_path, thorough=thorough))
-    whole = run_whole(server, task, tmp_path / "whole")
-    check_kills(server, task, whole, tmp_path, chance, 25 if thorough else 2)
-
-
-def test_killed_prediction(server: ForkServer, chance: random.Random, tmp_path: Path, thorough: bool) -> None:
-    training = make_training(make_recipe(tmp_path, thorough=thorough))
-    run_whole(server, training, tmp_path / "trained")
-    task = make_prediction(tmp_path, tmp_path / "trained" / RUN)
-    whole = run_whole(server, task, tmp_path / "whole")
-    check_kills(server, task, whole, tmp_path, chance, 25 if thorough else 2)
+@pytest.mark.parametrize("name", ["training", "crossval", "prediction"])
+def test_kills(
+    server: ForkServer,
+    trained: tuple[Task, Path, Whole],
+    chance: random.Random,
+    tmp_path: Path,
+    thorough: bool,
+    name: str,
+) -> None:
+    task, run, whole = trained
+    if name != "training":
+        recipe = make_recipe(tmp_path, thorough=thorough)
+        task = make_crossval(recipe) if name == "crossval" else make_prediction(tmp_path, run)
+        whole = run_whole(server, task, tmp_path / "whole")
+    check_kills(server, task, whole, tmp_path, chance, 25 if thorough else 1)

@@ -14,9 +14,13 @@ from training_runs import FEW_WELDS
 from weldnet.errors import propose_extra
 from weldnet.evaluation.metrics import METRICS
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SMALL = [
     "experiment=demo",
-    "model.backbone=resnet18",
+    "model=timm",
+    "model.backbone=test_resnet",
+    "model.zero_init_residual=false",
     "data.num_images=72",
     "data.num_seams=12",
     "data.image_size.height=32",
@@ -61,7 +65,7 @@ def test_csv_holds_curves_settings_and_the_outcome(run: Path) -> None:
     assert read_final(run).items() <= figures.items()
     assert {f"val/{metric.key}" for metric in METRICS} | {"val_recall/crack", "lr-AdamW/head"} <= set(figures)
     settings: Any = OmegaConf.load(run / "csv" / "version_0" / "hparams.yaml")
-    assert (settings["model.backbone"], settings["trainer.max_epochs"]) == ("resnet18", 1)
+    assert (settings["model.backbone"], settings["trainer.max_epochs"]) == ("test_resnet", 1)
     log = (run / "train.log").read_text()
     assert log.count("CSVLogger takes no pictures, texts or curves") == 1
     assert not list(run.rglob("events.out.tfevents.*"))
@@ -98,7 +102,7 @@ def test_mlflow_keeps_all_in_the_run_folder_and_calls_nobody(run: Path, monkeypa
     (experiment,) = [each for each in client.search_experiments() if each.name == "weldnet"]
     (logged,) = client.search_runs([experiment.experiment_id])
     assert read_final(run) == pytest.approx({name: logged.data.metrics[name] for name in read_final(run)})
-    assert logged.data.params["model.backbone"] == "resnet18"
+    assert logged.data.params["model.backbone"] == "test_resnet"
     assert (logged.info.run_name, logged.info.status) == ("run", "FINISHED")
     files = {
         file.relative_to(run / "mlflow" / logged.info.run_id / "artifacts") for file in run.rglob("artifacts/**/*")
