@@ -39,6 +39,7 @@ rounds:
       - trainer.max_epochs=1
       - data.image_size.height=32
       - data.image_size.width=16
+      - data.batch_size=4
     sets:
       drawn: &drawn {data: [data=synthetic, data.num_images=72, data.num_seams=12]}
       folded: {data: [data=synthetic, data.num_images=72, data.num_seams=12], num_folds: 3, folds: [0, 1]}
@@ -50,7 +51,7 @@ rounds:
       drawn: {data: [data=synthetic, data.num_images=72, data.num_seams=12], split_seed: 1, seeds: [0, 1]}
 recipes:
   origin: []
-  long: [[trainer.max_epochs=3, callbacks=default], trainer.max_epochs=2]
+  long: [[trainer.max_epochs=3, callbacks=default], trainer.max_epochs=8]
   wild: [optimizer=sgd, optimizer.lr=1e6]
 """
 """`wild` diverges at once."""
