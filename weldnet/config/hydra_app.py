@@ -16,7 +16,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from weldnet.config.arguments import name_paths, put_options_first, quote_verbatim, register_help, split_help
@@ -29,7 +29,7 @@ from weldnet.hardware import shorten_waits
 
 log = logging.getLogger(__name__)
 
-CONFIGS = "weldnet.configs"
+CONFIGS = "pkg://weldnet.configs"
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
@@ -81,7 +81,7 @@ def command(
             register_help()
             call.find_root()
             with call.arrange():
-                call.compose()
+                hydra.main(config_path=CONFIGS, config_name=call.root, version_base="1.3")(call.add_job)()
             call.label_jobs()
             results = []
             for job in call.jobs:
@@ -180,19 +180,6 @@ class _Call:
             sys.argv = typed
             if not self.shows_tracebacks:
                 os.environ.pop(FULL_ERROR, None)
-
-    def compose(self) -> None:
-        """Composes the configs: once, where nothing is asked of Hydra itself, whose entry point composes each twice."""
-        if any(re.match(r"-|[+~]*hydra\W", word) for word in sys.argv[1:]):
-            hydra.main(config_path=f"pkg://{CONFIGS}", config_name=self.root, version_base="1.3")(self.add_job)()
-            return
-        with hydra.initialize_config_module(CONFIGS, version_base="1.3"):
-            cfg = hydra.compose(self.root, sys.argv[1:], return_hydra_config=True)
-        HydraConfig.instance().set_config(cfg)
-        own = cfg.copy()
-        with open_dict(own):
-            del own["hydra"]
-        self.add_job(own)
 
     def add_job(self, cfg: DictConfig) -> None:
         """Keeps a config that Hydra has composed; what goes wrong in its run need not pass through Hydra."""
