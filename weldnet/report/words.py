@@ -61,8 +61,9 @@ def describe_range(low: float | None, high: float | None) -> str | None:
 
 
 def common_folder(paths: Iterable[str]) -> str:
-    """The lowest folder that holds all files, with a separator at its end."""
-    return os.path.join(os.path.commonpath([os.path.dirname(path) for path in paths]), "")
+    """The lowest folder that holds all files, with a separator at its end; nothing of no file."""
+    folders = [os.path.dirname(path) for path in paths]
+    return os.path.join(os.path.commonpath(folders), "") if folders else ""
 
 
 def name_columns(report: Figures, has_validation: bool) -> list[tuple[str, str | None]]:
