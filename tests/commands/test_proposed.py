@@ -20,7 +20,7 @@ def here(here: Path) -> Path:
 
 def find_proposed(text: str) -> list[list[str]]:
     """The commands that a text proposes, as words."""
-    lines = re.findall(r"\S*weldnet-[a-z]+ \S+=.*", text)
+    lines = re.findall(r"\S*weldnet-[a-z]+ (?:DIR )?\S+=.*", text)
     return [shlex.split(line) for line in lines]
 
 
@@ -29,7 +29,7 @@ def run_all(text: str, capsys: pytest.CaptureFixture[str], *kinds: str) -> None:
     proposed = find_proposed(text)
     assert [Path(script).name for script, *_ in proposed] == [f"weldnet-{kind}" for kind in kinds]
     for script, *arguments in proposed:
-        words = [word.replace("source=DIR", "source=welds") for word in arguments]
+        words = [re.sub("^(source=)?DIR$", r"\1welds", word) for word in arguments]
         assert exit_code(Path(script).name.removeprefix("weldnet-"), *words) == 0, words
     capsys.readouterr()
 
@@ -37,7 +37,7 @@ def run_all(text: str, capsys: pytest.CaptureFixture[str], *kinds: str) -> None:
 def test_those_of_training(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = [*QUIET, "trainer.max_epochs=1", "output_dir=a run"]
     call("train", *one)
-    run_all(capsys.readouterr().out, capsys, "test")
+    run_all(capsys.readouterr().out, capsys, "predict")
     error = refuse(capsys, "train", *one)
     (hint,) = re.findall(r"ckpt_path=.*", error)
     run_all(f"weldnet-train {hint}", capsys, "train")
