@@ -15,14 +15,16 @@ from pathlib import Path
 import hydra
 import pytest
 from calling import exit_code
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from schemas import SCHEMAS
 
 from weldnet.commands.test import main as run_test
 from weldnet.commands.train import main as run_train
-from weldnet.config.arguments import VERBATIM, quote_verbatim
+from weldnet.config.arguments import VERBATIM, quote, quote_verbatim
 from weldnet.config.endings import end_with_reader
 from weldnet.config.hydra_app import command
+from weldnet.inference.settings import NotifySettings
 
 COMMANDS = tuple(SCHEMAS)
 
@@ -69,6 +71,22 @@ def test_paths_and_patterns_arrive_as_typed(value: str, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("typed", ["data.root=null", "data.root='a b'", "optimizer.lr=3e-4", "--help", "data=folder"])
 def test_all_else_is_left_to_hydra(typed: str) -> None:
     assert quote_verbatim(typed) == typed
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("[gate,04,1.50,1e3,1_0,true,null]", ["gate", "04", "1.50", "1e3", "1_0", "true", "null"]),
+        ("[/opt/line/gate.py, --station=4, a (1)]", ["/opt/line/gate.py", "--station=4", "a (1)"]),
+        (r"""["a,1.5", 'it\'s', "say \"1.5\"", C:\new\]""", ["a,1.5", "it's", 'say "1.5"', "C:\\new\\"]),
+        ("[]", []),
+    ],
+)
+def test_the_words_of_a_command_are_taken_as_typed(typed: str, words: list[str]) -> None:
+    (override,) = OverridesParser.create().parse_overrides([quote_verbatim(f"notify.command={typed}")])
+    assert OmegaConf.merge(OmegaConf.structured(NotifySettings), {"command": override.value()}).command == words
+    again = f"[{','.join(map(quote, words))}]"
+    assert quote_verbatim(f"notify.command={again}") == f"notify.command={again}"
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,9 @@ VERBATIM = {
 }
 """Keys whose values are paths, globs or regular expressions: taken as typed, not as Hydra's grammar has them."""
 
+_WORD = re.compile(r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|[^\[\],'"\s](?:[^\[\],'"]*[^\[\],'"\s])?""", re.DOTALL)
+"""In a list as it is typed: a quoted word, or one that is not."""
+
 ALL_HELP = (
     "${hydra.help.header}\n== Groups (group=option) ==\n$APP_CONFIG_GROUPS\n"
     "== Config (key=value) ==\n$CONFIG\n${hydra.help.footer}"
@@ -96,12 +99,16 @@ def split_help(command: str, arguments: list[str]) -> list[str]:
 def quote_verbatim(argument: str, *, is_sweep: bool = False) -> str:
     """An override with the value of a verbatim key quoted for Hydra; `null`, a quoted value and all others as they are.
 
+    So is each word of `notify.command`, where Hydra would make 1.5 of 1.50, and True of true.
+
     In a sweep `${key}` in output_dir stands for the value of that key, so that each run has a folder of its own.
     """
     if argument.startswith("sweep.space."):
         # What is searched is added by being typed.
         return f"++{argument}"
     match = re.fullmatch(r"(\+{0,2})([\w.]+)=(.*)", argument, re.DOTALL)
+    if match and match[2] == "notify.command" and match[3].startswith("["):
+        return f"{match[1]}{match[2]}={_WORD.sub(lambda word: word[1] or quote(word[0]), match[3])}"
     if match is None or match[2] not in VERBATIM or re.fullmatch(r"null|(['\"]).*\1", match[3], re.DOTALL):
         return argument
     plus, key, value = match.groups()
@@ -110,9 +117,14 @@ def quote_verbatim(argument: str, *, is_sweep: bool = False) -> str:
         raise InputError(f"{key}= is empty; type a value after it, or leave it out")
     if not (is_sweep and key == "output_dir"):
         value = escape(value)
+    return f"{plus}{key}={quote(value)}"
+
+
+def quote(value: str) -> str:
+    """A text as Hydra's grammar quotes it."""
     # Hydra reads a backslash only before a quote, where each must be doubled.
     value = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + (r"\'" if found[2] else ""), value)
-    return f"{plus}{key}='{value}'"
+    return f"'{value}'"
 
 
 def put_options_first(arguments: list[str]) -> list[str]:
