@@ -180,6 +180,25 @@ def test_a_watch_resumes_what_predict_began_and_the_other_way_round(place: Place
     assert place.rows() == [("a.jpg", "accept"), ("a.jpg", "reject")]
 
 
+def test_a_drive_that_is_mounted_after_the_start_is_judged_once(place: Place) -> None:
+    place.put("a.jpg", encode(250))
+    place.step()
+    mounted = place.photos.rename(place.photos.with_name("mounted"))
+    place.photos.mkdir()
+    with (
+        Predictor(BrightnessEngine(), 1) as predictor,
+        FolderWatch(place.out, predictor, str(place.photos), QUIET) as watch,
+    ):
+        place.photos.rmdir()
+        mounted.rename(place.photos)
+        place.put("b.jpg", encode(5))
+        watch.arrivals.device = -1
+        for _ in range(3):
+            watch.step(threading.Event())
+        assert not watch.arrivals.waiting
+    assert place.rows() == [("a.jpg", "accept"), ("b.jpg", "reject")]
+
+
 def test_a_folder_belongs_to_one_watch_and_one_model(place: Place) -> None:
     place.step()
     with FileLock(place.out / ".lock"), pytest.raises(InputError, match="another command is at work"):

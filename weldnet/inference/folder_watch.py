@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from weldnet.data.sources.arrivals import Arrival, Arrivals, Taken
+from weldnet.data.sources.arrivals import Arrival, Arrivals, State, Taken
 from weldnet.errors import InputError
 from weldnet.files import lock_folder
 from weldnet.inference.notifier import Notifier
@@ -71,21 +71,22 @@ class FolderWatch(ExitStack):
         gather_rows(folder)
         # It may lack rows, or end within one.
         write_table(folder, self.classes, ())
-        self._recall()
+        found = self.arrivals.find()
+        if self.arrivals.errors:
+            raise InputError(f"source={source}: {'; '.join(self.arrivals.errors)}")
+        self._recall(found)
         self.enter_context(self.notifier)
         self.notifier.submit_owed()
 
-    def _recall(self) -> None:
+    def _recall(self, found: Mapping[str, State]) -> None:
         """Takes the files that have a row, but for those that have changed since."""
-        found = self.arrivals.find()
-        if self.arrivals.errors:
-            raise InputError(f"source={self.source}: {'; '.join(self.arrivals.errors)}")
         for row in read_rows(self.folder / LINES):
             if state := found.get(row["path"]):
                 judged_ns = datetime.fromisoformat(row["time"]).timestamp() * 1e9
                 is_known = row["error"] is None and state.ctime_ns <= judged_ns
                 content = row["sha256"] or row["error"]
                 self.arrivals.taken[row["path"]] = Taken(state if is_known else None, content)
+                self.arrivals.waiting.pop(row["path"], None)
 
     def run(self, stop: threading.Event, poll_s: float) -> Watched:
         """Looks every `poll_s` seconds, and less often where a look takes longer, until `stop` is set."""
@@ -99,6 +100,10 @@ class FolderWatch(ExitStack):
         """Looks once, and judges what is complete; the seconds of the look alone."""
         started = time.monotonic()
         arrivals = {arrival.path: arrival for arrival in self.arrivals.look()}
+        if self.arrivals.is_new_drive:
+            # Its files may have rows of an earlier run, or from before it was away.
+            self._recall(self.arrivals.find())
+            arrivals = {}
         seconds = time.monotonic() - started
         if arrivals:
             self._judge(arrivals, stop)

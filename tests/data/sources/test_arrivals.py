@@ -102,10 +102,18 @@ def test_a_folder_that_is_away_is_forgotten_only_once_it_is_back(
     away.rename(folder)
     assert look(watched) == []
     # As where a drive is not mounted: the folder is there, and empty.
+    away = folder.rename(away)
+    folder.mkdir()
     monkeypatch.setattr(watched, "device", -1)
     assert look(watched) == []
-    assert "a different drive is there; looking again" in caplog.text
+    assert "a different drive is there, without a file; looking again" in caplog.text
     assert list(watched.taken) == [str(folder / "a.jpg")]
+    # Mounted again, by a different number.
+    folder.rmdir()
+    away.rename(folder)
+    assert (look(watched), watched.is_new_drive) == ([], True)
+    write(folder / "b.jpg")
+    assert [look(watched), look(watched), watched.is_new_drive] == [[], ["b.jpg"], False]
 
 
 def test_a_subfolder_that_cannot_be_read_stops_no_other(as_nobody: Path, caplog: pytest.LogCaptureFixture) -> None:

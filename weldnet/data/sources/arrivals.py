@@ -63,6 +63,7 @@ class Arrivals:
     Attributes:
         taken: what was taken of each file that is still there.
         waiting: the others, with their state and the looks that found them in it.
+        is_new_drive: whether the last look found files on a different drive than the first one.
     """
 
     def __init__(self, folder: str) -> None:
@@ -71,6 +72,7 @@ class Arrivals:
         self.waiting: dict[str, tuple[State, int]] = {}
         self.other: dict[str, State] = {}
         self.errors: list[str] = []
+        self.is_new_drive = False
 
     def look(self) -> list[Arrival]:
         """What looks complete now and is not taken, the oldest first."""
@@ -107,12 +109,14 @@ class Arrivals:
 
     def find(self) -> dict[str, State]:
         """The files there are; what cannot be listed is warned of, once until it can."""
-        before, self.errors = self.errors, []
+        before, self.errors, self.is_new_drive = self.errors, [], False
         try:
-            # A drive that is not mounted leaves an empty folder.
-            if os.stat(self.folder).st_dev != self.device:
-                raise OSError(0, "a different drive is there", self.folder)
-            found = dict(self._walk())
+            found, device = dict(self._walk()), os.stat(self.folder).st_dev
+            # A drive that is not mounted leaves an empty folder; mounted again, it may have a different number.
+            if device != self.device:
+                if not found:
+                    raise OSError(0, "a different drive is there, without a file", self.folder)
+                self.device, self.is_new_drive = device, True
         except OSError as error:
             self._note(error)
             found = {}
@@ -143,7 +147,7 @@ class Arrivals:
             log.warning("%s", error)
             return False
         if reason := find_leaving(Path(self.folder))(path):
-            log.warning("%s: skipped: %s", path, reason)
+            log.warning("%s: skipped: %s", make_visible(path), make_visible(reason))
             return False
         return bool(take_photographs([path], Skipped(), unread=True))
 
