@@ -116,7 +116,8 @@ def test_a_sweep_continues_after_unreadable_files(home: Path, monkeypatch: pytes
         ([], "source is not given"),
         (["source=welds/**/*.jpg", "watch=true"], "watch=true needs a folder that is there"),
         (["source=welds", "watch=true", "explain=all"], "which a watch does not have; type explain=none"),
-        (["source=welds", "watch=true", "poll_s=0"], "poll_s=0.0: allowed are numbers above 0"),
+        (["source=welds", "watch=true", "poll_s=0"], "poll_s=0: allowed are numbers above 0, up to 86400"),
+        (["source=welds", "watch=true", "poll_s=1e12"], "poll_s=1e+12: allowed are numbers above 0, up to 86400"),
         (["source=welds", "watch=true", "sort_into=welds/sorted"], "lies in the source"),
         (["source=welds", "watch=true", "notify.command=[no-such-program]"], "no program no-such-program"),
         (["source=welds", "watch=true", "notify.url=http://example.com/?a=b&c"], "addresses of this machine alone"),
@@ -131,6 +132,17 @@ def test_mistakes_leave_nothing(
     assert words in printed
     assert "Traceback" not in printed
     assert sorted(home.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "where"),
+    [(["watch=true"], "notify.command=[] and notify.url=null"), ([], "watch=false")],
+)
+def test_what_hands_nothing_on_has_no_effect(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, arguments: list[str], where: str
+) -> None:
+    assert call(monkeypatch, home, "source=welds", "notify.timeout_s=3", "ckpt_path=welds", *arguments) == 2
+    assert f"notify.timeout_s has no effect with {where}" in caplog.text
 
 
 def run_command(

@@ -117,6 +117,13 @@ def test_a_verdict_is_given_to_a_command(tmp_path: Path, code: str, error: str |
     assert (got, seconds < 60) == (error, True)
 
 
+def test_no_name_of_a_file_reaches_a_terminal(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with Notifier(NotifySettings(["false"]), tmp_path) as notifier:
+        notifier.submit(ROW | {"path": "/photos/\x1b[2J\n.jpg"})
+        notifier.calls[0].result()
+    assert r"/photos/\x1b[2J\n.jpg: the verdict reject was not handed on: exit code 1" in caplog.text
+
+
 def test_no_shell_reads_a_command(tmp_path: Path) -> None:
     assert hand_on(tmp_path, command=["true", f"; touch {tmp_path}/made", "$(touch made)"])[0] is None
     assert [file.name for file in tmp_path.iterdir()] == ["calls.jsonl"]
@@ -167,7 +174,9 @@ def test_this_machine_is_not(url: str) -> None:
     [
         ({"command": ["no-such-program"]}, "no program no-such-program"),
         ({"command": ["true"], "url": "http://localhost"}, "both given"),
-        ({"timeout_s": 0.0}, "notify.timeout_s=0.0: allowed are numbers above 0"),
+        ({"timeout_s": 0.0}, "notify.timeout_s=0: allowed are numbers above 0"),
+        ({"timeout_s": 1e12}, r"notify.timeout_s=1e\+12: allowed are numbers above 0, up to 86400"),
+        ({"timeout_s": float("nan")}, "notify.timeout_s=nan: allowed are numbers above 0"),
     ],
 )
 def test_mistakes(settings: dict[str, Any], words: str) -> None:

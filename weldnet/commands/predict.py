@@ -1,7 +1,5 @@
 """weldnet-predict: a verdict for each of any number of images."""
 
-import json
-import math
 import os
 import sys
 from collections.abc import Sequence
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import MISSING, DictConfig
 
+from weldnet.config.arguments import quote
 from weldnet.config.endings import stop_with_signals
 from weldnet.config.hydra_app import command, warn_of_no_effect
 from weldnet.config.runs import make_folder, name_folder, propose_resuming, show, show_resume
@@ -117,7 +116,7 @@ def _plan(cfg: DictConfig, share: "Share") -> _Task:
 
 
 def _check_watch(cfg: DictConfig, share: "Share") -> None:
-    from weldnet.inference.notifier import check_notify
+    from weldnet.inference.notifier import check_notify, check_seconds
 
     if not os.path.isdir(os.path.expanduser(cfg.source)):
         raise InputError(f"source={cfg.source}: watch=true needs a folder that is there")
@@ -125,9 +124,10 @@ def _check_watch(cfg: DictConfig, share: "Share") -> None:
         raise InputError(f"explain={cfg.explain} draws at the end, which a watch does not have; type explain=none")
     if share.world > 1:
         raise InputError("watch=true is for one process; start it without torchrun")
-    if not 0 < cfg.poll_s < math.inf:
-        raise InputError(f"poll_s={cfg.poll_s}: allowed are numbers above 0")
+    check_seconds("poll_s", cfg.poll_s)
     check_notify(_take_notify(cfg))
+    if not cfg.notify.command and cfg.notify.url is None:
+        warn_of_no_effect(["notify.timeout_s"], "notify.command=[] and notify.url=null")
 
 
 def _take_notify(cfg: DictConfig) -> NotifySettings:
@@ -147,7 +147,7 @@ def _show_resume(cfg: DictConfig, task: _Task, model: Path) -> str:
     keys = ("source", "explain", "sort_into", "device", "precision")
     settings: dict[str, object] = {"ckpt_path": model} | {key: cfg[key] for key in keys}
     if cfg.watch:
-        command = json.dumps(list(cfg.notify.command), ensure_ascii=False) if cfg.notify.command else None
+        command = f"[{','.join(map(quote, cfg.notify.command))}]" if cfg.notify.command else None
         notify = {"command": command, "url": cfg.notify.url, "timeout_s": cfg.notify.timeout_s}
         settings |= {"watch": "true", "poll_s": cfg.poll_s} | {f"notify.{key}": notify[key] for key in notify}
     return show_resume("weldnet-predict", task.folder, settings | {"resume": "true"})

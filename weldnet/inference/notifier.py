@@ -3,7 +3,6 @@
 import ipaddress
 import json
 import logging
-import math
 import os
 import shutil
 import signal
@@ -23,11 +22,14 @@ from urllib.parse import SplitResult, urlsplit
 from weldnet.errors import InputError
 from weldnet.inference.prediction_files import LINES, Row, append_rows, read_rows
 from weldnet.inference.settings import NotifySettings
+from weldnet.spelling import make_visible
 
 log = logging.getLogger(__name__)
 
 CALLS = "calls.jsonl"
 """In a folder of predictions: each call that was made, and why it failed."""
+
+MOST_SECONDS = 86_400.0
 
 MOST_SHOWN = 300
 """Characters of what a command complains of."""
@@ -116,7 +118,8 @@ class Notifier(ExitStack):
             self._post(content) if self.url else self._run(content)
         except (OSError, HTTPException, CallError) as failure:
             error = str(failure) or type(failure).__name__
-            log.warning("%s: the verdict %s was not handed on: %s", row["path"], row["verdict"], error)
+            what = f"{row['path']}: the verdict {row['verdict']} was not handed on: {error}"
+            log.warning("%s", make_visible(what))
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         with append_rows(self.file) as append:
             append(_describe(row) | {"called": now, "error": error})
@@ -194,14 +197,19 @@ def _ending(connection: socket.socket, timeout_s: float) -> Iterator[None]:
         timer.cancel()
 
 
+def check_seconds(key: str, seconds: float) -> None:
+    """Refuses what is no time to wait; the system cannot wait for centuries."""
+    if not 0 < seconds <= MOST_SECONDS:
+        raise InputError(f"{key}={seconds:g}: allowed are numbers above 0, up to {MOST_SECONDS:g} (a day)")
+
+
 def check_notify(settings: NotifySettings) -> SplitResult | None:
     """The URL, if one is given.
 
     Raises:
         InputError: both a command and a URL, a program that is not there, or a URL that is not of this machine.
     """
-    if not 0 < settings.timeout_s < math.inf:
-        raise InputError(f"notify.timeout_s={settings.timeout_s}: allowed are numbers above 0")
+    check_seconds("notify.timeout_s", settings.timeout_s)
     if settings.command and settings.url is not None:
         raise InputError("notify.command and notify.url are both given; type one of them")
     if settings.command and shutil.which(settings.command[0]) is None:
