@@ -7,7 +7,7 @@ import math
 import re
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from weldnet.data.decode.signatures import FORMAT_ENDINGS, HEAD, find_format
@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 
 RECENT, REVIEWED = "recent", "reviewed"
 """The folders of photographs that wait for a review, and of those that have one."""
+
+LOCK_SECONDS = 1.0
+"""How long one thread waits for others."""
 
 _NAME = re.compile(r"(?P<decision>[0-9a-f]{32})-(?P<sha256>[0-9a-f]{64})(\.[a-z]+)?")
 
@@ -53,13 +56,23 @@ class KeptImages(ExitStack):
         """Holds the photographs of a request's decisions until they are reviewed, or make room for later ones.
 
         Raises:
-            OSError: one cannot be written.
+            OSError: one cannot be written; a TimeoutError where the disk is still at work on earlier ones.
         """
-        with self.lock:
+        with self._work_alone():
             for upload, prediction in zip(uploads, predictions, strict=True):
                 if prediction.error is None:
                     ending = FORMAT_ENDINGS.get(find_format(upload.content[:HEAD]), ("",))[0]
                     self._write(f"{name_decision(request_id, upload.name)}-{prediction.sha256}{ending}", upload.content)
+
+    @contextmanager
+    def _work_alone(self) -> Iterator[None]:
+        # Where a disk hangs, one thread waits for it, and not all of them until none is left to record decisions.
+        if not self.lock.acquire(timeout=LOCK_SECONDS):
+            raise TimeoutError
+        try:
+            yield
+        finally:
+            self.lock.release()
 
     def _write(self, name: str, content: bytes) -> None:
         if name in self.recent or name in self.reviewed:
@@ -92,7 +105,7 @@ class KeptImages(ExitStack):
             OSError: it cannot be moved.
         """
         decision = name_decision(request_id, file)
-        with self.lock:
+        with self._work_alone():
             found = [name for name in (*self.recent, *self.reviewed) if name.startswith(decision)]
             if len(found) != 1:
                 why = "is here no longer" if not found else "is one of several with this request_id and file"
