@@ -113,6 +113,19 @@ def test_a_disk_that_refuses_stops_no_verdict(
     assert caplog.text.count("a photograph is not kept (serve.keep_images): [Errno 28]") == 2
 
 
+def test_a_disk_that_hangs_holds_no_other_request_up(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    with (
+        DecisionRecords(place.records, FACTS) as records,
+        KeptImages(place.folder, 1e6) as images,
+        Client(create_app(place.predictor, records, LIMITS, images=images)) as client,
+        images.lock,
+    ):
+        asked = (predict("r", ("a.png", paint(250))), review("r", "a.png", "good"))
+        assert [ask(client).status_code for ask in asked] == [200, 200]
+    assert caplog.text.count("a photograph is not kept (serve.keep_images): the disk does not answer") == 2
+    assert len(place.records.read_text().splitlines()) == 2
+
+
 def test_a_folder_belongs_to_one_server(place: Place) -> None:
     # In one process only the outermost lock counts; so a different one has it.
     code = "import sys; from filelock import FileLock; lock = FileLock(sys.argv[1]); lock.acquire(); print(); input()"
@@ -144,10 +157,10 @@ def test_reviews_become_a_manifest(place: Place, capsys: pytest.CaptureFixture[s
         *(predict(f"r{n}", ("a.png", shades[n]), reference=f"part {n // 2}" if n < 5 else None) for n in range(7)),
         review("r0", "a.png", "good"),
         review("r1", "a.png", "good"),
-        review("r2", "a.png", "good", reference="part, 7"),
+        review("r2", "a.png", "good", reference=" part,\n7"),
         review("r1", "a.png", "pore", agree=False),
         review("r3", "a.png", None),
-        review("r5", "a.png", "good"),
+        review("r5", "a.png", "good", reference=" \t"),
         review("never", "a.png", "good"),
         predict("again", ("b.png", shades[0]), reference="part 0"),
         review("again", "b.png", "pore", agree=False),
@@ -159,7 +172,7 @@ def test_reviews_become_a_manifest(place: Place, capsys: pytest.CaptureFixture[s
     assert "3 photographs (good 1, pore 2) of 2 groups" in printed
     for words in (
         "left out:  1 review whose photograph is not kept",
-        "left out:  1 review that agree, but name no label",
+        "left out:  1 review without a label",
         "left out:  1 review of a photograph that is reviewed again",
         "left out:  1 review without a reference, so of no known weld",
     ):
@@ -173,6 +186,15 @@ def test_without_any_reference_the_groups_are_left_to_training(
     rows, printed = export(place, capsys)
     assert rows == [("good", None)]
     assert "type data.group_by to say which weld each photograph shows" in printed
+
+
+def test_what_an_export_does_not_read_has_no_effect(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    place.use(predict("r", ("a.png", paint(250))), review("r", "a.png", "good"))
+    keys = {"export": place.home / "a.csv", "serve.records": place.records, "serve.keep_images": place.folder}
+    unused = {"serve.max_queue": 3, "serve.keep_images_mb": 3, "port": 3}
+    call("serve", *(f"{key}={value}" for key, value in (keys | unused).items()))
+    named = {record.getMessage() for record in caplog.records if record.levelname == "WARNING"}
+    assert named == {f"{key} has no effect with export" for key in unused}
 
 
 @pytest.mark.parametrize(

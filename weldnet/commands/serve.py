@@ -111,7 +111,8 @@ def _export(cfg: DictConfig) -> None:
     from weldnet.files import write_csv
     from weldnet.serve.review_manifest import make_manifest
 
-    warn_of_no_effect(["ckpt_path", "host", "port", "device", "precision", "output_dir"], "export")
+    unused = [f"serve.{key}" for key in cfg.serve if key not in ("records", "keep_images")]
+    warn_of_no_effect(["ckpt_path", "host", "port", "device", "precision", "output_dir", *unused], "export")
     file = name_new_file("export", cfg.export)
     if cfg.serve.records is None or cfg.serve.keep_images is None:
         raise InputError("export needs serve.records=FILE and serve.keep_images=DIR, as the server was given them")

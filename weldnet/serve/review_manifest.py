@@ -11,6 +11,7 @@ import polars as pl
 from weldnet.errors import InputError
 from weldnet.serve.kept_images import REVIEWED, find_reviewed, name_decision
 from weldnet.serve.records import REVIEW
+from weldnet.spelling import tidy
 
 COLUMNS = ("path", "label", "group")
 
@@ -48,11 +49,11 @@ def make_manifest(records: Path, folder: Path) -> ReviewManifest:
         if decision not in kept:
             left_out["whose photograph is not kept"] += 1
         elif review.get("label") is None:
-            left_out["that agree, but name no label"] += 1
+            left_out["without a label"] += 1
         else:
             digest, path = kept[decision]
             left_out["of a photograph that is reviewed again"] += digest in rows
-            rows[digest] = (path, review["label"], review.get("reference") or references.get(decision))
+            rows[digest] = (path, review["label"], _read_reference(review) or references.get(decision))
     table = pl.DataFrame(list(rows.values()), dict.fromkeys(COLUMNS, pl.String), orient="row")
     if table["group"].null_count() < len(table):
         left_out["without a reference, so of no known weld"] = table["group"].null_count()
@@ -66,11 +67,16 @@ def _find_references(records: Path, digests: dict[str, str]) -> dict[str, str]:
     """Decision to reference, of those decisions whose photograph has this SHA-256."""
     references = {}
     for line in _read_lines(records):
-        if line.get("kind") != REVIEW and line.get("reference"):
+        if line.get("kind") != REVIEW and (reference := _read_reference(line)):
             decision = name_decision(line["request_id"], line["file"])
             if digests.get(decision) == line.get("sha256"):
-                references[decision] = line["reference"]
+                references[decision] = reference
     return references
+
+
+def _read_reference(line: dict[str, Any]) -> str:
+    """As a manifest's reader spells it; empty for blanks, which it refuses as a group."""
+    return tidy(line.get("reference") or "")
 
 
 def _read_lines(records: Path) -> Iterator[dict[str, Any]]:
