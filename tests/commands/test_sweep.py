@@ -13,6 +13,7 @@ from typing import Any
 import optuna
 import polars as pl
 import pytest
+import torch
 from calling import call, exit_code, refuse
 from lightning import Callback, LightningModule, Trainer
 from omegaconf import OmegaConf
@@ -22,9 +23,7 @@ from training_runs import quiet
 
 from weldnet.errors import InputError, MachineError
 
-pytestmark = pytest.mark.usefixtures("welds_here")
-
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = pytest.mark.usefixtures("welds_here", "undrawn")
 
 LR = "sweep.space.optimizer.lr={low:1e-5,high:1e-2,log:true}"
 BATCH = "sweep.space.data.batch_size={low:8,high:16,step:4}"
@@ -153,6 +152,20 @@ def test_a_fault_of_the_machine_ends_the_sweep_and_spends_no_trial(
     call("sweep", *SWEEP, "sweep.trials=1")
     failed, again = read_trials(here / "found")
     assert (failed.state, again.state, again.params) == (TrialState.FAIL, TrialState.COMPLETE, failed.params)
+
+
+@pytest.mark.parametrize(("space", "state"), [(BATCH, TrialState.PRUNED), (LR, TrialState.FAIL)])
+def test_a_step_too_large_for_the_device_is_the_fault_of_a_trial_whose_size_is_searched(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], space: str, state: TrialState
+) -> None:
+    def fill_device(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr("lightning.Trainer.fit", fill_device)
+    message = refuse(capsys, "sweep", *QUIET, space, "sweep.trials=2", "output_dir=found")
+    assert "too little memory for a step (CUDA out of memory" in message
+    states = [trial.state for trial in read_trials(here / "found") if trial.state.is_finished()]
+    assert states == [state] * (2 if state == TrialState.PRUNED else 1)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -31,6 +32,12 @@ if TYPE_CHECKING:
 
 OF_PROCESS = ("trials", "storage", "name", "heartbeat")
 """Keys of `sweep` that processes with one study need not have in common."""
+
+OF_MEMORY = (
+    *("data.batch_size", "data.image_size.*", "trainer.precision"),
+    *(f"model.{name}" for name in ("backbone", "freeze_through", "unfreeze_at_epoch", "cuda_graphs")),
+)
+"""Keys by which a step of one trial needs more of the device's memory than that of another."""
 
 SAVED = "sweep.yaml"
 
@@ -190,10 +197,10 @@ class Search:
             train_run(self.config_of(values, folder), folder, None, self._resume(), [report])
         except TrialPruned:
             raise
-        except MachineError as error:
-            retry(trial)
-            raise MachineError(f"{error}. The same command makes this trial again: {self._resume()}") from error
         except InputError as error:
+            if isinstance(error, MachineError) and not self._is_too_large(error):
+                retry(trial)
+                raise MachineError(f"{error}. The same command makes this trial again: {self._resume()}") from error
             # Such as a learning rate with which it diverges: worth knowing, and no reason to end the sweep.
             trial.set_user_attr("error", str(error))
             raise TrialPruned(str(error)) from error
@@ -210,6 +217,11 @@ class Search:
             trial.set_user_attr("error", f"{self.cfg.sweep.monitor} is no number")
             raise TrialPruned
         return figure
+
+    def _is_too_large(self, error: MachineError) -> bool:
+        """Whether it is by its own values that a trial needs more memory than the device has."""
+        is_searched = any(fnmatchcase(key, each) for key in self.space for each in OF_MEMORY)
+        return is_searched and isinstance(error.__cause__, torch.OutOfMemoryError)
 
     def _write_experiment(self, values: Mapping[str, Any]) -> None:
         """Writes `experiment/best.yaml`, with which `weldnet-train` trains as the best trial, and tests."""
