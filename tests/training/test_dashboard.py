@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -134,18 +134,30 @@ def test_curves_pictures_and_tables_are_there(runs: Path) -> None:
 
 @pytest.mark.slow
 @quiet
-@pytest.mark.parametrize(("max_share", "drawn"), [(0, [2]), (1, [0, 1, 2])])
+@pytest.mark.parametrize(
+    ("max_share", "typed", "drawn"),
+    [
+        (0, [], [2]),
+        (1, [], [0, 1, 2]),
+        # The epoch after the only validation is not validated.
+        (0, ["trainer.check_val_every_n_epoch=2"], [0]),
+        (1, ["trainer.limit_val_batches=0", "callbacks=keep_last"], []),
+    ],
+)
 def test_drawing_takes_its_share_of_the_time_and_the_last_validation_is_drawn(
-    welds_here: None, here: Path, max_share: int, drawn: list[int]
+    welds_here: None, here: Path, max_share: int, typed: list[str], drawn: list[int]
 ) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     keys = [key for key in TINY if not key.startswith("callbacks.dashboard")]
-    call("train", *keys, f"+callbacks.dashboard.max_share={max_share}", "output_dir=run")
+    call("train", *keys, f"+callbacks.dashboard.max_share={max_share}", "output_dir=run", *typed)
     events = EventAccumulator(str(here / "run"))
     events.Reload()
-    epochs = [event.step for event in events.Scalars("1_loss/val")]
-    assert [event.step for event in events.Images("val/confusion_matrix")] == [epochs[each] for each in drawn]
+    tags: Any = events.Tags()
+    assert ("val/confusion_matrix" in tags["images"]) == bool(drawn)
+    if drawn:
+        epochs = [event.step for event in events.Scalars("1_loss/val")]
+        assert [event.step for event in events.Images("val/confusion_matrix")] == [epochs[each] for each in drawn]
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from weldnet.report.charts import draw_charts
 from weldnet.report.confusion_chart import draw_confusion
 from weldnet.report.contact_sheet import draw_gallery
 from weldnet.report.photographs import read_photograph
-from weldnet.training.loggers import LAYOUT, BoardLogger, Curve, can_draw, log_extra, report_limits
+from weldnet.training.loggers import LAYOUT, BoardLogger, Curve, can_draw, last_step, log_extra, report_limits
 
 PAIR_PX = 200
 """The long side of each half of a picture in a gallery."""
@@ -46,7 +46,7 @@ class Dashboard(Callback):
             raise InputError(f"max_share={max_share} of the dashboard: allowed are 0 to 1")
         self.num_mistakes, self.num_augmented, self.max_share = num_mistakes, num_augmented, max_share
         self.started = self.drawing_s = 0.0
-        self.title = ""
+        self.title, self.step = "", 0
         self.counts: Tensor | None = None
         self.worst: list[Tensor] = []
         self.num_seen = 0
@@ -104,7 +104,7 @@ class Dashboard(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or not can_draw(trainer):
             return
-        self.title = f"validation after epoch {trainer.current_epoch + 1}"
+        self.title, self.step = f"validation after epoch {trainer.current_epoch + 1}", last_step(trainer)
         # Of this process alone: the others do not come here, and the metric would wait for them. It starts anew before
         # a later drawing.
         self.counts = _parts(trainer, pl_module)[1].sums("val").confusion.counts.clone()
@@ -121,7 +121,8 @@ class Dashboard(Callback):
         data, model = _parts(trainer, pl_module)
         assert self.counts is not None
         matrix, good = self.counts.view(len(model.classes), -1).cpu().numpy(), model.record.get("good_classes", ())
-        log_extra(trainer, "val/confusion_matrix", draw_confusion(matrix, model.classes, title, good))
+        confusion = draw_confusion(matrix, model.classes, title, good)
+        log_extra(trainer, "val/confusion_matrix", confusion, self.step)
         _, answers, actual, certainty, rows, images = (each.cpu() for each in self.worst)
         wrong = answers != actual
         captions = [
@@ -130,7 +131,8 @@ class Dashboard(Callback):
         ]
         if captions:
             pictures = _pair(data, "select", rows[wrong].tolist(), images[wrong])
-            log_extra(trainer, "val/worst_mistakes", draw_gallery(pictures, captions, f"worst mistakes, {title}"))
+            gallery = draw_gallery(pictures, captions, f"worst mistakes, {title}")
+            log_extra(trainer, "val/worst_mistakes", gallery, self.step)
         self.drawing_s += perf_counter() - began
 
 
