@@ -19,7 +19,7 @@ from weldnet.audit.audit import Audit, audit
 from weldnet.audit.findings import Finding
 from weldnet.data.decode.images import Geometry
 from weldnet.report.album import Album
-from weldnet.report.audit_page import judge, render_page, tabulate_groups
+from weldnet.report.audit_page import group_refusals, judge, render_page, tabulate_groups
 from weldnet.report.audit_report import print_audit, save_audit, summarise
 from weldnet.report.charts import draw_sizes, embed_chart
 from weldnet.report.kinds import KINDS, group_findings
@@ -206,6 +206,10 @@ def test_what_training_would_refuse_comes_before_the_findings(tmp_path: Path) ->
     assert "weldnet-train would refuse these data" in page
     assert '<p class="indented">a &amp;amp; &lt;b&gt;</p>' in page
     assert "weldnet-crossval takes these data" in page
+    for top in ("/", "/good/"):
+        assert group_refusals({"train": "leaks:\n  /good/a.png in train/val"}, top) == [
+            (["weldnet-train"], ["leaks:", f"  {'/good/' if top == '/' else ''}a.png in train/val"])
+        ]
 
 
 def test_names_are_made_visible() -> None:

@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 RNG = np.random.default_rng(0)
 
 
-def compare_two(folder: Path, *leaks: str, welds: int = 12, is_same: bool = False) -> str:
+def compare_two(folder: Path, *leaks: str, welds: int = 12, share_right: float = 0.7) -> str:
     labels = RNG.integers(0, len(CLASSES), 120)
-    first, second = (np.where(RNG.random(120) < 0.7, labels, RNG.integers(0, len(CLASSES), 120)) for _ in range(2))
-    groups = [f"weld {row % welds}" for row in range(120)]
-    found = compare(first, first if is_same else second, labels, groups, CLASSES, ["good"], 50)
+    first, second = (
+        np.where(RNG.random(120) < share_right, labels, RNG.integers(0, len(CLASSES), 120)) for _ in range(2)
+    )
+    found = compare(first, second, labels, [f"weld {row % welds}" for row in range(120)], CLASSES, ["good"], 50)
     photographs = [
         {"row": row, "path": f"/data/<i>{row}.png", "label": CLASSES[1], "first": CLASSES[0], "second": CLASSES[1]}
         for row in found["differing"]
@@ -67,7 +68,13 @@ def test_a_comparison_names_both_and_every_difference(tmp_path: Path) -> None:
     assert "significantly" in page
     assert "no interval" not in page
     assert "no interval: only 2 welds" in compare_two(tmp_path / "few", welds=2)
-    assert "predicted differently" not in compare_two(tmp_path / "same", is_same=True)
+    assert "A and B predict the same class for every photograph." not in page
+
+
+def test_two_that_predict_alike_have_a_page(tmp_path: Path) -> None:
+    page = compare_two(tmp_path, share_right=1)
+    assert "A and B predict the same class for every photograph." in page
+    assert 'class="photo"' not in page
 
 
 def test_a_cross_validation_shows_folds_classes_and_kinds_of_mistakes(tmp_path: Path) -> None:

@@ -105,7 +105,8 @@ def group_refusals(refusals: Mapping[str, str | None], top: str) -> list[tuple[l
     return [
         (
             [f"weldnet-{name}" for name, each in refusals.items() if each == refusal],
-            (refusal or "").replace(top, "").splitlines(),
+            # The root is in every path, and in other words.
+            (refusal or "").replace(top if top != "/" else "", "").splitlines(),
         )
         for refusal in dict.fromkeys(refusals.values())
     ]

@@ -72,6 +72,7 @@ def render_comparison(comparison: Figures, names: Sequence[str], folder: Path) -
         photographs=[row | {"file": _find_photograph(row["row"], folder)} for row in photographs[:MOST_SHOWN]],
         leaks=leaks,
         notes=[
+            *([] if photographs else ["A and B predict the same class for every photograph."]),
             f"{test['test']}. Intervals resample whole welds.",
             *(
                 []

@@ -61,7 +61,7 @@ def describe_range(low: float | None, high: float | None) -> str | None:
 
 
 def common_folder(paths: Iterable[str]) -> str:
-    """The lowest folder that holds all files, with a separator at its end; nothing of no file."""
+    """The lowest folder that holds all files, with a separator at its end; empty without files."""
     folders = [os.path.dirname(path) for path in paths]
     return os.path.join(os.path.commonpath(folders), "") if folders else ""
 
