@@ -18,7 +18,7 @@ class InputError(ValueError):
 
 
 class MachineError(InputError):
-    """What this machine could not do just now: no fault of the settings, with which it may work another time."""
+    """What this machine could not do just now; with the same settings it may work another time."""
 
 
 class LostProcessError(InputError):
