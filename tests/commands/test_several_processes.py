@@ -79,7 +79,7 @@ def test_two_processes_train_and_measure_as_one(here: Path) -> None:
     for stage in ("train", "val"):
         assert read_last("frozen", stage) == pytest.approx(read_last("whole", stage), abs=1e-5)
     pairs = zip(read_history(here / "frozen"), read_history(here / "whole"), strict=True)
-    assert all(parted == pytest.approx(whole, abs=1e-5) for parted, whole in pairs)
+    assert all(shared == pytest.approx(whole, abs=1e-5) for shared, whole in pairs)
     both = [torch.load(here / run / "checkpoints" / "last.ckpt", weights_only=True) for run in ("frozen", "whole")]
     assert both[0]["global_step"] == both[1]["global_step"] == 6
     for name, weights in both[0]["state_dict"].items():
