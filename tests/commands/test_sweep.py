@@ -154,16 +154,22 @@ def test_a_fault_of_the_machine_ends_the_sweep_and_spends_no_trial(
     assert (failed.state, again.state, again.params) == (TrialState.FAIL, TrialState.COMPLETE, failed.params)
 
 
+@pytest.mark.parametrize("entry", ["fit", "predict"])
 @pytest.mark.parametrize(("space", "state"), [(BATCH, TrialState.PRUNED), (LR, TrialState.FAIL)])
-def test_a_step_too_large_for_the_device_is_the_fault_of_a_trial_whose_size_is_searched(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], space: str, state: TrialState
+def test_a_batch_too_large_for_the_device_is_the_fault_of_a_trial_whose_size_is_searched(
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    space: str,
+    state: TrialState,
+    entry: str,
 ) -> None:
     def fill_device(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    monkeypatch.setattr("lightning.Trainer.fit", fill_device)
+    monkeypatch.setattr(f"lightning.Trainer.{entry}", fill_device)
     message = refuse(capsys, "sweep", *QUIET, space, "sweep.trials=2", "output_dir=found")
-    assert "too little memory for a step (CUDA out of memory" in message
+    assert "too little memory for a batch (CUDA out of memory" in message
     states = [trial.state for trial in read_trials(here / "found") if trial.state.is_finished()]
     assert states == [state] * (2 if state == TrialState.PRUNED else 1)
 

@@ -25,8 +25,8 @@ WAITS = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME")
 """Variables that say how long OpenMP's threads spin where they wait for one another, before they sleep."""
 
 SPINS = "6000"
-"""About 0.2 ms: fewer cost speed on idle cores. GNU's OpenMP, which torch's wheels hold, spins for 8 ms, and beside other
-work on the same cores takes them from the very threads that are waited for."""
+"""About 0.2 ms: fewer cost speed on idle cores. GNU's OpenMP, which torch's wheels hold, spins for 8 ms, and beside
+other work on the same cores takes them from the very threads that are waited for."""
 
 
 def shorten_waits() -> None:

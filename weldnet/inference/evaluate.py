@@ -16,7 +16,7 @@ from rich.progress import track
 from weldnet.data.batches import explain_workers
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.splits.leaks import Fingerprints, fingerprint, is_known
-from weldnet.errors import InputError, count, shorten
+from weldnet.errors import InputError, MachineError, count, first_line, shorten
 from weldnet.evaluation.arrays import Flags
 from weldnet.evaluation.judge import Judge, Outputs
 from weldnet.evaluation.verdicts import NOT_CALIBRATED
@@ -58,6 +58,7 @@ def run_trainer() -> Iterator[None]:
 
     Raises:
         KeyboardInterrupt: the trainer was interrupted; Lightning itself would exit with code 1.
+        MachineError: the device has too little memory for a batch.
     """
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
@@ -72,6 +73,11 @@ def run_trainer() -> Iterator[None]:
             yield
         except SystemExit as error:
             raise KeyboardInterrupt from error
+        except torch.OutOfMemoryError as error:
+            raise MachineError(
+                f"the device has too little memory for a batch ({first_line(error)}); take a smaller data.batch_size, "
+                "and in training trainer.accumulate_grad_batches=2"
+            ) from error
         finally:
             logger.setLevel(level)
 

@@ -18,7 +18,7 @@ from weldnet.data.batches import explain_workers
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.sources.vocabulary import BUILT_IN, Vocabulary, describe_classes
 from weldnet.data.splits.leaks import fingerprint_names, fingerprints
-from weldnet.errors import InputError, LostProcessError, MachineError, check_choice, first_line
+from weldnet.errors import InputError, LostProcessError, check_choice, first_line
 from weldnet.evaluation.decision import find_good_classes
 from weldnet.evaluation.judge import fit_judge
 from weldnet.evaluation.metrics import METRICS
@@ -110,11 +110,6 @@ def guard_fit(data: WeldDataModule, trainer: Trainer, *, is_resumed: bool = Fals
             yield
         except MisconfigurationException as error:
             raise InputError(f"Lightning refuses this config: {error}") from error
-        except torch.OutOfMemoryError as error:
-            raise MachineError(
-                f"the device has too little memory for a step ({first_line(error)}); take a smaller "
-                f"data.batch_size ({data.batch_settings.batch_size} now), and trainer.accumulate_grad_batches=2"
-            ) from error
         except RuntimeError as error:
             # Gloo's errors have no class of their own.
             if not isinstance(error, torch.distributed.DistError) and "/gloo/" not in str(error):
