@@ -309,7 +309,7 @@ def test_curve_passes_through_the_operating_point() -> None:
     scores, is_defect = draw_set(0, 60, 60)
     unlike = np.random.default_rng(0).random(len(scores)) < 0.1
     point = choose_operating_point(scores, is_defect, GOOD)
-    curve = referral_curve(scores, is_defect, point, unlike)
+    curve = referral_curve(scores, is_defect, point.reject_below, unlike)
     assert point.accept_above in curve["accept_above"]
     for threshold, referred, escape_rate in zip(*curve.values(), strict=True):
         moved = OperatingPoint.from_dict(point.to_dict() | {"accept_above": threshold})
@@ -320,7 +320,7 @@ def test_curve_passes_through_the_operating_point() -> None:
 
 def test_curve_is_thin_monotone_and_whole() -> None:
     scores, is_defect = draw_set(0, 2000, 3000)
-    curve = referral_curve(scores, is_defect)
+    curve = referral_curve(scores, is_defect, None, none_unlike(scores))
     assert {len(values) for values in curve.values()} == {200}
     for key, sign in (("accept_above", -1), ("share_referred", -1), ("escape_rate", 1)):
         assert (sign * np.diff(curve[key]) >= 0).all()
@@ -329,6 +329,6 @@ def test_curve_is_thin_monotone_and_whole() -> None:
 
 
 def test_curve_without_defects_has_no_escape_rate() -> None:
-    curve = referral_curve(np.array([0.3, 0.3, 0.0]), np.zeros(3, np.bool_))
+    curve = referral_curve(np.array([0.3, 0.3, 0.0]), np.zeros(3, np.bool_), None, np.zeros(3, np.bool_))
     assert np.isnan(curve["escape_rate"]).all()
     np.testing.assert_allclose(curve["share_referred"], [1, 1 / 3])

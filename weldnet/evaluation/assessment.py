@@ -45,13 +45,13 @@ def assess(
     predicted = logits.argmax(axis=1)
     confusion = confusion_matrix(labels, predicted, labels=range(len(classes)))
     proportions = measure_proportions(confusion, classes, good)
-    names, indices = index_groups(groups)
+    names, welds = index_groups(groups)
     statistics = [
-        resample_rates(predicted, labels, indices, classes, good),
-        resample_ranking(softmax(logits / temperature, axis=1), labels, indices, classes),
-        resample_means(losses, indices),
+        resample_rates(predicted, labels, welds, classes, good),
+        resample_ranking(softmax(logits / temperature, axis=1), labels, welds, classes),
+        resample_means(losses, welds),
     ]
-    report = {
+    return {
         **summarise(logits, labels, classes, groups),
         **{name: float(values.mean()) for name, values in losses.items()},
         "num_groups": len(names),
@@ -63,8 +63,8 @@ def assess(
         "proportions": proportions,
         "by_group": bootstrap_groups(statistics, names, upper=ONE_SIDED),
         "calibration": summarise_calibration(logits, labels, temperature),
+        **assess_verdicts(labels, classes, groups, judgement),
     }
-    return report | assess_verdicts(labels, classes, groups, judgement)
 
 
 def _count_welds(
@@ -86,14 +86,13 @@ def assess_verdicts(
         return {"operating_point": None, "verdicts": None, "referral_curve": None, "statements": [NOT_CALIBRATED]}
     judge, point = judgement.judge, judgement.judge.point
     if not judge.good_classes:
-        statements = [NO_GOOD_CLASS]
-        is_defect = np.zeros(len(labels), bool)
+        statements, is_defect = [NO_GOOD_CLASS], np.zeros(len(labels), bool)
     else:
         is_defect = mark_defects(labels, classes, judge.good_classes)
         short = explain_shortage(int(is_defect.sum()), point.max_escape_rate, point.confidence)
         statements = [*point.reasons, *judge.notes, CAVEAT, *([f"this test: {short}"] if short else [])]
     counts = summarise_verdicts(judgement.verdicts, is_defect, groups)
-    curve = referral_curve(judgement.sound, is_defect, point, judgement.unlike_training)
+    curve = referral_curve(judgement.sound, is_defect, point.reject_below, judgement.unlike_training)
     return {
         "operating_point": point.to_dict(),
         "verdicts": {unit: _with_intervals(rows) for unit, rows in counts.items()},

@@ -42,11 +42,11 @@ def fit_temperature(logits: Floats, labels: Labels) -> float:
 
 
 def reliability_bins(probabilities: Floats, labels: Labels, num_bins: int = 15) -> list[dict[str, Any]]:
-    """Images by the probability of their predicted class, in bins of equal width, those without images too.
+    """Images by the probability of their predicted class, in bins of equal width.
 
     Returns:
-        Of each bin, as plain types for JSON: `low` and `high`, above and at most which the confidence lies;
-        `mean_confidence`, None without images; `accuracy`, see `proportion`.
+        Of each bin, as plain types for JSON: `low` (excluded), `high`, `mean_confidence` (None without images) and
+        `accuracy`, see `proportion`.
     """
     edges = np.linspace(0, 1, num_bins + 1)
     confidence, is_right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels

@@ -36,11 +36,7 @@ def find_good_classes(classes: Sequence[str]) -> list[str]:
 
 
 def mark_defects(labels: Labels, classes: Sequence[str], good_classes: Sequence[str]) -> Flags:
-    """Whether each label (N,) is one of a defect.
-
-    Raises:
-        InputError: a good class is not among the classes.
-    """
+    """Whether each label (N,) is one of a defect; raises as `mark_good` does."""
     return ~mark_good(classes, good_classes)[labels]
 
 
@@ -137,27 +133,23 @@ def _count(verdicts: Verdicts, is_defect: Flags) -> Counts:
 
 
 def referral_curve(
-    sound_probability: Floats,
-    is_defect: Flags,
-    point: OperatingPoint | None = None,
-    unlike_training: Flags | None = None,
+    sound_probability: Floats, is_defect: Flags, reject_below: float | None, unlike_training: Flags
 ) -> dict[str, Floats]:
-    """The escape rate against the share referred, as the accept threshold falls from the highest score.
+    """The escape rate against the share referred, as the accept threshold falls from the highest of N scores.
 
     Args:
         is_defect: (N,); without a defect the escape rate is nan.
-        point: its `reject_below` holds along the curve, and no threshold lies below that; None to reject nothing.
-        unlike_training: (N,), images that are referred at every threshold; None for no image.
+        reject_below: holds along the curve, and no threshold lies below it; None rejects nothing.
+        unlike_training: (N,), images that are referred at every threshold.
 
     Returns:
         `accept_above`, `share_referred` (falling) and `escape_rate` (rising), (K,) each, K at most 200.
     """
-    unlike = np.zeros(len(is_defect), np.bool_) if unlike_training is None else unlike_training
-    floor = 0.0 if point is None or point.reject_below is None else point.reject_below
-    rejected = (sound_probability < floor) & ~unlike
+    floor = reject_below or 0.0
+    rejected = (sound_probability < floor) & ~unlike_training
     steps = np.append(np.unique(sound_probability[sound_probability > floor])[::-1], floor)
     thresholds = steps[np.linspace(0, len(steps) - 1, min(200, len(steps))).round().astype(int)]
-    accepted = (sound_probability > thresholds[:, None]) & ~unlike
+    accepted = (sound_probability > thresholds[:, None]) & ~unlike_training
     return {
         "accept_above": thresholds,
         "share_referred": 1 - (accepted.sum(axis=1) + rejected.sum()) / len(is_defect),

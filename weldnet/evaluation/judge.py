@@ -94,11 +94,7 @@ class Judge:
         return softmax(logits / self.temperature, axis=1), distances / self.max_distance
 
     def choose(self, good_classes: Sequence[str], **targets: float) -> "Judge":
-        """A copy of the judge whose thresholds are chosen again, by `choose_operating_point` on its calibration images.
-
-        Raises:
-            InputError: a good class is not among the classes.
-        """
+        """The judge with other thresholds, by `choose_operating_point` on its images; raises as `mark_good` does."""
         good_classes = [tidy(name) for name in good_classes]
         sound = sound_probability(softmax(self.logits / self.temperature, axis=1), self.classes, good_classes)
         is_defect = mark_defects(self.labels, self.classes, good_classes)
@@ -127,7 +123,7 @@ def fit_judge(
     by_group: bool,
     **targets: float,
 ) -> Judge:
-    """Calibrates a trained network.
+    """Calibrates a trained network; raises as `mark_good` does.
 
     Args:
         train: the training images; distances are measured from them.
@@ -135,9 +131,6 @@ def fit_judge(
         calibrate: the other validation images; they choose the thresholds.
         by_group: whether no weld is in both `select` and `calibrate`.
         targets: arguments of `choose_operating_point`.
-
-    Raises:
-        InputError: a good class is not among the classes.
     """
     notes = []
     if is_separated(select.logits, select.labels):

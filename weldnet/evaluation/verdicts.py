@@ -57,20 +57,14 @@ class OperatingPoint:
 
 
 def sound_probability(probabilities: Floats, classes: Sequence[str], good_classes: Sequence[str]) -> Floats:
-    """The probability (N,) in [0, 1] that an image shows no defect, from calibrated probabilities (N, C).
-
-    Zeros where no good class is known.
-
-    Raises:
-        InputError: a good class is not among the classes.
-    """
+    """The probability (N,) in [0, 1] that an image is sound, from calibrated ones (N, C); 0 without a good class."""
     # Several classes may sum to a rounding error above 1, which would lie above every threshold.
     total: Floats = probabilities[:, mark_good(classes, good_classes)].sum(axis=1).clip(max=1.0)
     return total
 
 
 def mark_good(classes: Sequence[str], good_classes: Sequence[str]) -> Flags:
-    """Whether each of the C classes is one of sound welds, (C,); see `sound_probability`."""
+    """Whether each of the C classes is one of sound welds, (C,); an InputError where a good class is none of them."""
     for name in good_classes:
         check_choice("evaluation.good_classes", name, classes)
     return np.array([name in good_classes for name in classes], np.bool_)
@@ -88,9 +82,7 @@ def give_verdicts(
 ) -> tuple[Floats, Flags, Verdicts]:
     """For B images, (B,) each: the probability of being sound, whether it is unlike training, and the verdict.
 
-    Args:
-        probabilities: (B, C), calibrated, from PyTorch or an export.
-        distances: (B,), above 1 where an image is unlike training.
+    `probabilities` (B, C) are calibrated; `distances` (B,) are above 1 where an image is unlike training.
     """
     sound = sound_probability(probabilities, classes, point.good_classes)
     unlike = distances > 1
