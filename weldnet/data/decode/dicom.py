@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from weldnet.data.decode.dicom_file import complete_file, decode_frame, find_syntax
+from weldnet.data.decode.dicom_file import decode_frame, find_missing, find_syntax
 from weldnet.data.decode.pictures import Picture, Stored, UnreadableImage, Window, check_pixels
 from weldnet.errors import propose_extra
 
@@ -35,7 +35,7 @@ def open_dicom(content: bytes, window: Window, max_pixels: int) -> Picture:
         raise UnreadableImage(f"DICOM needs pydicom; type {propose_extra('dicom')}") from None
     # It logs what it then raises, with a traceback.
     logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
-    content = complete_file(content)
+    content = (find_missing(content) or b"") + content
     try:
         syntax = find_syntax(content)
         header = pydicom.dcmread(io.BytesIO(content), stop_before_pixels=True)
@@ -73,10 +73,8 @@ def _check_header(header: "Dataset") -> None:
             "and YBR"
         )
     numbers = [header.get(name) for name in needed[:4]]
-    if (
-        not all(isinstance(number, int) for number in numbers)
-        or not 1 <= header.BitsStored <= header.BitsAllocated <= 32
-    ):
+    are_whole = all(isinstance(number, int) for number in numbers)
+    if not are_whole or not 1 <= header.BitsStored <= header.BitsAllocated <= 32:
         raise UnreadableImage(
             f"damaged DICOM: Rows, Columns, BitsAllocated and BitsStored are {shorten(str(numbers), 60)}; bits may be "
             "1 to 32"

@@ -30,18 +30,8 @@ _READABLE = (
 _FIRST_TYPES = {b"UL", b"OB", b"UI", b"SH", b"AE", b"CS", b"DA", b"TM", b"LO", b"DT", b"SQ"}
 
 
-def is_dicom(content: bytes) -> bool:
-    """Whether a file is DICOM: it has the preamble or, as in older files, begins with DICOM's first elements."""
-    return _find_missing(content) is not None
-
-
-def complete_file(content: bytes) -> bytes:
-    """The file, after the preamble and the transfer syntax that it lacks."""
-    return (_find_missing(content) or b"") + content
-
-
-def _find_missing(content: bytes) -> bytes | None:
-    """The bytes that a DICOM file lacks at its start: none after a preamble; None for a file that is not DICOM."""
+def find_missing(content: bytes) -> bytes | None:
+    """What an older DICOM file lacks before its first elements: preamble, transfer syntax. None if it is not DICOM."""
     if content[128:132] == b"DICM":
         return b""
     if len(content) < _START:

@@ -136,12 +136,26 @@ def _open_raster(
     if mode in _EIGHT_BIT and bits > 8 and window != "full":
         # Pillow keeps the high byte of each.
         raise UnreadableImage(f"{bits} bits a channel with colour or transparency: data.window can only be full")
-    pixels, met = _decode(image, content, least if window == "full" else None)
-    stored = _find_stored(image, pixels, bits, window)
+    pixels: Image.Image = image
+    if isinstance(image, JpegImagePlugin.JpegImageFile):
+        can_shrink = window == "full" and mode in ("L", "RGB")
+        scale = choose_scale(size, _find_turn(image) >= 5, least) if least and can_shrink else 1
+        pixels, met = decode_jpeg(image, content, scale)
+        damage = damage or met
+    else:
+        with blame_file(name):
+            image.load()
+        if name == "WEBP":
+            damage = check_webp(content, image)
+    stored = None
+    if mode in _DEEP:
+        stored = Stored(np.asarray(image), (0, 2**bits - 1))
+    elif window != "full":
+        stored = Stored(np.asarray(_to_eight_bit(pixels)), (0, 255))
     shown = _to_eight_bit(pixels) if stored is None else _show(stored, window, image.info.get("transparency"))
     shown = turn_upright(shown, _find_turn(image))
     pages, exif = int(getattr(image, "n_frames", 1)), image.info.get("exif", b"")
-    return Picture(shown, name, mode, bits, size, pages, stored, damage or met, exif)
+    return Picture(shown, name, mode, bits, size, pages, stored, damage, exif)
 
 
 def _find_turn(image: ImageFile.ImageFile) -> int:
@@ -150,29 +164,6 @@ def _find_turn(image: ImageFile.ImageFile) -> int:
     except READER_ERRORS:
         # No picture is worse for metadata that cannot be read.
         return 1
-
-
-def _decode(
-    image: ImageFile.ImageFile, content: bytes, least: Size | Callable[[Size], Size] | None
-) -> tuple[Image.Image, str | None]:
-    """The pixels, and any sign in them that the file was damaged."""
-    if isinstance(image, JpegImagePlugin.JpegImageFile):
-        scale = (
-            1
-            if least is None or image.mode not in ("L", "RGB")
-            else choose_scale(image.size, _find_turn(image) >= 5, least)
-        )
-        return decode_jpeg(image, content, scale)
-    with blame_file(str(image.format)):
-        image.load()
-    return image, check_webp(content, image) if isinstance(image, WebPImagePlugin.WebPImageFile) else None
-
-
-def _find_stored(image: ImageFile.ImageFile, pixels: Image.Image, bits: int, window: Window) -> Stored | None:
-    """The values that the window is given in; None where the 8-bit picture has them and keeps them."""
-    if image.mode in _DEEP:
-        return Stored(np.asarray(image), (0, 2**bits - 1))
-    return None if window == "full" else Stored(np.asarray(_to_eight_bit(pixels)), (0, 255))
 
 
 def _show(stored: Stored, window: Window, transparent: Any) -> Image.Image:

@@ -132,10 +132,9 @@ def show_photograph(
 
 def _find_least(geometry: Geometry, size: tuple[int, int]) -> tuple[int, int]:
     """The size to which a picture of `size` is shrunk, as it lies."""
-    if not _is_turned(size, geometry):
-        return _fit(size, geometry)
-    height, width = _fit((size[1], size[0]), geometry)
-    return width, height
+    if _is_turned(size, geometry):
+        return _fit(size[::-1], geometry)[::-1]
+    return _fit(size, geometry)
 
 
 def _is_turned(size: tuple[int, int], geometry: Geometry) -> bool:

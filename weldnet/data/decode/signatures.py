@@ -5,7 +5,7 @@ import re
 import stat
 from typing import Literal
 
-from weldnet.data.decode.dicom_file import is_dicom
+from weldnet.data.decode.dicom_file import find_missing
 
 Kind = Literal["image", "unread", "other"]
 """A file that the decoder is given; a photograph in a format that it does not read; anything else."""
@@ -54,7 +54,7 @@ HEAD = 132
 
 def find_format(head: bytes) -> str:
     """A key of `FORMAT_ENDINGS`, or the name of a format that is not read, or an empty string."""
-    if is_dicom(head):
+    if find_missing(head) is not None:
         return "DICOM"
     return next((name for name, pattern in _PATTERNS.items() if pattern.match(head)), "")
 

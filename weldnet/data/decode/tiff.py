@@ -58,7 +58,10 @@ def _read_colours(samples: NDArray[Any], tags: Tags, layout: Layout) -> Stored:
     """The values that the window is given in: grey (H, W) or RGB (H, W, 3)."""
     most = 2**layout.bits - 1
     if layout.photometric == PALETTE:
-        return Stored(_look_up(samples[..., 0], tags[Tag.COLOUR_MAP].numbers[: 3 * 2**layout.bits]), (0, 255))
+        colours = tags[Tag.COLOUR_MAP].numbers[: 3 * 2**layout.bits].reshape(3, -1).T
+        # Some writers fill the low byte only.
+        shades = (colours >> 8 if colours.max() > 255 else colours).astype(np.uint8)
+        return Stored(shades.take(samples[..., 0], axis=0), (0, 255))
     if layout.photometric == CMYK:
         values = most - samples[..., :3]
         _weigh(values, most - samples[..., 3], most)
@@ -77,13 +80,6 @@ def _read_colours(samples: NDArray[Any], tags: Tags, layout: Layout) -> Stored:
     if layout.kind == "f" or layout.bits > 16:
         return Stored(values, None, inverted)
     return Stored(values, (-(2 ** (layout.bits - 1)), most >> 1) if layout.kind == "i" else (0, most), inverted)
-
-
-def _look_up(indices: NDArray[Any], colour_map: NDArray[Any]) -> NDArray[np.uint8]:
-    colours = colour_map.reshape(3, -1).T
-    # Some writers fill the low byte only.
-    shades: NDArray[np.uint8] = (colours >> 8 if colours.max() > 255 else colours).astype(np.uint8)
-    return shades.take(indices, axis=0)
 
 
 def _weigh(values: NDArray[Any], weight: NDArray[Any], most: int) -> None:
