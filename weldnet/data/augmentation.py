@@ -73,14 +73,7 @@ PRESETS = {
 
 
 class BatchAugmentation(nn.Module):
-    """Augments a batch; the same generator state gives the same result.
-
-    Args:
-        choice: a key of `PRESETS`, or the strengths themselves.
-
-    Raises:
-        InputError: no such preset.
-    """
+    """Augments a batch by some strengths, or by the name of `PRESETS`; the same generator state gives the same."""
 
     def __init__(self, choice: str | Strengths) -> None:
         super().__init__()
@@ -198,11 +191,7 @@ class BatchAugmentation(nn.Module):
 
 
 def make_augmentation(choice: str | Strengths | Callable[[Tensor], Tensor]) -> BatchAugmentation | EachImage:
-    """The augmentation of a preset's name, of strengths, or of a transform for one image.
-
-    Raises:
-        InputError: no such preset.
-    """
+    """The augmentation of a preset's name, of strengths, or of a transform for one image."""
     return EachImage(choice) if callable(choice) else BatchAugmentation(choice)
 
 

@@ -18,14 +18,7 @@ GroupedBatch = tuple[Tensor, Tensor, Tensor]
 
 
 class WeldImages(Dataset[Any]):
-    """Images with their labels, and their groups where they are given; reads whole batches at once.
-
-    Args:
-        images: N images.
-        rows: int64 (M,), those of this data set.
-        labels: int64 (M,), the class of each.
-        groups: int64 (M,), the group of each.
-    """
+    """The `rows` of some images with their labels and any groups, int64 (M,) each; reads whole batches at once."""
 
     def __init__(
         self, images: Images, rows: Rows, labels: NDArray[np.int64], groups: NDArray[np.int64] | None = None
@@ -58,10 +51,7 @@ class WeldImages(Dataset[Any]):
 
 
 class BalancedSampler(DistributedSampler[Any]):
-    """Draws every class equally often, with replacement; a new draw each epoch, the same for the same seed.
-
-    Under several processes each draws its own share of the epoch. Labels are int64 (N,).
-    """
+    """Draws every class of labels, int64 (N,), equally often, with replacement: by seed, epoch and process."""
 
     def __init__(self, labels: Tensor, seed: int, num_replicas: int = 1, rank: int = 0) -> None:
         # A DistributedSampler, so that Lightning does not shard it once more.
@@ -89,17 +79,10 @@ class TrainingBatches(DistributedSampler[Any]):
     """The batches of an order, as indices; one image that would be left alone joins the batch before it.
 
     Batch norm learns from no single value, as a network has where its last stage is one pixel in size; and mixup and
-    CutMix take two.
-
-    Args:
-        order: of the images, each epoch anew.
-        batch_size: images in a batch, from 2; the last batch has fewer, or one more.
+    CutMix take two. So a `batch_size` below 2, or fewer images for a process, raise an InputError.
 
     Attributes:
         device: where the indices of a whole epoch are sent at once; None for lists.
-
-    Raises:
-        InputError: there are too few images for one batch.
     """
 
     device: torch.device | None = None
@@ -136,10 +119,7 @@ class TrainingBatches(DistributedSampler[Any]):
 class EvaluationBatches(DistributedSampler[Any]):
     """The batches of the images in their order, as indices; each image is in one batch of one process.
 
-    Lightning's own way repeats some images, so that every process has equally many.
-
-    Attributes:
-        device: where the indices lie; None for lists.
+    Lightning's own way repeats some images, so that every process has equally many. Indices are lists, or on `device`.
     """
 
     device: torch.device | None = None
@@ -174,11 +154,7 @@ def make_batches(
     num_workers: int = 0,
     pin_memory: bool = False,
 ) -> "DataLoader[Batch]":
-    """Batches in the data set's order or the sampler's.
-
-    Args:
-        batch_size: images in a batch; None where the sampler gives whole batches.
-    """
+    """Batches in the data set's order or the sampler's; `batch_size` is None where that gives whole batches."""
     return DataLoader(
         dataset,
         batch_size,
@@ -204,11 +180,7 @@ def _hand_over(batch: Any) -> Any:
 
 @contextmanager
 def explain_workers(num_workers: int) -> Iterator[None]:
-    """Within it, a lost worker process is reported in words.
-
-    Raises:
-        MachineError: one was killed, or cannot hand over its batch.
-    """
+    """Within it, a worker process that was killed, or cannot hand over its batch, is a MachineError."""
     try:
         yield
     except RuntimeError as error:

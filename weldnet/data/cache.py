@@ -105,10 +105,7 @@ def _missing(found: pl.DataFrame, unreadable: dict[int, str]) -> pl.DataFrame:
 
 
 class _Cache:
-    """The two files of one geometry.
-
-    Args:
-        pixels: False finds and adds digests alone.
+    """The two files of one geometry; without `pixels` it finds and adds digests alone.
 
     Attributes:
         index: a table of `INDEX`, as of the last `find`, without the rows that it found damaged.
@@ -178,11 +175,7 @@ class _Cache:
             return [row for rows in pool.map(verify, used.iter_slices(1000)) for row in rows]
 
     def add(self, files: pl.DataFrame) -> dict[int, str]:
-        """Decodes what `find` did not find; returns the index of each file that cannot be read, and the reason.
-
-        Raises:
-            OSError: the folder cannot be written, or the disk is full.
-        """
+        """Decodes what `find` did not find; returns the index of each file that cannot be read, and the reason."""
         usable = self._usable().select("digest", "row", *_PROPERTIES, "checksum")
         known = {digest: rest for digest, *rest in usable.iter_rows()}
         unreadable: dict[int, str] = {}

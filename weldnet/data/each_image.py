@@ -14,9 +14,6 @@ class EachImage(nn.Module):
     For each image torch's global generator is seeded anew within, and put back after the batch: a transform whose
     randomness is torch's, as torchvision's v2 transforms are, needs no generator of its own. Slower than
     `weldnet.data.augmentation.BatchAugmentation`, which works on the whole batch at once.
-
-    Args:
-        transform: from uint8 (3, H, W) to the same type and shape, on any device.
     """
 
     def __init__(self, transform: Callable[[Tensor], Tensor]) -> None:
@@ -24,16 +21,7 @@ class EachImage(nn.Module):
         self.transform = transform
 
     def forward(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Args:
-            images: uint8 (B, 3, H, W).
-            generator: on the images' device.
-
-        Returns:
-            uint8 (B, 3, H, W).
-
-        Raises:
-            InputError: the transform returns a different type or shape.
-        """
+        """From uint8 (B, 3, H, W) to the same; an InputError where the transform changes the type or the shape."""
         # On the CPU, so that nothing waits for the device.
         host = torch.Generator().manual_seed(generator.initial_seed())
         seeds = torch.randint(2**63 - 1, (len(images),), generator=host).tolist()

@@ -15,12 +15,9 @@ FILE_SCHEMA = {"path": pl.String, "size": pl.Int64, "mtime_ns": pl.Int64, "ctime
 def describe_files(paths: pl.Series, within: Path | None) -> tuple[pl.DataFrame, dict[int, str]]:
     """Reads the states of N files without opening them.
 
-    Args:
-        within: files whose path lies below this folder may not be symbolic links that leave it; None for no limit.
-
     Returns:
-        A table of `FILE_SCHEMA` with `index` from 0 to N - 1 before it, null where there is no regular file; and, for
-        each of those, its index and the reason.
+        A table of `FILE_SCHEMA` with `index` from 0 to N - 1 before it, null where there is no regular file or a
+        symbolic link leaves the folder `within`; and, for each of those, its index and the reason.
     """
     unreadable: dict[int, str] = {}
     states: list[list[int | None]] = []

@@ -21,11 +21,7 @@ class Mixing(nn.Module):
 
     Args:
         num_classes: C.
-        mixup: alpha of mixup, from 0 (off) to 10; 0.2 is usual.
-        cutmix: alpha of CutMix, from 0 (off) to 10; 1 is usual.
-
-    Raises:
-        InputError: an alpha outside of what is allowed.
+        mixup, cutmix: alpha of each, from 0 (off) to 10, or an InputError; 0.2 and 1 are usual.
 
     References:
         Zhang et al., mixup: Beyond Empirical Risk Minimization, ICLR 2018, arXiv:1710.09412.

@@ -12,7 +12,7 @@ from weldnet.data.cache import cache_folder
 from weldnet.data.decode.images import Geometry, crop_border
 from weldnet.data.duplicates import Pairs, find_alike
 from weldnet.data.settings import ImageSettings, SplitRule
-from weldnet.data.sources.class_names import find_misnamed, refuse_misnamed
+from weldnet.data.sources.class_names import find_misnamed
 from weldnet.data.sources.found import Found
 from weldnet.data.sources.groups import knows_groups
 from weldnet.data.sources.manifest import SPLITS
@@ -29,28 +29,24 @@ from weldnet.data.splits.leaks import (
 )
 from weldnet.data.splits.rules import check_shares, complete_splits, give_val_to_train, return_copies, take_known
 from weldnet.data.storage import Images
-from weldnet.data.thumbnails import THUMBNAIL_SIZE, Thumbnails, make_thumbnail
-from weldnet.errors import InputError, check_choice, shorten
+from weldnet.data.thumbnails import THUMBNAIL_SIZE, make_thumbnail
+from weldnet.errors import InputError, check_choice, list_some, shorten
+
+
+def find_pairs(images: Images, num_images: int, geometry: Geometry) -> Pairs:
+    """Pairs of the first images that look alike, int64 (P, 2)."""
+    thumbnails = np.empty((num_images, THUMBNAIL_SIZE, THUMBNAIL_SIZE), np.uint8)
+    for rows in np.array_split(np.arange(num_images), -(-num_images // 256)):
+        for row, image in zip(rows, np.asarray(images.read(rows)), strict=True):
+            shown = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
+            thumbnails[row] = make_thumbnail(crop_border(shown, geometry))
+    return _find_pairs(thumbnails.tobytes())
 
 
 @lru_cache(maxsize=1)
 def _find_pairs(thumbnails: bytes) -> Pairs:
     """What looks alike; kept, since every fold of a cross-validation asks the same."""
     return np.concatenate(find_alike(np.frombuffer(thumbnails, np.uint8).reshape(-1, THUMBNAIL_SIZE, THUMBNAIL_SIZE)))
-
-
-def find_pairs(images: Images, num_images: int, geometry: Geometry) -> Pairs:
-    """Pairs of the first images that look alike, int64 (P, 2)."""
-    return _find_pairs(_shrink(images, num_images, geometry).tobytes())
-
-
-def _shrink(images: Images, num_images: int, geometry: Geometry) -> Thumbnails:
-    thumbnails = np.empty((num_images, THUMBNAIL_SIZE, THUMBNAIL_SIZE), np.uint8)
-    for rows in np.array_split(np.arange(num_images), -(-num_images // 256)):
-        for row, image in zip(rows, np.asarray(images.read(rows)), strict=True):
-            shown = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
-            thumbnails[row] = make_thumbnail(crop_border(shown, geometry))
-    return thumbnails
 
 
 class WeldSamples:
@@ -92,24 +88,20 @@ class WeldSamples:
         return self.found
 
     def split(self, found: Found | None = None) -> pl.DataFrame:
-        """The table with its splits, checked as in `setup`, but without opening a file.
-
-        Args:
-            found: what the source is to find.
-        """
+        """The table of `found`, or of what the source finds, with its splits, checked without opening a file."""
         self.found = found or self.find()
-        refuse_misnamed(find_misnamed(self.found))
+        if misnamed := find_misnamed(self.found):
+            raise InputError("\n".join(f"{each.detail}:\n{list_some(each.where)}" for each in misnamed))
         table = self._split(self.found)
         self._check(table)
         return table
 
     def rehearse(self, found: Found, images: pl.DataFrame, pairs: Pairs) -> None:
-        """Raises what `setup` would raise of these images, of which the contents are known, without decoding one.
+        """Raises what `setup` would raise of what was found, without decoding an image.
 
         `setup` compares the network's inputs, so of spots that are seen again it may count a few more or fewer.
 
         Args:
-            found: what the source is to find.
             images: `path`, `digest`, `content` (a number), and `reason`, null where the file can be read.
             pairs: int64 (P, 2): contents that look alike.
         """
@@ -163,8 +155,7 @@ class WeldSamples:
     def check_views(self, table: pl.DataFrame, find: Callable[[], Pairs]) -> None:
         """Refuses many spots that test and train or val both show, where the welds are unknown; of a few, warns.
 
-        Args:
-            find: returns pairs of the table's `row` that look alike, int64 (P, 2); not called where welds are known.
+        `find` returns pairs of the table's `row` that look alike, int64 (P, 2); it is not called where welds are known.
         """
         num_tested = len(table.filter(split="test"))
         if knows_groups(table) or num_tested in (0, len(table)):

@@ -19,8 +19,8 @@ class Shapes:
     """What a geometry does to N photographs.
 
     Attributes:
-        enlarged: the share that has fewer pixels than the input in width or height.
-        squeezed: the share of which one side is shrunk more than `MOST_SQUEEZED` times as much as the other one.
+        enlarged: the share with fewer pixels than the input in width or height.
+        squeezed: the share with one side shrunk more than `MOST_SQUEEZED` times as much as the other one.
         across: the share whose long side lies along the short side of the input.
         settings: what to type against it, as `key=value`; empty unless most photographs are squeezed or lie across.
     """

@@ -75,11 +75,7 @@ class HeldImages:
         return self.images[torch.as_tensor(rows).to(self.images.device, non_blocking=True)]
 
     def to(self, device: torch.device) -> "HeldImages":
-        """The same images on a device.
-
-        Raises:
-            InputError: they do not fit.
-        """
+        """The same images on a device, or an InputError where they do not fit."""
         try:
             return HeldImages(self.images.to(device))
         except torch.OutOfMemoryError as error:
@@ -90,25 +86,16 @@ class HeldImages:
 
 
 class FileImages:
-    """Images decoded each time they are wanted; worker processes share one copy of the names.
-
-    Args:
-        paths: N files.
-        known: (N,), their fingerprints: what has changed since is refused.
-        geometry: the network's input.
-    """
+    """N files, decoded each time they are wanted; a change of their fingerprints, `known` (N,), is an InputError."""
 
     def __init__(self, paths: pl.Series, known: Fingerprints, geometry: Geometry) -> None:
-        # A tensor, because a list of strings is copied into each worker page by page as soon as it is read.
+        # A tensor is shared; a list of strings is copied into each worker page by page as soon as it is read.
         self.paths = torch.from_numpy(
             np.array([os.fsencode(path) for path in paths]).view(np.uint8).reshape(len(paths), -1)
         )
         self.known, self.geometry = torch.from_numpy(known), geometry
 
     def read(self, rows: Rows) -> NDArray[np.uint8]:
-        """Raises:
-        InputError: a file can no longer be read, or has changed.
-        """
         return np.stack([self._decode(int(row)) for row in rows])
 
     def _decode(self, row: int) -> NDArray[np.uint8]:
@@ -123,11 +110,7 @@ class FileImages:
 
 
 def store(cache: str, table: pl.DataFrame, decoded: DecodedImages, geometry: Geometry) -> Images:
-    """The images of a table with `path` and `digest`, kept where `cache` chooses.
-
-    Raises:
-        InputError: they do not fit into memory.
-    """
+    """The images of a table with `path` and `digest`, kept where `cache` chooses; an InputError if they do not fit."""
     if cache == "none":
         return FileImages(table["path"], fingerprints(table["digest"]), geometry)
     if cache == "disk":

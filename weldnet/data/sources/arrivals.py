@@ -81,10 +81,11 @@ class Arrivals:
         if not self.errors:
             for known in (self.taken, self.waiting, self.other):
                 _forget(known, found.keys())
-        changed = [path for path, state in found.items() if not self._is_known(path, state)]
         arrivals = []
-        for path in sorted(changed, key=lambda path: (found[path].mtime_ns, path)):
-            state = found[path]
+        for path, state in sorted(found.items(), key=lambda item: (item[1].mtime_ns, item[0])):
+            taken = self.taken.get(path)
+            if self.other.get(path) == state or (taken and taken.state == state):
+                continue
             if not self._is_wanted(path):
                 self.other[path] = state
                 continue
@@ -95,10 +96,6 @@ class Arrivals:
             if looks in (2, PATIENCE) or (looks == 1 and is_moved):
                 arrivals.append(Arrival(path, state, looks == PATIENCE))
         return arrivals
-
-    def _is_known(self, path: str, state: State) -> bool:
-        taken = self.taken.get(path)
-        return self.other.get(path) == state or (taken is not None and taken.state == state)
 
     def take(self, arrival: Arrival, content: str | None) -> bool:
         """Does not find a file again unless it changes; whether its content is new under its name."""

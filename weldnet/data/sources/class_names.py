@@ -9,7 +9,6 @@ import polars as pl
 
 from weldnet.data.sources.found import Found
 from weldnet.data.sources.split_names import find_hints, find_split
-from weldnet.errors import InputError, list_some
 from weldnet.spelling import find_alike
 
 _ORDINARY = ("valid",)
@@ -18,14 +17,7 @@ _ORDINARY = ("valid",)
 
 @dataclass(frozen=True)
 class Misnamed:
-    """Names that training refuses.
-
-    Attributes:
-        kind: `alike_names` or `split_names`, as the audit has them.
-        detail: what is wrong, and what to do.
-        where: each name, and its first image.
-        paths: the images under these names.
-    """
+    """Names that training refuses: a kind of the audit, what is wrong, each name with its first image, all images."""
 
     kind: str
     detail: str
@@ -56,12 +48,6 @@ def find_misnamed(found: Found) -> list[Misnamed]:
         )
         add("split_names", detail, suspects)
     return misnamed + (_find_splits_below(samples, found.origin) if found.origin == found.within else [])
-
-
-def refuse_misnamed(misnamed: Sequence[Misnamed]) -> None:
-    """Refuses classes with such names."""
-    if misnamed:
-        raise InputError("\n".join(f"{each.detail}:\n{list_some(each.where)}" for each in misnamed))
 
 
 def _find_split_labels(labels: Sequence[str]) -> list[str]:

@@ -66,15 +66,10 @@ class Skipped(dict[str, list[str]]):
 
 
 def find_photographs(folder: Path, root: Path, skipped: Skipped, *, unread: bool = False) -> list[str]:
-    """Absolute paths of the photographs in a folder and all folders below it.
+    """Absolute paths of the photographs in a folder and all folders below it; `skipped` gets the other files.
 
-    Args:
-        root: no link to a folder may leave it.
-        skipped: gets the files that are skipped.
-        unread: whether photographs in a format that the decoder does not read are wanted, too.
-
-    Raises:
-        InputError: a folder cannot be read, or is a link that leaves `root`.
+    A folder that cannot be read, or is a link that leaves `root`, is an InputError. With `unread`, photographs in a
+    format that the decoder does not read are found, too.
     """
     found: list[str] = []
     for where, folders, names in os.walk(folder, onerror=refuse_folder):

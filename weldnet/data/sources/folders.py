@@ -23,13 +23,11 @@ from weldnet.spelling import tidy
 
 
 def scan_folder(root: str | Path, skipped: Skipped | None = None) -> pl.DataFrame:
-    """Finds the images of `root/<class>/**` or, when `root/train` exists, of `root/{train,val,test}/<class>/**`.
+    """The images of `root/<class>/**` or, when `root/train` exists, of `root/{train,val,test}/<class>/**`.
 
-    Splits may have any of the names in `weldnet.data.sources.split_names`. Hidden files, the folders of a NAS's
-    thumbnails and the like, and files that are no photographs are skipped: `skipped` gets them.
-
-    Returns:
-        Table of `SCHEMA`, absolute paths, sorted; `group` is null.
+    They are a table of `SCHEMA`, absolute paths, sorted; `group` is null. Splits may have any of the names in
+    `weldnet.data.sources.split_names`. Hidden files, a NAS's thumbnails and the like, and what is no photograph are
+    skipped: `skipped` gets them.
 
     Raises:
         InputError: the folder is missing, holds no class folders, a class has no image in any split, a name is not

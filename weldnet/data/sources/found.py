@@ -43,15 +43,9 @@ class Found:
     def skip_unreadable(
         self, table: pl.DataFrame, reasons: Mapping[str, str], policy: str
     ) -> tuple[pl.DataFrame, list[str]]:
-        """The table without the files that cannot be read, and a warning that names them.
+        """The table without the files that cannot be read, and a warning that names them, by path and reason.
 
-        Args:
-            table: these samples, with more columns.
-            reasons: why each of them cannot be read, by its path.
-            policy: `stop`, or `skip` them.
-
-        Raises:
-            InputError: there are such files, and the policy is `stop` or nothing else is left.
+        Where there are any, the policy `stop` raises an InputError; `skip` does where nothing else is left.
         """
         if not reasons:
             return table, []

@@ -27,11 +27,7 @@ MOST_LEVELS = 6
 
 
 def find_groups(table: pl.DataFrame, key: str, find: Find) -> pl.DataFrame:
-    """The table of samples with its groups, or an InputError where some image has none.
-
-    Args:
-        key: what was typed, for the message.
-    """
+    """The table of samples with its groups, or an InputError, which names the `key`, where some image has none."""
     groups = [tidy(find(*row) or "") for row in table.select("path", "label").iter_rows()]
     # An empty group would make one weld of all its files.
     if unmatched := [path for path, group in zip(table["path"], groups, strict=True) if not group]:

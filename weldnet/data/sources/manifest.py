@@ -19,17 +19,14 @@ SCHEMA = {"path": pl.String, "label": pl.String, "group": pl.String, "split": pl
 
 
 def read_manifest(file: str | Path) -> pl.DataFrame:
-    """Reads `path,label[,group][,split]`; further columns are ignored.
+    """Reads `path,label[,group][,split]` as a table of `SCHEMA`, absolute paths, in the file's order.
 
     Relative paths start at the manifest's folder and may not leave it; absolute paths may name any file. Whether the
-    files exist is checked when they are read.
-
-    Returns:
-        Table of `SCHEMA`, absolute paths, in the file's order.
+    files exist is checked when they are read. Further columns are ignored.
 
     Raises:
-        InputError: no such file, a column is missing, or a row (counted as the lines of the file are, the header
-            being row 1) has no path or label, an unknown split, or leaves the folder.
+        InputError: no such file, a column is missing, or a row (the header being row 1) has no path or label, an
+            unknown split, or leaves the folder.
     """
     return read_rows(file).drop("row")
 

@@ -23,13 +23,11 @@ from weldnet.files import find_leaving
 def find_images(source: str, skipped: Skipped | None = None) -> list[str]:
     """The absolute paths that `source` names, sorted, or in a manifest's order.
 
-    - A folder: every photograph in it and below; hidden files and the folders of a NAS's thumbnails and the like are
-      skipped. One in a format that the decoder does not read is found, too, so that it is reported.
+    - A folder: every photograph in it and below; hidden files, a NAS's thumbnails and the like go to `skipped`. One in
+      a format that the decoder does not read is found, too, so that it is reported.
     - A manifest, FILE.csv: its column `path`.
     - Any other file: itself, whatever it is.
     - A glob, `**` for any depth: the photographs that match.
-
-    Skipped files go to `skipped`.
 
     Raises:
         InputError: there is no such file, folder or match; a folder on the way cannot be read; a link leaves the

@@ -14,10 +14,7 @@ _HEADER = 65536
 def read_typed(file: Path, columns: Sequence[str], needed: Sequence[str], also: str = "") -> pl.DataFrame:
     """The columns of a CSV as text, null where they lack, and `row`, the header being row 1; commas or semicolons.
 
-    Args:
-        columns: in small letters; further ones in the file are ignored.
-        needed: those that may not lack.
-        also: what the message adds to them.
+    `columns` are in small letters; further ones are ignored. Those `needed` may not lack; the message adds `also`.
     """
     with file.open("rb") as start:
         head = start.readline(_HEADER)

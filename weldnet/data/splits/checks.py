@@ -35,11 +35,9 @@ def shared_groups(table: pl.DataFrame, *splits: str) -> list[str]:
 
 
 def check_classes(table: pl.DataFrame, known: Sequence[str] | None = None) -> None:
-    """Refuses classes that a checkpoint does not know, or splits from which nothing can be learned or measured.
+    """Refuses splits from which nothing can be learned or measured or, to test a checkpoint, classes it does not know.
 
-    Args:
-        table: table of samples with their splits.
-        known: the classes of a checkpoint that is to be tested; None before training.
+    `known` are the classes of the checkpoint; None before training.
     """
     classes = sorted(table["label"].unique())
     if known is not None:

@@ -32,18 +32,11 @@ def check_fold(num_folds: int | None, fold: int | None) -> None:
 def split_fold(
     table: pl.DataFrame, num_folds: int, fold: int, shares: Mapping[str, float], seed: int
 ) -> tuple[pl.DataFrame, list[str]]:
-    """Fills or replaces `split`: one fold of whole groups is the test, the others are train and val.
+    """The table with one fold of whole groups as test, the others as train and val; and warnings, one sentence each.
 
     The folds hold about equally many images of each class, as far as the groups allow (scikit-learn's
     `StratifiedGroupKFold`). Val is taken from the other folds in whole groups, by the shares of train and val; every
     class stays in train.
-
-    Args:
-        fold: the one that is held out, from 0.
-        shares: see `split_by_group`; that of test is ignored.
-
-    Returns:
-        The table with splits, and warnings, one sentence each.
 
     Raises:
         InputError: not every image has a group, there are too few groups for the folds, or the shares are not allowed.
@@ -81,14 +74,9 @@ def _check_groups(table: pl.DataFrame, counts: Counts, num_folds: int, *, needs_
 
 
 def assign_folds(counts: Counts, num_folds: int, seed: int, *, needs_val: bool = True) -> NDArray[np.int64]:
-    """The fold of each group: int64 (G,), from 0.
+    """The fold of each group, int64 (G,), from 0.
 
-    Args:
-        counts: (G, C) images by group and class.
-        needs_val: beside each fold a group must be left to validate with.
-
-    Raises:
-        InputError: the groups allow no folds that each leave every class to learn and a group to validate with.
+    An InputError where no folds each leave every class to learn and, with `needs_val`, a group to validate with.
     """
     folds = _stratify(counts, num_folds, seed)
     rng = np.random.default_rng(seed)

@@ -20,13 +20,9 @@ MANY_VIEWS = 0.05
 
 
 def find_leaks(table: pl.DataFrame) -> list[str]:
-    """The reasons why a test score would measure memory, one sentence each.
+    """Why a test score would measure memory: groups in test that are also in train or val, files in several splits.
 
-    Args:
-        table: table of samples with their splits; with `digest`, the SHA-256 of each file, contents are compared, too.
-
-    Returns:
-        Sentences on groups in test that are also in train or val, and on identical files in more than one split.
+    One sentence each. Files are compared by the column `digest`, the SHA-256 of each, where there is one.
     """
     leaks = [
         f"{count(len(groups), 'group')} in test also in {other}: {shorten(groups)}"
@@ -48,9 +44,7 @@ def find_leaks(table: pl.DataFrame) -> list[str]:
 def find_seen_views(table: pl.DataFrame, pairs: Pairs) -> list[str]:
     """The test images of which train or val shows the same spot, each with one such image.
 
-    Args:
-        table: table of samples with their splits, and `row`, a number that copies share.
-        pairs: int64 (P, 2): rows that show the same spot.
+    `pairs`, int64 (P, 2), are numbers in the table's column `row`, which copies share, that show the same spot.
     """
     both = pl.DataFrame(np.concatenate([pairs, pairs[:, ::-1]]), schema=["row", "row_other"], orient="row")
     samples = table.select("path", "split", "row").with_row_index("place")
@@ -89,7 +83,6 @@ def find_contradictions(table: pl.DataFrame) -> list[str]:
 
 
 def refuse_leaks(leaks: Sequence[str]) -> None:
-    """Refuses leaks."""
     if leaks:
         raise InputError(
             f"these data leak, so a score would not measure unseen welds:\n{list_some(leaks)}\nMove each group and "

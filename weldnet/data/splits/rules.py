@@ -21,15 +21,10 @@ def split_by_group(table: pl.DataFrame, shares: Mapping[str, float], seed: int) 
 
     A class with one group goes to train, with two to train and test, with more to all three, as far as the groups
     that classes have in common allow; every class is in train. Each remaining group goes where the classes' counts
-    then lie nearest to their shares, large groups first.
-
-    Args:
-        table: table of samples without nulls in `group`.
-        shares: of train, val and test; a share of 0 leaves that split empty.
-        seed: the same seed, table and shares give the same splits.
+    then lie nearest to their shares, large groups first. The same seed, table and shares give the same splits.
 
     Raises:
-        InputError: the shares are not three numbers from 0 to 1 with the sum 1, or train has none.
+        InputError: see `check_shares`.
     """
     check_shares(shares)
     counts, group_of = count_groups(table)
@@ -49,17 +44,10 @@ def check_shares(shares: Mapping[str, float]) -> None:
 def complete_splits(
     table: pl.DataFrame, shares: Mapping[str, float], seed: int, source: str | Path | None = None
 ) -> tuple[pl.DataFrame, list[str]]:
-    """Fills the splits that a source lacks: all of them, or val, which is then taken from train in whole groups.
+    """The table with the splits that the source lacks: all of them, or val, taken from train in whole groups.
 
-    Args:
-        table: table of samples, `split` null throughout or nowhere.
-        source: named in the message.
-
-    Returns:
-        The table with splits, and warnings, one sentence each.
-
-    Raises:
-        InputError: a split is missing, and the groups of the images are unknown.
+    `split` is null throughout or nowhere. Returns warnings, too, one sentence each. Where a split is missing, and the
+    groups of the images are unknown, it raises an InputError that names the source.
     """
     ready_made = table["split"].null_count() < len(table)
     if ready_made and ("val" in table["split"] or "train" not in table["split"] or not shares["val"]):
@@ -88,10 +76,8 @@ def take_known(table: pl.DataFrame, share: float) -> pl.DataFrame:
     """Moves a share of the training images to val, from the same welds.
 
     Of each weld and class it is the last ones by name, numbers in the order of their values: photographs are usually
-    numbered along the weld, so only those at the border lie beside one of training. At least one stays in train.
-
-    Raises:
-        InputError: each of them is the only one of its weld and class.
+    numbered along the weld, so only those at the border lie beside one of training. At least one stays in train; where
+    each is the only one of its weld and class, that is an InputError.
     """
     name = pl.col("path").str.split(os.sep).list.last()
     # Numbers get the same length.
@@ -144,13 +130,10 @@ def split_digest(table: pl.DataFrame) -> str:
 
 
 def split_validation(table: pl.DataFrame, seed: int) -> tuple[pl.DataFrame, bool]:
-    """Splits the validation images in two: those that choose the epoch, and those that choose the thresholds.
+    """The table with `part`: in val `select`, which chooses the epoch, or `calibrate`, which chooses the thresholds.
 
-    By whole groups where both halves can then hold every class of val; else image by image within each class. The same
-    seed, table and splits give the same halves.
-
-    Returns:
-        The table with `part`: `select` or `calibrate` in val, null elsewhere; and whether it was split by groups.
+    By whole groups, which it returns, too, where both halves can then hold every class of val; else image by image
+    within each class. The same seed, table and splits give the same halves.
     """
     val = table.with_row_index("order").filter(split="val")
     num_groups = val.group_by("label").agg(pl.col("group").drop_nulls().n_unique())["group"]
