@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from weldnet.audit.sizes import check_sizes, score_sizes
+from weldnet.audit.sizes import SIZE, check_sizes, score_columns
 
 
 def sized(labels: Sequence[str], groups: Sequence[Any], width: Any, height: Any) -> pl.DataFrame:
@@ -32,7 +32,7 @@ def test_a_size_that_predicts_the_class_is_found(grouping: str) -> None:
     }
     noise = np.random.default_rng(0).integers(0, 10, 80)
     samples = sized(list(labels), groupings[grouping], 60 + noise + 6 * (labels == "b"), 50)
-    score = score_sizes(samples)
+    score = score_columns(samples, SIZE)
     assert score is not None
     assert score.is_clear
     assert score.by_group == (grouping != "none")
@@ -46,14 +46,14 @@ def test_a_size_that_predicts_the_class_is_found(grouping: str) -> None:
 def test_the_aspect_alone_is_enough() -> None:
     rng = np.random.default_rng(0)
     scale, labels = rng.integers(10, 200, 200), np.repeat(["a", "b"], 100)
-    score = score_sizes(sized(list(labels), [None] * 200, scale * (2 + (labels == "b")), scale * 2))
+    score = score_columns(sized(list(labels), [None] * 200, scale * (2 + (labels == "b")), scale * 2), SIZE)
     assert score is not None
     assert score.is_clear
 
 
 def test_one_size_predicts_nothing() -> None:
-    assert score_sizes(sized(["a", "b"] * 20, [None] * 40, 60, 50)) is None
-    assert score_sizes(sized(["a"] * 40, [None] * 40, np.arange(40), 50)) is None
+    assert score_columns(sized(["a", "b"] * 20, [None] * 40, 60, 50), SIZE) is None
+    assert score_columns(sized(["a"] * 40, [None] * 40, np.arange(40), 50), SIZE) is None
     assert check_sizes(None, pl.DataFrame()) == []
 
 
@@ -62,7 +62,7 @@ def test_random_sizes_of_a_small_clean_set_raise_no_alarm(seed: int) -> None:
     rng = np.random.default_rng(seed)
     for groups in ([None] * 24, list(range(24)), [i // 4 for i in range(24)]):
         samples = sized(["a", "b"] * 12, groups, rng.integers(40, 120, 24), rng.integers(40, 120, 24))
-        assert check_sizes(score_sizes(samples), samples) == []
+        assert check_sizes(score_columns(samples, SIZE), samples) == []
 
 
 def test_a_size_of_its_own_for_each_weld_is_no_alarm() -> None:
@@ -71,12 +71,12 @@ def test_a_size_of_its_own_for_each_weld_is_no_alarm() -> None:
     for seed in range(10):
         sizes = np.random.default_rng(seed).integers(40, 120, 12).repeat(10)
         samples = sized(["a"] * 60 + ["b"] * 60, list(np.arange(120) // 10), sizes, 50)
-        alarms += len(check_sizes(score_sizes(samples), samples))
+        alarms += len(check_sizes(score_columns(samples, SIZE), samples))
     assert alarms <= 1
 
 
 def test_many_images_are_sampled() -> None:
     labels = np.repeat(["a", "b", "rare"], [20_000, 20_000, 2])
-    score = score_sizes(sized(list(labels), [None] * 40_002, np.where(labels == "a", 60, 61), 50))
+    score = score_columns(sized(list(labels), [None] * 40_002, np.where(labels == "a", 60, 61), 50), SIZE)
     assert score is not None
     assert (score.balanced_accuracy, score.chance) == (1.0, 0.5)

@@ -15,7 +15,7 @@ from weldnet.audit.findings import SEVERITIES, Finding, Severity
 from weldnet.audit.labels import HeldOut, check_labels
 from weldnet.audit.photographs import check_photographs
 from weldnet.audit.single_files import check_files
-from weldnet.audit.sizes import SizeScore, check_sizes, score_sizes
+from weldnet.audit.sizes import SIZE, SizeScore, check_sizes, score_columns
 from weldnet.data.decode.images import Geometry
 from weldnet.data.duplicates import Alike, connect
 from weldnet.data.shapes import Shapes, measure_shapes
@@ -72,21 +72,18 @@ def audit(
         samples: table of `weldnet.data.sources.manifest.SCHEMA`, absolute paths, at least one row.
         geometry: the one that training would use.
         within: files below this folder may not be symbolic links that leave it.
-        held_out: of a cross-validation of these images, which may doubt their labels.
-
-    Raises:
-        InputError: the cross-validation is of different images.
+        held_out: of a cross-validation, which may doubt the labels; one of different images is an InputError.
     """
     if held_out is not None:
         held_out.check(samples)
-    geometry = geometry or Geometry()
-    window, skipped = geometry.window, Skipped() if skipped is None else skipped
+    geometry, skipped = geometry or Geometry(), Skipped() if skipped is None else skipped
+    window = geometry.window
     facts, thumbnails = read_facts(samples["path"], window, within)
     content = pl.when(pl.col("reason").is_null()).then(pl.col("digest")).rank("dense") - 1
     images = samples.hstack(facts).with_columns(content=content.cast(pl.Int64))
     readable = images.filter(pl.col("reason").is_null())
     alike = find_alike_contents(images, thumbnails, window)
-    size_score = score_sizes(readable)
+    size_score = score_columns(readable, SIZE)
     doubts = None if held_out is None else held_out.doubt(readable)
     sizes = readable["width", "height"].to_numpy()
     shapes = measure_shapes(sizes, geometry) if len(sizes) else None
@@ -110,10 +107,7 @@ def suggest_groups(audit: Audit) -> pl.DataFrame:
     """The samples that can be read and are not damaged, with groups that share no picture and no view of one spot.
 
     Groups that do are joined under the name of the first one. Where none are known, a group is the photographs of one
-    spot: `spot_1` and so on, in the order of the files.
-
-    Raises:
-        InputError: no image can be read.
+    spot: `spot_1` and so on, in the order of the files. That no image can be read is an InputError.
     """
     readable = audit.images.filter(pl.col("reason").is_null())
     if readable.is_empty():
@@ -135,9 +129,5 @@ def suggest_groups(audit: Audit) -> pl.DataFrame:
 
 
 def suggest_split(audit: Audit, shares: Mapping[str, float], seed: int) -> pl.DataFrame:
-    """A split without leaks: `suggest_groups`, then `split_by_group`; all images of the audit have a group.
-
-    Raises:
-        InputError: see both.
-    """
+    """A split without leaks: `suggest_groups`, then `split_by_group`, whose errors it raises."""
     return split_by_group(suggest_groups(audit), shares, seed)

@@ -46,11 +46,7 @@ def _find_alike_groups(samples: pl.DataFrame) -> list[Finding]:
 
 
 def check_groups(samples: pl.DataFrame) -> list[Finding]:
-    """`group_leak` for each group in more than one split; `no_groups` where images have none.
-
-    Args:
-        samples: table of `weldnet.data.sources.manifest.SCHEMA`.
-    """
+    """`group_leak` for each group in more than one split; `no_groups` where images have none."""
     findings = []
     if lacking := samples["group"].null_count():
         every = lacking == len(samples)

@@ -1,7 +1,6 @@
 """What is seen twice: identical files, nearly identical pictures, views of one spot; and where they contradict."""
 
 from collections.abc import Iterator
-from itertools import chain
 
 import numpy as np
 import polars as pl
@@ -21,12 +20,9 @@ _CROSSING = {"split": "in", "label": "under the labels", "group": "in the groups
 
 
 def find_alike_contents(images: pl.DataFrame, thumbnails: Thumbnails, window: Window) -> Alike:
-    """Pairs of contents that look alike.
+    """Pairs of contents that look alike, by thumbnails (N, 24, 24) of images with their facts and `content`.
 
-    Args:
-        images: N rows with the columns of `weldnet.audit.facts.FACTS`, and `content`.
-        thumbnails: (N, 24, 24), of the same images.
-        window: the one under which the pictures were seen: what it hides looks all the same.
+    What the window hides looks all the same, so it is left out.
     """
     shown = images.with_row_index("row").filter(shows_something(window)).unique("content", keep="first").sort("row")
     contents = shown["content"].to_numpy()
@@ -41,16 +37,21 @@ def check_alike(files: pl.DataFrame, alike: Alike) -> list[Finding]:
 
     Args:
         files: the images that can be read: `weldnet.data.sources.manifest.SCHEMA` and `content`, a number from 0 for
-            distinct content.
-        alike: pairs of contents.
+            distinct content, of which `alike` has pairs.
     """
-    return [
-        *_check_copies(files),
-        *_check_near(files, alike.near),
-        *chain.from_iterable(_check_crossing(files, alike.near, column, "duplicate") for column in ("split", "label")),
-        *([] if knows_groups(files) else _check_views(files, alike.views)),
-        *chain.from_iterable(_check_crossing(files, alike.views, column, "view") for column in _CROSSING),
-    ]
+    findings, contents = [*_check_copies(files)], files.with_columns(node="content")
+    for rows in _cluster(contents, alike.near):
+        within = rows["split"].n_unique() == 1 and rows["group"].n_unique() == 1 and not rows["group"].null_count()
+        severity: Severity = "note" if within else "warning"
+        detail = f"{len(rows)} nearly identical pictures"
+        findings.append(Finding("near_duplicate", severity, tuple(rows["path"]), detail))
+    for column in ("split", "label"):
+        findings += _check_crossing(files, alike.near, column, "duplicate")
+    for rows in () if knows_groups(files) else _cluster(contents, alike.views):
+        findings.append(Finding("same_view", "warning", tuple(rows["path"]), f"{len(rows)} views of one spot"))
+    for column in _CROSSING:
+        findings += _check_crossing(files, alike.views, column, "view")
+    return findings
 
 
 def _check_copies(files: pl.DataFrame) -> Iterator[Finding]:
@@ -60,18 +61,6 @@ def _check_copies(files: pl.DataFrame) -> Iterator[Finding]:
         for column in ("split", "label"):
             if rows[column].n_unique() > 1:
                 yield _describe_crossing(rows, column, "duplicate", "error", "identical files")
-
-
-def _check_near(files: pl.DataFrame, pairs: Rows) -> Iterator[Finding]:
-    for rows in _cluster(files.with_columns(node="content"), pairs):
-        within = rows["split"].n_unique() == 1 and rows["group"].n_unique() == 1 and not rows["group"].null_count()
-        severity: Severity = "note" if within else "warning"
-        yield Finding("near_duplicate", severity, tuple(rows["path"]), f"{len(rows)} nearly identical pictures")
-
-
-def _check_views(files: pl.DataFrame, pairs: Rows) -> Iterator[Finding]:
-    for rows in _cluster(files.with_columns(node="content"), pairs):
-        yield Finding("same_view", "warning", tuple(rows["path"]), f"{len(rows)} views of one spot")
 
 
 def _check_crossing(files: pl.DataFrame, pairs: Rows, column: str, what: str) -> Iterator[Finding]:

@@ -13,11 +13,9 @@ from weldnet.data.sources.groups import PART
 
 
 class Cue(NamedTuple):
-    """Columns of facts from which a small tree predicts.
+    """Columns of facts from which a small tree predicts; a page shows the extremes of the first one.
 
-    Attributes:
-        kind: with what is predicted, the kind of the finding: `look_predicts_class`.
-        columns: the photographs that a page shows are the extremes of the first one.
+    `kind`, with what is predicted, is that of the finding: `look_predicts_class`.
     """
 
     kind: str
@@ -48,10 +46,6 @@ def check_cues(samples: pl.DataFrame) -> list[Finding]:
 
     Each is a cue that leads a small tree more than half the way from chance to perfect: a defect changes the look as
     well, and neighbours in a series show one weld, so less proves nothing. Nor do fewer than four welds in a split.
-
-    Args:
-        samples: table of `weldnet.data.sources.manifest.SCHEMA` and the columns of the facts, of the images that can be
-            read.
     """
     table = samples.with_columns(
         # Places, which a tree keeps apart as float32. What has no date is from elsewhere: before all others.
@@ -84,9 +78,6 @@ def number_names(samples: pl.DataFrame) -> pl.Series:
     """The place of each photograph in the order of the numbers in its name, from 0; the class in the name aside.
 
     All are 0 where too many names have the same numbers: then no camera counted them, and each class begins at 1.
-
-    Args:
-        samples: `path` and `label`.
     """
     classes = {label: re.compile(_spell(label), re.IGNORECASE) for label in samples["label"].unique()}
     numbers = []

@@ -48,13 +48,9 @@ _MOST_EXIF = 2**16
 
 
 def read_facts(paths: pl.Series, window: Window, within: Path | None = None) -> tuple[pl.DataFrame, Thumbnails]:
-    """Reads N files, each once, with all cores.
+    """Reads N files once, with all cores: `FACTS`, and thumbnails uint8 (N, 24, 24), black where unreadable.
 
-    Args:
-        within: files below this folder may not be symbolic links that leave it.
-
-    Returns:
-        A table of `FACTS` and uint8 (N, 24, 24) of `make_thumbnail`, black where unreadable; in the same order.
+    Files below the folder `within` may not be symbolic links that leave it.
     """
     _, unreadable = describe_files(paths, within)
     tables = [pl.DataFrame(schema=FACTS)]
@@ -91,11 +87,9 @@ def _find_moments(histogram: list[int]) -> tuple[NDArray[np.float64], NDArray[np
 
 
 def read_date(exif: bytes) -> datetime | None:
-    """When a photograph was taken, by the camera's clock; None where its EXIF does not say so.
+    """When a photograph was taken, by the camera's clock; None where its EXIF, which is untrusted, does not say so.
 
-    Args:
-        exif: untrusted; over 64 KiB, which no segment of a JPEG holds, it is not read: each number in it would become
-            an object.
+    Over 64 KiB, which no segment of a JPEG holds, it is not read: each number in it would become an object.
     """
     if not 0 < len(exif) <= _MOST_EXIF:
         return None

@@ -11,12 +11,9 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong with some images, or with all of them.
+    """What is wrong with some images, or, without `paths`, with a class or all of them; `detail` says it in a sentence.
 
-    Attributes:
-        kind: what it is, one of the keys of `weldnet.report.kinds.KINDS`.
-        paths: the images it is about; empty where it is about a class or about all of them.
-        detail: one sentence: what was seen.
+    `kind` is one of the keys of `weldnet.report.kinds.KINDS`.
     """
 
     kind: str

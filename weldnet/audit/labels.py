@@ -29,9 +29,8 @@ class HeldOut:
     """What a cross-validation predicts for its images, each by a network that has not seen the weld.
 
     Attributes:
-        images: `path`, `label` and `predicted` of N images.
+        images: `path`, `label` and `predicted` of N images; `labels` (N,) are indices of the C classes.
         probabilities: (N, C), calibrated.
-        labels: (N,) indices of the C classes.
         fingerprints: of the content of each image.
     """
 
@@ -49,14 +48,8 @@ class HeldOut:
     def doubt(self, files: pl.DataFrame) -> pl.DataFrame:
         """The images whose label is probably wrong, the most probable one first.
 
-        Args:
-            files: those that can be read, with `path` and `digest`.
-
-        Returns:
-            `path`, `label`, `predicted`, `probability` (of `predicted`) and `probability_of_label`.
-
-        Raises:
-            InputError: the cross-validation has not seen one of the files, or none of its images had this content.
+        Their columns are `path`, `label`, `predicted`, `probability` (of `predicted`) and `probability_of_label`. A
+        readable file that the cross-validation has not seen, or that has changed since, is an InputError.
         """
         _refuse("{} of the data not in the cross-validation", files.join(self.images, on="path", how="anti"))
         _refuse("{} changed since the cross-validation", files.filter(~is_known(files, self.fingerprints)))
@@ -75,16 +68,12 @@ def _refuse(fault: str, rows: pl.DataFrame) -> None:
 
 def check_labels(doubts: pl.DataFrame) -> list[Finding]:
     """One finding for each row of `HeldOut.doubt`, in its order."""
-    return [
-        Finding(
-            "label_error",
-            "warning",
-            (row["path"],),
-            f"labelled {row['label']} ({100 * row['probability_of_label']:.1f} %), predicted {row['predicted']} "
-            f"({100 * row['probability']:.1f} %)",
-        )
-        for row in doubts.iter_rows(named=True)
-    ]
+    findings = []
+    for row in doubts.iter_rows(named=True):
+        labelled = f"labelled {row['label']} ({100 * row['probability_of_label']:.1f} %)"
+        predicted = f"predicted {row['predicted']} ({100 * row['probability']:.1f} %)"
+        findings.append(Finding("label_error", "warning", (row["path"],), f"{labelled}, {predicted}"))
+    return findings
 
 
 def list_for_review(doubts: pl.DataFrame) -> pl.DataFrame:

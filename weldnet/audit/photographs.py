@@ -85,10 +85,6 @@ def check_photographs(images: pl.DataFrame, window: Window) -> list[Finding]:
     """`dark`, `bright`, `blurred`, `tiny` and `noise`, each relative to the set and to the photograph's own class.
 
     So neither a dark set nor a class whose defect is smooth is found, and nothing in fewer than `FEWEST_PHOTOGRAPHS`.
-
-    Args:
-        images: `label` and the columns of `weldnet.audit.facts.FACTS`.
-        window: the one that training would use.
     """
     shown = images.filter(shows_something(window) & ~is_clipped())
     if len(shown) < FEWEST_PHOTOGRAPHS:

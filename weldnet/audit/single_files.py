@@ -21,12 +21,7 @@ _FORMATS = {ending: kind for kind, endings in FORMAT_ENDINGS.items() for ending 
 
 
 def check_files(facts: pl.DataFrame, window: Window) -> list[Finding]:
-    """`unreadable`, `damaged`, `wrong_extension`, `constant`, `clipped`, `multi_page` and `bit_depth`.
-
-    Args:
-        facts: table of `weldnet.audit.facts.read_facts`.
-        window: the one that training would use.
-    """
+    """`unreadable`, `damaged`, `wrong_extension`, `constant`, `clipped`, `multi_page` and `bit_depth`."""
     black, white = (pl.col(name).mul(100).round().cast(pl.Int64) for name in ("black", "white"))
     grey = pl.col("mean").round().cast(pl.Int64)
     checks: tuple[tuple[str, Severity, pl.Expr, pl.Expr], ...] = (

@@ -32,12 +32,9 @@ _EXTREMES = 3
 
 @dataclass(frozen=True)
 class SizeScore:
-    """How well a small tree predicts the class, cross-validated.
+    """How well a small tree predicts the class, cross-validated, `by_group` where each fold holds out whole groups.
 
-    Attributes:
-        chance: what guessing gives, 1 / C.
-        by_group: whether each fold holds out whole groups.
-        is_clear: whether the score is well and significantly above chance.
+    `chance` is what guessing gives, 1 / C; `is_clear` whether the score is well and significantly above it.
     """
 
     balanced_accuracy: float
@@ -46,23 +43,11 @@ class SizeScore:
     is_clear: bool
 
 
-def score_sizes(samples: pl.DataFrame) -> SizeScore | None:
-    """`score_columns` of `SIZE`.
-
-    Args:
-        samples: `label`, `group`, `width` and `height` (pixels, upright) of the images that can be read.
-    """
-    return score_columns(samples, SIZE)
-
-
 def score_columns(samples: pl.DataFrame, columns: Sequence[str | pl.Expr], least: float = 0) -> SizeScore | None:
     """Trains a tree of depth 3 on some columns, cross-validated by group where every class has two groups or more.
 
-    None where they cannot matter: one value for all, or fewer than two classes that are not tiny.
-
-    Args:
-        samples: `label`, `group` and the columns of the images that can be read.
-        least: the share of the way from chance to perfect below which a score is not clear.
+    None where they cannot matter: one value for all, or fewer than two classes that are not tiny. Below `least`, the
+    share of the way from chance to perfect, a score is not clear.
     """
     if len(samples) > _MOST_IMAGES:
         samples = samples.sample(_MOST_IMAGES, seed=0)
