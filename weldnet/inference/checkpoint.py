@@ -152,10 +152,8 @@ def write_judge(path: Path, judge: Judge | None) -> None:
 def find_checkpoint(ckpt_path: str) -> Path:
     """The file that `ckpt_path` means; an InputError where there is none.
 
-    Args:
-        ckpt_path: a file; a run folder: the one that it keeps; `last`: of the newest run; `best`: of the run with the
-            best validation among those with the newest one's images and splits, or of the newest run if it is not
-            finished.
+    A file; of a run folder, the one that it keeps; `last`: of the newest run; `best`: of the run with the best
+    validation among those with the newest one's images and splits, or of the newest run if it is not finished.
     """
     path = Path(ckpt_path).expanduser().absolute()
     if ckpt_path in ("best", "last") and not path.exists():
@@ -183,8 +181,7 @@ def find_newest_run(runs: Path) -> Path | None:
 
 
 def kept_checkpoint(run: Path) -> Path:
-    """`best.ckpt` of a run folder, `last.ckpt` where the recipe keeps the last, the ensemble of a cross-validation; or
-    an InputError."""
+    """The file of `KEPT` that a run folder has; an InputError where it has none."""
     for name in KEPT:
         if (file := run / "checkpoints" / name).is_file():
             return file

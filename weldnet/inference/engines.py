@@ -13,8 +13,7 @@ PRECISIONS = ("float32", "bf16")
 
 
 class Scores(NamedTuple):
-    """Of B images: calibrated probabilities float64 (B, C), and distances float64 (B,) from training, above 1 unlike
-    it; nan where the model is not calibrated."""
+    """Of B images, float64: calibrated probabilities (B, C); distances (B,), above 1 unlike training, nan unknown."""
 
     probabilities: Floats
     distances: Floats

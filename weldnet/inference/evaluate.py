@@ -54,11 +54,9 @@ IRRELEVANT_WARNINGS = (
 
 @contextmanager
 def run_trainer() -> Iterator[None]:
-    """A context in which a trainer's irrelevant warnings are hidden and Ctrl-C raises KeyboardInterrupt.
+    """Within it, a trainer's irrelevant warnings are hidden, and Ctrl-C raises KeyboardInterrupt.
 
-    Raises:
-        KeyboardInterrupt: the trainer was interrupted; Lightning itself would exit with code 1.
-        MachineError: the device has too little memory for a batch.
+    Lightning itself would exit with code 1. Too little memory on the device is a MachineError.
     """
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
@@ -85,12 +83,7 @@ def run_trainer() -> Iterator[None]:
 def predict(classifier: WeldClassifier, data: WeldDataModule, split: str, device: str) -> Outputs:
     """The outputs for one split, in the order of `data.samples(split)`, computed in float32 without TF32.
 
-    Args:
-        split: any name that `data.samples` takes.
-        device: any name that `weldnet.hardware.devices.choose_device` takes.
-
-    Raises:
-        InputError: an output is not finite.
+    `device` is as `weldnet.hardware.devices.choose_device` takes it. Outputs that are not finite are an InputError.
     """
     torch_device, network, batches = choose_device(device), classifier.network, data.batches(split)
     # The result for a split without images.
@@ -182,13 +175,9 @@ def _describe(checkpoint: Checkpoint, data: WeldDataModule, split: str) -> dict[
 
 
 def find_seen(table: pl.DataFrame, trained_on: Flags, validated: Flags) -> list[str]:
-    """A sentence for each kind of leak among N images to test: images that trained or validated the checkpoint.
+    """A sentence for each kind of leak among N images to test: which trained the network, or validated it, (N,) each.
 
     In the training split, images that trained the network are no leak; in train and val, images that validated it.
-
-    Args:
-        trained_on: (N,), whether the image trained the network.
-        validated: (N,), whether the image chose the epoch or the thresholds.
     """
     split = table["split"]
     trained = table.filter(trained_on & (split != "train").to_numpy())

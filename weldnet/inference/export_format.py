@@ -43,7 +43,7 @@ class ExportFormat:
     name: str
     files: tuple[str, ...]
     packages: tuple[str, ...]
-    write: Callable[["ExportedProgram", Path, Change | None], None]
+    write: Callable[["ExportedProgram", Path, Change | None], object]
     open: Callable[[Sequence[bytes], str], tuple[Run, str]]
     precisions: tuple[str, ...] = ("float32",)
     is_int8: bool = False

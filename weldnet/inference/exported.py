@@ -37,9 +37,8 @@ class ExportEngine(Engine):
 def load_export(folder: Path, *, device: str, precision: str) -> ExportEngine:
     """The engine of an export folder; nothing outside of the folder is read, whatever its files contain.
 
-    Raises:
-        InputError: the folder is no export, incomplete or changed since it was written; it does not run with this
-            device (`auto`, `cpu`) or precision; or the runtime is not installed.
+    An InputError where the folder is no export, incomplete or changed since it was written, does not run with this
+    device (`auto`, `cpu`) or precision, or the runtime is not installed.
     """
     check_choice("precision", precision, PRECISIONS)
     if device not in ("auto", "cpu"):

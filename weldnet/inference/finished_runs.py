@@ -6,12 +6,7 @@ from typing import Any, NamedTuple
 
 
 class FinishedRun(NamedTuple):
-    """A run folder with its `metrics.json`.
-
-    Attributes:
-        validation: the figures of the validation images.
-        test: those of the test images; None where there was no test.
-    """
+    """A run folder with the figures of its `metrics.json`: of validation and, where there was one, of the test."""
 
     folder: Path
     validation: dict[str, Any]
@@ -45,11 +40,7 @@ def list_finished(*folders: Path) -> list[FinishedRun]:
 def find_best(runs: Path, newest: Path | None) -> FinishedRun | None:
     """The run with the best figure of those that are comparable with the newest one; of equal ones the newest.
 
-    Args:
-        newest: its folder, below `runs`.
-
-    Returns:
-        None where the newest one is not finished: what it is comparable with is unknown.
+    None where the newest, a folder below `runs`, is not finished: what it is comparable with is unknown.
     """
     finished = list_finished(runs)
     own = next((run for run in finished if newest in (run.folder, run.folder.parent)), None)

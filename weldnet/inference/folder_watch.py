@@ -3,10 +3,9 @@
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +19,6 @@ from weldnet.inference.prediction_files import (
     TABLE,
     UNREADABLE,
     Outcome,
-    Row,
     append_rows,
     gather_rows,
     read_rows,
@@ -50,13 +48,8 @@ class FolderWatch(ExitStack):
     Use it as a context manager.
 
     Args:
-        folder: gets the predictions; empty, or of an earlier run of the same model over the same source.
-        source: the folder that is watched, absolute.
-        sort_into: see `weldnet.inference.prediction_run.predict_into`.
-
-    Raises:
-        InputError: a different process writes to the folder, it belongs to a different model, or a part of the source
-            cannot be read.
+        folder, sort_into: as `weldnet.inference.prediction_run.predict_into` takes them, and refuses the folder.
+        source: the folder that is watched, absolute; an InputError where a part of it cannot be read.
     """
 
     def __init__(
@@ -110,8 +103,10 @@ class FolderWatch(ExitStack):
         return seconds
 
     def _judge(self, arrivals: Mapping[str, Arrival], stop: threading.Event) -> None:
-        to_cells = partial(_to_cells, classes=self.classes)
-        with append_rows(self.folder / LINES) as append, append_rows(self.folder / TABLE, to_cells) as append_cells:
+        with (
+            append_rows(self.folder / LINES) as append,
+            append_rows(self.folder / TABLE, lambda row: to_table([row], self.classes)) as append_cells,
+        ):
             for prediction in self.predictor.predict_files(list(arrivals)):
                 if self._is_new(prediction, arrivals[prediction.path]):
                     if self.sort_into:
@@ -131,10 +126,6 @@ class FolderWatch(ExitStack):
         if not (is_whole or arrival.is_last) or not arrival.is_unchanged():
             return False
         return self.arrivals.take(arrival, prediction.sha256 or prediction.error)
-
-
-def _to_cells(row: Row, classes: Sequence[str]) -> str:
-    return to_table([row], classes)
 
 
 def _show(prediction: Prediction, source: str) -> None:

@@ -11,11 +11,11 @@ import subprocess
 import tempfile
 import threading
 from collections import Counter, deque
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from http.client import HTTPConnection, HTTPException
+from itertools import dropwhile
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
@@ -35,23 +35,22 @@ MOST_SHOWN = 300
 """Characters of what a command complains of."""
 
 
+class CallError(Exception):
+    """A call that was made, and did not succeed."""
+
+
 class Notifier(ExitStack):
     """Hands rows of predictions on, one after the other, in a thread of its own. Use it as a context manager.
 
     What is written of each call tells the next start which rows still have to be handed on: a stop, even by a kill,
-    loses none, though the last one may be handed on twice.
-
-    Attributes:
-        made: how many calls succeeded (True) and failed (False).
-
-    Raises:
-        InputError: see `check_notify`.
+    loses none, though the last one may be handed on twice. `made` counts the calls that succeeded (True) and failed.
     """
 
     def __init__(self, settings: NotifySettings, folder: Path) -> None:
         super().__init__()
         self.settings, self.file = settings, folder / CALLS
         self.url = check_notify(settings)
+        self.is_on = bool(settings.command or self.url)
         self.made = Counter[bool]()
         self.calls = deque[Future[None]]()
         self.pool = ThreadPoolExecutor(1, "weldnet-notify")
@@ -77,16 +76,11 @@ class Notifier(ExitStack):
                 for row in deque(rows, 1):
                     append(_describe(row) | {"called": None, "error": None})
             return
-        last = self._read_last()
-        owed: list[Row] | None = None if last else []
+        if last := self._read_last():
+            rows = dropwhile(lambda row: (row["path"], row["time"]) != last, rows)
+            if next(rows, None) is None:
+                log.warning("%s names no row of %s, so rows of earlier runs are not handed on", self.file, LINES)
         for row in rows:
-            if owed is not None:
-                owed.append(row)
-            elif (row["path"], row["time"]) == last:
-                owed = []
-        if owed is None:
-            log.warning("%s names no row of %s: what was not handed on before is not handed on now", self.file, LINES)
-        for row in owed or ():
             self.submit(row)
 
     def _read_last(self) -> tuple[str, str] | None:
@@ -100,10 +94,6 @@ class Notifier(ExitStack):
             with self.file.open("ab") as file:
                 file.write(b"\n")
         return last
-
-    @property
-    def is_on(self) -> bool:
-        return bool(self.settings.command or self.url)
 
     def submit(self, row: Row) -> None:
         """Hands a row on once those before it are; raises what an earlier call could not be recorded for."""
@@ -126,40 +116,54 @@ class Notifier(ExitStack):
         self.made[error is None] += 1
 
     def _run(self, content: bytes) -> None:
-        # Files, not pipes: a child of the command that holds one open would keep this waiting.
-        with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as complaints:
-            given.write(content)
-            given.seek(0)
+        # A file, not a pipe: a child of the command that holds one open would keep this waiting.
+        with tempfile.TemporaryFile() as complaints:
             # In a session of its own: Ctrl-C does not end it, and its children end with it.
             process = subprocess.Popen(
                 self.settings.command,
-                stdin=given,
+                stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=complaints,
                 start_new_session=True,
             )
-            try:
-                code = process.wait(self.settings.timeout_s)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-                raise CallError(f"no end within {self.settings.timeout_s:g} s (notify.timeout_s)") from None
-            if code:
+            with process:
+                try:
+                    process.communicate(content, self.settings.timeout_s)
+                except subprocess.TimeoutExpired:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    raise CallError(f"no end within {self.settings.timeout_s:g} s (notify.timeout_s)") from None
+            if process.returncode:
                 complaints.seek(0)
-                said = complaints.read(2**16).decode(errors="replace").strip().splitlines()
-                raise CallError(f"exit code {code}{f': {said[-1][:MOST_SHOWN]}' if said else ''}")
+                lines = complaints.read(2**16).decode(errors="replace").strip().splitlines()
+                last = f": {lines[-1][:MOST_SHOWN]}" if lines else ""
+                raise CallError(f"exit code {process.returncode}{last}")
 
     def _post(self, content: bytes) -> None:
         assert self.url
         target = (self.url.path or "/") + (f"?{self.url.query}" if self.url.query else "")
+        seconds, is_over = self.settings.timeout_s, threading.Event()
         # It follows no redirection and asks no proxy, either of which could lead elsewhere.
-        connection = HTTPConnection(self.url.hostname or "", self.url.port or 80, timeout=self.settings.timeout_s)
+        connection = HTTPConnection(self.url.hostname or "", self.url.port or 80, timeout=seconds)
+
+        def end() -> None:
+            is_over.set()
+            with suppress(OSError):
+                connection.sock.shutdown(socket.SHUT_RDWR)
+
+        # The connection's own limit is for each byte: an answer could come slowly for ever.
+        timer = threading.Timer(seconds, end)
+        timer.daemon = True
         try:
             connection.connect()
-            with _ending(connection.sock, self.settings.timeout_s):
-                connection.request("POST", target, content, {"Content-Type": "application/json"})
-                status = connection.getresponse().status
+            timer.start()
+            connection.request("POST", target, content, {"Content-Type": "application/json"})
+            status = connection.getresponse().status
+        except (OSError, HTTPException) as error:
+            if is_over.is_set() or isinstance(error, TimeoutError):
+                raise CallError(f"no answer within {seconds:g} s (notify.timeout_s)") from error
+            raise
         finally:
+            timer.cancel()
             connection.close()
         if not 200 <= status < 300:
             raise CallError(f"status {status}")
@@ -169,34 +173,6 @@ def _describe(row: Row) -> Row:
     return {key: row[key] for key in ("path", "time", "sha256", "verdict")}
 
 
-class CallError(Exception):
-    """A call that was made, and did not succeed."""
-
-
-@contextmanager
-def _ending(connection: socket.socket, timeout_s: float) -> Iterator[None]:
-    """Within it, a connection ends after this time, however slowly its other end answers."""
-
-    is_over = threading.Event()
-
-    def end() -> None:
-        is_over.set()
-        with suppress(OSError):
-            connection.shutdown(socket.SHUT_RDWR)
-
-    timer = threading.Timer(timeout_s, end)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    except (OSError, HTTPException) as error:
-        if is_over.is_set() or isinstance(error, TimeoutError):
-            raise CallError(f"no answer within {timeout_s:g} s (notify.timeout_s)") from error
-        raise
-    finally:
-        timer.cancel()
-
-
 def check_seconds(key: str, seconds: float) -> None:
     """Refuses what is no time to wait; the system cannot wait for centuries."""
     if not 0 < seconds <= MOST_SECONDS:
@@ -204,11 +180,7 @@ def check_seconds(key: str, seconds: float) -> None:
 
 
 def check_notify(settings: NotifySettings) -> SplitResult | None:
-    """The URL, if one is given.
-
-    Raises:
-        InputError: both a command and a URL, a program that is not there, or a URL that is not of this machine.
-    """
+    """The URL, if one is given; refuses both, a program that is not there, and a URL of a different machine."""
     check_seconds("notify.timeout_s", settings.timeout_s)
     if settings.command and settings.url is not None:
         raise InputError("notify.command and notify.url are both given; type one of them")

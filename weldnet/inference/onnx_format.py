@@ -72,10 +72,6 @@ def write_onnx(program: "ExportedProgram", folder: Path, change: Change | None =
     return folder / NETWORK
 
 
-def _write(program: "ExportedProgram", folder: Path, change: Change | None) -> None:
-    write_onnx(program, folder, change)
-
-
 def _open(contents: Sequence[bytes], precision: str) -> tuple[Run, str]:
     (network,) = contents
     onnxruntime = import_extra("onnxruntime")
@@ -106,4 +102,6 @@ def _open(contents: Sequence[bytes], precision: str) -> tuple[Run, str]:
     return run, runtime
 
 
-ONNX = ExportFormat("onnx", (NETWORK,), ("onnx", "onnxscript", "onnxruntime"), _write, _open, takes_photographs=True)
+ONNX = ExportFormat(
+    "onnx", (NETWORK,), ("onnx", "onnxscript", "onnxruntime"), write_onnx, _open, takes_photographs=True
+)

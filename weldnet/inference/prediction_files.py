@@ -42,8 +42,7 @@ class Outcome:
         verdicts: how many files have each; `unreadable` for those without.
         classes: by predicted class, how many files have each verdict.
         unreadable: path and error of the first of those without a verdict.
-        unlike_training: how many are.
-        damaged: how many are, and were referred.
+        unlike_training, damaged: how many are, and were referred.
         worst: paths of those of this run's images that the model is least sure of.
     """
 
@@ -110,11 +109,7 @@ def read_rows(file: Path) -> Iterator[Row]:
 def gather_rows(folder: Path, again: Collection[str] = ()) -> set[str]:
     """Makes one file of all that processes left, in the order of the source, all or nothing; a prediction stands once.
 
-    Args:
-        again: the paths whose rows are dropped where they hold an error.
-
-    Returns:
-        The paths that have a row.
+    Rows of the paths `again` are dropped where they hold an error. Returns the paths that have a row.
     """
     done: set[tuple[str, str]] = set()
     lines, ranks = folder / LINES, {path.stem.removeprefix(PART): path for path in folder.glob(f"{PART}*.jsonl")}

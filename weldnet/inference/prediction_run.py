@@ -34,24 +34,20 @@ def predict_into(
 ) -> Outcome | None:
     """Writes `predictions.jsonl`, `predictions.csv` and `judged_by.json` into a folder, which is empty or such a run's.
 
-    Resumes an interrupted run of the same model; files that could not be read are tried again.
+    Resumes an interrupted run of the same model; files that could not be read are tried again. A folder to which a
+    different process writes, or that belongs to a different model, is an InputError.
 
     Args:
-        paths: N absolute paths; those of the first process count.
+        paths: absolute; those of the first process count.
         base: the folder below which they are named, see `weldnet.data.sources.selection.find_base`.
         sort_into: a folder that gets a copy of each file below its verdict.
         share: what this process does; the first one merges, and the others return None.
-
-    Raises:
-        InputError: a different process writes to the folder; it belongs to a different model.
-        OSError: nothing can be written; what was written is kept.
     """
-    classes, facts = predictor.facts.classes, predictor.facts
+    facts = predictor.facts
     model = _name_model(facts.digest, facts.runtime)
     with share.together() as gather, nullcontext() if share.rank else lock_folder(folder):
-        models = gather(model)
-        if models != [model] * share.world:
-            raise InputError(f"the processes run different models or precisions: {', '.join(sorted(set(models)))}")
+        if len(models := set(gather(model))) > 1:
+            raise InputError(f"the processes run different models or precisions: {', '.join(sorted(models))}")
         left: Sequence[str] = ()
         if share.rank == 0:
             claim(folder, facts, base, sort_into)
@@ -60,18 +56,19 @@ def predict_into(
         # One list for all: a folder that grows, or that another machine sees late, would be shared out wrongly.
         left = gather(left)[0][share.rank :: share.world]
         predictions = predictor.predict_files(left)
-        shown = watch(predictions, len(left), "predicting") if share.rank == 0 else predictions
+        if share.rank == 0:
+            predictions = watch(predictions, len(left), "predicting")
         with append_rows(folder / (LINES if share.world == 1 else f"{PART}{share.rank}.jsonl")) as append:
-            for prediction in shown:
+            for prediction in predictions:
                 if sort_into:
                     copy_sorted(prediction, base, sort_into)
-                append(prediction.to_row(classes))
+                append(prediction.to_row(facts.classes))
         gather(None)
         if share.rank:
             return None
         if share.world > 1:
             gather_rows(folder)
-        return write_table(folder, classes, set(paths))
+        return write_table(folder, facts.classes, set(paths))
 
 
 def _name_model(digest: str, runtime: str) -> str:
@@ -136,9 +133,7 @@ def copy_sorted(prediction: Prediction, base: str, folder: Path) -> None:
 
 
 def check_request(explain: str, sort_into: Path | None, resume: bool) -> None:
-    """Raises:
-    InputError: no such choice of images to explain; the copies would land among other files.
-    """
+    """Refuses an unknown choice of images to explain, and copies that would land among other files."""
     check_choice("explain", explain, EXPLAIN)
     if sort_into is None:
         return

@@ -44,10 +44,8 @@ class Decoded(NamedTuple):
 class Predictor(ExitStack):
     """Predicts files with one engine on several threads. Close it, or use it as a context manager.
 
-    While it is open, numpy computes on one core in the whole process.
-
     Each thread takes a batch of files all the way from disk to verdict, on one core: nothing waits for anything else,
-    and no more than twice as many batches as threads are in memory.
+    and no more than twice as many batches as threads are in memory. Meanwhile numpy computes on one core everywhere.
 
     Args:
         engine: what scores, or `ckpt_path` for `load_engine`.
@@ -87,12 +85,9 @@ class Predictor(ExitStack):
     def predict_contents(
         self, names: Sequence[str], sources: Sequence[bytes | str], max_pixels: int = MAX_PIXELS
     ) -> list[Prediction]:
-        """Predicts what files hold, in the calling thread.
+        """Predicts N contents, or files by their paths, in the calling thread; `names` (N) stand as `path`.
 
-        Args:
-            names: N, stand as `path`.
-            sources: N contents, or the paths of files to read.
-            max_pixels: that an image's header may claim; beyond it the image is not decoded.
+        An image whose header claims more than `max_pixels` is not decoded.
         """
         files = [self.decode(source, max_pixels) for source in sources]
         images = [file.image for file in files if file.image is not None]
@@ -155,8 +150,7 @@ def load_engine(
 ) -> Engine:
     """The engine of a checkpoint, a run folder, `best`, `last`, or an export folder, or an InputError.
 
-    Args:
-        device, precision: as `TorchEngine` takes them; an export runs on the CPU.
+    `device` and `precision` are as `TorchEngine` takes them; an export runs on the CPU.
     """
     model = find_model(ckpt_path)
     if model.is_dir():

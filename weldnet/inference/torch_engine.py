@@ -17,11 +17,9 @@ from weldnet.inference.settings import EngineSettings
 
 
 class TorchEngine(Engine):
-    """A checkpoint on a device; a damaged one is refused by an InputError.
+    """A checkpoint on a device, as `choose_device` takes it; a damaged one is refused by an InputError.
 
-    Args:
-        device: as `weldnet.hardware.devices.choose_device` takes it.
-        precision: `float32`, as it was tested (without TF32), or `bf16`: convolutions in bfloat16.
+    `precision` is `float32`, as it was tested (without TF32), or `bf16`: convolutions in bfloat16.
     """
 
     has_gradients = True
