@@ -32,8 +32,7 @@ from weldnet.data.decode.images import Geometry, to_geometry
 from weldnet.errors import InputError
 from weldnet.evaluation.verdicts import give_verdicts
 from weldnet.export.exporter import require_judge
-from weldnet.export.file_parity import CODES
-from weldnet.export.photograph import trace_graph
+from weldnet.export.graph import CODES, trace_graph
 from weldnet.inference.checkpoint import find_checkpoint, load_checkpoint
 from weldnet.inference.engines import Scores
 from weldnet.inference.onnx_format import OUTPUTS, write_onnx

@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 from weldnet.config.build import build_data
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.export.exporter import require_judge
-from weldnet.export.metadata import describe_network
-from weldnet.export.photograph import trace_graph
+from weldnet.export.graph import trace_graph
+from weldnet.export.handover import describe_network
 from weldnet.inference.checkpoint import Checkpoint, kept_checkpoint, load_checkpoint
 from weldnet.inference.exported import FORMATS
 from weldnet.inference.model_card import ExportCard, read_card

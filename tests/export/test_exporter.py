@@ -22,13 +22,11 @@ from weldnet.data.datamodule import WeldDataModule
 from weldnet.errors import InputError
 from weldnet.evaluation.verdicts import OperatingPoint, give_verdicts
 from weldnet.export import exporter as exporting
-from weldnet.export import photograph as networks
+from weldnet.export import graph as networks
 from weldnet.export.exporter import build_folder, choose_layout, export_model, require_judge
-from weldnet.export.file_parity import CODES
-from weldnet.export.graph import JudgedNet
-from weldnet.export.metadata import describe_network
+from weldnet.export.graph import CODES, Framing, JudgedNet
+from weldnet.export.handover import describe_network
 from weldnet.export.parity import check, measure, score_split
-from weldnet.export.photograph import Framing
 from weldnet.export.quantization import choose_point, count_convolutions, draw_evenly
 from weldnet.export.settings import Bounds, InputSettings, Int8Settings
 from weldnet.inference import openvino_format

@@ -16,7 +16,7 @@ from fetching import fetch
 from PIL import Image
 
 from weldnet.export.exporter import export_model
-from weldnet.export.file_parity import CODES
+from weldnet.export.graph import CODES
 from weldnet.export.settings import Bounds
 from weldnet.inference.onnx_format import OLDEST_RUNTIME
 

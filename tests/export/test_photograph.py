@@ -16,8 +16,7 @@ from torch.export import Dim
 
 from weldnet.data.decode.images import Geometry, to_geometry
 from weldnet.evaluation.verdicts import OperatingPoint, give_verdicts
-from weldnet.export.file_parity import CODES
-from weldnet.export.photograph import Framing, PhotographNet
+from weldnet.export.graph import CODES, Framing, PhotographNet
 from weldnet.inference.onnx_format import FINISHED, OPSET
 
 FRAMES = [

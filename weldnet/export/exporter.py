@@ -16,10 +16,9 @@ from weldnet.errors import InputError
 from weldnet.evaluation.judge import Judge
 from weldnet.evaluation.verdicts import NOT_CALIBRATED, OperatingPoint
 from weldnet.export.file_parity import answer_files, check_files
-from weldnet.export.handover import write_file_check, write_image_check, write_readme
-from weldnet.export.metadata import describe_network
+from weldnet.export.graph import trace_graph
+from weldnet.export.handover import describe_network, write_file_check, write_image_check, write_readme
 from weldnet.export.parity import check, measure, score_split
-from weldnet.export.photograph import trace_graph
 from weldnet.export.quantization import choose_point, count_convolutions, quantise
 from weldnet.export.rule import describe_input, describe_rule
 from weldnet.export.settings import Bounds, InputSettings, Int8Settings
@@ -43,12 +42,8 @@ def export_model(
 ) -> dict[str, Any]:
     """Writes an export folder: the network's files, records, README.md and a check; all of it or nothing.
 
-    Args:
-        data: set up, those that trained the checkpoint.
-        folder: empty, or not there yet.
-
-    Returns:
-        What `parity.json` holds.
+    The data are set up, those that trained the checkpoint; the folder is empty, or not there yet. Returns what
+    `parity.json` holds.
 
     Raises:
         InputError: the checkpoint has no judge, its backbone has no such stage or no int8, the format does not take
@@ -101,11 +96,7 @@ def _pass_gate(
 
 
 def choose_layout(takes: InputSettings, chosen: ExportFormat) -> str | None:
-    """The layout of the photographs that an export in a format takes, None for a finished image.
-
-    Raises:
-        InputError: it was told to take photographs, and cannot.
-    """
+    """The layout of the photographs that an export takes, None for a finished image; refuses what a format cannot."""
     if takes.input == "photograph" and not chosen.takes_photographs:
         can = ", ".join(each.name for each in FORMATS.values() if each.takes_photographs)
         raise InputError(f"export.input=photograph works with format={can} only; type export.input=fixed")

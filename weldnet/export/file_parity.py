@@ -15,8 +15,8 @@ from weldnet.data.decode.formats import open_picture, read_content
 from weldnet.data.decode.images import show_photograph
 from weldnet.errors import InputError
 from weldnet.evaluation.verdicts import give_verdicts
+from weldnet.export.graph import CODES, Framing
 from weldnet.export.parity import check, measure
-from weldnet.export.photograph import ACCEPT_CODE, REFER_CODE, REJECT_CODE, Framing
 from weldnet.export.quantization import draw_evenly
 from weldnet.export.settings import Bounds
 from weldnet.hardware import available_cores
@@ -28,16 +28,13 @@ MAX_FILES = 200
 MAX_LEVEL_ERROR = 1.0
 """Grey levels of 255, mean over an image."""
 
-CODES = {"refer": REFER_CODE, "accept": ACCEPT_CODE, "reject": REJECT_CODE}
-
 
 @dataclass(frozen=True)
 class FileAnswers:
     """What a graph and its checkpoint give to N validation files.
 
     Attributes:
-        rows: (N,), of the validation images.
-        outputs: of the graph, by name, (N, ...).
+        rows: (N,), of the validation images; `outputs` (N, ...) of the graph, by name.
         reference: the checkpoint's scores of the whole photograph under `Framing`, in torch.
         level_errors: (N,), the mean difference in grey levels between `Framing` and `to_geometry`.
     """
@@ -88,10 +85,8 @@ def check_files(
 ) -> dict[str, Any]:
     """The figures of `parity.json` from files; an InputError where the graph is not the checkpoint.
 
-    Args:
-        own: the checkpoint's scores of all validation images as `to_geometry` decodes them, at a fraction where that
-            is near enough.
-        labels: of all validation images.
+    `labels` and `own` are of all validation images: the checkpoint's scores of them as `to_geometry` decodes them, at
+    a fraction where that is near enough.
     """
     facts, rows = engine.facts, answers.rows
     scores = Scores(*(answers.outputs[name].astype(np.float64) for name in OUTPUTS[:2]))

@@ -1,6 +1,8 @@
-"""What an export folder holds for whoever writes the line's software: README.md, and a check that can be run."""
+"""What an export holds for whoever writes the line's software: README.md, a check to run, and what the graph names."""
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -22,6 +24,9 @@ NUM_CHECKS = 3
 
 TOLERANCE, TOLERANCE_INT8 = 1e-3, 0.1
 """Of an output, relative above 1. Other processors compute int8 differently."""
+
+MODEL_VERSION = 3
+"""Of the graph's inputs and outputs, as `model_version`: that of `model.json`, in which they changed."""
 
 OUTPUTS = {
     "probabilities": "float32 (batch, {classes}), calibrated, in the order of the classes",
@@ -77,7 +82,7 @@ def write_file_check(folder: Path, answers: FileAnswers, card: ExportCard, data:
     scores = Scores(*(answers.outputs[name].astype(np.float64) for name in ("probabilities", "distance")))
     chosen, paths = choose_checks(scores, card), data.samples("val")["path"]
     images = [read_photograph(paths[int(answers.rows[index])], data)[1] for index in chosen]
-    _write_check(folder, images, {name: rows[chosen] for name, rows in answers.outputs.items()}, card.layout)
+    _write_check(folder, images, {name: rows[chosen] for name, rows in answers.outputs.items()}, card)
 
 
 def write_image_check(folder: Path, scores: Scores, engine: Engine, card: ExportCard, data: WeldDataModule) -> None:
@@ -89,10 +94,7 @@ def write_image_check(folder: Path, scores: Scores, engine: Engine, card: Export
         "probabilities": np.concatenate([each.probabilities for each in given]),
         "distance": np.concatenate([each.distances for each in given]),
     }
-    finished = [image[0].transpose(1, 2, 0) for image in images]
-    _write_check(
-        folder, finished, outputs, card.layout, tolerance=TOLERANCE_INT8 if "int8" in card.format else TOLERANCE
-    )
+    _write_check(folder, [image[0].transpose(1, 2, 0) for image in images], outputs, card)
 
 
 def choose_checks(scores: Scores, card: ExportCard) -> list[int]:
@@ -107,21 +109,17 @@ def choose_checks(scores: Scores, card: ExportCard) -> list[int]:
 
 
 def _write_check(
-    folder: Path,
-    images: Sequence[NDArray[np.uint8]],
-    outputs: Mapping[str, NDArray[Any]],
-    layout: str,
-    tolerance: float = TOLERANCE,
+    folder: Path, images: Sequence[NDArray[np.uint8]], outputs: Mapping[str, NDArray[Any]], card: ExportCard
 ) -> None:
     """Writes `check.py`, and `check/` with images, uint8 (h, w, 3), and the outputs, by name (N, ...)."""
     (folder / "check").mkdir()
-    cases = []
+    cases, tolerance = [], TOLERANCE_INT8 if "int8" in card.format else TOLERANCE
     for index, image in enumerate(images):
         name = f"{index + 1}.png"
         with replace_file(folder / "check" / name) as temporary:
             Image.fromarray(image).save(temporary, "PNG")
         values = {output: np.ravel(rows[index]).tolist() for output, rows in outputs.items()}
-        cases.append({"file": name, "layout": layout, "tolerance": tolerance, "outputs": values})
+        cases.append({"file": name, "layout": card.layout, "tolerance": tolerance, "outputs": values})
     write_json(folder / "check" / "expected.json", cases)
     write_text(folder / "check.py", files("weldnet.export").joinpath("check.py").read_text(encoding="utf-8"))
 
@@ -154,3 +152,35 @@ def write_readme(folder: Path, card: ExportCard) -> None:
 
 def _list(sentences: Any) -> str:
     return "\n".join(f"- {sentence}" for sentence in sentences)
+
+
+def describe_network(network: Any, card: ExportCard) -> None:
+    """Writes an export's facts into an `onnx_ir.Model`."""
+    network.producer_name, network.producer_version = "weldnet", version("weldnet")
+    network.domain, network.model_version = "weldnet", MODEL_VERSION
+    network.doc_string = "\n".join(
+        ["A weld classifier; metadata_props hold its classes and its rule.", *card.input_rule]
+    )
+    values = {
+        "classes": card.classes,
+        "geometry": asdict(card.geometry),
+        "operating_point": card.point.to_dict(),
+        "rule": card.rule,
+    }
+    # Our own reader refuses a file that has this word, which names weights in a file of their own.
+    facts = {name: json.dumps(value).replace("location", r"\u006cocation") for name, value in values.items()} | {
+        "input": card.input,
+        "layout": card.layout,
+        "checkpoint_digest": card.checkpoint.digest,
+        "split_digest": card.split_digest,
+        "date": card.date,
+        "licence": "of whoever trained it, bound by the licences of the photographs and of the weights that training "
+        "began with; weldnet's own licence, MIT, does not cover it",
+    }
+    network.metadata_props.update(facts)
+    texts = describe_outputs(card) | {
+        "images": " ".join(card.input_rule),
+        FINISHED: "weldnet's own: the images are in the network's geometry already. Leave it away",
+    }
+    for value in (*network.graph.inputs, *network.graph.outputs):
+        value.doc_string = texts[value.name]

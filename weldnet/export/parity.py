@@ -1,7 +1,7 @@
 """The parity gate: compares the scores that an export and its checkpoint give to real images."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle
 from typing import Any
@@ -53,15 +53,14 @@ def measure(
     points: tuple[OperatingPoint, OperatingPoint],
     bounds: dict[str, float],
 ) -> dict[str, Any]:
-    """How far an export is from its checkpoint on N images, with the keys of `parity.json`.
+    """How far an export (`after`) is from its checkpoint (`before`) on N images, with the keys of `parity.json`.
 
     A changed verdict is explained if the checkpoint's own score lies within `max_probability_error` of a threshold.
     Every other changed verdict counts as unexplained.
 
     Args:
-        before, after: the scores of the checkpoint and of the export.
         labels: (N,), indices into the C classes.
-        points: the operating points of the checkpoint and of the export; an int8 network has its own thresholds.
+        points: the operating points of both; an int8 network has its own thresholds.
         bounds: the allowed differences, as `Bounds.of` returns them.
     """
     sides = (before, after)
@@ -73,17 +72,13 @@ def measure(
     distance_errors = np.abs(after.distances - before.distances) / np.maximum(before.distances, 1)
     is_defect = mark_defects(labels, classes, points[0].good_classes)
     changed = verdicts_before != verdicts_after
-    summaries = [
-        _summarise(*side, labels, classes, is_defect)
-        for side in zip(predicted, (verdicts_before, verdicts_after), strict=True)
-    ]
     return {
         "num_images": len(labels),
         "largest_probability_error": float(errors.max()),
         "mean_probability_error": float(errors.mean()),
         "largest_distance_error": float(distance_errors.max()),
-        "before": summaries[0],
-        "after": summaries[1],
+        "before": _summarise(predicted[0], verdicts_before, labels, classes, is_defect),
+        "after": _summarise(predicted[1], verdicts_after, labels, classes, is_defect),
         "verdict_changes": int(changed.sum()),
         "unexplained_verdict_changes": int((changed & ~near).sum()),
         "class_changes": int((predicted[0] != predicted[1]).sum()),
@@ -114,38 +109,10 @@ def _summarise(
 
 def check(figures: dict[str, Any]) -> None:
     """Raises an InputError where `measure` found more than a bound allows, or an unexplained change."""
-    before, after, num_images, bounds = (figures[name] for name in ("before", "after", "num_images", "bounds"))
-    error, distance_error = figures["largest_probability_error"], figures["largest_distance_error"]
-    unexplained, changes, unlike = (figures[f"{name}_changes"] for name in ("unexplained_verdict", "verdict", "unlike"))
-    accuracy, drop = after["balanced_accuracy"], before["balanced_accuracy"] - after["balanced_accuracy"]
-    escapes_before, escapes, defects = before["escapes"]["count"], after["escapes"]["count"], after["escapes"]["of"]
-    measured = [
-        ("max_probability_error", error, f"probabilities are off by up to {error:.2g}"),
-        ("max_probability_error", distance_error, f"distances are off by up to {distance_error:.2g}"),
-        (
-            "max_probability_error",
-            math.inf if unexplained else 0,
-            f"{unexplained} verdicts differ although no score is near a threshold",
-        ),
-        ("max_accuracy_drop", drop, f"balanced accuracy falls by {drop:.4f}, to {accuracy:.4f}"),
-        (
-            "max_escape_increase",
-            (escapes - escapes_before) / max(1, defects),
-            f"{escapes} of {defects} defects are accepted, {escapes_before} before",
-        ),
-        # If every image is referred before and after, no verdict can differ: `unlike` is compared as well.
-        *(
-            (
-                "max_verdict_changes",
-                number / num_images,
-                f"{number} {noun} differ, {number / num_images:.4f} of all images",
-            )
-            for number, noun in ((changes, "verdicts"), (unlike, "decisions that an image is unlike training"))
-        ),
-    ]
+    bounds, num_images = figures["bounds"], figures["num_images"]
     refused = [
         f"  {words}; export.{name}={bounds[name]:g} is allowed"
-        for name, value, words in measured
+        for name, value, words in _list_measured(figures)
         if name in bounds and not value <= bounds[name]
     ]
     if refused:
@@ -159,3 +126,28 @@ def check(figures: dict[str, Any]) -> None:
             f"the export is refused: it differs from its checkpoint. On {num_images} validation images "
             f"(one image is {1 / num_images:.2g} of all):\n" + "\n".join(refused) + f"\n{advice}"
         )
+
+
+def _list_measured(figures: dict[str, Any]) -> Iterator[tuple[str, float, str]]:
+    """What each bound limits: its name, the value, and the value in words."""
+    before, after = figures["before"], figures["after"]
+    for what, error in (
+        ("probabilities", figures["largest_probability_error"]),
+        ("distances", figures["largest_distance_error"]),
+    ):
+        yield "max_probability_error", error, f"{what} are off by up to {error:.2g}"
+    number = figures["unexplained_verdict_changes"]
+    words = f"{number} verdicts differ although no score is near a threshold"
+    yield "max_probability_error", math.inf if number else 0, words
+    drop = before["balanced_accuracy"] - after["balanced_accuracy"]
+    yield "max_accuracy_drop", drop, f"balanced accuracy falls by {drop:.4f}, to {after['balanced_accuracy']:.4f}"
+    number, former, defects = after["escapes"]["count"], before["escapes"]["count"], after["escapes"]["of"]
+    words = f"{number} of {defects} defects are accepted, {former} before"
+    yield "max_escape_increase", (number - former) / max(1, defects), words
+    # If every image is referred before and after, no verdict can differ: `unlike` is compared as well.
+    for noun, number in (
+        ("verdicts", figures["verdict_changes"]),
+        ("decisions that an image is unlike training", figures["unlike_changes"]),
+    ):
+        share = number / figures["num_images"]
+        yield "max_verdict_changes", share, f"{number} {noun} differ, {share:.4f} of all images"

@@ -27,8 +27,7 @@ from weldnet.model.network import WeldNet
 def quantise(network: Any, images: WeldImages, settings: Int8Settings, num_float: int) -> Any:
     """A new `openvino.Model` of one with two outputs, whose convolutions are int8, but for the first `num_float`.
 
-    Args:
-        images: of the training split; some choose the ranges of the activations.
+    Some of the `images`, of the training split, choose the ranges of the activations.
     """
     # Importing nncf makes torch warn of a CUDA compiler without a GPU, irrelevant here.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
@@ -41,7 +40,10 @@ def quantise(network: Any, images: WeldImages, settings: Int8Settings, num_float
     pool = next(op for op in network.get_ordered_ops() if op.get_type_name() == "ReduceMean")
     results = [result.input_value(0).get_node().get_friendly_name() for result in network.get_results()]
     tail = nncf.Subgraph(inputs=[pool.get_friendly_name()], outputs=results)
-    kept = nncf.IgnoredScope(names=find_convolutions(network)[:num_float], subgraphs=[tail])
+    # Those of a stage come before those of the next.
+    kinds = ("Convolution", "GroupConvolution")
+    convolutions = [op.get_friendly_name() for op in network.get_ordered_ops() if op.get_type_name() in kinds]
+    kept = nncf.IgnoredScope(names=convolutions[:num_float], subgraphs=[tail])
     # The mean range of the images, nncf's own choice, cuts off what makes an image unlike training.
     full_range = nncf.quantization.range_estimator.RangeEstimatorParametersSet.MINMAX
     # Its progress is for a terminal.
@@ -65,12 +67,6 @@ def draw_evenly(labels: Labels, num_images: int) -> NDArray[np.int64]:
     return np.sort(order[np.argsort(turn, kind="stable")[:num_images]])
 
 
-def find_convolutions(network: Any) -> list[str]:
-    """The names of all convolutions, those of a stage before those of the next."""
-    kinds = ("Convolution", "GroupConvolution")
-    return [op.get_friendly_name() for op in network.get_ordered_ops() if op.get_type_name() in kinds]
-
-
 def count_convolutions(network: WeldNet, through: str) -> int:
     """How many convolutions a network has from the pixels through a stage; an InputError for no such stage."""
     stages = list(network.backbone.stages)
@@ -80,13 +76,10 @@ def count_convolutions(network: WeldNet, through: str) -> int:
 
 
 def choose_point(before: Scores, after: Scores, data: WeldDataModule, judge: Judge) -> OperatingPoint:
-    """Thresholds for the judge's targets on other scores, from the same calibration images.
+    """Thresholds for the judge's targets from the same calibration images, scored by a different network.
 
-    Args:
-        before, after: of all validation images, by the checkpoint and by the network that needs thresholds.
-
-    Raises:
-        InputError: validation is not split as it was in training.
+    The scores are of all validation images, by the checkpoint and by that network. That validation is not split as it
+    was in training is an InputError.
     """
     calibrates, point = (data.samples("val")["part"] == "calibrate").to_numpy(), judge.point
     known, seen = softmax(judge.logits / judge.temperature, axis=1), before.probabilities[calibrates]

@@ -4,9 +4,7 @@ from collections.abc import Sequence
 
 from weldnet.data.decode.images import Geometry
 from weldnet.evaluation.verdicts import OperatingPoint
-from weldnet.export.photograph import ACCEPT_CODE, REFER_CODE, REJECT_CODE
-
-VERDICT_CODES = f"{REFER_CODE} refer, {ACCEPT_CODE} accept, {REJECT_CODE} reject"
+from weldnet.export.graph import CODES
 
 
 def describe_input(geometry: Geometry, layout: str | None) -> list[str]:
@@ -59,7 +57,8 @@ def describe_rule(classes: Sequence[str], point: OperatingPoint, *, takes_photog
         else f"Then: a score smaller than {point.reject_below!r} (reject_below), not equal to it, rejects.",
         "Everything else refers.",
     ]
-    result = (
-        f"`verdict` is what these rules give: {VERDICT_CODES}; `class_index`: the class of the highest probability."
-    )
-    return [result, *sentences] if takes_photographs else sentences
+    if not takes_photographs:
+        return sentences
+    codes = ", ".join(f"{code} {verdict}" for verdict, code in CODES.items())
+    result = f"`verdict` is what these rules give: {codes}; `class_index`: the class of the highest probability."
+    return [result, *sentences]
