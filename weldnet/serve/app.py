@@ -51,13 +51,8 @@ def create_app(
 ) -> FastAPI:
     """An application that is ready to answer: its model has predicted an image already.
 
-    Args:
-        predictor, records, images: stay the caller's to close.
-        run, images: see `Service`.
-        api_key, hosts: see `Guard`.
-
-    Returns:
-        Its `state.service` is the `Service`.
+    The caller closes predictor, records and images. Its `state.service` is the `Service`, which takes `run` and
+    `images`; `api_key` and `hosts` are the `Guard`'s.
     """
     service = Service(predictor, limits, records, run, images)
     service.warm_up()

@@ -50,9 +50,7 @@ class Guard:
 
     Args:
         routes: the paths to count; every other path is counted as `other`.
-        without_key: paths that need no key.
-        max_body: bytes of a request's body.
-        api_key: what the header `X-API-Key` must hold; None for no key.
+        api_key: what the header `X-API-Key` must hold, except for the paths `without_key`; None for no key.
         hosts: what the header `Host` may name, without a port, beside any IP address; None for anything. A server
             without a key needs it: a page anywhere could have its own name resolved to the server's address.
     """

@@ -32,10 +32,8 @@ class KeptImages(ExitStack):
 
     `recent/` holds those of decisions, of which the oldest go once all together have `max_bytes`. A review moves one to
     `reviewed/`, from which nothing is deleted: where these alone have `max_bytes`, no more are held, and the log warns.
-    A file's name is made of digests alone, and no client chooses a part of it.
-
-    Raises:
-        InputError: a different server fills the folder; `max_bytes` is no number above 0.
+    A file's name is made of digests alone, and no client chooses a part of it. A folder that a different server fills,
+    or `max_bytes` that are no number above 0, are an InputError.
     """
 
     def __init__(self, folder: Path, max_bytes: float) -> None:
@@ -55,8 +53,7 @@ class KeptImages(ExitStack):
     def hold(self, request_id: str, uploads: Sequence[Upload], predictions: Sequence[Prediction]) -> None:
         """Holds the photographs of a request's decisions until they are reviewed, or make room for later ones.
 
-        Raises:
-            OSError: one cannot be written; a TimeoutError where the disk is still at work on earlier ones.
+        An OSError where one cannot be written; a TimeoutError where the disk is still at work on earlier ones.
         """
         with self._work_alone():
             for upload, prediction in zip(uploads, predictions, strict=True):
@@ -99,11 +96,7 @@ class KeptImages(ExitStack):
         self.recent_bytes += len(content)
 
     def keep(self, request_id: str, file: str) -> None:
-        """Keeps the photograph of a reviewed decision for good; warns where there is none, or more than one.
-
-        Raises:
-            OSError: it cannot be moved.
-        """
+        """Keeps the photograph of a reviewed decision for good; warns where there is none, or more than one."""
         decision = name_decision(request_id, file)
         with self._work_alone():
             found = [name for name in (*self.recent, *self.reviewed) if name.startswith(decision)]

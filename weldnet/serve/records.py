@@ -7,7 +7,7 @@ import os
 import stat
 import threading
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,41 +25,32 @@ REVIEW = "review"
 _HEAD_BYTES = 2**16
 
 
-class DecisionRecords(AbstractContextManager["DecisionRecords", None]):
+class DecisionRecords(ExitStack):
     """Appends decisions to a file, a line each. Close it, or use it as a context manager.
 
     A line holds `time`, `kind` (`decision`), `request_id`, `reference`, `model_digest`, `runtime`, `accept_above`,
     `reject_below` and the fields of a `Prediction`. A killed process loses none of them; a power cut may, as the file
-    is not synced with the disk.
-
-    Raises:
-        InputError: the file cannot be written, is no regular file, or holds something else; a different server writes
-            it; the disk is full.
+    is not synced with the disk. A file that nothing can be appended to is an InputError.
     """
 
     def __init__(self, file: Path, facts: ModelFacts) -> None:
+        super().__init__()
         self.facts, self.lock = facts, threading.Lock()
         try:
             self.descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise _refuse(file, f"{error.strerror}; {describe_room(file)}") from error
+        self.callback(os.close, self.descriptor)
         if obstacle := _find_obstacle(self.descriptor, file):
             self.close()
             raise _refuse(file, obstacle)
         size = os.fstat(self.descriptor).st_size
         self.is_cut_off = size > 0 and os.pread(self.descriptor, 1, size - 1) != b"\n"
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        os.close(self.descriptor)
-
     def append(self, request_id: str, predictions: Sequence[Prediction], reference: str | None = None) -> None:
         """Writes the decisions of one request in one piece.
 
-        Raises:
-            OSError: they could not all be written; a line that was cut off is ended before the next one.
+        An OSError where they could not all be written; a line that was cut off is ended before the next one.
         """
         self._write("".join(self._to_line(request_id, prediction, reference) for prediction in predictions).encode())
 
@@ -100,8 +91,12 @@ def _find_obstacle(descriptor: int, file: Path) -> str | None:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         # A pipe or a terminal would let every request wait for its reader.
         return "not a regular file"
-    if _is_taken(descriptor):
-        return "a different server records its decisions there; give this one a file of its own"
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        # Some network file systems have no locks.
+        if error.errno == errno.EWOULDBLOCK:
+            return "a different server records its decisions there; give this one a file of its own"
     state = os.fstatvfs(descriptor)
     if state.f_bavail * state.f_frsize < _HEAD_BYTES:
         # It would answer no request.
@@ -111,16 +106,6 @@ def _find_obstacle(descriptor: int, file: Path) -> str | None:
     if START.startswith(head.rstrip(b"\n")) or any(map(_is_decision, head.split(b"\n")[:2])):
         return None
     return "it holds something other than decisions, and nothing is added to it"
-
-
-def _is_taken(descriptor: int) -> bool:
-    """Whether a different process holds the lock of the file; if not, this one does until it closes it."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        # Some network file systems have no locks.
-        return error.errno == errno.EWOULDBLOCK
-    return False
 
 
 def _is_decision(line: bytes) -> bool:

@@ -72,11 +72,9 @@ class WorkQueue:
             raise Refusal(429, reason)
 
     async def run(self, submit: Callable[[Item], Future[Result]], items: Sequence[Item]) -> list[Result]:
-        """The results of the items of one request, which `submit` begins.
+        """The results of the items of one request, which `submit` begins; a Refusal if there is no room or time.
 
-        Raises:
-            Refusal: the queue is full, or the time is over; what has begun by then ends by itself and keeps the
-                request's place until it has.
+        What has begun by then ends by itself, and keeps the request's place until it has.
         """
         self.check_room()
         jobs = [submit(item) for item in items]

@@ -27,10 +27,7 @@ def make_manifest(records: Path, folder: Path) -> ReviewManifest:
     """The photographs that a server kept in a folder, with the labels of their last reviews in its records.
 
     `group` is the reference of the review, else of the decision. It is null for all where none has one; where some do,
-    the others are left out, since nothing shows which weld they are of.
-
-    Raises:
-        InputError: the records cannot be read, the folder holds no reviewed photographs, or none can be listed.
+    the others are left out, since nothing shows which weld they are of. That nothing can be listed is an InputError.
     """
     if not (folder / REVIEWED).is_dir():
         raise InputError(f"serve.keep_images={folder} holds no reviewed photographs; name the folder of weldnet-serve")

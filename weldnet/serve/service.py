@@ -3,18 +3,27 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from fastapi import Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Info,
+    ProcessCollector,
+    generate_latest,
+)
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
+from weldnet.evaluation.verdicts import VERDICTS
 from weldnet.inference.prediction import Prediction
 from weldnet.inference.predictor import Predictor
 from weldnet.serve.answers import Answer, Refusal, Review, ServedModel, Status
-from weldnet.serve.counters import Counters
 from weldnet.serve.kept_images import KeptImages
 from weldnet.serve.limits import Limits
 from weldnet.serve.records import DecisionRecords
@@ -46,9 +55,25 @@ class Service:
         self.batcher = Batcher(predictor.pool, predictor.num_threads, self._predict)
         self.explainer = _make_explainer(predictor, limits)
         self.is_stopping = False
-        self.registry = CollectorRegistry()
-        self.counters = Counters(self.registry, predictor.facts, run)
-        length = Gauge("weldnet_queue_length", "Requests that are predicted or wait for it.", registry=self.registry)
+        self._make_counters()
+
+    def _make_counters(self) -> None:
+        """Each series begins with 0 at the start, so that a rate sees its first one."""
+        self.registry = registry = CollectorRegistry()
+        facts, about = self.predictor.facts, "Images received, judged or unreadable."
+        self.num_images = Counter("weldnet_images", about, ["outcome"], registry=registry)
+        self.num_verdicts = Counter("weldnet_verdicts", "Verdicts given.", ["verdict", "predicted"], registry=registry)
+        about = "Images unlike anything in training, which are referred."
+        self.num_unlike = Counter("weldnet_unlike_training", about, registry=registry)
+        for outcome in ("judged", "unreadable"):
+            self.num_images.labels(outcome)
+        for verdict in VERDICTS:
+            for name in facts.classes:
+                self.num_verdicts.labels(verdict, name)
+        model = Info("weldnet_model", "The model that gives the verdicts.", registry=registry)
+        model.info({"digest": facts.digest, "run": self.run, "version": version("weldnet")})
+        ProcessCollector(registry=registry)
+        length = Gauge("weldnet_queue_length", "Requests that are predicted or wait for it.", registry=registry)
         length.set_function(lambda: self.queue.length)
 
     def warm_up(self) -> None:
@@ -68,31 +93,33 @@ class Service:
             predictions = await self.queue.run(self.batcher.submit, files)
             request_id: str = request.state.request_id
             if self.images:
-                await self._store(self.images.hold, request_id, files, predictions)
-        await self._record("decision", self.records.append, request_id, predictions, reference)
-        self.counters.count(predictions)
+                await self._keep(self.images.hold, request_id, files, predictions)
+        if error := await self._write(self.records.append, request_id, predictions, reference):
+            reason = f"the decision cannot be recorded ({error.strerror or error}), and no verdict is given without"
+            raise Refusal(503, reason) from error
+        for each in predictions:
+            self.num_images.labels("unreadable" if each.error else "judged").inc()
+            if not each.error:
+                self.num_verdicts.labels(each.verdict, each.predicted).inc()
+                self.num_unlike.inc(bool(each.unlike_training))
         digest = self.predictor.facts.digest
         answer = Answer(results=predictions, model_digest=digest, request_id=request_id, reference=reference)
         if all(each.error for each in predictions):
             response.status_code, answer.error = 422, "none of the files could be read; each has its error"
         return answer
 
-    async def _record(self, what: str, write: Callable[..., None], *arguments: Any) -> None:
+    async def _write(self, write: Callable[..., None], *arguments: Any) -> OSError | None:
+        """Writes in a thread, since a disk may let one wait; returns why it failed."""
         try:
-            # Not in the loop's thread: a disk may let one wait.
             await asyncio.wait_for(asyncio.to_thread(write, *arguments), self.limits.request_timeout_s)
         except OSError as error:
-            cause = "the disk does not answer" if isinstance(error, TimeoutError) else error.strerror or error
-            without = ", and no verdict is given without" if what == "decision" else "; send it again"
-            raise Refusal(503, f"the {what} cannot be recorded ({cause}){without}") from error
+            return OSError("the disk does not answer") if isinstance(error, TimeoutError) else error
+        return None
 
-    async def _store(self, store: Callable[..., None], *arguments: Any) -> None:
-        """Holds or keeps photographs; no verdict and no review waits for a disk that refuses them."""
-        try:
-            await asyncio.wait_for(asyncio.to_thread(store, *arguments), self.limits.request_timeout_s)
-        except OSError as error:
-            cause = "the disk does not answer" if isinstance(error, TimeoutError) else error
-            log.warning("a photograph is not kept (serve.keep_images): %s", cause)
+    async def _keep(self, keep: Callable[..., None], *arguments: Any) -> None:
+        """Holds or keeps photographs; no verdict and no review is refused for a disk that refuses them."""
+        if error := await self._write(keep, *arguments):
+            log.warning("a photograph is not kept (serve.keep_images): %s", error)
 
     async def review(self, request: Request) -> Status:
         """Records what a person thinks of a decision, beside it."""
@@ -115,8 +142,10 @@ class Service:
             raise Refusal(422, "label: whoever overrules a verdict names the class that the photograph shows")
         # First: whoever records a review again finds the photograph where it is.
         if self.images:
-            await self._store(self.images.keep, review.request_id, review.file)
-        await self._record("review", self.records.append_review, review)
+            await self._keep(self.images.keep, review.request_id, review.file)
+        if failure := await self._write(self.records.append_review, review):
+            reason = f"the review cannot be recorded ({failure.strerror or failure}); send it again"
+            raise Refusal(503, reason) from failure
         return Status(status="recorded")
 
     def _predict(self, uploads: Sequence[Upload]) -> list[Prediction]:
