@@ -25,8 +25,7 @@ def compare(
 ) -> dict[str, Any]:
     """Compares the predictions (N,) of two classifiers on the same images, as plain types for JSON.
 
-    Args:
-        good_classes: those of sound welds; without any, `ERRORS` are not compared.
+    Without good classes, `ERRORS` are not compared.
 
     Returns:
         `differences`: of `METRICS` and `ERRORS`, the second's less the first's, with intervals of a paired bootstrap;

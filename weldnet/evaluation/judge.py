@@ -19,14 +19,7 @@ from weldnet.spelling import tidy
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
-    """The outputs of a network for N images, with the actual classes and the welds.
-
-    Attributes:
-        logits: (N, C).
-        features: (N, F), pooled, before the last layer.
-        labels: (N,), the index of the actual class.
-        groups: (N,), the weld; None where unknown.
-    """
+    """Of N images: a network's logits (N, C) and pooled features (N, F), the actual class, the weld if it is known."""
 
     logits: Floats
     features: NDArray[np.float32]
@@ -36,12 +29,9 @@ class Outputs:
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """The scores and verdicts of N images.
+    """The scores and verdicts of N images: calibrated probabilities (N, C); of being `sound`, and the others, (N,).
 
-    Attributes:
-        probabilities: (N, C), calibrated.
-        sound: (N,), the probability of being sound.
-        distances: (N,), from the training images; an image above 1 is `unlike_training`.
+    An image with a distance from the training images above 1 is `unlike_training`.
     """
 
     probabilities: Floats

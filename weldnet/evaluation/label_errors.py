@@ -12,11 +12,8 @@ def find_label_errors(probabilities: Floats, labels: Labels) -> NDArray[np.int64
     A label contradicts where a different class is the most probable one; it does so confidently where that class is at
     least as probable as it is on average for the images that carry its label. As many rows are returned as contradict
     confidently: of those that contradict, the ones whose label has the lowest probability.
+    Probabilities (N, C) are out of fold, labels (N,) are indices of classes.
     Reference: Northcutt, Jiang and Chuang, Confident Learning, 2021; cleanlab's `low_self_confidence`.
-
-    Args:
-        probabilities: (N, C), each row by a network that has not seen the image.
-        labels: (N,) indices of classes.
     """
     predicted, highest = probabilities.argmax(axis=1), probabilities.max(axis=1)
     of_label, num_classes = probabilities[np.arange(len(labels)), labels], probabilities.shape[1]

@@ -117,9 +117,7 @@ def count_ratios(
 ) -> dict[str, tuple[Floats, Floats]]:
     """k and n, each (...), of every metric that has a ratio; those of a class are called `<key>/<class>`.
 
-    Args:
-        confusion: (..., C, C) counts; rows are the actual classes, columns the predicted ones.
-        good_classes: those of sound welds; without any there are none of `ERRORS`.
+    The rows of `confusion` (..., C, C) are the actual classes. Without good classes there are none of `ERRORS`.
     """
     counts = Counts(confusion, np.array([name in good_classes for name in classes]))
     metrics = (*METRICS, *ERRORS) if good_classes else METRICS
@@ -164,9 +162,7 @@ def measure_confusion(
 def measure_groups(predicted: Labels, labels: Labels, groups: Labels) -> Floats:
     """The balanced accuracy (G,) within each of G groups, rising: the mean recall of the classes that it has images of.
 
-    Args:
-        predicted, labels: (N,) classes.
-        groups: (N,) whole numbers, as of `index_groups`.
+    From the predicted and actual classes and the groups, as of `index_groups`, of N images.
     """
     num_classes = int(labels.max()) + 1
     pairs, indices = np.unique(groups * num_classes + labels, return_inverse=True)

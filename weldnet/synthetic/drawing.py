@@ -54,13 +54,10 @@ class WeldImage(NamedTuple):
 
 
 def draw_weld(seam: Seam, label: str, entropy: list[int]) -> WeldImage:
-    """Draws one photograph of `seam`, the same for the same arguments.
+    """Draws one photograph of `seam`, of `no_defect` or a key of `DEFECTS`, the same for the same arguments.
 
     Surface, defect and camera have random streams of their own: with a different label all but the defect stays the
     same to the pixel.
-
-    Args:
-        label: `no_defect` or a key of `DEFECTS`.
     """
     surface_rng, defect_rng, camera_rng = np.random.default_rng(entropy).spawn(3)
     surface = draw_surface(seam, surface_rng)

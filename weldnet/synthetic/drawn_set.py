@@ -50,12 +50,8 @@ def write_synthetic(root: Path, *, num_images: int, num_seams: int, seed: int, n
         num_images: in all, shared evenly over seams and classes.
         num_workers: threads. NumPy and Pillow release the interpreter's lock for about half of the work.
 
-    Returns:
-        The manifest's path.
-
     Raises:
-        InputError: there are too few images for every seam to show every class, or too many for the disk, or `root`
-            holds other files.
+        InputError: too few images for every seam to show every class, too many for the disk, or other files in `root`.
     """
     root = Path(root)
     manifest = root / "manifest.csv"
