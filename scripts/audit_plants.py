@@ -9,8 +9,7 @@ import polars as pl
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from weldnet.audit.facts import read_facts
-from weldnet.audit.photographs import check_photographs
-from weldnet.audit.single_files import check_files
+from weldnet.audit.photographs import check_files, check_photographs
 from weldnet.console import watch
 from weldnet.data.duplicates import find_alike
 from weldnet.data.thumbnails import make_thumbnail

@@ -23,8 +23,7 @@ from weldnet.console import print_table
 from weldnet.data.decode.images import Geometry
 from weldnet.inference.checkpoint import RECORD
 from weldnet.inference.predictor import Predictor, load_engine
-from weldnet.inference.provenance import current_versions
-from weldnet.inference.trained_card import TrainedCard
+from weldnet.inference.trained_card import TrainedCard, current_versions
 from weldnet.model.network import WeldNet
 
 SECONDS = 10.0

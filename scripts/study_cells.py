@@ -41,7 +41,7 @@ from weldnet.files import lock_folder, write_json, write_parquet
 from weldnet.inference.checkpoint import Checkpoint, kept_checkpoint, load_checkpoint
 from weldnet.inference.evaluate import evaluate, predict
 from weldnet.inference.evaluation_report import EvaluationReport
-from weldnet.inference.provenance import current_commit
+from weldnet.inference.trained_card import current_commit
 from weldnet.model.classifier import WeldClassifier
 from weldnet.model.settings import ModelSettings
 from weldnet.training.fit import describe, guard_fit

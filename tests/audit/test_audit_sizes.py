@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from weldnet.audit.sizes import SIZE, check_sizes, score_columns
+from weldnet.audit.cues import SIZE, check_sizes, score_columns
 
 
 def sized(labels: Sequence[str], groups: Sequence[Any], width: Any, height: Any) -> pl.DataFrame:

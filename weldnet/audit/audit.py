@@ -9,19 +9,17 @@ import polars as pl
 
 from weldnet.audit.classes import check_confounding, check_groups, check_names, check_small_classes
 from weldnet.audit.copies import check_alike, find_alike_contents
-from weldnet.audit.cues import check_cues
+from weldnet.audit.cues import SIZE, SizeScore, check_cues, check_sizes, score_columns
 from weldnet.audit.facts import read_facts
 from weldnet.audit.findings import SEVERITIES, Finding, Severity
 from weldnet.audit.labels import HeldOut, check_labels
-from weldnet.audit.photographs import check_photographs
-from weldnet.audit.single_files import check_files
-from weldnet.audit.sizes import SIZE, SizeScore, check_sizes, score_columns
+from weldnet.audit.photographs import check_files, check_photographs
 from weldnet.data.decode.images import Geometry
 from weldnet.data.duplicates import Alike, connect
 from weldnet.data.shapes import Shapes, measure_shapes
-from weldnet.data.sources.class_names import Misnamed
 from weldnet.data.sources.discovery import Skipped
 from weldnet.data.sources.groups import knows_groups, per_image
+from weldnet.data.sources.names import Misnamed
 from weldnet.data.splits.rules import split_by_group
 from weldnet.errors import InputError
 

@@ -6,10 +6,10 @@ from typing import Any
 import polars as pl
 
 from weldnet.audit.findings import Finding, Severity
-from weldnet.data.sources.class_names import Misnamed
 from weldnet.data.sources.discovery import UNREAD, Skipped
 from weldnet.data.sources.groups import knows_groups
 from weldnet.data.sources.manifest import SPLITS
+from weldnet.data.sources.names import Misnamed
 from weldnet.errors import count, shorten
 from weldnet.evaluation.intervals import proportion
 from weldnet.spelling import find_alike

@@ -7,7 +7,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from weldnet.audit.findings import Finding, Severity
-from weldnet.audit.single_files import shows_something
+from weldnet.audit.photographs import shows_something
 from weldnet.data.decode.pictures import Window
 from weldnet.data.duplicates import Alike, connect, find_alike
 from weldnet.data.sources.groups import knows_groups

@@ -66,7 +66,7 @@ def run(cfg: DictConfig) -> None:
 def _audit(cfg: DictConfig, files: Mapping[str, Path | None]) -> tuple["Found", "Audit"]:
     from weldnet.audit.audit import audit
     from weldnet.config.build import build_data
-    from weldnet.data.sources.class_names import find_misnamed
+    from weldnet.data.sources.names import find_misnamed
     from weldnet.data.splits.rules import check_shares, require_groups
 
     held_out = _read_held_out(cfg)

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from weldnet.data.each_image import EachImage
 from weldnet.errors import InputError, check_choice
 
 
@@ -190,11 +189,6 @@ class BatchAugmentation(nn.Module):
         return images
 
 
-def make_augmentation(choice: str | Strengths | Callable[[Tensor], Tensor]) -> BatchAugmentation | EachImage:
-    """The augmentation of a preset's name, of strengths, or of a transform for one image."""
-    return EachImage(choice) if callable(choice) else BatchAugmentation(choice)
-
-
 def _uniform(generator: torch.Generator, low: float, high: float, *size: int) -> Tensor:
     """float32 of a size, from `low` to `high`, on the generator's device."""
     return torch.rand(size, generator=generator, device=generator.device) * (high - low) + low
@@ -214,3 +208,40 @@ def _choose(generator: torch.Generator, probability: float, num_rows: int) -> tu
     number = (_uniform(generator, 0, 1, 1) + expected).floor()
     chosen = torch.arange(len(rows), device=generator.device) < number
     return rows, chosen.float().view(-1, 1, 1, 1)
+
+
+class EachImage(nn.Module):
+    """Applies a transform to one image after the other; the same generator state gives the same result.
+
+    For each image torch's global generator is seeded anew within, and put back after the batch: a transform whose
+    randomness is torch's, as torchvision's v2 transforms are, needs no generator of its own. Slower than
+    `weldnet.data.augmentation.BatchAugmentation`, which works on the whole batch at once.
+    """
+
+    def __init__(self, transform: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.transform = transform
+
+    def forward(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """From uint8 (B, 3, H, W) to the same; an InputError where the transform changes the type or the shape."""
+        # On the CPU, so that nothing waits for the device.
+        host = torch.Generator().manual_seed(generator.initial_seed())
+        seeds = torch.randint(2**63 - 1, (len(images),), generator=host).tolist()
+        device = images.device
+        with torch.random.fork_rng([] if device.type == "cpu" else [device], device_type=device.type):
+            return torch.stack([self._change(image, seed) for image, seed in zip(images, seeds, strict=True)])
+
+    def _change(self, image: Tensor, seed: int) -> Tensor:
+        torch.manual_seed(seed)
+        changed = self.transform(image)
+        if changed.dtype != torch.uint8 or changed.shape != image.shape:
+            raise InputError(
+                f"data.augmentation: {type(self.transform).__name__} gives {changed.dtype} {tuple(changed.shape)}; "
+                f"allowed is torch.uint8 {tuple(image.shape)}, as it gets"
+            )
+        return changed
+
+
+def make_augmentation(choice: str | Strengths | Callable[[Tensor], Tensor]) -> BatchAugmentation | EachImage:
+    """The augmentation of a preset's name, of strengths, or of a transform for one image."""
+    return EachImage(choice) if callable(choice) else BatchAugmentation(choice)

@@ -12,10 +12,10 @@ from weldnet.data.cache import cache_folder
 from weldnet.data.decode.images import Geometry, crop_border
 from weldnet.data.duplicates import Pairs, find_alike
 from weldnet.data.settings import ImageSettings, SplitRule
-from weldnet.data.sources.class_names import find_misnamed
 from weldnet.data.sources.found import Found
 from weldnet.data.sources.groups import knows_groups
 from weldnet.data.sources.manifest import SPLITS
+from weldnet.data.sources.names import find_misnamed
 from weldnet.data.sources.source import Source
 from weldnet.data.splits.checks import check_classes, check_splits
 from weldnet.data.splits.folds import check_fold, split_fold

@@ -23,12 +23,12 @@ from weldnet.export.quantization import choose_point, count_convolutions, quanti
 from weldnet.export.rule import describe_input, describe_rule
 from weldnet.export.settings import Bounds, InputSettings, Int8Settings
 from weldnet.files import move_into_place, name_failures, write_json
-from weldnet.inference.checkpoint import Checkpoint
+from weldnet.inference.checkpoint import Checkpoint, file_digest
 from weldnet.inference.export_format import Change, ExportFormat
 from weldnet.inference.exported import CARD, FORMATS, load_export
 from weldnet.inference.model_card import ExportCard, ModelCard, Origin
-from weldnet.inference.provenance import current_commit, file_digest
 from weldnet.inference.torch_engine import TorchEngine
+from weldnet.inference.trained_card import current_commit
 
 
 def export_model(

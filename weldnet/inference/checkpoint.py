@@ -1,5 +1,6 @@
 """What a checkpoint carries, and how it is loaded without running code."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,6 @@ from weldnet.evaluation.judge import Judge
 from weldnet.files import find_damage, replace_file
 from weldnet.inference.finished_runs import find_best
 from weldnet.inference.model_card import read_card
-from weldnet.inference.provenance import file_digest
 from weldnet.inference.trained_card import READS, TrainedCard
 from weldnet.model.classifier import WeldClassifier
 from weldnet.model.ensemble import Ensemble
@@ -196,3 +196,9 @@ def kept_checkpoint(run: Path) -> Path:
         f"{run} holds no checkpoints/best.ckpt or last.ckpt: not a run folder, or no epoch was finished; an "
         "export folder would hold model.json"
     )
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

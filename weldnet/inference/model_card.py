@@ -123,12 +123,9 @@ class ExportCard(CalibratedCard):
 
 
 class ModelFacts(CalibratedCard):
-    """The card of a model that runs.
+    """The card of a model that runs, by a `runtime` in words. If it is not `calibrated`, every image is referred.
 
-    Attributes:
-        calibrated: whether it has a temperature, thresholds and distances of its own; if not, every image is referred.
-        digest: SHA-256, 64 hex digits: of the checkpoint; or of an export's `model.json`, which names its files' own.
-        runtime: what runs it, and in which precision, in words.
+    `digest` is the SHA-256, 64 hex digits, of the checkpoint, or of an export's `model.json`, which has its files' own.
     """
 
     calibrated: bool

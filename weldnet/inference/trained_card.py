@@ -1,7 +1,10 @@
 """TrainedCard: the model card of a checkpoint."""
 
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -100,3 +103,21 @@ class TrainedCard(ModelCard):
         """Plain types and tensors, as a checkpoint stores them."""
         plain: dict[str, Any] = _convert(self.model_dump(), np.ndarray, torch.as_tensor)
         return plain
+
+
+def current_versions() -> dict[str, str]:
+    """The versions of weldnet and of what it computes with."""
+    return {name: version(name) for name in ("weldnet", "torch", "torchvision", "lightning")}
+
+
+def current_commit() -> str | None:
+    """The git commit of weldnet's source, with `-dirty` where it was changed since; None where it is no checkout."""
+    source = Path(__file__).parents[2]
+    if not (source / ".git").exists():
+        return None
+    command = ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None

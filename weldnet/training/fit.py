@@ -26,9 +26,8 @@ from weldnet.files import write_text
 from weldnet.inference.checkpoint import Checkpoint, kept_checkpoint, load_checkpoint, write_judge
 from weldnet.inference.evaluate import check_data, evaluate, predict, run_trainer
 from weldnet.inference.evaluation_report import EvaluationReport
-from weldnet.inference.provenance import current_commit, current_versions
 from weldnet.inference.settings import DeviceSettings
-from weldnet.inference.trained_card import TrainedCard
+from weldnet.inference.trained_card import TrainedCard, current_commit, current_versions
 from weldnet.model.classifier import WeldClassifier
 from weldnet.report.writer import save_evaluation, write_report
 from weldnet.spelling import tidy

@@ -1,4 +1,4 @@
-"""DICOM and DICONDE radiographs, read with pydicom."""
+"""DICOM and DICONDE radiographs, read with pydicom; imagecodecs decodes what it lacks."""
 
 import io
 import logging
@@ -9,9 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from weldnet.data.decode.dicom_file import decode_frame, find_missing, find_syntax
 from weldnet.data.decode.pictures import Picture, Stored, UnreadableImage, Window, check_pixels
 from weldnet.errors import propose_extra
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+import struct
+from typing import TYPE_CHECKING
+
+import imagecodecs
+
+from weldnet.data.decode.jpeg import decode_inner, read_frame, read_segments
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -121,3 +129,117 @@ def _apply_modality(values: NDArray[Any], header: "Dataset") -> Stored:
             values, ends = apply_modality_lut(values, modality), apply_modality_lut(ends, modality)
     full = (float(ends.min()), float(ends.max())) if bits <= 16 else None
     return Stored(values, full, inverted=header.PhotometricInterpretation == "MONOCHROME1")
+
+
+_PREAMBLE = bytes(128) + b"DICM"
+_START = len(_PREAMBLE)
+_IMPLICIT, _EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+_JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
+# JPEG of 12 bits, JPEG Lossless, JPEG-LS and HTJ2K, which Pillow does not read.
+_JPEG = ("1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
+_JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
+_HTJ2K = ("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203")
+_READABLE = (
+    "weldnet reads uncompressed, RLE, JPEG, JPEG Lossless, JPEG-LS, JPEG 2000 and HTJ2K: save it uncompressed, as "
+    "dcmconv and gdcmconv do"
+)
+# The types (value representations) of the first elements of a file.
+_FIRST_TYPES = {b"UL", b"OB", b"UI", b"SH", b"AE", b"CS", b"DA", b"TM", b"LO", b"DT", b"SQ"}
+
+
+def find_missing(content: bytes) -> bytes | None:
+    """What an older DICOM file lacks before its first elements: preamble, transfer syntax. None if it is not DICOM."""
+    if content[128:132] == b"DICM":
+        return b""
+    if len(content) < _START:
+        return None
+    group, element, length = struct.unpack("<HHI", content[:8])
+    explicit = content[4:6] in _FIRST_TYPES
+    if group == 2 and element <= 0x0102 and explicit:
+        return _PREAMBLE
+    if group == 8 and element <= 0x0070 and (explicit or (length <= 1024 and length % 2 == 0)):
+        syntax = (_EXPLICIT if explicit else _IMPLICIT).encode()
+        syntax += b"\0" * (len(syntax) % 2)
+        return _PREAMBLE + struct.pack("<HH2sH", 2, 0x0010, b"UI", len(syntax)) + syntax
+    return None
+
+
+def find_syntax(content: bytes) -> str:
+    """The transfer syntax. A deflated file is refused before pydicom inflates it to any size."""
+    from pydicom.filereader import read_dataset
+
+    file = io.BytesIO(content)
+    file.seek(_START)
+    meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=lambda tag, *_: tag.group != 2)
+    syntax = str(meta.get("TransferSyntaxUID") or "")
+    if not syntax:
+        raise UnreadableImage("damaged DICOM: no transfer syntax")
+    if syntax == _DEFLATED:
+        raise UnreadableImage(f"DICOM with transfer syntax Deflated Explicit VR Little Endian; {_READABLE}")
+    return syntax
+
+
+def decode_frame(content: bytes, header: "Dataset", syntax: str) -> NDArray[Any]:
+    """The stored values of the first frame, (H, W) or (H, W, 3); exceptions but `UnreadableImage` mean damage."""
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.pixels.utils import pixel_array
+    from pydicom.uid import UID
+
+    kind = f"DICOM with transfer syntax {UID(syntax).name[:60]!r}"
+    if syntax in (*_JPEG, *_JPEG_LS, *_HTJ2K):
+        if header.get("SamplesPerPixel") != 1:
+            raise UnreadableImage(f"{kind} in colour; {_READABLE}")
+        return _decode_without_pydicom(content, header, syntax)
+    if header.BitsAllocated == 1 and UID(syntax).is_encapsulated:
+        raise UnreadableImage(f"{kind} of 1 bit a pixel; {_READABLE}")
+    try:
+        has_decoder = get_decoder(UID(syntax)).is_available
+    except NotImplementedError:
+        has_decoder = False
+    if not has_decoder:
+        raise UnreadableImage(f"{kind}; {_READABLE}")
+    if syntax == _JPEG_BASELINE:
+        # Pillow ignores damage; decoding to the fewest pixels finds it.
+        decode_inner(_extract_frame(content, header), "GRAY", least=1)
+    # pydicom clears the upper bits of each value, even where the header says that they hold the pixel.
+    at_top = header.get("HighBit") == header.BitsAllocated - 1 > header.BitsStored - 1
+    return pixel_array(io.BytesIO(content), index=0, correct_unused_bits=not at_top)
+
+
+def _extract_frame(content: bytes, header: "Dataset") -> bytes:
+    """The first frame as it is encoded in the file."""
+    from pydicom import dcmread
+    from pydicom.encaps import get_frame
+
+    pixels: bytes | None = dcmread(io.BytesIO(content)).get("PixelData")
+    if pixels is None:
+        raise ValueError("it ends before its pixels")
+    return get_frame(pixels, 0, number_of_frames=int(header.get("NumberOfFrames") or 1))
+
+
+def _decode_without_pydicom(content: bytes, header: "Dataset", syntax: str) -> NDArray[Any]:
+    """The first frame of one channel, decoded by imagecodecs."""
+    data = _extract_frame(content, header)
+    shape = (header.Rows, header.Columns)
+    if _find_shape(data, syntax) != shape:
+        raise ValueError("the picture inside it has a different size, or more than one channel")
+    if syntax in _HTJ2K:
+        # OpenJPEG, since OpenJPH writes to stderr.
+        values = imagecodecs.jpeg2k_decode(data)
+    else:
+        values = imagecodecs.jpegls_decode(data) if syntax in _JPEG_LS else imagecodecs.jpeg8_decode(data)
+    if values.shape != shape:
+        raise ValueError(f"the picture inside it is {values.shape}, not {shape}")
+    return values
+
+
+def _find_shape(data: bytes, syntax: str) -> tuple[int, int] | None:
+    """Height and width that an encoded frame of one channel claims, read before a decoder allocates its pixels."""
+    if syntax in _HTJ2K:
+        if data[:4] != b"\xff\x4f\xff\x51" or data[40:42] != b"\0\1":
+            return None
+        right, bottom, left, top = struct.unpack(">4I", data[8:24])
+        return bottom - top, right - left
+    frame = read_frame(data, read_segments(data))
+    return (frame.height, frame.width) if frame is not None and frame.channels == 1 else None

@@ -45,12 +45,7 @@ _QUIET = ("ignore", None, UserWarning, re.compile(r"(PIL|pydicom)\."), 0)
 
 
 def read_content(path: str | Path) -> bytes:
-    """The whole of a file, for `open_picture`.
-
-    Raises:
-        UnreadableImage: there is no such file, it is no regular file or a raw photograph, it may not be read, or
-            it is over 1 GiB.
-    """
+    """The whole of a file of up to 1 GiB, for `open_picture`; refuses raw photographs and what cannot be read."""
     if is_raw(str(path)):
         raise UnreadableImage("a camera's raw photograph; develop it to TIFF or PNG")
     try:
@@ -87,7 +82,6 @@ def open_picture(
 
     Args:
         content: the whole file: JPEG, PNG, BMP, TIFF, WebP or DICOM, recognised by its first bytes.
-        window: see above.
         least: width and height, after the EXIF turn, to which the caller will shrink, or a function that gives them
             for the upright picture's size. Under the window `full` a JPEG is then decoded at an eighth, a quarter or
             a half of its size, where both sides divide by that and enough pixels are left for the same result within
@@ -95,8 +89,7 @@ def open_picture(
         max_pixels: that the file's header may claim; checked before any pixel is decoded.
 
     Raises:
-        UnreadableImage: the file is empty, truncated, not an image, over the limit of pixels, or its pixels cannot be
-            shown under this window.
+        UnreadableImage: it is empty, truncated, no image, over the limit, or cannot be shown under this window.
     """
     if not content:
         raise UnreadableImage("the file is empty")

@@ -58,13 +58,11 @@ def to_geometry(
     that stays well above the size asked for.
 
     Args:
-        content: the whole file.
-        geometry: the network's input.
         even_damaged: decode as much of a damaged file as possible; the picture's `damage` reports it.
         max_pixels: that the file's header may claim.
 
     Returns:
-        uint8 array of shape (3, height, width), RGB, 0 to 255; and the picture it was made of.
+        uint8 (3, height, width), RGB, 0 to 255; and the picture it was made of.
 
     Raises:
         UnreadableImage: the bytes are no image that can be read and shown under the window, or damaged.
@@ -107,9 +105,7 @@ def standardise(image: Image.Image) -> Image.Image:
 
     So the gain and the offset of lamp and camera are gone; what colour says of the weld stays. Each level x becomes
     128 + 40 (x - mean) / max(deviation, 1), rounded to the nearest level, halves to even ones, and clipped to 0..255.
-
-    Args:
-        image: mode "L" or "RGB"; "L" gives what three equal channels would.
+    Mode "L" gives what three equal channels of "RGB" would.
     """
     levels, num_channels = np.arange(256), len(image.getbands())
     counts = np.reshape(image.histogram(), (num_channels, 256)).sum(axis=0)

@@ -93,11 +93,7 @@ def read_frame(content: bytes, segments: list[Segment]) -> Frame | None:
 
 
 def open_jpeg(content: bytes) -> tuple[JpegImagePlugin.JpegImageFile, bytes, str | None]:
-    """Reads the headers of a JPEG, and its metadata where they are sound.
-
-    Returns:
-        The image, not yet decoded; the bytes to decode; and the sign that the file is damaged, or None.
-    """
+    """The image, with its metadata where they are sound, not yet decoded; the bytes to decode; any sign of damage."""
     segments = read_segments(content)
     if frame := read_frame(content, segments):
         kind = _FRAME_KINDS[frame.marker] or ("" if frame.bits == 8 else f"a JPEG of {frame.bits} bits a channel")
@@ -128,12 +124,9 @@ def _remove_metadata(content: bytes, segments: list[Segment]) -> bytes:
 
 
 def choose_scale(size: Size, turned: bool, least: Size | Callable[[Size], Size]) -> int:
-    """The number by which the width and height of a JPEG are divided when it is decoded: 1, 2, 4 or 8.
+    """The number by which the stored size of a JPEG is divided when it is decoded: 1, 2, 4 or 8.
 
-    Args:
-        size: width and height as stored.
-        turned: whether EXIF turns the picture by 90 degrees.
-        least: the size that the caller needs, as `open_picture` takes it.
+    `turned` where EXIF turns the picture by 90 degrees; `least` as `open_picture` takes it.
     """
     width, height = size
     needed = least((height, width) if turned else size) if callable(least) else least
@@ -169,18 +162,15 @@ def decode_jpeg(image: JpegImagePlugin.JpegImageFile, content: bytes, scale: int
 
 
 def decode_inner(content: bytes, colours: str | None, *, least: int = 0) -> NDArray[Any] | None:
-    """Decodes a JPEG of 8 bits that is part of a TIFF or DICOM file.
+    """Decodes a JPEG of 8 bits, with its tables, that is part of a TIFF or DICOM file.
 
     Args:
-        content: the JPEG, with its tables.
         colours: `GRAY`, `RGB` or `CMYK`; None to look for lost bytes without decoding.
         least: the number of pixels along each side that is enough; 0 for all pixels.
 
     Returns:
-        uint8 (H, W, channels); None without `colours`, and for a kind of JPEG that TurboJPEG does not decode.
-
-    Raises:
-        ValueError: the JPEG has lost bytes, or libjpeg warns.
+        uint8 (H, W, channels); None without `colours`, and for a kind of JPEG that TurboJPEG does not decode. A JPEG
+        that has lost bytes, or of which libjpeg warns, is a ValueError.
     """
     if _has_lost_bytes(content, read_segments(content)):
         raise ValueError(f"the JPEG inside it is damaged: {_LOST}")

@@ -89,13 +89,9 @@ class Stored:
         return float(finite.min()), float(finite.max())
 
     def show(self, window: Window) -> NDArray[np.uint8]:
-        """Maps the window linearly to 0..255, clipped and rounded; NaN becomes 0. `inverted` swaps black and white.
+        """Maps the window linearly to 0..255, uint8, clipped and rounded; `inverted` then swaps black and white.
 
-        Returns:
-            uint8 array of the shape of `values`; where the window has no width, all values become 0 before inversion.
-
-        Raises:
-            UnreadableImage: the window is `full`, and `full` is None.
+        NaN becomes 0, as everything does where the window has no width. A window `full` without a range is refused.
         """
         low, high = self._limits(window)
         shown = np.empty(self.values.shape, np.uint8)

@@ -5,7 +5,7 @@ import re
 import stat
 from typing import Literal
 
-from weldnet.data.decode.dicom_file import find_missing
+from weldnet.data.decode.dicom import find_missing
 
 Kind = Literal["image", "unread", "other"]
 """A file that the decoder is given; a photograph in a format that it does not read; anything else."""

@@ -17,7 +17,7 @@ from weldnet.data.sources.discovery import (
     take_photographs,
 )
 from weldnet.data.sources.manifest import SCHEMA
-from weldnet.data.sources.split_names import name_splits
+from weldnet.data.sources.names import name_splits
 from weldnet.errors import InputError, list_some
 from weldnet.spelling import tidy
 
@@ -26,7 +26,7 @@ def scan_folder(root: str | Path, skipped: Skipped | None = None) -> pl.DataFram
     """The images of `root/<class>/**` or, when `root/train` exists, of `root/{train,val,test}/<class>/**`.
 
     They are a table of `SCHEMA`, absolute paths, sorted; `group` is null. Splits may have any of the names in
-    `weldnet.data.sources.split_names`. Hidden files, a NAS's thumbnails and the like, and what is no photograph are
+    `weldnet.data.sources.names`. Hidden files, a NAS's thumbnails and the like, and what is no photograph are
     skipped: `skipped` gets them.
 
     Raises:

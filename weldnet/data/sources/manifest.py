@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from weldnet.data.sources.split_names import name_splits
+from weldnet.data.sources.names import name_splits
 from weldnet.data.sources.typed_table import read_typed, refuse_rows
 from weldnet.errors import InputError, list_some
 from weldnet.files import write_csv
