@@ -20,11 +20,10 @@ from benchmark_common import Options
 from rich.console import Console
 from rich.table import Table
 
-from weldnet.audit.labels import HeldOut
+from weldnet.audit.labels import HeldOut, find_label_errors
 from weldnet.console import print_table
 from weldnet.data.sources.manifest import read_manifest, write_manifest
 from weldnet.evaluation.arrays import Floats, Labels
-from weldnet.evaluation.label_errors import find_label_errors
 from weldnet.synthetic.drawn_set import write_synthetic
 from weldnet.training.fold_ensemble import read_held_out
 

@@ -11,9 +11,8 @@ import polars as pl
 from study_cells import PREDICTIONS, Cell
 
 from weldnet.evaluation.arrays import Floats
-from weldnet.evaluation.bootstrap import Statistic, bootstrap_groups, resample_means
+from weldnet.evaluation.bootstrap import Statistic, bootstrap_groups, resample_means, resample_rates
 from weldnet.evaluation.metrics import cross_entropy, index_groups
-from weldnet.evaluation.rates import resample_rates
 from weldnet.files import write_json, write_text
 
 MOST_PER_EPOCH, MOST_IN_ALL = 2.0, 4.0

@@ -25,8 +25,7 @@ from weldnet.audit.findings import Finding
 from weldnet.data.decode.images import Geometry
 from weldnet.data.duplicates import Alike
 from weldnet.data.sources.groups import knows_groups
-from weldnet.data.splits.checks import check_splits
-from weldnet.data.splits.leaks import find_leaks
+from weldnet.data.splits.leaks import check_splits, find_leaks
 from weldnet.evaluation.intervals import needed_images
 
 SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}

@@ -17,7 +17,7 @@ from trained import CLASSES, TINY
 
 from weldnet.config.build import build_data
 from weldnet.config.callbacks import BY_VALIDATION, describe_selection, resolve_monitor
-from weldnet.data.splits.checks import validation_groups
+from weldnet.data.splits.leaks import validation_groups
 from weldnet.errors import InputError
 from weldnet.inference.checkpoint import kept_checkpoint, load_checkpoint
 from weldnet.inference.evaluate import evaluate

@@ -17,7 +17,7 @@ from PIL import Image
 from untrained import save_untrained
 
 from weldnet.data.decode.signatures import ENDINGS, sort_file
-from weldnet.data.sources.discovery import Skipped
+from weldnet.data.sources.found import Skipped
 from weldnet.data.sources.selection import find_images
 
 FOLDER = ["data=folder", "data.root=welds", f"data.group_pattern={SEAM}"]

@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from weldnet.data.decode.images import Geometry
-from weldnet.data.shapes import measure_shapes
+from weldnet.data.decode.images import Geometry, measure_shapes
 
 STRIP = (30, 300)
 

@@ -16,10 +16,10 @@ from weldnet.evaluation.bootstrap import (
     bootstrap_groups,
     draw_weights,
     resample_means,
+    resample_ranking,
+    resample_rates,
 )
 from weldnet.evaluation.metrics import index_groups
-from weldnet.evaluation.ranking import resample_ranking
-from weldnet.evaluation.rates import resample_rates
 
 Floats = NDArray[np.float64]
 

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import balanced_accuracy_score
 
-from weldnet.evaluation.bootstrap import bootstrap_groups, draw_weights
+from weldnet.evaluation.bootstrap import bootstrap_groups, draw_weights, resample_rates
 from weldnet.evaluation.comparison import compare, run_mcnemar
 from weldnet.evaluation.metrics import index_groups
-from weldnet.evaluation.rates import resample_rates
 
 Labels = NDArray[np.int64]
 

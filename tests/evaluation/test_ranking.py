@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from weldnet.evaluation.ranking import resample_ranking
+from weldnet.evaluation.bootstrap import resample_ranking
 
 NAMES = ("crack", "sound", "pore")
 

@@ -12,8 +12,8 @@ from sklearn.metrics import (
     recall_score,
 )
 
-from weldnet.evaluation.metrics import BY_GROUP, METRICS, summarise_confusion
-from weldnet.evaluation.rates import measure_proportions, resample_rates
+from weldnet.evaluation.bootstrap import resample_rates
+from weldnet.evaluation.metrics import BY_GROUP, METRICS, measure_proportions, summarise_confusion
 
 NAMES = ("crack", "sound", "pore", "clean")
 GOOD = ("sound", "clean")

@@ -18,7 +18,7 @@ import pytest
 from exports import sign, write_export
 
 from weldnet.errors import InputError, propose_extra
-from weldnet.inference.export_format import import_extra
+from weldnet.inference.engines import import_extra
 from weldnet.inference.exported import FORMATS, load_export
 from weldnet.inference.predictor import load_engine
 
@@ -223,7 +223,7 @@ def test_nothing_is_sent_to_an_analytics_service(exports: Path, tmp_path: Path) 
     """OpenVINO's reports would leave an identity in the home folder; nncf's go the same way."""
     code = (
         "import sys; from pathlib import Path\n"
-        "from weldnet.inference.export_format import import_extra; from weldnet.inference.exported import load_export\n"
+        "from weldnet.inference.engines import import_extra; from weldnet.inference.exported import load_export\n"
         "load_export(Path(sys.argv[1]), device='cpu', precision='float32'); import_extra('nncf')\n"
         "assert not [name for name, module in sys.modules.items() if module and 'openvino_telemetry' in name]\n"
     )

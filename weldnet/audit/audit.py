@@ -14,10 +14,9 @@ from weldnet.audit.facts import read_facts
 from weldnet.audit.findings import SEVERITIES, Finding, Severity
 from weldnet.audit.labels import HeldOut, check_labels
 from weldnet.audit.photographs import check_files, check_photographs
-from weldnet.data.decode.images import Geometry
+from weldnet.data.decode.images import Geometry, Shapes, measure_shapes
 from weldnet.data.duplicates import Alike, connect
-from weldnet.data.shapes import Shapes, measure_shapes
-from weldnet.data.sources.discovery import Skipped
+from weldnet.data.sources.found import Skipped
 from weldnet.data.sources.groups import knows_groups, per_image
 from weldnet.data.sources.names import Misnamed
 from weldnet.data.splits.rules import split_by_group
@@ -36,7 +35,6 @@ class Audit:
         size_score: None where all have one size.
         geometry: the one that training would use.
         shapes: what it does to the photographs that can be read; None where none can be.
-        skipped: what the search for images passed over.
         doubts: of a cross-validation about the labels, as `HeldOut.doubt` gives them; None without one.
         refusals: what each command would refuse of these images, in its own words; None where it takes them.
     """

@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 
 from weldnet.audit.findings import Finding, Severity
-from weldnet.data.sources.discovery import UNREAD, Skipped
+from weldnet.data.sources.found import UNREAD, Skipped
 from weldnet.data.sources.groups import knows_groups
 from weldnet.data.sources.manifest import SPLITS
 from weldnet.data.sources.names import Misnamed

@@ -16,7 +16,7 @@ from weldnet.console import watch
 from weldnet.data.decode.damage import READER_ERRORS
 from weldnet.data.decode.formats import open_picture, read_content
 from weldnet.data.decode.pictures import UnreadableImage, Window
-from weldnet.data.file_states import describe_files
+from weldnet.data.sources.found import describe_files
 from weldnet.data.thumbnails import THUMBNAIL_SIZE, Thumbnails, make_thumbnail
 from weldnet.errors import count
 

@@ -25,7 +25,7 @@ class ExplainConfig(DeviceSettings, HeatmapSettings, ModelKeys):
 
 def run(cfg: DictConfig) -> None:
     """Explains the images of a composed config; exits with code 1 if a file could not be read."""
-    from weldnet.data.sources.discovery import Skipped
+    from weldnet.data.sources.found import Skipped
     from weldnet.data.sources.selection import find_base, find_images, refuse_inside
     from weldnet.inference.checkpoint import load_checkpoint
     from weldnet.inference.torch_engine import TorchEngine

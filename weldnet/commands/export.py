@@ -36,7 +36,7 @@ def run(cfg: DictConfig) -> None:
     from weldnet.export.exporter import choose_layout, export_model, require_judge
     from weldnet.export.settings import FOR_FLOAT, Bounds, InputSettings, Int8Settings
     from weldnet.inference.checkpoint import load_checkpoint
-    from weldnet.inference.export_format import import_extra
+    from weldnet.inference.engines import import_extra
     from weldnet.inference.exported import FORMATS
 
     folder = name_folder("export", cfg.output_dir)

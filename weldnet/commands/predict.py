@@ -18,12 +18,12 @@ from weldnet.errors import InputError, count, shorten
 from weldnet.inference.settings import EngineSettings, NotifySettings
 
 if TYPE_CHECKING:
-    from weldnet.data.sources.discovery import Skipped
+    from weldnet.data.sources.found import Skipped
     from weldnet.inference.engines import Engine
     from weldnet.inference.model_card import ModelFacts
     from weldnet.inference.prediction_files import Outcome
+    from weldnet.inference.prediction_run import Share
     from weldnet.inference.predictor import Predictor
-    from weldnet.inference.processes import Share
 
 
 @dataclass
@@ -53,9 +53,8 @@ class _Task:
 def run(cfg: DictConfig) -> None:
     """Predicts from a composed config; exits with code 1 where a file could not be read."""
     from weldnet.hardware import available_cores
-    from weldnet.inference.prediction_run import JUDGED_BY, predict_into
+    from weldnet.inference.prediction_run import JUDGED_BY, Share, predict_into
     from weldnet.inference.predictor import Predictor, find_model, load_engine
-    from weldnet.inference.processes import Share
 
     share = Share.of_torchrun()
     task = _plan(cfg, share)
@@ -93,7 +92,7 @@ def run(cfg: DictConfig) -> None:
 
 def _plan(cfg: DictConfig, share: "Share") -> _Task:
     """Checks what is asked for, and finds what to predict; makes nothing."""
-    from weldnet.data.sources.discovery import Skipped
+    from weldnet.data.sources.found import Skipped
     from weldnet.data.sources.selection import find_base, find_images, refuse_inside
     from weldnet.inference.prediction_run import JUDGED_BY, check_request
 

@@ -13,7 +13,7 @@ from weldnet.errors import InputError, check_choice
 
 @dataclass(frozen=True)
 class Strengths:
-    """How far each change goes; every sample draws its own values.
+    """How far each change goes; every sample draws its own values. One out of range is an InputError.
 
     Attributes:
         flip: probability of a mirror image, for each axis alone.
@@ -25,9 +25,6 @@ class Strengths:
         blur: probability of a 3 x 3 binomial blur.
         noise: the largest standard deviation of sensor noise, in grey levels of 255, the same in all channels.
         convolution: probability of being mixed with a random 3 x 3 convolution of the picture itself.
-
-    Raises:
-        InputError: a value is out of range.
     """
 
     flip: float = 0.0
@@ -83,12 +80,9 @@ class BatchAugmentation(nn.Module):
         self.active = choice != PRESETS["none"]
 
     def forward(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Args:
-            images: uint8 (B, 3, H, W).
-            generator: on the images' device.
+        """From uint8 (B, 3, H, W), with a generator on their device, to float32 from 0 to 255.
 
-        Returns:
-            float32 (B, 3, H, W) from 0 to 255; the images themselves where every strength is 0.
+        The images themselves where every strength is 0.
         """
         if not self.active:
             return images
@@ -198,10 +192,7 @@ def _choose(generator: torch.Generator, probability: float, num_rows: int) -> tu
     """Rows, each drawn with a probability: what few pictures need is computed for those alone.
 
     How many there are is known without waiting for the device: N times the probability, rounded up. Where that is no
-    whole number, the last of them is drawn by chance.
-
-    Returns:
-        int64 (R,) rows, and float32 (R, 1, 1, 1): 1 for those that are drawn, 0 for the others.
+    whole number, the last of them is drawn by chance: beside the rows, int64 (R,), float32 (R, 1, 1, 1) is 1 or 0.
     """
     expected = probability * num_rows
     rows = _uniform(generator, 0, 1, num_rows).argsort()[: math.ceil(expected)]

@@ -26,7 +26,7 @@ from rich.progress import Progress
 from weldnet.data.decode.formats import read_content
 from weldnet.data.decode.images import DECODER_VERSION, Geometry, to_geometry
 from weldnet.data.decode.pictures import UnreadableImage
-from weldnet.data.file_states import FILE_SCHEMA, describe_files
+from weldnet.data.sources.found import FILE_SCHEMA, describe_files
 from weldnet.data.storage import DecodedImages
 from weldnet.errors import InputError, first_line
 from weldnet.files import describe_room, write_parquet

@@ -26,14 +26,12 @@ from weldnet.data.batches import (
     order_images,
 )
 from weldnet.data.cache import decode_images
-from weldnet.data.decode.images import Geometry
+from weldnet.data.decode.images import Geometry, Shapes, measure_shapes
 from weldnet.data.mixing import Mixing
 from weldnet.data.samples import WeldSamples, find_pairs
 from weldnet.data.settings import BatchSettings, ImageSettings, SplitRule
-from weldnet.data.shapes import Shapes, measure_shapes
 from weldnet.data.sources.source import Source
-from weldnet.data.splits.checks import validation_groups
-from weldnet.data.splits.leaks import fingerprints
+from weldnet.data.splits.leaks import fingerprints, validation_groups
 from weldnet.data.splits.rules import split_digest, split_validation
 from weldnet.data.storage import CACHES, FileImages, HeldImages, Images, store
 from weldnet.errors import InputError, check_choice
@@ -57,10 +55,6 @@ class WeldDataModule(WeldSamples, LightningDataModule):
 
     Args:
         source: finds the images, such as `Folder`.
-        split_rule: which images train, validate and test.
-        geometry: the network's input.
-        batch_settings: how images become training batches.
-        image_settings: where decoded images are kept.
         seed: determines order and augmentation and, if the split rule has no seed, drawn images and splits.
         classes: the classes in order, such as those of a checkpoint to test; None for the data's own, sorted.
         unsplit: what to do with images without a split: `split` them, or use them all as `test`.
@@ -154,13 +148,13 @@ class WeldDataModule(WeldSamples, LightningDataModule):
         """The batches of a split, in the order of the table or of the sampler; with groups if `grouped`."""
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         sampler = sampler or self.evaluation_batches(split)
-        if isinstance(self.images, HeldImages) and self.image_settings.cache == "device":
-            self.images = self.images.to(device)
-        dataset, num_workers = self.dataset(split, grouped=grouped), self.count_workers()
         if self.image_settings.cache == "device":
+            assert isinstance(self.images, HeldImages)
+            self.images, sampler.device = self.images.to(device), device
+            dataset = self.dataset(split, grouped=grouped)
             dataset.index_on(device)
-            sampler.device = device
             return make_batches(dataset, None, sampler)
+        dataset, num_workers = self.dataset(split, grouped=grouped), self.count_workers()
         # With worker processes, a thread would pin the memory and could break the capture of a CUDA graph.
         pin = device.type == "cuda" and not num_workers
         return make_batches(dataset, None, sampler, num_workers=num_workers, pin_memory=pin)

@@ -49,12 +49,7 @@ T = TypeVar("T")
 
 
 class Alike(NamedTuple):
-    """Pairs of rows i < j, int64 (P, 2), sorted, each pair once, in one of the two.
-
-    Attributes:
-        near: nearly identical pictures.
-        views: other pictures of one spot.
-    """
+    """Pairs of rows i < j, int64 (P, 2), sorted: nearly identical pictures, and other views of one spot."""
 
     near: Pairs
     views: Pairs
@@ -67,10 +62,7 @@ def find_alike(thumbnails: Thumbnails) -> Alike:
     every pair is listed. Equal thumbnails are paired with the first of them alone. Beyond 131,072 pictures each is
     compared with those that resemble the same 3 of some pictures drawn at random, which misses pairs. Not found: what
     was mirrored, turned by more than some 5 degrees, cropped by more than some 12 % of a side or covered in part, and
-    plain pictures; of views also those of a few soft spots alone.
-
-    Args:
-        thumbnails: uint8 (N, 24, 24) of `make_thumbnail`; may be memory-mapped.
+    plain pictures; of views also those of a few soft spots alone. Thumbnails are uint8 (N, 24, 24) of `make_thumbnail`.
     """
     threads = torch.get_num_threads()
     # Many small blocks, one on each core, rather than all cores on one, which wait for one another.

@@ -38,10 +38,7 @@ class Mixing(nn.Module):
         self.num_classes, self.mixup, self.cutmix = num_classes, mixup, cutmix
 
     def forward(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Args:
-            images: uint8 or float32 (B, 3, H, W).
-            labels: int64 (B,).
-            generator: on the images' device.
+        """From uint8 or float32 (B, 3, H, W) and int64 (B,), with a generator on their device.
 
         Returns:
             Images, float32 (B, 3, H, W), and labels, float32 (B, C): the share of each class, of sum 1.
@@ -80,13 +77,9 @@ def draw_symmetric_beta(alpha: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def draw_boxes(areas: Tensor, height: int, width: int, generator: torch.Generator) -> Tensor:
-    """Boxes of the picture's aspect about a random pixel, clipped at the border.
+    """Boxes of the picture's aspect about a random pixel, clipped at the border: bool (N, H, W), true inside.
 
-    Args:
-        areas: float32 (N,), the share of the picture before clipping, from 0 to 1.
-
-    Returns:
-        bool (N, H, W), true inside; at least one pixel where the area is above 0, none where it is 0.
+    `areas`, float32 (N,), are shares of the picture before clipping; above 0 at least one pixel is inside.
     """
 
     def inside(side: int) -> Tensor:

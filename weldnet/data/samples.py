@@ -17,10 +17,11 @@ from weldnet.data.sources.groups import knows_groups
 from weldnet.data.sources.manifest import SPLITS
 from weldnet.data.sources.names import find_misnamed
 from weldnet.data.sources.source import Source
-from weldnet.data.splits.checks import check_classes, check_splits
 from weldnet.data.splits.folds import check_fold, split_fold
 from weldnet.data.splits.leaks import (
     MANY_VIEWS,
+    check_classes,
+    check_splits,
     find_contradictions,
     find_leaks,
     find_seen_views,
@@ -55,10 +56,7 @@ class WeldSamples:
     Attributes:
         table: a row for each image with its split, once the data module has set it up.
         found: the images that the source found.
-        warnings: reasons to trust the metrics less, one sentence each.
-        leaks: leaks that were allowed, one sentence each.
-
-    Args: as `weldnet.data.datamodule.WeldDataModule` takes them.
+        warnings, leaks: reasons to trust the metrics less, and leaks that were allowed, one sentence each.
     """
 
     def __init__(

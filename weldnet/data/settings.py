@@ -69,7 +69,6 @@ class BatchSettings:
     """How images become training batches.
 
     Attributes:
-        batch_size: images in a batch.
         balance: `none`; `weights`: rare classes weigh more in the loss; `sampler`: they are drawn more often.
         augmentation: a key of `PRESETS`, `Strengths`, or a module for `EachImage`.
         mixup, cutmix: see `weldnet.data.mixing.Mixing`.

@@ -34,22 +34,16 @@ _BLUR = torch.from_numpy(gaussian_filter1d(np.eye(THUMBNAIL_SIZE, dtype=np.float
 
 
 def make_thumbnail(image: Image.Image) -> Thumbnails:
-    """uint8 (24, 24): `image` in grey, stretched to a square.
-
-    Args:
-        image: mode L or RGB; window 16-bit radiographs first.
-    """
+    """uint8 (24, 24): an image of mode L or RGB in grey, stretched to a square; window 16-bit radiographs first."""
     assert image.mode in ("L", "RGB"), image.mode
     # Bilinear with antialiasing blurs enough that a copy at half the size still looks the same.
     return np.asarray(image.convert("L").resize((THUMBNAIL_SIZE, THUMBNAIL_SIZE), Image.Resampling.BILINEAR))
 
 
 def compare(first: Thumbnails, second: Thumbnails) -> Floats:
-    """How similar thumbnails (P, H, W) are in pairs, whatever their brightness and contrast.
+    """How similar thumbnails (P, H, W) are in pairs, whatever their brightness and contrast: float32 (P,), -1 to 1.
 
-    Returns:
-        float32 (P,), -1 to 1: the smaller of two correlations, of the pictures and of their detail; 0 where either
-        picture is plain.
+    The smaller of two correlations, of the pictures and of their detail; 0 where either picture is plain.
     """
     (whole_a, detail_a), (whole_b, detail_b) = center(first), center(second)
     similarity = np.minimum(_correlate(whole_a, whole_b), _correlate(detail_a, detail_b))
@@ -59,8 +53,7 @@ def compare(first: Thumbnails, second: Thumbnails) -> Floats:
 def compare_views(first: Thumbnails, second: Thumbnails) -> Floats:
     """How well thumbnails (P, 24, 24) match in pairs once either is moved, turned and stretched onto the other.
 
-    Returns:
-        float32 (P,), -1 to 1: the correlation of the textures where both show something.
+    float32 (P,), -1 to 1: the correlation of the textures where both show something.
     """
     return _align_both(find_texture(first), find_texture(second), _STEPS)
 

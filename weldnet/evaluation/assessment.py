@@ -8,14 +8,19 @@ from scipy.special import softmax
 from sklearn.metrics import confusion_matrix
 
 from weldnet.evaluation.arrays import Floats, Labels
-from weldnet.evaluation.bootstrap import bootstrap_groups, resample_means
+from weldnet.evaluation.bootstrap import bootstrap_groups, resample_means, resample_ranking, resample_rates
 from weldnet.evaluation.calibration import summarise_calibration
 from weldnet.evaluation.decision import CAVEAT, NO_GOOD_CLASS, Counts, mark_defects, referral_curve, summarise_verdicts
 from weldnet.evaluation.intervals import explain_shortage, proportion
 from weldnet.evaluation.judge import Judgement
-from weldnet.evaluation.metrics import cross_entropy, index_groups, make_plain, summarise
-from weldnet.evaluation.ranking import resample_ranking
-from weldnet.evaluation.rates import ONE_SIDED, measure_proportions, resample_rates
+from weldnet.evaluation.metrics import (
+    ONE_SIDED,
+    cross_entropy,
+    index_groups,
+    make_plain,
+    measure_proportions,
+    summarise,
+)
 from weldnet.evaluation.verdicts import ACCEPT, NOT_CALIBRATED, REJECT, VERDICTS
 
 

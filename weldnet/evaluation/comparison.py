@@ -8,9 +8,8 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from weldnet.evaluation.arrays import Floats, Labels
-from weldnet.evaluation.bootstrap import bootstrap_groups
+from weldnet.evaluation.bootstrap import bootstrap_groups, resample_rates
 from weldnet.evaluation.metrics import ERRORS, METRICS, index_groups
-from weldnet.evaluation.rates import resample_rates
 
 
 def compare(

@@ -54,10 +54,7 @@ def choose_operating_point(
     Nothing is accepted below a sound probability of 0.5 or rejected above it, whatever the bounds would allow: with a
     good network both would allow the whole middle. This only makes the verdicts stricter, so both bounds stand.
 
-    Args:
-        sound_probability: (N,) in [0, 1], of images that chose neither the weights nor the temperature.
-        is_defect: (N,), see `mark_defects`.
-        good_classes: the classes behind the scores; with none, every image is referred.
+    The N images chose neither the weights nor the temperature. Without a good class every image is referred.
     """
     defects, sound = sound_probability[is_defect], sound_probability[~is_defect]
     targets = (tuple(good_classes), max_escape_rate, max_false_reject_rate, confidence, len(defects), len(sound))
@@ -92,8 +89,7 @@ def certify_threshold(scores: Floats, max_rate: float, confidence: float) -> flo
     that is truly safe. T is unsafe only if T < q, when at most k scores are >= q; each of them is with a probability
     of at least max_rate, so this has a probability of at most P(Bin(n, max_rate) <= k) <= 1 - confidence.
 
-    Args:
-        scores: (n,) of the images whose rate is bounded, drawn as the later ones will be.
+    The scores (n,) are of images whose rate is bounded, drawn as the later ones will be.
 
     Source: Angelopoulos, Bates, Candès, Jordan, Lei 2021, arXiv:2110.01052; the fixed sequence: Bauer 1991, Statistics
     in Medicine 10; the order statistic as a tolerance limit: Wilks 1941, Annals of Mathematical Statistics 12.

@@ -15,7 +15,6 @@ def proportion(k: int, n: int, confidence: float = 0.95, side: Side = "two-sided
     bounds are quantiles of beta distributions.
 
     Args:
-        confidence: of both sides together or of the one.
         side: `upper` bounds the truth from above only, and `low` is 0; `lower` from below only, and `high` is 1.
 
     Returns:

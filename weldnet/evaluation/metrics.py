@@ -10,6 +10,7 @@ from scipy.special import log_softmax
 from sklearn.metrics import confusion_matrix
 
 from weldnet.evaluation.arrays import Floats, Labels
+from weldnet.evaluation.intervals import proportion
 
 
 class Counts:
@@ -93,7 +94,7 @@ ERRORS = (
 """Of a set of images whose good classes are known; their upper bound alone is of interest."""
 
 RANKINGS = (Metric("macro_auroc", "Macro AUROC", "share"),)
-"""Of the probabilities of a set of images, see `weldnet.evaluation.ranking`."""
+"""Of the probabilities of a set of images, see `weldnet.evaluation.bootstrap`."""
 
 CLASS_METRICS = (
     Metric("precision", "precision", "proportion", lambda c: (c.right, c.predicted), mean="macro_precision"),
@@ -104,6 +105,11 @@ CLASS_METRICS = (
     Metric("average_precision", "average precision", "share", mean="macro_average_precision"),
 )
 """Of each class against the others."""
+
+ONE_SIDED = tuple(metric.key for metric in ERRORS)
+"""Whose upper bound alone is of interest."""
+
+PROPORTIONS = {metric.key for metric in (*METRICS, *ERRORS, *CLASS_METRICS) if metric.kind == "proportion"}
 
 
 def cross_entropy(logits: Floats, labels: Labels) -> Floats:
@@ -157,6 +163,17 @@ def measure_confusion(
         if metric.ratio:
             figures[metric.mean] = np.mean([figures[f"{metric.key}/{name}"] for name in measured], axis=0)
     return figures
+
+
+def measure_proportions(
+    confusion: Labels, classes: Sequence[str], good_classes: Collection[str] = ()
+) -> dict[str, dict[str, Any]]:
+    """The proportions of one matrix (C, C) by name, see `count_ratios`, with their exact intervals of 95 %."""
+    return {
+        name: proportion(int(k), int(n), side="upper" if name in ONE_SIDED else "two-sided")
+        for name, (k, n) in count_ratios(confusion, classes, good_classes).items()
+        if name.partition("/")[0] in PROPORTIONS
+    }
 
 
 def measure_groups(predicted: Labels, labels: Labels, groups: Labels) -> Floats:

@@ -17,14 +17,20 @@ from weldnet.evaluation.judge import Judge
 from weldnet.evaluation.verdicts import NOT_CALIBRATED, OperatingPoint
 from weldnet.export.file_parity import answer_files, check_files
 from weldnet.export.graph import trace_graph
-from weldnet.export.handover import describe_network, write_file_check, write_image_check, write_readme
+from weldnet.export.handover import (
+    describe_input,
+    describe_network,
+    describe_rule,
+    write_file_check,
+    write_image_check,
+    write_readme,
+)
 from weldnet.export.parity import check, measure, score_split
 from weldnet.export.quantization import choose_point, count_convolutions, quantise
-from weldnet.export.rule import describe_input, describe_rule
 from weldnet.export.settings import Bounds, InputSettings, Int8Settings
 from weldnet.files import move_into_place, name_failures, write_json
 from weldnet.inference.checkpoint import Checkpoint, file_digest
-from weldnet.inference.export_format import Change, ExportFormat
+from weldnet.inference.engines import Change, ExportFormat
 from weldnet.inference.exported import CARD, FORMATS, load_export
 from weldnet.inference.model_card import ExportCard, ModelCard, Origin
 from weldnet.inference.torch_engine import TorchEngine

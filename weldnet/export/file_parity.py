@@ -20,8 +20,7 @@ from weldnet.export.parity import check, measure
 from weldnet.export.quantization import draw_evenly
 from weldnet.export.settings import Bounds
 from weldnet.hardware import available_cores
-from weldnet.inference.engines import Engine, Scores
-from weldnet.inference.export_format import import_extra
+from weldnet.inference.engines import Engine, Scores, import_extra
 from weldnet.inference.onnx_format import OUTPUTS
 
 MAX_FILES = 200

@@ -19,8 +19,7 @@ from weldnet.evaluation.decision import choose_operating_point, mark_defects
 from weldnet.evaluation.judge import Judge
 from weldnet.evaluation.verdicts import OperatingPoint, sound_probability
 from weldnet.export.settings import Int8Settings
-from weldnet.inference.engines import Scores
-from weldnet.inference.export_format import import_extra
+from weldnet.inference.engines import Scores, import_extra
 from weldnet.model.network import WeldNet
 
 

@@ -23,13 +23,10 @@ class EvaluationReport:
     """The outputs of a classifier for some images, and what is computed from them.
 
     Attributes:
-        logits: (N, C).
-        labels: (N,) indices into `classes`.
-        classes: C names.
+        logits: (N, C); `labels` (N,) are indices into the C `classes`.
         samples: table with the N paths, labels and groups, in the same order.
         facts: what else `metrics.json` states: split, digests, warnings.
         judgement: calibrated probabilities and verdicts of the N images; None where the checkpoint has no judge.
-        good_classes: those of sound welds.
     """
 
     logits: Floats

@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from weldnet.errors import InputError, check_choice, first_line
 from weldnet.files import find_leaving
-from weldnet.inference.engines import PRECISIONS, Engine, Scores, check_finite, try_out
-from weldnet.inference.export_format import Run, import_extra
+from weldnet.inference.engines import PRECISIONS, Engine, Run, Scores, check_finite, import_extra, try_out
 from weldnet.inference.model_card import ExportCard, ModelFacts, describe_running, read_card
 from weldnet.inference.onnx_format import ONNX
 from weldnet.inference.openvino_format import OPENVINO, OPENVINO_INT8

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from weldnet.errors import InputError
-from weldnet.inference.export_format import Change, ExportFormat, Run, import_extra
+from weldnet.inference.engines import Change, ExportFormat, Run, import_extra
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

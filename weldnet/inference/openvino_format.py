@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from weldnet.errors import InputError, first_line
 from weldnet.hardware import available_cores
-from weldnet.inference.engines import PRECISIONS
-from weldnet.inference.export_format import Change, ExportFormat, Run, import_extra
+from weldnet.inference.engines import PRECISIONS, Change, ExportFormat, Run, import_extra
 from weldnet.inference.onnx_format import write_onnx
 
 if TYPE_CHECKING:

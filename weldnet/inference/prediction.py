@@ -21,7 +21,6 @@ class Prediction(BaseModel):
         path: as it was given; `file` where a client gave it.
         sha256: of the file's content, 64 hex digits; None where it could not be read.
         predicted: the class with the highest probability.
-        verdict: `accept`, `reject` or `refer`.
         unlike_training: None where the model is not calibrated.
         damaged: the file is, so that part of the picture can be wrong: it is referred; None where it could not be read.
         probabilities: by class, calibrated, to seven decimals; in a row a column `p_<class>` each.

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from weldnet.data.decode.formats import read_content
-from weldnet.data.decode.images import UnreadableImage, to_geometry
-from weldnet.data.decode.pictures import MAX_PIXELS
+from weldnet.data.decode.images import to_geometry
+from weldnet.data.decode.pictures import MAX_PIXELS, UnreadableImage
 from weldnet.evaluation.verdicts import NOT_CALIBRATED, REFER, give_verdicts
 from weldnet.hardware import available_cores
 from weldnet.inference.engines import Engine

@@ -19,13 +19,8 @@ class EngineSettings(DeviceSettings):
 
 @dataclass
 class NotifySettings:
-    """Who is given each verdict of a watched folder: a command by its standard input, or a URL on this machine.
-
-    Attributes:
-        command: a program and its arguments, without a shell.
-        url: such as `http://127.0.0.1:9000/verdict`; each verdict is posted there.
-        timeout_s: of one call, above 0.
-    """
+    """Who is given each verdict of a watched folder, within `timeout_s`: a command by its standard input, without a
+    shell, or a URL on this machine, such as `http://127.0.0.1:9000/verdict`."""
 
     command: list[str] = field(default_factory=list)
     url: str | None = None

@@ -40,11 +40,9 @@ MAX_REVIEW = 2**14
 
 
 class Service:
-    """The answers to each route, and what they count, in a `registry` of their own.
+    """The answers to each route of a model from a run or an export, and what they count, in a `registry` of their own.
 
-    Args:
-        run: the name of the run, or of the export, that the model is.
-        images: keeps the photographs of reviewed decisions; None to keep none.
+    `images` keeps the photographs of reviewed decisions; None keeps none.
     """
 
     def __init__(

@@ -10,8 +10,8 @@ from drawing import make_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weldnet.data.splits.checks import check_classes
 from weldnet.data.splits.folds import assign_folds, check_fold, split_fold
+from weldnet.data.splits.leaks import check_classes
 from weldnet.data.splits.rules import count_by_split
 from weldnet.errors import InputError
 

@@ -10,7 +10,7 @@ from drawing import make_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weldnet.data.splits.checks import check_classes, check_splits, validation_groups
+from weldnet.data.splits.leaks import check_classes, check_splits, validation_groups
 from weldnet.data.splits.rules import count_by_split, split_by_group, split_digest, split_validation, take_known
 from weldnet.errors import InputError
 

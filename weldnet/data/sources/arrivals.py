@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from weldnet.data.sources.discovery import Skipped, explain_folder, take_photographs
 from weldnet.data.sources.folders import check_names
+from weldnet.data.sources.found import Skipped, explain_folder, take_photographs
 from weldnet.errors import InputError
 from weldnet.files import find_leaving
 from weldnet.spelling import make_visible

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from weldnet.data.sources.discovery import (
+from weldnet.data.sources.found import (
     STRAY,
     Skipped,
     find_photographs,

@@ -6,7 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from weldnet.data.sources.discovery import (
+from weldnet.data.sources.folders import check_names
+from weldnet.data.sources.found import (
     Skipped,
     explain_folder,
     find_photographs,
@@ -14,7 +15,6 @@ from weldnet.data.sources.discovery import (
     refuse_folder,
     take_photographs,
 )
-from weldnet.data.sources.folders import check_names
 from weldnet.data.sources.manifest import read_paths
 from weldnet.errors import InputError, shorten
 from weldnet.files import find_leaving

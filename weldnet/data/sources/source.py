@@ -67,9 +67,8 @@ class Grouping:
     def add_groups(self, table: "pl.DataFrame", origin: Path) -> "pl.DataFrame":
         """Fills the column `group` of a table of samples that `origin`, a folder or file, gave.
 
-        Raises:
-            InputError: it has groups already, or none where they were asked for; the pattern is no regular expression;
-                or the group of an image is not found.
+        An InputError where it has groups already, or none where they were asked for, where the pattern is no regular
+        expression, or where the group of an image is not found.
         """
         from weldnet.data.sources.groups import by_folder, by_pattern, by_prefix, find_groups, per_image
 
@@ -101,9 +100,8 @@ class Folder(Grouping):
 
     def find(self, seed: int, cache: Path) -> "Found":
         """See `weldnet.data.sources.folders.scan_folder`."""
-        from weldnet.data.sources.discovery import Skipped
         from weldnet.data.sources.folders import scan_folder
-        from weldnet.data.sources.found import Found
+        from weldnet.data.sources.found import Found, Skipped
 
         if self.root is None:
             raise InputError("data=folder needs data.root=DIR")
@@ -131,12 +129,7 @@ class Manifest(Grouping):
 
 @dataclass
 class Synthetic:
-    """Drawn welds, which need no download.
-
-    Attributes:
-        num_images: photographs in all.
-        num_seams: welds, each of which shows every class.
-    """
+    """Drawn welds, which need no download: `num_images` in all, of `num_seams`, each of which shows every class."""
 
     num_images: int = 1500
     num_seams: int = 50

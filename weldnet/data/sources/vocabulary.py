@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from weldnet.data.sources.typed_table import read_typed, refuse_rows
+from weldnet.data.sources.manifest import read_typed, refuse_rows
 from weldnet.errors import InputError
 from weldnet.spelling import fold
 

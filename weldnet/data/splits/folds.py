@@ -8,8 +8,7 @@ import polars as pl
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from weldnet.data.splits.assignment import Counts, count_groups
-from weldnet.data.splits.rules import check_shares, require_groups, take_val
+from weldnet.data.splits.rules import Counts, check_shares, count_groups, require_groups, take_val
 from weldnet.errors import InputError, shorten
 
 MOST_FOLDS = 1000

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weldnet.evaluation.label_errors import find_label_errors
+from weldnet.audit.labels import find_label_errors
 
 
 @given(st.integers(1, 40), st.integers(1, 4), st.integers(0, 9999))
