@@ -137,9 +137,8 @@ def count_samples(samples: pl.DataFrame) -> pl.DataFrame:
 def tabulate_recall(samples: pl.DataFrame) -> list[dict[str, Any]]:
     """For each class what a test that misses none would prove.
 
-    Returns:
-        For each class `label`, `images` and `groups` in test (`groups` None where unknown), and the exact lower bound
-        on recall that each of them gives: `recall_bound`, `recall_bound_by_groups` (None where there are none).
+    `label`, `images` and `groups` in test (`groups` None where unknown), and the exact lower bound on recall that each
+    of them gives: `recall_bound`, `recall_bound_by_groups` (None where there are none).
     """
     has_groups = not samples["group"].null_count()
     rows = []

@@ -35,9 +35,7 @@ def check_alike(files: pl.DataFrame, alike: Alike) -> list[Finding]:
     `exact_duplicate`, `near_duplicate`, `cross_split_duplicate`, `cross_label_duplicate`; of views of one spot
     `same_view` where no groups are known, else `cross_group_view`; `cross_split_view`, `cross_label_view`.
 
-    Args:
-        files: the images that can be read: `weldnet.data.sources.manifest.SCHEMA` and `content`, a number from 0 for
-            distinct content, of which `alike` has pairs.
+    `files` are the images that can be read; `alike` has pairs of their `content`, a number from 0 for distinct ones.
     """
     findings, contents = [*_check_copies(files)], files.with_columns(node="content")
     for rows in _cluster(contents, alike.near):

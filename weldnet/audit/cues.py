@@ -181,7 +181,7 @@ def check_cues(samples: pl.DataFrame) -> list[Finding]:
     well, and neighbours in a series show one weld, so less proves nothing. Nor do fewer than four welds in a split.
     """
     table = samples.with_columns(
-        # Places, which a tree keeps apart as float32. What has no date is from elsewhere: before all others.
+        # Ranks, which a tree distinguishes as float32. A photograph without a date ranks before all others.
         date=pl.col("taken").rank("dense").fill_null(0),
         number=number_names(samples),
     )

@@ -11,9 +11,9 @@ SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong with some images, or, without `paths`, with a class or all of them; `detail` says it in a sentence.
+    """What is wrong with the images `paths` or, where there are none, with a class or all images.
 
-    `kind` is one of the keys of `weldnet.report.kinds.KINDS`.
+    `kind` is a key of `weldnet.report.kinds.KINDS`, `detail` one sentence.
     """
 
     kind: str

@@ -89,11 +89,8 @@ def list_for_review(doubts: pl.DataFrame) -> pl.DataFrame:
 def correct_labels(samples: pl.DataFrame, file: Path) -> tuple[pl.DataFrame, str]:
     """The samples with the labels of a reviewed list, and a sentence on how many were corrected.
 
-    A row whose `corrected` is empty was not reviewed: its label stays.
-
-    Raises:
-        InputError: the list cannot be read, or a row names an image that the samples do not have under this label, or
-            a class that they do not have.
+    A row whose `corrected` is empty was not reviewed: its label stays. An InputError where the list cannot be read, or
+    a row names an image that the samples do not have under this label, or a class that they do not have.
     """
     if not file.is_file():
         raise InputError(f"audit.reviewed={file}: no such file; type the list {REVIEW} that an audit wrote")

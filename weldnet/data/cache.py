@@ -59,15 +59,8 @@ def decode_images(
 ) -> DecodedImages:
     """Decodes files with all cores, or finds what an earlier run decoded, whatever the files' names were then.
 
-    Runs that need the same images wait for each other; files that cannot be read are tried again each time.
-
-    Args:
-        paths: N absolute paths.
-        within: files below this folder may not be symbolic links that leave it.
-        pixels: False keeps the digests alone.
-
-    Raises:
-        InputError: the cache folder cannot be written, or the disk is full.
+    Runs that need the same images wait for each other; files that cannot be read are tried again each time. Without
+    `pixels`, digests alone are kept. A cache folder that cannot be written, or a full disk, is an InputError.
     """
     key = hashlib.sha256(json.dumps([DECODER_VERSION, CACHE_FORMAT, asdict(geometry)]).encode()).hexdigest()[:16]
     cache = _Cache(folder / "images" / key, geometry, pixels)

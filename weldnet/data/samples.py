@@ -172,7 +172,7 @@ class WeldSamples:
     def samples(self, split: str) -> pl.DataFrame:
         """The rows of a split, of `select` or `calibrate` (which divide val) or of `all`, in the order of `batches`."""
         if split in ("select", "calibrate"):
-            return self.table.filter(part=split)
+            return self.table.filter(half=split)
         return self.table if split == "all" else self.table.filter(split=split)
 
     def splits(self) -> list[str]:

@@ -34,9 +34,7 @@ def assess(
 ) -> dict[str, Any]:
     """The figures of N images, at least 1, as plain types for JSON.
 
-    Args:
-        groups: the weld of each image, None where unknown: then it counts as a weld of its own.
-        good_classes: those of sound welds, where there is no judgement to name them.
+    An image whose group, its weld, is None counts as a weld of its own. `good_classes` count without a judgement alone.
 
     Returns:
         The keys of `summarise` and `assess_verdicts`; `calibration`; `proportions`: exact intervals by name

@@ -42,11 +42,9 @@ def fit_temperature(logits: Floats, labels: Labels) -> float:
 
 
 def reliability_bins(probabilities: Floats, labels: Labels, num_bins: int = 15) -> list[dict[str, Any]]:
-    """Images by the probability of their predicted class, in bins of equal width.
+    """Images by the probability of their predicted class, in bins of equal width, as plain types for JSON.
 
-    Returns:
-        Of each bin, as plain types for JSON: `low` (excluded), `high`, `mean_confidence` (None without images) and
-        `accuracy`, see `proportion`.
+    Each has `low` (excluded), `high`, `mean_confidence` (None without images) and `accuracy`, see `proportion`.
     """
     edges = np.linspace(0, 1, num_bins + 1)
     confidence, is_right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels

@@ -133,10 +133,8 @@ def referral_curve(
 ) -> dict[str, Floats]:
     """The escape rate against the share referred, as the accept threshold falls from the highest of N scores.
 
-    Args:
-        is_defect: (N,); without a defect the escape rate is nan.
-        reject_below: holds along the curve, and no threshold lies below it; None rejects nothing.
-        unlike_training: (N,), images that are referred at every threshold.
+    `reject_below` holds along the curve, and no threshold lies below it; None rejects nothing. Images that are
+    `unlike_training` are referred at every threshold. Without a defect the escape rate is nan.
 
     Returns:
         `accept_above`, `share_referred` (falling) and `escape_rate` (rising), (K,) each, K at most 200.

@@ -143,10 +143,9 @@ def measure_confusion(
 ) -> dict[str, Floats]:
     """Every metric (...) of confusion matrices, NaN where it is a share of nothing, and the means over the classes.
 
-    Args:
-        measured: the classes of the means, those with images in the set of which the matrices are resamples. Whatever
-            the classifier does, precision and F1 of a class without images are 0, so in a resample they are NaN. None
-            for the classes that have images in the one matrix.
+    The means are over the `measured` classes: those with images in the set of which the matrices are resamples, or, by
+    None, in the one matrix. Whatever the classifier does, precision and F1 of a class without images are 0, so in a
+    resample they are NaN.
     """
     figures = {
         name: np.divide(k, n, out=np.full(np.shape(n), np.nan), where=n > 0)
@@ -213,10 +212,8 @@ def summarise(logits: Floats, labels: Labels, classes: Sequence[str], groups: Se
 def summarise_confusion(confusion: Labels, classes: Sequence[str]) -> dict[str, Any]:
     """What a confusion matrix (C, C) with at least one image holds, as plain types for JSON.
 
-    Returns:
-        `METRICS` by key, means over the classes that have images; `per_class` (`CLASS_METRICS` and support),
-        `confusion_matrix`, `num_images`, `classes`, `not_measured` (the classes without an image). A share of nothing
-        is None.
+    `METRICS` by key, means over the classes that have images; `per_class` (`CLASS_METRICS` and support), `num_images`,
+    `confusion_matrix`, `classes`, `not_measured` (the classes without an image). A share of nothing is None.
     """
     figures, support = measure_confusion(confusion, classes), confusion.sum(axis=1).tolist()
     keys = [metric.key for metric in CLASS_METRICS if metric.ratio]

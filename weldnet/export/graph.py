@@ -59,8 +59,8 @@ class JudgedNet(nn.Module):
         """From uint8 (B, 3, H, W) to what `Judge.score` gives: probabilities (B, C) and distances (B,)."""
         features = self.network.features(images)
         probabilities = torch.softmax(self.network.head(features) / self.temperature, dim=1)
-        parts = zip(self.distances, torch.split(features, self.sizes, dim=1), strict=True)
-        distances = torch.stack([distance(part) for distance, part in parts]).mean(dim=0)
+        members = zip(self.distances, torch.split(features, self.sizes, dim=1), strict=True)
+        distances = torch.stack([distance(columns) for distance, columns in members]).mean(dim=0)
         return probabilities, distances / self.max_distance
 
 

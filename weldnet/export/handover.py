@@ -133,7 +133,7 @@ Written by weldnet {weldnet} on {date} from the checkpoint {checkpoint}.
 those that this export gave when it was made; it exits with 1 where they differ. Run it on the line's PC, and send the
 same images through your own software: `check/expected.json` holds what it must find.
 
-`model.json` has the same in a form for programs; `parity.json` says how near the export is to its checkpoint.
+`model.json` has the same in a form for programs; `parity.json` holds how near the export is to its checkpoint.
 """
 
 

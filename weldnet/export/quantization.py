@@ -80,7 +80,7 @@ def choose_point(before: Scores, after: Scores, data: WeldDataModule, judge: Jud
     The scores are of all validation images, by the checkpoint and by that network. That validation is not split as it
     was in training is an InputError.
     """
-    calibrates, point = (data.samples("val")["part"] == "calibrate").to_numpy(), judge.point
+    calibrates, point = (data.samples("val")["half"] == "calibrate").to_numpy(), judge.point
     known, seen = softmax(judge.logits / judge.temperature, axis=1), before.probabilities[calibrates]
     if known.shape != seen.shape or np.abs(known - seen).max() > 0.01:
         raise InputError(

@@ -19,7 +19,7 @@ class FinishedRun(NamedTuple):
 
     @property
     def figure(self) -> float:
-        """What validation says of welds that training has never seen, as far as it can."""
+        """What validation measures, on welds that training has never seen where it has any."""
         by_weld = self.validation["validation_groups"] == "unseen"
         return float(self.validation["balanced_accuracy_by_group" if by_weld else "balanced_accuracy"])
 

@@ -13,11 +13,15 @@ from weldnet.console import watch
 from weldnet.data.decode.formats import read_content
 from weldnet.data.decode.pictures import UnreadableImage
 from weldnet.errors import InputError, check_choice
-from weldnet.files import lock_folder, replace_file, write_text
+from weldnet.files import lock_folder, replace_file, write_json
 from weldnet.inference.model_card import ModelFacts
 from weldnet.inference.prediction import Prediction
 from weldnet.inference.prediction_files import LINES, PART, UNREADABLE, Outcome, append_rows, gather_rows, write_table
 from weldnet.inference.predictor import Predictor
+
+EXPLAIN = ("none", "worst", "all")
+JUDGED_BY = "judged_by.json"
+"""In a folder of predictions: their model."""
 
 MAX_WAIT = timedelta(days=7)
 """How long a process that is done waits for the others."""
@@ -70,11 +74,6 @@ class Share:
 ALONE = Share()
 
 
-EXPLAIN = ("none", "worst", "all")
-JUDGED_BY = "judged_by.json"
-"""In a folder of predictions: their model."""
-
-
 def predict_into(
     folder: Path,
     predictor: Predictor,
@@ -96,9 +95,8 @@ def predict_into(
         share: what this process does; the first one merges, and the others return None.
     """
     facts = predictor.facts
-    model = _name_model(facts.digest, facts.runtime)
     with share.together() as gather, nullcontext() if share.rank else lock_folder(folder):
-        if len(models := set(gather(model))) > 1:
+        if len(models := set(gather(_name_model(facts.digest, facts.runtime)))) > 1:
             raise InputError(f"the processes run different models or precisions: {', '.join(sorted(models))}")
         left: Sequence[str] = ()
         if share.rank == 0:
@@ -137,7 +135,7 @@ def claim(folder: Path, facts: ModelFacts, base: str, sort_into: Path | None) ->
             raise InputError(
                 f"output_dir={folder} holds predictions, but no {JUDGED_BY} with their model; name a different folder"
             )
-        write_text(file, json.dumps(facts.model_dump(mode="json") | {"task": task}, indent=2) + "\n")
+        write_json(file, facts.model_dump(mode="json") | {"task": task})
         return
     try:
         noted: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))

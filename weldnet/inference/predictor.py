@@ -47,9 +47,7 @@ class Predictor(ExitStack):
     Each thread takes a batch of files all the way from disk to verdict, on one core: nothing waits for anything else,
     and no more than twice as many batches as threads are in memory. Meanwhile numpy computes on one core everywhere.
 
-    Args:
-        engine: what scores, or `ckpt_path` for `load_engine`.
-        num_threads: None for one a core.
+    The engine is what scores, or `ckpt_path` for `load_engine`; `num_threads` None is one a core.
     """
 
     def __init__(self, engine: Engine | str, num_threads: int | None = None) -> None:
@@ -71,7 +69,7 @@ class Predictor(ExitStack):
 
     def predict_files(self, paths: Sequence[str]) -> Iterator[Prediction]:
         """Predicts files, in their order, as they are ready; for one that cannot be read with an error."""
-        # A handful of files is shared out, too.
+        # So that a few files keep all threads busy, too.
         size = max(1, min(self.batch_size, -(-len(paths) // self.num_threads)))
         batches = (paths[start : start + size] for start in range(0, len(paths), size))
         waiting: deque[Future[list[Prediction]]] = deque()

@@ -81,7 +81,7 @@ async def read_form(content_type: str, chunks: AsyncIterable[bytes], max_files: 
     kind, options = parse_options_header(content_type)
     if kind != b"multipart/form-data":
         raise Refusal(415, f"the content type is {content_type[:80]}; allowed is multipart/form-data. {HOW_TO}")
-    # Others give names that no UTF-8 can hold, and that no record or answer can show.
+    # In a different one a name may be what no UTF-8 holds, and no record or answer shows.
     if options.get(b"charset", b"utf-8").lower() not in (b"utf-8", b"utf8"):
         raise Refusal(400, f"the content type is {content_type[:80]}; the only charset is utf-8")
     if not options.get(b"boundary"):
@@ -93,7 +93,7 @@ async def read_form(content_type: str, chunks: AsyncIterable[bytes], max_files: 
             parser.write(chunk)
     except FormParserError as error:
         raise Refusal(400, f"the multipart body cannot be read: {error}") from error
-    # Without it, the last file would be missing, and no one would notice.
+    # A body that was cut off would lack its last file, and nobody would notice.
     if not parts.is_whole:
         raise Refusal(400, "the multipart body ends before its closing boundary")
     if not parts.files:

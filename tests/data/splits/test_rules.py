@@ -233,14 +233,14 @@ def test_validation_is_split_by_whole_groups_where_they_allow(groups_a_class: in
     ]
     table, by_group = split_validation(make_table(rows), seed=0)
     assert by_group == (groups_a_class > 1)
-    assert table.drop("part").equals(make_table(rows))
-    assert table.filter(pl.col("split") != "val")["part"].null_count() == len(table) - len(table.filter(split="val"))
-    parts = {part: table.filter(part=part) for part in ("select", "calibrate")}
-    assert sum(map(len, parts.values())) == len(table.filter(split="val"))
-    for part in parts.values():
-        assert set(part["label"]) == {"crack", "pore"}
+    assert table.drop("half").equals(make_table(rows))
+    assert table.filter(pl.col("split") != "val")["half"].null_count() == len(table) - len(table.filter(split="val"))
+    halves = {half: table.filter(half=half) for half in ("select", "calibrate")}
+    assert sum(map(len, halves.values())) == len(table.filter(split="val"))
+    for half in halves.values():
+        assert set(half["label"]) == {"crack", "pore"}
     if by_group:
-        assert not set(parts["select"]["group"]) & set(parts["calibrate"]["group"])
+        assert not set(halves["select"]["group"]) & set(halves["calibrate"]["group"])
     assert split_validation(make_table(rows), seed=0)[0].equals(table)
     nothing, _ = split_validation(make_table(rows).filter(split="test"), seed=0)
-    assert nothing["part"].null_count() == len(nothing)
+    assert nothing["half"].null_count() == len(nothing)

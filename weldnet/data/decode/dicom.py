@@ -93,7 +93,7 @@ def _align_bits(values: NDArray[Any], header: "Dataset") -> NDArray[Any]:
     """Stored bits at the top of a word are moved down; a sign that does not fill the word is spread."""
     stored, allocated = header.BitsStored, header.BitsAllocated
     spare = allocated - stored
-    # Headers that are wrong of it are common: the values decide with it.
+    # Many headers are wrong about it, so the values decide, too.
     if spare > 0 and header.get("HighBit") == allocated - 1 and values.dtype.itemsize * 8 == allocated:
         low = values & (2**spare - 1)
         if not low.any() or values.max() >= 2**stored or values.min() < -(2**stored):
@@ -202,7 +202,7 @@ def decode_frame(content: bytes, header: "Dataset", syntax: str) -> NDArray[Any]
     if syntax == _JPEG_BASELINE:
         # Pillow ignores damage; decoding to the fewest pixels finds it.
         decode_inner(_extract_frame(content, header), "GRAY", least=1)
-    # pydicom clears the upper bits of each value, even where the header says that they hold the pixel.
+    # pydicom clears the upper bits of each value, even where they hold the pixel by the header.
     at_top = header.get("HighBit") == header.BitsAllocated - 1 > header.BitsStored - 1
     return pixel_array(io.BytesIO(content), index=0, correct_unused_bits=not at_top)
 

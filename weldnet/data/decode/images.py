@@ -61,10 +61,8 @@ def to_geometry(
         max_pixels: that the file's header may claim.
 
     Returns:
-        uint8 (3, height, width), RGB, 0 to 255; and the picture it was made of.
-
-    Raises:
-        UnreadableImage: the bytes are no image that can be read and shown under the window, or damaged.
+        uint8 (3, height, width), RGB, 0 to 255; and the picture it was made of. UnreadableImage is raised where the
+        bytes are no image that can be read and shown under the window, or damaged.
     """
     least = partial(_find_least, geometry)
     picture = open_picture(content, window=geometry.window, least=least, max_pixels=max_pixels)

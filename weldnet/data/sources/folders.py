@@ -29,9 +29,8 @@ def scan_folder(root: str | Path, skipped: Skipped | None = None) -> pl.DataFram
     `weldnet.data.sources.names`. Hidden files, a NAS's thumbnails and the like, and what is no photograph are
     skipped: `skipped` gets them.
 
-    Raises:
-        InputError: the folder is missing, holds no class folders, a class has no image in any split, a name is not
-            UTF-8, a split has two folders, or a linked folder lies outside.
+    An InputError where the folder is missing or holds no class folders, a class has no image in any split, a name is
+    not UTF-8, a split has two folders, or a linked folder lies outside.
     """
     root, skipped = Path(os.path.abspath(root)), Skipped() if skipped is None else skipped
     if not root.is_dir():

@@ -1,4 +1,4 @@
-"""Which weld a photograph shows, by its name or folder; and what the names offer, where nobody has said."""
+"""Which weld a photograph shows, by its name or folder; and what the names offer, where it is not given."""
 
 import os
 import re

@@ -29,9 +29,8 @@ def find_images(source: str, skipped: Skipped | None = None) -> list[str]:
     - Any other file: itself, whatever it is.
     - A glob, `**` for any depth: the photographs that match.
 
-    Raises:
-        InputError: there is no such file, folder or match; a folder on the way cannot be read; a link leaves the
-            folder; a name is not UTF-8.
+    An InputError where there is no such file, folder or match, a folder on the way cannot be read, a link leaves the
+    folder, or a name is not UTF-8.
     """
     path = os.path.abspath(os.path.expanduser(source))
     skipped = Skipped() if skipped is None else skipped

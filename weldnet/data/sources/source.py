@@ -21,8 +21,7 @@ class Source(Protocol):
     def find(self, seed: int, cache: Path) -> "Found":
         """Finds the images; none is opened. Drawn ones follow from the seed, and are kept in the folder `cache`.
 
-        Raises:
-            InputError: there are none, or they are ambiguous.
+        An InputError where there are none, or they are ambiguous.
         """
 
 
@@ -49,7 +48,7 @@ class Grouping:
         self._find_way()
 
     def _find_way(self) -> str | None:
-        """What `group_by` means, whichever key says it."""
+        """The way to group, whichever key names it."""
         way, ways = self.group_by, ("folder", "prefix:N", "pattern", "column", "per_image")
         if way is not None and not re.fullmatch(r"prefix:[1-9]\d?", way):
             check_choice("data.group_by", way, ways)
@@ -59,10 +58,10 @@ class Grouping:
             raise InputError("data.group_by=pattern needs data.group_pattern='REGEX'")
         given = {f"data.group_by={way}": way, "data.group_pattern": self.group_pattern and "pattern"}
         given |= {f"data.groups={self.groups}": self.groups}
-        said = {key: each for key, each in given.items() if each}
-        if len(set(said.values())) > 1:
-            raise InputError(f"{' and '.join(said)} exclude each other; give one of them")
-        return next(iter(said.values()), None)
+        typed = {key: each for key, each in given.items() if each}
+        if len(set(typed.values())) > 1:
+            raise InputError(f"{' and '.join(typed)} exclude each other; give one of them")
+        return next(iter(typed.values()), None)
 
     def add_groups(self, table: "pl.DataFrame", origin: Path) -> "pl.DataFrame":
         """Fills the column `group` of a table of samples that `origin`, a folder or file, gave.
@@ -86,8 +85,7 @@ class Grouping:
         if way == "per_image":
             return per_image(table)
         if way == "pattern":
-            assert self.group_pattern is not None
-            return find_groups(table, f"data.group_pattern={self.group_pattern}", by_pattern(self.group_pattern))
+            return find_groups(table, f"data.group_pattern={self.group_pattern}", by_pattern(str(self.group_pattern)))
         find = by_folder if way == "folder" else by_prefix(int(str(way).partition(":")[2]))
         return find_groups(table, f"data.group_by={way}", find)
 

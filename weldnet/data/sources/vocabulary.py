@@ -72,9 +72,8 @@ def describe_classes(classes: Iterable[str], vocabulary: Vocabulary = BUILT_IN) 
 def read_vocabulary(file: str | Path) -> Vocabulary:
     """`BUILT_IN` with the rows of a CSV (label, iso_6520_1, name) added; where both name a class, the file counts.
 
-    Raises:
-        InputError: no such file, a column is missing, or a row (the header being row 1) has an empty field, a number
-            that is none, or a label of a different row.
+    An InputError where there is no such file, a column is missing, or a row has an empty field, a number that is none,
+    or a label of a different row.
     """
     file = Path(file)
     if not file.is_file():

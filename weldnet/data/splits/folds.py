@@ -35,10 +35,7 @@ def split_fold(
 
     The folds hold about equally many images of each class, as far as the groups allow (scikit-learn's
     `StratifiedGroupKFold`). Val is taken from the other folds in whole groups, by the shares of train and val; every
-    class stays in train.
-
-    Raises:
-        InputError: not every image has a group, there are too few groups for the folds, or the shares are not allowed.
+    class stays in train. An InputError where not every image has a group, or there are too few groups for the folds.
     """
     check_shares(shares)
     require_groups(table, "data.num_folds holds out whole groups")

@@ -127,7 +127,7 @@ def split_digest(table: pl.DataFrame) -> str:
 
 
 def split_validation(table: pl.DataFrame, seed: int) -> tuple[pl.DataFrame, bool]:
-    """The table with `part`: in val `select`, which chooses the epoch, or `calibrate`, which chooses the thresholds.
+    """The table with `half`: in val `select`, which chooses the epoch, or `calibrate`, which chooses the thresholds.
 
     By whole groups, which it returns, too, where both halves can then hold every class of val; else image by image
     within each class. The same seed, table and splits give the same halves.
@@ -145,7 +145,7 @@ def split_validation(table: pl.DataFrame, seed: int) -> tuple[pl.DataFrame, bool
         calibrates = (shuffled["position"] % 2 == 1).to_numpy()
     names = pl.Series(np.where(calibrates, "calibrate", "select"), dtype=pl.String)
     empty = pl.repeat(None, len(table), dtype=pl.String, eager=True)
-    return table.with_columns(part=empty.scatter(val["order"], names)), by_group
+    return table.with_columns(half=empty.scatter(val["order"], names)), by_group
 
 
 Counts = NDArray[np.int64]
