@@ -78,7 +78,7 @@ CODE: dict[str, tuple[str, Any]] = {
     "a source's function": ("data._target_", "weldnet.data.sources.folders.scan_folder"),
     "nested in a source": ("data.root", TOUCH),
     "a transform": ("data.augmentation", {"_target_": "torchvision.transforms.v2.Lambda", "lambd": "ran"}),
-    "a transform of our own": ("data.augmentation", {"_target_": "weldnet.data.mixing.Mixing", "num_classes": 2}),
+    "a transform of our own": ("data.augmentation", {"_target_": "weldnet.data.augmentation.EachImage"}),
     "nested in strengths": ("data.augmentation", {"_target_": "weldnet.data.augmentation.Strengths", "flip": TOUCH}),
     "nested in a transform": ("data.augmentation", {"transforms": [TOUCH]}),
     "in the group itself": ("callbacks._target_", "builtins.open"),

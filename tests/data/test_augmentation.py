@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from weldnet.data.augmentation import PRESETS, BatchAugmentation, Strengths, make_augmentation
+from weldnet.data.augmentation import PRESETS, BatchAugmentation, EachImage, Strengths
 from weldnet.errors import InputError
 
 
@@ -45,12 +45,12 @@ def test_none_is_the_input() -> None:
 
 def test_unknown_preset() -> None:
     with pytest.raises(InputError, match=r"data\.augmentation=wled: .*did you mean 'weld'"):
-        make_augmentation("wled")
+        BatchAugmentation("wled")
 
 
 def test_a_transform_draws_for_each_image_from_the_generator_alone() -> None:
     images = random_images(1).repeat(16, 1, 1, 1)
-    augmentation = make_augmentation(v2.RandomAffine(degrees=20, translate=(0.2, 0.2)))
+    augmentation = EachImage(v2.RandomAffine(degrees=20, translate=(0.2, 0.2)))
     before = torch.get_rng_state()
     first = augmentation(images, seeded(0))
     assert torch.equal(torch.get_rng_state(), before), "torch's global generator is as it was"
@@ -64,7 +64,7 @@ def test_a_transform_draws_for_each_image_from_the_generator_alone() -> None:
 @pytest.mark.parametrize("transform", [v2.ToDtype(torch.float32), v2.Resize((8, 8)), v2.Grayscale()])
 def test_a_transform_keeps_type_and_shape(transform: v2.Transform) -> None:
     with pytest.raises(InputError, match=rf"{type(transform).__name__} gives .*allowed is torch\.uint8 \(3, 40, 12\)"):
-        make_augmentation(transform)(random_images(2), seeded(0))
+        EachImage(transform)(random_images(2), seeded(0))
 
 
 @pytest.mark.parametrize("shift", [0.0, 1e-9])

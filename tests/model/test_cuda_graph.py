@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 from training_runs import Batch, Losses, load_batches, make_trainer, quiet
 
 from weldnet.data.augmentation import BatchAugmentation
-from weldnet.data.mixing import Mixing
+from weldnet.data.mixing import mix
 from weldnet.errors import InputError
 from weldnet.hardware import devices
 from weldnet.hardware.devices import Replay
@@ -452,8 +452,7 @@ def test_on_a_gpu_augmentation_is_replayed_as_it_is(replays: list[str]) -> None:
     augment, generator = BatchAugmentation("weld"), torch.Generator("cuda")
 
     def change(images: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
-        mixed: tuple[Tensor, ...] = Mixing(len(CLASSES), 0.2, 1.0)(augment(images, generator), labels, generator)
-        return mixed
+        return mix(augment(images, generator), labels, generator, len(CLASSES), 0.2, 1.0)
 
     replayed = Replay(change, generator, subject="augmentation")
     for seed, (images, labels) in enumerate(draw_batches(6, 16)):

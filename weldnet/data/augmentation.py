@@ -10,6 +10,9 @@ from torch.nn import functional
 
 from weldnet.errors import InputError, check_choice
 
+LIMITS = {"rotate_deg": 180, "shift": 0.5, "scale": 0.9, "noise": 255}
+"""The largest values; of all others 1."""
+
 
 @dataclass(frozen=True)
 class Strengths:
@@ -45,9 +48,6 @@ class Strengths:
             if not 0 <= value <= (limit := LIMITS.get(name, 1)):
                 raise InputError(f"data.augmentation.{name}={value}: allowed are 0 to {limit}")
 
-
-LIMITS = {"rotate_deg": 180, "shift": 0.5, "scale": 0.9, "noise": 255}
-"""The largest values; of all others 1."""
 
 PRESETS = {
     "none": Strengths(),
@@ -231,8 +231,3 @@ class EachImage(nn.Module):
                 f"allowed is torch.uint8 {tuple(image.shape)}, as it gets"
             )
         return changed
-
-
-def make_augmentation(choice: str | Strengths | Callable[[Tensor], Tensor]) -> BatchAugmentation | EachImage:
-    """The augmentation of a preset's name, of strengths, or of a transform for one image."""
-    return EachImage(choice) if callable(choice) else BatchAugmentation(choice)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from weldnet.data.augmentation import BatchAugmentation, make_augmentation
+from weldnet.data.augmentation import BatchAugmentation, EachImage
 from weldnet.data.batches import (
     Batch,
     EvaluationBatches,
@@ -27,7 +27,7 @@ from weldnet.data.batches import (
 )
 from weldnet.data.cache import decode_images
 from weldnet.data.decode.images import Geometry, Shapes, measure_shapes
-from weldnet.data.mixing import Mixing
+from weldnet.data.mixing import check_alphas, mix
 from weldnet.data.samples import WeldSamples, find_pairs
 from weldnet.data.settings import BatchSettings, ImageSettings, SplitRule
 from weldnet.data.sources.source import Source
@@ -88,9 +88,9 @@ class WeldDataModule(WeldSamples, LightningDataModule):
                 f"data.num_workers={images.num_workers}: allowed are whole numbers from 1, with data.cache=none"
             )
         check_processes("data.num_workers", images.num_workers or 1)
-        self.augment = make_augmentation(batches.augmentation)
-        # Checks both numbers; the number of classes is not known yet.
-        Mixing(2, batches.mixup, batches.cutmix)
+        augmentation = batches.augmentation
+        self.augment = EachImage(augmentation) if callable(augmentation) else BatchAugmentation(augmentation)
+        check_alphas(batches.mixup, batches.cutmix)
         self.replay: Replay | None = None
         self.seed = seed
         self.classes: list[str] = []
@@ -225,8 +225,7 @@ class WeldDataModule(WeldSamples, LightningDataModule):
         mixup, cutmix = self.batch_settings.mixup, self.batch_settings.cutmix
         if not (mixup or cutmix):
             return images, labels
-        mixed: Batch = Mixing(len(self.classes), mixup, cutmix)(images, labels, generator)
-        return mixed
+        return mix(images, labels, generator, len(self.classes), mixup, cutmix)
 
     def teardown(self, stage: str) -> None:
         """Frees the CUDA graph and its memory."""

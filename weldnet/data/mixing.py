@@ -3,61 +3,49 @@
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from weldnet.data.settings import BatchSettings
 from weldnet.errors import InputError
 
 LARGEST_ALPHA = 10.0
 """Past this every sample is about half and half."""
 
 
-class Mixing(nn.Module):
+def check_alphas(mixup: float, cutmix: float) -> None:
+    """Refuses what is not from 0 (off) to 10."""
+    for name, value in (("mixup", mixup), ("cutmix", cutmix)):
+        if not 0 <= value <= LARGEST_ALPHA:
+            raise InputError(f"data.{name}={value}: allowed are 0 to {LARGEST_ALPHA:g}")
+
+
+def mix(
+    images: Tensor, labels: Tensor, generator: torch.Generator, num_classes: int, mixup: float, cutmix: float
+) -> tuple[Tensor, Tensor]:
     """Mixes a batch with a permutation of itself; the same generator state gives the same result.
 
     Each image keeps a share of its own, drawn from Beta(alpha, alpha), and takes the rest from its partner: by mixup
-    as a weighted mean of the two, by CutMix as a box cut out of the partner at the same place. With both on, each
-    image takes one of the two, half and half.
+    as a weighted mean of the two, by CutMix as a box cut out of the partner where it lies. With both on, each image
+    takes one of the two, half and half. The alphas are `mixup` and `cutmix`, of which one is on; 0.2 and 1 are usual.
+    References: Zhang et al., mixup: Beyond Empirical Risk Minimization, ICLR 2018, arXiv:1710.09412; Yun et al.,
+    CutMix: Regularization Strategy to Train Strong Classifiers, ICCV 2019, arXiv:1905.04899.
 
-    Args:
-        num_classes: C.
-        mixup, cutmix: alpha of each, from 0 (off) to 10, or an InputError; 0.2 and 1 are usual.
-
-    References:
-        Zhang et al., mixup: Beyond Empirical Risk Minimization, ICLR 2018, arXiv:1710.09412.
-        Yun et al., CutMix: Regularization Strategy to Train Strong Classifiers, ICCV 2019, arXiv:1905.04899.
+    Returns:
+        From uint8 or float32 (B, 3, H, W) and int64 (B,), on the generator's device, to images float32 (B, 3, H, W)
+        and labels float32 (B, C): the share of each class, of sum 1.
     """
-
-    def __init__(
-        self, num_classes: int, mixup: float = BatchSettings.mixup, cutmix: float = BatchSettings.cutmix
-    ) -> None:
-        super().__init__()
-        for name, value in (("mixup", mixup), ("cutmix", cutmix)):
-            if not 0 <= value <= LARGEST_ALPHA:
-                raise InputError(f"data.{name}={value}: allowed are 0 to {LARGEST_ALPHA:g}")
-        self.num_classes, self.mixup, self.cutmix = num_classes, mixup, cutmix
-
-    def forward(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """From uint8 or float32 (B, 3, H, W) and int64 (B,), with a generator on their device.
-
-        Returns:
-            Images, float32 (B, 3, H, W), and labels, float32 (B, C): the share of each class, of sum 1.
-        """
-        images = images.float()
-        # torch's `one_hot` and `where` with numbers wait for the device.
-        targets = (labels.unsqueeze(1) == torch.arange(self.num_classes, device=labels.device)).float()
-        if not (self.mixup or self.cutmix):
-            return images, targets
-        n, height, width = len(images), images.shape[2], images.shape[3]
-        partners = torch.rand(n, generator=generator, device=images.device).argsort()
-        # The share of CutMix among the samples: 0, 1 or, with both on, a half.
-        cuts = torch.rand(n, generator=generator, device=images.device) < (self.cutmix > 0) / (1 + (self.mixup > 0))
-        share = draw_symmetric_beta(self.mixup + cuts * (self.cutmix - self.mixup), generator)
-        kept = (~draw_boxes(1 - share, height, width, generator)).float()
-        # The border may clip a box: its label goes by the pixels that are left.
-        share = torch.where(cuts, kept.mean((1, 2)), share)
-        weights = torch.where(cuts.view(-1, 1, 1), kept, share.view(-1, 1, 1)).unsqueeze(1)
-        return torch.lerp(images[partners], images, weights), torch.lerp(targets[partners], targets, share.view(-1, 1))
+    images = images.float()
+    # torch's `one_hot` and `where` with numbers wait for the device.
+    targets = (labels.unsqueeze(1) == torch.arange(num_classes, device=labels.device)).float()
+    n, height, width = len(images), images.shape[2], images.shape[3]
+    partners = torch.rand(n, generator=generator, device=images.device).argsort()
+    # The share of CutMix among the samples: 0, 1 or, with both on, a half.
+    cuts = torch.rand(n, generator=generator, device=images.device) < (cutmix > 0) / (1 + (mixup > 0))
+    share = draw_symmetric_beta(mixup + cuts * (cutmix - mixup), generator)
+    kept = (~draw_boxes(1 - share, height, width, generator)).float()
+    # The border may clip a box: its label goes by the pixels that are left.
+    share = torch.where(cuts, kept.mean((1, 2)), share)
+    weights = torch.where(cuts.view(-1, 1, 1), kept, share.view(-1, 1, 1)).unsqueeze(1)
+    return torch.lerp(images[partners], images, weights), torch.lerp(targets[partners], targets, share.view(-1, 1))
 
 
 def draw_symmetric_beta(alpha: Tensor, generator: torch.Generator) -> Tensor:

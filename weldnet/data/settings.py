@@ -71,7 +71,7 @@ class BatchSettings:
     Attributes:
         balance: `none`; `weights`: rare classes weigh more in the loss; `sampler`: they are drawn more often.
         augmentation: a key of `PRESETS`, `Strengths`, or a module for `EachImage`.
-        mixup, cutmix: see `weldnet.data.mixing.Mixing`.
+        mixup, cutmix: see `weldnet.data.mixing.mix`.
     """
 
     batch_size: int = 32
