@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import polars as pl
 
@@ -16,16 +16,10 @@ from weldnet.spelling import tidy
 COLUMNS = ("path", "label", "group")
 
 
-class ReviewManifest(NamedTuple):
-    """Of the reviewed photographs: a table of `COLUMNS`, and how many reviews it leaves out, by reason."""
-
-    table: pl.DataFrame
-    left_out: dict[str, int]
-
-
-def make_manifest(records: Path, folder: Path) -> ReviewManifest:
+def make_manifest(records: Path, folder: Path) -> tuple[pl.DataFrame, dict[str, int]]:
     """The photographs that a server kept in a folder, with the labels of their last reviews in its records.
 
+    A table of `COLUMNS`, and how many reviews it leaves out, by reason.
     `group` is the reference of the review, else of the decision. It is null for all where none has one; where some do,
     the others are left out, since nothing shows which weld they are of. That nothing can be listed is an InputError.
     """
@@ -57,7 +51,7 @@ def make_manifest(records: Path, folder: Path) -> ReviewManifest:
         table = table.drop_nulls("group")
     if table.is_empty():
         raise InputError(f"{records} holds no review of a photograph that is in {folder / REVIEWED}")
-    return ReviewManifest(table, dict(+left_out))
+    return table, dict(+left_out)
 
 
 def _find_references(records: Path, digests: dict[str, str]) -> dict[str, str]:

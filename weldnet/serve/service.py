@@ -86,13 +86,13 @@ class Service:
         """Predicts photographs; those that cannot be read get an `error`, and the others their verdict all the same."""
         # Before the photographs are read, a refusal costs next to nothing.
         self.queue.check_room()
-        async with self.uploads.receive(request, self.limits.max_images) as (files, reference):
-            request.state.images = len(files)
-            predictions = await self.queue.run(self.batcher.submit, files)
+        async with self.uploads.receive(request, self.limits.max_images) as form:
+            request.state.images = len(form.files)
+            predictions = await self.queue.run(self.batcher.submit, form.files)
             request_id: str = request.state.request_id
             if self.images:
-                await self._keep(self.images.hold, request_id, files, predictions)
-        if error := await self._write(self.records.append, request_id, predictions, reference):
+                await self._keep(self.images.hold, request_id, form.files, predictions)
+        if error := await self._write(self.records.append, request_id, predictions, form.reference):
             reason = f"the decision cannot be recorded ({error.strerror or error}), and no verdict is given without"
             raise Refusal(503, reason) from error
         for each in predictions:
@@ -101,7 +101,7 @@ class Service:
                 self.num_verdicts.labels(each.verdict, each.predicted).inc()
                 self.num_unlike.inc(bool(each.unlike_training))
         digest = self.predictor.facts.digest
-        answer = Answer(results=predictions, model_digest=digest, request_id=request_id, reference=reference)
+        answer = Answer(results=predictions, model_digest=digest, request_id=request_id, reference=form.reference)
         if all(each.error for each in predictions):
             response.status_code, answer.error = 422, "none of the files could be read; each has its error"
         return answer
@@ -155,11 +155,11 @@ class Service:
         if self.explainer is None:
             raise Refusal(501, "an export has no gradients to explain with; serve the checkpoint that it came from")
         self.queue.check_room()
-        async with self.uploads.receive(request, 1) as (files, reference):
-            if reference is not None:
+        async with self.uploads.receive(request, 1) as form:
+            if form.reference is not None:
                 raise Refusal(400, "a heatmap is not recorded, so it takes no reference")
             request.state.images = 1
-            (heatmap,) = await self.queue.run(self.explainer.submit, files)
+            (heatmap,) = await self.queue.run(self.explainer.submit, form.files)
         return heatmap
 
     async def health(self) -> Status:

@@ -39,13 +39,6 @@ class Upload(NamedTuple):
     content: bytes
 
 
-class Form(NamedTuple):
-    """What a request holds: its files, and the reference of the part that they show, if it gives one."""
-
-    files: list[Upload]
-    reference: str | None
-
-
 class Uploads:
     """Reads the files of requests into memory, never more than `MAX_HELD_BODIES` times `max_body` bytes at once."""
 
@@ -53,7 +46,7 @@ class Uploads:
         self.limits, self.held = limits, 0
 
     @asynccontextmanager
-    async def receive(self, request: Request, max_files: int) -> AsyncIterator[Form]:
+    async def receive(self, request: Request, max_files: int) -> AsyncIterator["Form"]:
         """The form of a request whose length the guard has checked; their memory is given back at the end."""
         length = int(request.headers["content-length"])
         if self.held + length > MAX_HELD_BODIES * self.limits.max_body:
@@ -64,7 +57,7 @@ class Uploads:
         finally:
             self.held -= length
 
-    async def _read(self, request: Request, max_files: int) -> Form:
+    async def _read(self, request: Request, max_files: int) -> "Form":
         timeout = self.limits.request_timeout_s
         try:
             async with asyncio.timeout(timeout):
@@ -76,7 +69,7 @@ class Uploads:
             raise Refusal(400, "the request ended before its body did") from None
 
 
-async def read_form(content_type: str, chunks: AsyncIterable[bytes], max_files: int) -> Form:
+async def read_form(content_type: str, chunks: AsyncIterable[bytes], max_files: int) -> "Form":
     """The files of a multipart body, at least one, none of them on disk, and its reference; all else is refused."""
     kind, options = parse_options_header(content_type)
     if kind != b"multipart/form-data":
@@ -86,23 +79,26 @@ async def read_form(content_type: str, chunks: AsyncIterable[bytes], max_files: 
         raise Refusal(400, f"the content type is {content_type[:80]}; the only charset is utf-8")
     if not options.get(b"boundary"):
         raise Refusal(400, f"the content type is {content_type[:80]}, without its boundary. {HOW_TO}")
-    parts = _Parts(max_files)
+    form = Form(max_files)
     try:
-        parser = parts.make_parser(options[b"boundary"])
+        parser = form.make_parser(options[b"boundary"])
         async for chunk in chunks:
             parser.write(chunk)
     except FormParserError as error:
         raise Refusal(400, f"the multipart body cannot be read: {error}") from error
     # A body that was cut off would lack its last file, and nobody would notice.
-    if not parts.is_whole:
+    if not form.is_whole:
         raise Refusal(400, "the multipart body ends before its closing boundary")
-    if not parts.files:
+    if not form.files:
         raise _refuse(f"no file in the field {FIELD}")
-    return Form(parts.files, parts.reference)
+    return form
 
 
-class _Parts:
-    """Collects the parts of one body. A part that is not taken is refused by its head, before its content."""
+class Form:
+    """The files of one body, and the reference of what they show, if it gives one.
+
+    A part of the body that is not taken is refused by its head, before its content.
+    """
 
     def __init__(self, max_files: int) -> None:
         self.max_files, self.files = max_files, list[Upload]()
