@@ -34,6 +34,12 @@ FEWEST_GROUPS = 4
 _PERMUTATIONS = 99
 _EXTREMES = 3
 
+_ENDS = {"look": "first the lowest, then the highest", "order": "the first ones, then the last ones"}
+_MOST_SHARED = 0.05
+"""Of the names, the share that may have the numbers of another one, where one camera counted them all."""
+
+_HALF_WAY = 0.5
+
 
 @dataclass(frozen=True)
 class SizeScore:
@@ -167,12 +173,6 @@ _CUES = (
 # Of the class, `size_predicts_class` is the finding.
 _OF_SPLITS = (*_CUES, Cue("look", "size", SIZE))
 
-_ENDS = {"look": "first the lowest, then the highest", "order": "the first ones, then the last ones"}
-_MOST_SHARED = 0.05
-"""Of the names, the share that may have the numbers of another one, where one camera counted them all."""
-
-_HALF_WAY = 0.5
-
 
 def check_cues(samples: pl.DataFrame) -> list[Finding]:
     """`look_predicts_class`, `order_predicts_class`, and the same of the split where test or validation has one.
@@ -208,7 +208,7 @@ def _find(table: pl.DataFrame, cue: Cue, target: str, claim: str) -> Finding | N
 
 
 def number_names(samples: pl.DataFrame) -> pl.Series:
-    """The place of each photograph in the order of the numbers in its name, from 0; the class in the name aside.
+    """The rank of each photograph by the numbers in its name, from 0; the class in the name does not count.
 
     All are 0 where too many names have the same numbers: then no camera counted them, and each class begins at 1.
     """
@@ -217,10 +217,10 @@ def number_names(samples: pl.DataFrame) -> pl.Series:
     for path, label in samples.select("path", "label").iter_rows():
         stem = os.path.splitext(os.path.basename(path))[0]
         numbers.append(tuple(int(digits) for digits in re.findall("[0-9]+", classes[label].sub(" ", stem))))
-    place = {each: index for index, each in enumerate(sorted(set(numbers)))}
-    places = pl.Series([place[each] for each in numbers], dtype=pl.Int64)
-    num_shared = int(places.is_duplicated().sum())
-    return places if num_shared <= _MOST_SHARED * len(places) else pl.zeros(len(places), pl.Int64, eager=True)
+    rank_of = {each: rank for rank, each in enumerate(sorted(set(numbers)))}
+    ranks = pl.Series([rank_of[each] for each in numbers], dtype=pl.Int64)
+    num_shared = int(ranks.is_duplicated().sum())
+    return ranks if num_shared <= _MOST_SHARED * len(ranks) else pl.zeros(len(ranks), pl.Int64, eager=True)
 
 
 def _spell(label: str) -> str:

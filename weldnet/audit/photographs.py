@@ -20,6 +20,17 @@ _DARK_SHARE = 1 / 8
 _ENDING = pl.col("path").str.to_lowercase().str.extract(r"[^/.][^/]*(\.[^/.]*)$")
 _FORMATS = {ending: kind for kind, endings in FORMAT_ENDINGS.items() for ending in endings}
 
+FEWEST_PHOTOGRAPHS = 20
+"""Fewer have no usual value to compare with."""
+
+_NOISE = 0.6
+"""Of 8/9, the sharpness of pure noise. The grainiest of 3,229 real photographs has 0.34."""
+
+_NOT_0 = 1e-6
+
+_SIZE = (pl.col("width"), pl.col("height"))
+_FINE = ((pl.col("sharpness") * 100).round(2),)
+
 
 def check_files(facts: pl.DataFrame, window: Window) -> list[Finding]:
     """`unreadable`, `damaged`, `wrong_extension`, `constant`, `clipped`, `multi_page` and `bit_depth`."""
@@ -105,15 +116,6 @@ def _choose_window(lowest: float, highest: float) -> str:
     return f"[{math.floor(lowest)},{math.ceil(highest)}]"
 
 
-FEWEST_PHOTOGRAPHS = 20
-"""Fewer have no usual value to compare with."""
-
-_NOISE = 0.6
-"""Of 8/9, the sharpness of pure noise. The grainiest of 3,229 real photographs has 0.34."""
-
-_NOT_0 = 1e-6
-
-
 class Check(NamedTuple):
     """A photograph is found where its value is far below the median of its set and of its class.
 
@@ -134,9 +136,6 @@ class Check(NamedTuple):
     sentence: str
     extra: pl.Expr = pl.lit(True)
 
-
-_SIZE = (pl.col("width"), pl.col("height"))
-_FINE = ((pl.col("sharpness") * 100).round(2),)
 
 # The figures behind the factors are in docs/guide.md. Sizes differ too much within a class for their spread to count.
 _CHECKS = (

@@ -12,6 +12,9 @@ from sklearn.metrics import confusion_matrix
 from weldnet.evaluation.arrays import Floats, Labels
 from weldnet.evaluation.intervals import proportion
 
+BY_GROUP = "balanced_accuracy_by_group"
+"""The key of the mean of `measure_groups`."""
+
 
 class Counts:
     """The counts of images that metrics are ratios of, from confusion matrices (..., C, C).
@@ -68,9 +71,6 @@ def _count_right_others(c: Counts) -> tuple[Floats, Floats]:
     """The images of the other classes that are predicted as one of them, and all of these."""
     return c.others - c.predicted + c.right, c.others
 
-
-BY_GROUP = "balanced_accuracy_by_group"
-"""The key of the mean of `measure_groups`."""
 
 METRICS = (
     Metric("accuracy", "Accuracy", "proportion", lambda c: (c.right.sum(axis=-1), c.total)),

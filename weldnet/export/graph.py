@@ -142,8 +142,8 @@ class Framing(nn.Module):
         frame = (self.height, self.width)
         inside = []
         for pixels, side in zip(frame, size, strict=True):
-            place = torch.arange(pixels, dtype=torch.float64) - torch.floor((pixels - side) / 2)
-            inside.append(torch.logical_and(place >= 0, place < side).double())
+            position = torch.arange(pixels, dtype=torch.float64) - torch.floor((pixels - side) / 2)
+            inside.append(torch.logical_and(position >= 0, position < side).double())
         mask = inside[0][:, None] * inside[1]
         exact, count = levels.double(), 3 * size[0] * size[1]
         mean = (exact * mask).sum(dim=(1, 2, 3), keepdim=True) / count

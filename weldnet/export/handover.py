@@ -17,10 +17,67 @@ from weldnet.data.decode.images import Geometry
 from weldnet.evaluation.verdicts import OperatingPoint, give_verdicts
 from weldnet.export.file_parity import FileAnswers, read_photograph
 from weldnet.export.graph import CODES
+from weldnet.export.parity import measure_margins
 from weldnet.files import replace_file, write_json, write_text
 from weldnet.inference.engines import Engine, Scores
 from weldnet.inference.model_card import ExportCard
 from weldnet.inference.onnx_format import FINISHED, IR_VERSION, OLDEST_RUNTIME, OPSET
+
+NUM_CHECKS = 3
+
+TOLERANCE, TOLERANCE_INT8 = 1e-3, 0.1
+"""Of an output, relative above 1. Other processors compute int8 differently."""
+
+MODEL_VERSION = 3
+"""Of the graph's inputs and outputs, as `model_version`: that of `model.json`, in which they changed."""
+
+OUTPUTS = {
+    "probabilities": "float32 (batch, {classes}), calibrated, in the order of the classes",
+    "distance": "float32 (batch), from the training images; greater than 1 means unlike training",
+    "class_index": "int64 (batch), the class of the highest probability",
+    "score": "float32 (batch), the sum of the good classes' probabilities",
+    "verdict": "int64 (batch): 0 refer, 1 accept, 2 reject",
+}
+"""What each output holds."""
+
+_RUNTIMES = {
+    "onnx": (
+        "`model.onnx` runs in ONNX Runtime {oldest} or later (opset {opset}, IR version {ir}), on the CPU in float32. "
+        "OpenVINO reads it, too; its converter `ovc` halves the weights to FP16 unless you type "
+        "`--compress_to_fp16=False`. In any other runtime, first compare with `check/expected.json`."
+    ),
+    "openvino": (
+        "`model.xml` and `model.bin` run in OpenVINO {version} or later, on the CPU. Left to itself OpenVINO computes "
+        "in bfloat16 where the processor can: set INFERENCE_PRECISION_HINT to f32. It takes the finished image, and "
+        "gives no verdict: resizing in bfloat16 or int8 would give other grey levels, and int8 has thresholds of its "
+        "own. format=onnx takes photographs as they are."
+    ),
+}
+
+README = """\
+# {title}
+
+Written by weldnet {weldnet} on {date} from the checkpoint {checkpoint}.
+
+## In
+{described_input}
+
+## Out
+{outputs}
+
+## From the outputs to a verdict
+{rule}
+
+## Runtime
+{runtime}
+
+## Check
+`python check.py`, with numpy, Pillow and the runtime alone, runs the images of `check/` and compares the outputs with
+those that this export gave when it was made; it exits with 1 where they differ. Run it on the line's PC, and send the
+same images through your own software: `check/expected.json` holds what it must find.
+
+`model.json` has the same in a form for programs; `parity.json` holds how near the export is to its checkpoint.
+"""
 
 
 def describe_input(geometry: Geometry, layout: str | None) -> list[str]:
@@ -80,63 +137,6 @@ def describe_rule(classes: Sequence[str], point: OperatingPoint, *, takes_photog
     return [result, *sentences]
 
 
-NUM_CHECKS = 3
-
-TOLERANCE, TOLERANCE_INT8 = 1e-3, 0.1
-"""Of an output, relative above 1. Other processors compute int8 differently."""
-
-MODEL_VERSION = 3
-"""Of the graph's inputs and outputs, as `model_version`: that of `model.json`, in which they changed."""
-
-OUTPUTS = {
-    "probabilities": "float32 (batch, {classes}), calibrated, in the order of the classes",
-    "distance": "float32 (batch), from the training images; greater than 1 means unlike training",
-    "class_index": "int64 (batch), the class of the highest probability",
-    "score": "float32 (batch), the sum of the good classes' probabilities",
-    "verdict": "int64 (batch): 0 refer, 1 accept, 2 reject",
-}
-"""What each output holds."""
-
-_RUNTIMES = {
-    "onnx": (
-        "`model.onnx` runs in ONNX Runtime {oldest} or later (opset {opset}, IR version {ir}), on the CPU in float32. "
-        "OpenVINO reads it, too; its converter `ovc` halves the weights to FP16 unless you type "
-        "`--compress_to_fp16=False`. In any other runtime, first compare with `check/expected.json`."
-    ),
-    "openvino": (
-        "`model.xml` and `model.bin` run in OpenVINO {version} or later, on the CPU. Left to itself OpenVINO computes "
-        "in bfloat16 where the processor can: set INFERENCE_PRECISION_HINT to f32. It takes the finished image, and "
-        "gives no verdict: resizing in bfloat16 or int8 would give other grey levels, and int8 has thresholds of its "
-        "own. format=onnx takes photographs as they are."
-    ),
-}
-
-README = """\
-# {title}
-
-Written by weldnet {weldnet} on {date} from the checkpoint {checkpoint}.
-
-## In
-{described_input}
-
-## Out
-{outputs}
-
-## From the outputs to a verdict
-{rule}
-
-## Runtime
-{runtime}
-
-## Check
-`python check.py`, with numpy, Pillow and the runtime alone, runs the images of `check/` and compares the outputs with
-those that this export gave when it was made; it exits with 1 where they differ. Run it on the line's PC, and send the
-same images through your own software: `check/expected.json` holds what it must find.
-
-`model.json` has the same in a form for programs; `parity.json` holds how near the export is to its checkpoint.
-"""
-
-
 def write_file_check(folder: Path, answers: FileAnswers, card: ExportCard, data: WeldDataModule) -> None:
     """Writes the check of an export that takes photographs, from what it gave to validation files."""
     scores = Scores(*(answers.outputs[name].astype(np.float64) for name in ("probabilities", "distance")))
@@ -160,9 +160,7 @@ def write_image_check(folder: Path, scores: Scores, engine: Engine, card: Export
 def choose_checks(scores: Scores, card: ExportCard) -> list[int]:
     """Which of N images show that an export works: of each verdict the one farthest from any threshold, then others."""
     sound, _, verdicts = give_verdicts(*scores, card.classes, card.point)
-    limits = [limit for limit in (card.point.accept_above, card.point.reject_below) if limit is not None]
-    margins = np.min([np.abs(scores.distances - 1), *(np.abs(sound - limit) for limit in limits)], axis=0)
-    order = np.argsort(-margins, kind="stable")
+    order = np.argsort(-measure_margins(scores.distances, sound, card.point), kind="stable")
     _, first = np.unique(verdicts[order], return_index=True)
     rest = np.delete(np.arange(len(order)), first)
     return [int(index) for index in order[np.concatenate([first, rest])][:NUM_CHECKS]]

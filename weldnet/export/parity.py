@@ -67,7 +67,7 @@ def measure(
     decisions = [give_verdicts(*scores, classes, point) for scores, point in zip(sides, points, strict=True)]
     (sound, unlike_before, verdicts_before), (_, unlike_after, verdicts_after) = decisions
     predicted = [scores.probabilities.argmax(axis=1) for scores in sides]
-    near = _find_near(before, sound, points[0], bounds.get("max_probability_error", 0.0))
+    is_near = measure_margins(before.distances, sound, points[0]) <= bounds.get("max_probability_error", 0.0)
     errors = np.abs(after.probabilities - before.probabilities)
     distance_errors = np.abs(after.distances - before.distances) / np.maximum(before.distances, 1)
     is_defect = mark_defects(labels, classes, points[0].good_classes)
@@ -80,20 +80,18 @@ def measure(
         "before": _summarise(predicted[0], verdicts_before, labels, classes, is_defect),
         "after": _summarise(predicted[1], verdicts_after, labels, classes, is_defect),
         "verdict_changes": int(changed.sum()),
-        "unexplained_verdict_changes": int((changed & ~near).sum()),
+        "unexplained_verdict_changes": int((changed & ~is_near).sum()),
         "class_changes": int((predicted[0] != predicted[1]).sum()),
         "unlike_changes": int((unlike_before != unlike_after).sum()),
         "bounds": bounds,
     }
 
 
-def _find_near(scores: Scores, sound: Floats, point: OperatingPoint, bound: float) -> Flags:
-    """Which of N images have a score within a bound of a threshold."""
-    near: Flags = np.abs(scores.distances - 1) <= bound
-    for threshold in (point.accept_above, point.reject_below):
-        if threshold is not None:
-            near |= np.abs(sound - threshold) <= bound
-    return near
+def measure_margins(distances: Floats, sound: Floats, point: OperatingPoint) -> Floats:
+    """How far the scores of N images are from the nearest threshold: (N,)."""
+    limits = [limit for limit in (point.accept_above, point.reject_below) if limit is not None]
+    margins: Floats = np.min([np.abs(distances - 1), *(np.abs(sound - limit) for limit in limits)], axis=0)
+    return margins
 
 
 def _summarise(

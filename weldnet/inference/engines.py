@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 
 PRECISIONS = ("float32", "bf16")
 
+Run = Callable[[NDArray[np.uint8]], Sequence[NDArray[np.float32]]]
+"""From images, uint8 (B, 3, H, W), to probabilities (B, C) and distances (B,); several threads may call it at once."""
+
+Change = Callable[[Any], Any]
+
 
 class Scores(NamedTuple):
     """Of B images, float64: calibrated probabilities (B, C); distances (B,), above 1 unlike training, nan unknown."""
@@ -55,12 +60,6 @@ def check_finite(outputs: Floats) -> None:
     """Raises an InputError where outputs are not finite numbers."""
     if not np.isfinite(outputs).all():
         raise InputError("the network's outputs are not finite numbers; its training has diverged")
-
-
-Run = Callable[[NDArray[np.uint8]], Sequence[NDArray[np.float32]]]
-"""From images, uint8 (B, 3, H, W), to probabilities (B, C) and distances (B,); several threads may call it at once."""
-
-Change = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from rich.progress import track
 
 from weldnet.data.batches import explain_workers
 from weldnet.data.datamodule import WeldDataModule
-from weldnet.data.splits.leaks import Fingerprints, fingerprint, is_known
+from weldnet.data.splits.leaks import ALL_THE_SAME, Fingerprints, fingerprint, is_known
 from weldnet.errors import InputError, MachineError, count, first_line, shorten
 from weldnet.evaluation.arrays import Flags
 from weldnet.evaluation.judge import Judge, Outputs
@@ -158,8 +158,7 @@ def _describe(checkpoint: Checkpoint, data: WeldDataModule, split: str) -> dict[
     if leaks and not data.rule.allow_leak:
         raise InputError(
             f"{leaks[0]}\nThe score would measure memory. Test different images. To test the training split on "
-            "purpose, type split=train. To continue all the same, type data.allow_leak=true; every report will "
-            "mention it"
+            f"purpose, type split=train. {ALL_THE_SAME}"
         )
     return {
         "split": split,

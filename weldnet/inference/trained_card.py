@@ -38,16 +38,13 @@ def _convert(value: Any, kind: type, function: Callable[[Any], Any]) -> Any:
     return function(value) if isinstance(value, kind) else value
 
 
-def _read_judge(values: dict[str, Any]) -> Judge:
-    return Judge.from_dict(_convert(values, Tensor, Tensor.numpy))
-
-
 def _check_hashes(hashes: Tensor) -> Tensor:
     if hashes.dtype != torch.int64:
         raise ValueError("allowed are whole numbers")
     return hashes
 
 
+StoredJudge = Annotated[Judge, from_dict(lambda values: Judge.from_dict(_convert(values, Tensor, Tensor.numpy)))]
 Hashes = Annotated[Tensor, AfterValidator(_check_hashes)]
 Colour = Annotated[tuple[float, ...], Field(min_length=3, max_length=3, strict=False)]
 
@@ -78,7 +75,7 @@ class TrainedCard(ModelCard):
     good_classes: list[str]
     config: str
     selection: str = ""
-    judge: Annotated[Judge, from_dict(_read_judge)] | None = None
+    judge: StoredJudge | None = None
     mean: Colour = IMAGENET_MEAN
     std: Colour = IMAGENET_STD
     members: list[str] = Field(default=[], max_length=MOST_FOLDS)

@@ -27,6 +27,22 @@ if TYPE_CHECKING:
 _GREY = ("MONOCHROME1", "MONOCHROME2")
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 
+_PREAMBLE = bytes(128) + b"DICM"
+_START = len(_PREAMBLE)
+_IMPLICIT, _EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+_JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
+# JPEG of 12 bits, JPEG Lossless, JPEG-LS and HTJ2K, which Pillow does not read.
+_JPEG = ("1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
+_JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
+_HTJ2K = ("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203")
+_READABLE = (
+    "weldnet reads uncompressed, RLE, JPEG, JPEG Lossless, JPEG-LS, JPEG 2000 and HTJ2K: save it uncompressed, as "
+    "dcmconv and gdcmconv do"
+)
+# The types (value representations) of the first elements of a file.
+_FIRST_TYPES = {b"UL", b"OB", b"UI", b"SH", b"AE", b"CS", b"DA", b"TM", b"LO", b"DT", b"SQ"}
+
 
 def open_dicom(content: bytes, window: Window, max_pixels: int) -> Picture:
     """Decodes the first frame of a DICOM file to 8 bits, as `weldnet.data.decode.formats.open_picture` does.
@@ -129,23 +145,6 @@ def _apply_modality(values: NDArray[Any], header: "Dataset") -> Stored:
             values, ends = apply_modality_lut(values, modality), apply_modality_lut(ends, modality)
     full = (float(ends.min()), float(ends.max())) if bits <= 16 else None
     return Stored(values, full, inverted=header.PhotometricInterpretation == "MONOCHROME1")
-
-
-_PREAMBLE = bytes(128) + b"DICM"
-_START = len(_PREAMBLE)
-_IMPLICIT, _EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
-_DEFLATED = "1.2.840.10008.1.2.1.99"
-_JPEG_BASELINE = "1.2.840.10008.1.2.4.50"
-# JPEG of 12 bits, JPEG Lossless, JPEG-LS and HTJ2K, which Pillow does not read.
-_JPEG = ("1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
-_JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
-_HTJ2K = ("1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.202", "1.2.840.10008.1.2.4.203")
-_READABLE = (
-    "weldnet reads uncompressed, RLE, JPEG, JPEG Lossless, JPEG-LS, JPEG 2000 and HTJ2K: save it uncompressed, as "
-    "dcmconv and gdcmconv do"
-)
-# The types (value representations) of the first elements of a file.
-_FIRST_TYPES = {b"UL", b"OB", b"UI", b"SH", b"AE", b"CS", b"DA", b"TM", b"LO", b"DT", b"SQ"}
 
 
 def find_missing(content: bytes) -> bytes | None:

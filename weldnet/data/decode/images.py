@@ -24,6 +24,11 @@ NORMALIZES = ("imagenet", "per_image")
 STANDARD_MEAN, STANDARD_DEVIATION = 128, 40
 """Of the grey levels of a standardised photograph."""
 
+MOST_SQUEEZED = 3
+"""One side of a photograph may be shrunk so many times as much as the other one before it counts as squeezed."""
+
+_STEP = 8
+
 
 @dataclass
 class Geometry(Framing, ImageSize):
@@ -141,12 +146,6 @@ def _fit(size: tuple[int, int], geometry: Geometry) -> tuple[int, int]:
     scale = min(geometry.width / size[0], geometry.height / size[1])
     # A very long strip keeps at least one pixel across.
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-
-
-MOST_SQUEEZED = 3
-"""One side of a photograph may be shrunk so many times as much as the other one before it counts as squeezed."""
-
-_STEP = 8
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,11 @@ from weldnet.data.decode.tiff_tags import Tag, Tags, change_tags, find_number, r
 _STRAIGHT_ALPHA = 2
 _BLOCK = 2**18
 
+_IS_RGB = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0"
+"""Adobe's segment for RGB. Without it, or JFIF's, libjpeg takes three channels for YCbCr."""
+_COLOURS = {1: ("GRAY", 1), 3: ("RGB", 2), 4: ("CMYK", 4)}
+"""What a JPEG of so many channels is decoded to: simplejpeg's and libjpeg's names."""
+
 
 def open_tiff(content: bytes, window: Window, max_pixels: int) -> Picture:
     """Decodes the first page of a TIFF to 8 bits, as `weldnet.data.decode.formats.open_picture` does.
@@ -108,12 +113,6 @@ def _name_mode(layout: Layout, sixteen_bits: str) -> str:
         return "1" if layout.bits == 1 else "LA" if layout.extra else "L"
     name = {RGB: "RGB", PALETTE: "P", CMYK: "CMYK", YCBCR: "YCbCr"}[layout.photometric]
     return f"{name}A" if layout.extra and name in ("RGB", "P") else name
-
-
-_IS_RGB = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0"
-"""Adobe's segment for RGB. Without it, or JFIF's, libjpeg takes three channels for YCbCr."""
-_COLOURS = {1: ("GRAY", 1), 3: ("RGB", 2), 4: ("CMYK", 4)}
-"""What a JPEG of so many channels is decoded to: simplejpeg's and libjpeg's names."""
 
 
 def read_samples(content: bytes, tags: Tags, layout: Layout) -> NDArray[Any]:

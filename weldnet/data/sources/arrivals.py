@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,8 +79,10 @@ class Arrivals:
         found = self.find()
         # Where not all can be listed, nothing is known to be gone.
         if not self.errors:
+            known: dict[str, Any]
             for known in (self.taken, self.waiting, self.other):
-                _forget(known, found.keys())
+                for path in known.keys() - found.keys():
+                    del known[path]
         arrivals = []
         for path, state in sorted(found.items(), key=lambda item: (item[1].mtime_ns, item[0])):
             taken = self.taken.get(path)
@@ -147,11 +149,6 @@ class Arrivals:
             log.warning("%s: skipped: %s", make_visible(path), make_visible(reason))
             return False
         return bool(take_photographs([path], Skipped(), unread=True))
-
-
-def _forget(known: dict[str, Any], found: Set[str]) -> None:
-    for path in known.keys() - found:
-        del known[path]
 
 
 def _read_state(path: str) -> State:

@@ -18,6 +18,30 @@ from weldnet.spelling import make_visible
 FILE_SCHEMA = {"path": pl.String, "size": pl.Int64, "mtime_ns": pl.Int64, "ctime_ns": pl.Int64, "inode": pl.Int64}
 """The columns that change when a file does: the time of change of the inode cannot be set by hand."""
 
+UNREAD = "photographs in a format that weldnet does not read"
+STRAY = "beside the class folders, so of no class"
+OTHER = "of other kinds"
+
+_FOLDERS = {
+    "@eadir": "the thumbnails of a NAS",
+    "#recycle": "the bin of a NAS",
+    "@recycle": "the bin of a NAS",
+    "@recently-snapshot": "copies that a NAS keeps",
+    "#snapshot": "copies that a NAS keeps",
+    "$recycle.bin": "the bin of Windows",
+    "recycler": "the bin of Windows",
+    "system volume information": "Windows' own",
+    "lost+found": "the file system's own",
+    "__macosx": "macOS's notes in an archive",
+    "network trash folder": "macOS's bin",
+    "temporary items": "macOS's own",
+    "__pycache__": "Python's own",
+    "report_files": "copies in a report of weldnet",
+}
+_NAMES = ("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "picasa.ini")
+_MOST = 10_000
+"""Files counted below a skipped folder: a NAS may keep millions of copies."""
+
 
 def describe_files(paths: pl.Series, within: Path | None) -> tuple[pl.DataFrame, dict[int, str]]:
     """Reads the states of N files without opening them.
@@ -42,31 +66,6 @@ def describe_files(paths: pl.Series, within: Path | None) -> tuple[pl.DataFrame,
             states.append([found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino & (2**63 - 1)])
     table = pl.DataFrame(states, list(FILE_SCHEMA.items())[1:], orient="row")
     return table.insert_column(0, paths.rename("path")).with_row_index("index"), unreadable
-
-
-UNREAD = "photographs in a format that weldnet does not read"
-STRAY = "beside the class folders, so of no class"
-OTHER = "of other kinds"
-
-_FOLDERS = {
-    "@eadir": "the thumbnails of a NAS",
-    "#recycle": "the bin of a NAS",
-    "@recycle": "the bin of a NAS",
-    "@recently-snapshot": "copies that a NAS keeps",
-    "#snapshot": "copies that a NAS keeps",
-    "$recycle.bin": "the bin of Windows",
-    "recycler": "the bin of Windows",
-    "system volume information": "Windows' own",
-    "lost+found": "the file system's own",
-    "__macosx": "macOS's notes in an archive",
-    "network trash folder": "macOS's bin",
-    "temporary items": "macOS's own",
-    "__pycache__": "Python's own",
-    "report_files": "copies in a report of weldnet",
-}
-_NAMES = ("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "picasa.ini")
-_MOST = 10_000
-"""Files counted below a skipped folder: a NAS may keep millions of copies."""
 
 
 class Skipped(dict[str, list[str]]):

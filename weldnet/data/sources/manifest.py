@@ -15,6 +15,10 @@ from weldnet.spelling import tidy_all
 
 _HEADER = 65536
 
+SPLITS = ("train", "val", "test")
+SCHEMA = {"path": pl.String, "label": pl.String, "group": pl.String, "split": pl.String}
+"""The columns of every table of samples. `group` and `split` are null where they are unknown."""
+
 
 def read_typed(file: Path, columns: Sequence[str], needed: Sequence[str], also: str = "") -> pl.DataFrame:
     """The columns of a CSV as text, null where they lack, and `row`, the header being row 1; commas or semicolons.
@@ -61,11 +65,6 @@ def refuse_rows(file: Path, table: pl.DataFrame, fault: pl.Expr, reason: str) ->
             for row, *values in rows.iter_rows()
         ]
         raise InputError(f"{file}: {reason}:\n{list_some(shown)}")
-
-
-SPLITS = ("train", "val", "test")
-SCHEMA = {"path": pl.String, "label": pl.String, "group": pl.String, "split": pl.String}
-"""The columns of every table of samples. `group` and `split` are null where they are unknown."""
 
 
 def read_manifest(file: str | Path) -> pl.DataFrame:

@@ -23,6 +23,9 @@ _SPLIT_OF = {word: split for split, words in SPLIT_NAMES.items() for word in wor
 _FILLING = r"(?:data|dataset|set|split|images?|imgs?|pics|pictures?|photos?|samples?|bilder|daten|satz)"
 _AROUND = re.compile(rf"^{_FILLING}+|{_FILLING}+$")
 
+_ORDINARY = ("valid",)
+"""Also the name of a class, beside `invalid`."""
+
 
 def find_word(name: str) -> str:
     """The word of `SPLIT_NAMES` that a name is: `01_Train-Images` is `train`; empty where it is none."""
@@ -53,10 +56,6 @@ def name_splits(names: Iterable[str], source: Path) -> Mapping[str, str]:
                 f"{source}: {' and '.join(same)} would all be taken for {split}; name the splits train, val and test"
             )
     return splits
-
-
-_ORDINARY = ("valid",)
-"""Also the name of a class, beside `invalid`."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,12 @@ from weldnet.spelling import find_alike, tidy_all
 
 Fingerprints = NDArray[np.int64]
 
+ALL_THE_SAME = "To continue all the same, type data.allow_leak=true; every report will mention it"
+_TO_ONE_SIDE = (
+    "Move each group and each copy to one side: weldnet-audit with the same data keys and audit.suggest_split=FILE.csv "
+    "writes such a split"
+)
+
 MANY_VIEWS = 0.05
 """Of the test images: that many whose spot is seen in train or val are refused where the welds are unknown."""
 
@@ -48,24 +54,23 @@ def find_seen_views(table: pl.DataFrame, pairs: Pairs) -> list[str]:
     `pairs`, int64 (P, 2), are numbers in the table's column `row`, which copies share, that show the same spot.
     """
     both = pl.DataFrame(np.concatenate([pairs, pairs[:, ::-1]]), schema=["row", "row_other"], orient="row")
-    samples = table.select("path", "split", "row").with_row_index("place")
+    samples = table.select("path", "split", "row").with_row_index("index")
     seen = (
         samples.filter(split="test")
         .join(both, on="row")
         .join(samples.select(pl.all().name.suffix("_other")), on="row_other")
     )
-    seen = seen.filter(pl.col("split_other") != "test").sort("place", "place_other")
+    seen = seen.filter(pl.col("split_other") != "test").sort("index", "index_other")
     named = pl.format("{} = {} ({})", "path", "path_other", "split_other")
-    return seen.unique("place", keep="first", maintain_order=True).select(named).to_series().to_list()
+    return seen.unique("index", keep="first", maintain_order=True).select(named).to_series().to_list()
 
 
 def refuse_views(leak: str, table: pl.DataFrame) -> None:
     """Refuses spots that are seen again in test, where the welds are unknown or each image counts as one."""
-    raise InputError(
-        f"these data leak, so a score would not measure unseen welds:\n  {leak}\n"
+    refuse_leaks(
+        [leak],
         f"{explain_groups(table, even_per_image=False)}; or a manifest that weldnet-audit with the same data keys and "
-        "audit.suggest_groups=FILE.csv writes, with one group for each spot. To continue all the same, type "
-        "data.allow_leak=true; every report will mention it"
+        "audit.suggest_groups=FILE.csv writes, with one group for each spot",
     )
 
 
@@ -83,13 +88,10 @@ def find_contradictions(table: pl.DataFrame) -> list[str]:
     return sentences
 
 
-def refuse_leaks(leaks: Sequence[str]) -> None:
+def refuse_leaks(leaks: Sequence[str], remedy: str = _TO_ONE_SIDE) -> None:
     if leaks:
-        raise InputError(
-            f"these data leak, so a score would not measure unseen welds:\n{list_some(leaks)}\nMove each group and "
-            "each copy to one side: weldnet-audit with the same data keys and audit.suggest_split=FILE.csv writes such "
-            "a split. To continue all the same, type data.allow_leak=true; every report will mention it"
-        )
+        found = f"these data leak, so a score would not measure unseen welds:\n{list_some(leaks)}"
+        raise InputError(f"{found}\n{remedy}. {ALL_THE_SAME}")
 
 
 def fingerprints(digests: pl.Series) -> Fingerprints:

@@ -15,6 +15,12 @@ from weldnet.data.sources.manifest import SPLITS
 from weldnet.errors import InputError
 from weldnet.spelling import tidy
 
+Counts = NDArray[np.int64]
+"""Images by group and class: (G, C)."""
+
+_RESTARTS = 32
+_SMALL = 2_000
+
 
 def split_by_group(table: pl.DataFrame, shares: Mapping[str, float], seed: int) -> pl.DataFrame:
     """Fills `split` so that no group is in two splits and each class has about its share in each.
@@ -79,9 +85,9 @@ def take_known(table: pl.DataFrame, share: float) -> pl.DataFrame:
     name = pl.col("path").str.split(os.sep).list.last()
     # Numbers get the same length.
     order = name.map_elements(lambda text: re.sub(r"\d+", lambda number: number[0].zfill(20), text), pl.String)
-    place = order.rank("ordinal").over("split", "group", "label")
+    position = order.rank("ordinal").over("split", "group", "label")
     num_val = pl.min_horizontal((pl.len() * share).round().clip(1), pl.len() - 1.0).over("split", "group", "label")
-    is_val = (pl.col("split") == "train") & (place > pl.len().over("split", "group", "label") - num_val)
+    is_val = (pl.col("split") == "train") & (position > pl.len().over("split", "group", "label") - num_val)
     taken = table.with_columns(split=pl.when(is_val).then(pl.lit("val")).otherwise("split"))
     if "train" in table["split"] and "val" not in taken["split"]:
         raise InputError(
@@ -146,13 +152,6 @@ def split_validation(table: pl.DataFrame, seed: int) -> tuple[pl.DataFrame, bool
     names = pl.Series(np.where(calibrates, "calibrate", "select"), dtype=pl.String)
     empty = pl.repeat(None, len(table), dtype=pl.String, eager=True)
     return table.with_columns(half=empty.scatter(val["order"], names)), by_group
-
-
-Counts = NDArray[np.int64]
-"""Images by group and class: (G, C)."""
-
-_RESTARTS = 32
-_SMALL = 2_000
 
 
 def count_groups(table: pl.DataFrame) -> tuple[Counts, NDArray[np.int64]]:
