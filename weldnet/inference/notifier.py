@@ -147,7 +147,8 @@ class Notifier(ExitStack):
 
         def end() -> None:
             is_over.set()
-            with suppress(OSError):
+            # It may be closed, and have no socket any more.
+            with suppress(OSError, AttributeError):
                 connection.sock.shutdown(socket.SHUT_RDWR)
 
         # The connection's own limit is for each byte: an answer could come slowly for ever.
