@@ -12,7 +12,8 @@ def run(cfg: DictConfig) -> None:
     """Trains and tests the folds from a composed config; with `ckpt_path`, those that a stopped run has left."""
     from weldnet.config.folds import Folds
 
-    Folds.open(cfg, HydraConfig.get().overrides.task).run(only=cfg.data.fold)
+    only = cfg.data.fold
+    Folds.open(cfg, HydraConfig.get().overrides.task).run(only)
 
 
 main = command("crossval", run, CrossvalConfig, find_saved_crossval)

@@ -1,8 +1,5 @@
 """A cross-validation as a series: one training for each fold."""
 
-from pathlib import Path
-from typing import Self
-
 from omegaconf import DictConfig
 
 from weldnet.config.resumable import OF_FOLDS
@@ -20,8 +17,8 @@ class Folds(Series):
     command, what, member = "weldnet-crossval", "cross-validation", "fold"
     size_key, made, alike = "num_folds", ("crossval.json", "crossval.html", "checkpoints/ensemble.ckpt"), OF_FOLDS
 
-    @classmethod
-    def of(cls, cfg: DictConfig, folder: Path) -> Self:
+    @staticmethod
+    def check(cfg: DictConfig) -> None:
         if not 2 <= cfg.num_folds <= MOST_FOLDS:
             raise InputError(f"num_folds={cfg.num_folds}: allowed are whole numbers from 2 to {MOST_FOLDS}")
         if cfg.data.num_folds is not None:
@@ -37,9 +34,7 @@ class Folds(Series):
                 "trainer.fast_dev_run keeps no checkpoint to test; try one fold with weldnet-train data.num_folds="
                 f"{cfg.num_folds} data.fold=0"
             )
-        folds = cls.take(cfg, folder)
-        folds.recipe.data.fold = None
-        return folds
+        cfg.data.fold = None
 
     def set_number(self, cfg: DictConfig, number: int) -> None:
         cfg.data.num_folds, cfg.data.fold = self.size, number

@@ -17,13 +17,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from weldnet.config.callbacks import resolve_monitor
 from weldnet.config.literal import pin
 from weldnet.config.resumable import GROUPS, OF_MACHINE, find_changes
 from weldnet.config.runs import label_overrides, make_absolute, make_folder, name_folder, show, show_command
 from weldnet.config.space import check_key, list_ends, read_space
 from weldnet.config.sweep_monitor import check_settings, settle_monitor
-from weldnet.config.trainings import prepare_trainer, show_notes, train_run
+from weldnet.config.trainings import prepare_data, prepare_trainer, show_notes, train_run
 from weldnet.errors import InputError, MachineError, propose_extra
 
 if TYPE_CHECKING:
@@ -85,9 +84,6 @@ class Search:
 
         Shows what there is to say of the data, and settles by which figure trials are judged.
         """
-        from weldnet.config.build import build_data, build_trainer
-        from weldnet.training.monitors import check_fit
-
         for position in (0, -1):
             cfg = self.config_of({key: list_ends(each)[position] for key, each in self.space.items()}, self.folder)
             trainer = prepare_trainer(cfg, self.folder)
@@ -95,13 +91,9 @@ class Search:
             raise InputError(
                 "a trial trains in one process; take trainer.devices=1, and start the command several times"
             )
-        data = build_data(cfg.data, cfg.seed)
-        data.setup()
+        data, _ = prepare_data(cfg, self.folder, trainer)
         show_notes(data)
         settle_monitor(self.cfg, data.validation_groups, set(data.samples("val")["label"]))
-        if resolve_monitor(cfg, data.validation_groups):
-            trainer = build_trainer(cfg, self.folder)
-        check_fit(data, trainer)
 
     def config_of(self, values: Mapping[str, Any], folder: Path) -> DictConfig:
         """The pinned config of a trial in a folder, as `weldnet-train` has it."""

@@ -1,8 +1,5 @@
 """Several seeds as a series: one training for each, on the same data and splits."""
 
-from pathlib import Path
-from typing import Self
-
 from omegaconf import DictConfig
 
 from weldnet.config.resumable import OF_SEEDS
@@ -20,18 +17,16 @@ class Seeds(Series):
     command, what, member = "weldnet-train", "run of several seeds", "seed"
     size_key, made, alike = "seeds", ("seeds.json",), OF_SEEDS
 
-    @classmethod
-    def of(cls, cfg: DictConfig, folder: Path) -> Self:
+    @staticmethod
+    def check(cfg: DictConfig) -> None:
         if not 2 <= cfg.seeds <= MOST_SEEDS:
             raise InputError(
                 f"seeds={cfg.seeds}: allowed are whole numbers from 2 to {MOST_SEEDS}, or null for one training"
             )
         if cfg.trainer.get("fast_dev_run"):
             raise InputError("trainer.fast_dev_run keeps no checkpoint to test; try it without seeds")
-        seeds = cls.take(cfg, folder)
-        if seeds.recipe.data.seed is None:
-            seeds.recipe.data.seed = seeds.recipe.seed
-        return seeds
+        if cfg.data.seed is None:
+            cfg.data.seed = cfg.seed
 
     @property
     def numbers(self) -> range:

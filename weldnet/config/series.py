@@ -10,12 +10,12 @@ from typing import ClassVar, Self
 
 from omegaconf import DictConfig, OmegaConf
 
-from weldnet.config.build import build_data, build_model
+from weldnet.config.build import build_model
 from weldnet.config.literal import escape, map_texts, pin, read_config, to_plain
 from weldnet.config.resumable import Alike, check_changes, find_changes
 from weldnet.config.resume import CONFIG, StoppedRun, load_last
 from weldnet.config.runs import is_leader, make_absolute, name_folder, show, show_command, stop_here, work_alone
-from weldnet.config.trainings import prepare_trainer, train_run
+from weldnet.config.trainings import prepare_data, prepare_trainer, train_run
 from weldnet.config.trusted import check_trusted
 from weldnet.console import print_table
 from weldnet.errors import InputError
@@ -23,7 +23,6 @@ from weldnet.evaluation.metrics import METRICS, show_figure
 from weldnet.files import write_text
 from weldnet.training.crossval_report import CrossvalReport
 from weldnet.training.fit import has_ended, is_complete
-from weldnet.training.monitors import check_fit
 from weldnet.training.seeds_report import SeedsReport
 
 
@@ -60,31 +59,28 @@ class Series(ABC):
         if not is_leader():
             raise InputError(f"a {cls.what} runs in one process; start it without torchrun, or with one task")
         if cfg.ckpt_path is None:
-            return cls.of(cfg, name_folder(cls.command.removeprefix("weldnet-"), cfg.output_dir))
-        folder = Path(cfg.output_dir)
-        pinned = to_plain(pin(cfg, folder))
-        check_trusted(pinned, folder, typed)
-        saved = to_plain(read_config(folder / CONFIG))
-        # `alike.own` may change: which fold to train now, or how many seeds.
-        changes = {key: values for key, values in find_changes(saved, pinned).items() if key != cls.alike.own}
-        check_changes(changes, saved, cls.alike)
-        size, before = cfg[cls.size_key], saved[cls.size_key]
-        if size is None or size < before:
-            raise InputError(f"{cls.size_key}={size}: {show(folder)} has {before} already; type a larger number")
-        return cls.of(cfg, folder)
-
-    @classmethod
-    @abstractmethod
-    def of(cls, cfg: DictConfig, folder: Path) -> Self:
-        """Checks a config, and builds the series in a folder."""
-
-    @classmethod
-    def take(cls, cfg: DictConfig, folder: Path) -> Self:
-        """Builds the series from a checked config."""
+            folder = name_folder(cls.command.removeprefix("weldnet-"), cfg.output_dir)
+        else:
+            folder = Path(cfg.output_dir)
+            pinned = to_plain(pin(cfg, folder))
+            check_trusted(pinned, folder, typed)
+            saved = to_plain(read_config(folder / CONFIG))
+            # `alike.own` may change: which fold to train now, or how many seeds.
+            changes = {key: values for key, values in find_changes(saved, pinned).items() if key != cls.alike.own}
+            check_changes(changes, saved, cls.alike)
+            size, before = cfg[cls.size_key], saved[cls.size_key]
+            if size is None or size < before:
+                raise InputError(f"{cls.size_key}={size}: {show(folder)} has {before} already; type a larger number")
+        cls.check(cfg)
         recipe = pin(cfg, folder)
         size = recipe.pop(cls.size_key)
         recipe.ckpt_path = recipe.output_dir = None
         return cls(recipe, size, folder)
+
+    @staticmethod
+    @abstractmethod
+    def check(cfg: DictConfig) -> None:
+        """Checks a config, and makes it one for all trainings."""
 
     @property
     def numbers(self) -> range:
@@ -204,9 +200,7 @@ class Series(ABC):
             if member.data.cache != "none":
                 # The images are decoded once for all of them; here they need not be copied.
                 member.data.cache = "disk"
-            data = build_data(member.data, member.seed)
-            data.setup()
-            check_fit(data, trainer)
+            data, trainer = prepare_data(member, self.member_folder(number), trainer)
             if number == first:
                 build_model(cfg, data)
             if self.known_digest(number) not in (None, data.split_digest):

@@ -12,25 +12,21 @@ OF_LAST_EPOCH = "val/balanced_accuracy"
 
 
 def check_settings(cfg: DictConfig) -> None:
-    """Checks the node `sweep` of a config, apart from its space; settles the monitor where that needs no data."""
-    settings, best = cfg.sweep, cfg.callbacks.get("best")
+    """Checks the node `sweep` of a config, apart from its space."""
     for name in ("trials", "heartbeat"):
-        if settings[name] < 1:
-            raise InputError(f"sweep.{name}={settings[name]}: allowed are whole numbers from 1")
+        if cfg.sweep[name] < 1:
+            raise InputError(f"sweep.{name}={cfg.sweep[name]}: allowed are whole numbers from 1")
     if cfg.trainer.get("fast_dev_run"):
         raise InputError("trainer.fast_dev_run validates no whole epoch; type trainer.max_epochs=1")
-    if not best or best.monitor != AUTO:
-        settle_monitor(cfg)
-    elif settings.monitor != AUTO:
-        _check_monitor(settings.monitor)
+    if cfg.sweep.monitor != AUTO:
+        _check_monitor(cfg.sweep.monitor)
 
 
-def settle_monitor(cfg: DictConfig, validation_groups: str = "", classes: Collection[str] | None = None) -> None:
+def settle_monitor(cfg: DictConfig, validation_groups: str, classes: Collection[str]) -> None:
     """Replaces `auto` in `callbacks.best.monitor` and in `sweep.monitor` by the figure for which it stands.
 
     Args:
-        validation_groups: of the data; needed where `callbacks.best.monitor` is `auto`.
-        classes: those with validation images; None while the data are not known.
+        classes: those with validation images.
     """
     resolve_monitor(cfg, validation_groups)
     settings, best = cfg.sweep, cfg.callbacks.get("best")

@@ -50,6 +50,19 @@ def prepare_trainer(cfg: DictConfig, folder: Path) -> Trainer:
     return build_trainer(cfg, folder)
 
 
+def prepare_data(
+    cfg: DictConfig, folder: Path, trainer: Trainer, further: Sequence[Callback] = ()
+) -> tuple[WeldDataModule, Trainer]:
+    """The data of a run, set up, and its trainer with the monitor that they ask for; checks them together."""
+    data = build_data(cfg.data, cfg.seed)
+    data.setup()
+    if resolve_monitor(cfg, data.validation_groups):
+        trainer = build_trainer(cfg, folder)
+    trainer.callbacks.extend(further)  # type: ignore[attr-defined]
+    check_fit(data, trainer)
+    return data, trainer
+
+
 def train_run(
     cfg: DictConfig, folder: Path, stopped: StoppedRun | None, resume: str, further: Sequence[Callback] = ()
 ) -> dict[str, EvaluationReport] | None:
@@ -68,12 +81,7 @@ def train_run(
     trainer = prepare_trainer(cfg, folder)
     if trainer.world_size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
         raise InputError("--multirun and several processes exclude each other; start one run at a time")
-    data = build_data(cfg.data, cfg.seed)
-    data.setup()
-    if resolve_monitor(cfg, data.validation_groups):
-        trainer = build_trainer(cfg, folder)
-    trainer.callbacks.extend(further)  # type: ignore[attr-defined]
-    check_fit(data, trainer)
+    data, trainer = prepare_data(cfg, folder, trainer, further)
     if stopped:
         stopped.check_data(data)
     last = stopped.checkpoint if stopped else None
