@@ -12,8 +12,7 @@ MOST_LISTED = 20
 class InputError(ValueError):
     """A user's mistake: its message holds what is wrong, where, what is allowed and what to type instead.
 
-    The commands print it without a traceback and exit with code 2; every other exception is ours and keeps its
-    traceback.
+    The commands print it and exit with code 2; every other exception is ours and keeps its traceback.
     """
 
 

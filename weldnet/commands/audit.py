@@ -163,11 +163,7 @@ def _correct(found: "Found", settings: DictConfig) -> "Found":
 
 
 def _write_all(audited: "Audit", files: Mapping[str, Path | None], cfg: DictConfig) -> None:
-    """Writes each manifest that a key names.
-
-    Raises:
-        InputError: a split is asked for, and weldnet-train would refuse it.
-    """
+    """Writes each manifest that a key names; a split only if weldnet-train would take it."""
     from weldnet.audit.audit import suggest_groups, suggest_split
     from weldnet.config.build import build_data
     from weldnet.data.splits.rules import give_val_to_train

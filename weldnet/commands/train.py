@@ -21,11 +21,7 @@ if TYPE_CHECKING:
 
 
 def run(cfg: DictConfig) -> Path:
-    """Trains from a composed config, once or with several seeds; with `ckpt_path`, resumes inside that run's folder.
-
-    Returns:
-        The run folder.
-    """
+    """Trains from a composed config, once or with several seeds, or resumes a run; returns the run folder."""
     from weldnet.config.seeds import Seeds
     from weldnet.config.trainings import train_run
 

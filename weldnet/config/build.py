@@ -118,11 +118,7 @@ def check_decision(decision: DictConfig, *, own: bool) -> dict[str, float | None
 
 
 def build_model(cfg: DictConfig, data: WeldDataModule, weights: str | None = None) -> WeldClassifier:
-    """The classifier of a training config for data that are set up, its trunk's weights loaded.
-
-    Args:
-        weights: instead of the config's.
-    """
+    """The classifier of a training config for data that are set up; `weights` stands in for those of the config."""
     weighed = data.class_weights()
     return _make_classifier(
         cfg,

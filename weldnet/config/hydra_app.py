@@ -131,10 +131,7 @@ class _Call:
             sys.exit(130)
 
     def find_root(self) -> None:
-        """Where `ckpt_path` is typed, the config to compose on is the run's own instead of the default groups.
-
-        So what is typed is checked against the keys that the run has, by the same rules and with the same messages.
-        """
+        """Where `ckpt_path` is typed, composes on the run's own config, so that other keys are checked against it."""
         if self.find_saved is None:
             return
         overrides = [word for word in put_options_first(sys.argv[1:]) if re.match(r"[+~]*[\w./@:]+=", word)]

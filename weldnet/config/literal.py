@@ -72,11 +72,7 @@ def pin(cfg: DictConfig, folder: Path) -> DictConfig:
 
 
 def parse_config(content: str | bytes, where: str) -> DictConfig:
-    """A saved config from `pin`; one of an older version gets today's targets and new keys.
-
-    Raises:
-        InputError: it is damaged, or holds an interpolation, which could read this machine's environment.
-    """
+    """A saved config from `pin`, unless it is damaged; one of an older version gets today's targets and new keys."""
     try:
         text = content.decode() if isinstance(content, bytes) else content
         plain: Any = OmegaConf.to_container(OmegaConf.create(text))
@@ -85,6 +81,7 @@ def parse_config(content: str | bytes, where: str) -> DictConfig:
         raise InputError(f"{where}: the config in it is damaged: {first_line(error)}") from error
     if not isinstance(plain, dict):
         raise InputError(f"{where}: the config in it is damaged: it is not a list of keys")
+    # An interpolation could read this machine's environment.
     for text in (str(text) for keys, value in walk(plain) for text in (*keys, value)):
         if _LIVE.search(text):
             raise InputError(f"{where}: its config holds {text}, and nothing in a saved config is resolved again")

@@ -1,7 +1,4 @@
-"""Messages for mistakes in typed settings: what is wrong, and what to type instead.
-
-Hydra's own messages describe how Hydra failed.
-"""
+"""Messages for mistakes in typed settings, instead of Hydra's, which describe how Hydra failed."""
 
 import os
 import re

@@ -36,11 +36,10 @@ def find_origin(ckpt_path: str, why: str) -> Path:
 
 
 def set_up_data(cfg: DictConfig, checkpoint: "Checkpoint", why: str, *, only_own: bool = False) -> "WeldDataModule":
-    """The checkpoint's own data, or those of `data=`, set up; geometry and classes are always the checkpoint's.
+    """The checkpoint's own data, or those of `data=` unless `only_own`, set up, in its geometry and with its classes.
 
     Args:
-        why: the checkpoint's own data must be as they were, and what else to type.
-        only_own: refuse others.
+        why: its own data must be as they were, and what else to type.
     """
     from hydra.core.hydra_config import HydraConfig
 

@@ -163,9 +163,8 @@ def stop_here(resume: str) -> NoReturn:
 def propose_resuming(command: str, folder: Path, kept: str) -> Iterator[None]:
     """A context that adds how to resume to an interruption, a disk error or the loss of a process.
 
-    To the last two only if the folder holds `kept`, without which nothing can be resumed.
-
-    An error that names no file, as TensorBoard's, names the folder.
+    To the last two only if the folder holds `kept`, without which nothing can be resumed. An error that names no file,
+    as TensorBoard's, names the folder.
     """
     try:
         with name_failures(folder):

@@ -80,10 +80,7 @@ class Search:
         return cls(cfg, space, folder)
 
     def check(self) -> None:
-        """Raises what could stop every trial, before the first one: the ends of all ranges, the data, the processes.
-
-        Shows what there is to say of the data, and settles by which figure trials are judged.
-        """
+        """Refuses, before the first trial, what would stop each of them; settles by which figure they are judged."""
         for position in (0, -1):
             cfg = self.config_of({key: list_ends(each)[position] for key, each in self.space.items()}, self.folder)
             trainer = prepare_trainer(cfg, self.folder)

@@ -23,11 +23,7 @@ def check_settings(cfg: DictConfig) -> None:
 
 
 def settle_monitor(cfg: DictConfig, validation_groups: str, classes: Collection[str]) -> None:
-    """Replaces `auto` in `callbacks.best.monitor` and in `sweep.monitor` by the figure for which it stands.
-
-    Args:
-        classes: those with validation images.
-    """
+    """Replaces `auto` in `callbacks.best.monitor` and `sweep.monitor`; `classes` are those with validation images."""
     resolve_monitor(cfg, validation_groups)
     settings, best = cfg.sweep, cfg.callbacks.get("best")
     if settings.monitor == AUTO:

@@ -30,10 +30,7 @@ other work on the same cores takes them from the very threads that are waited fo
 
 
 def shorten_waits() -> None:
-    """Has OpenMP's threads sleep soon where they wait; a variable of the user's own stays.
-
-    OpenMP reads it when it is loaded: call it before torch is imported; afterwards it does nothing.
-    """
+    """Has OpenMP, which torch loads, let its threads sleep soon where they wait; a variable of the user's own stays."""
     if "torch" not in sys.modules and not any(name in os.environ for name in WAITS):
         os.environ["GOMP_SPINCOUNT"] = SPINS
 
@@ -49,9 +46,7 @@ PROCESSES_PER_CORE = 4
 
 
 def check_processes(key: str, number: int) -> None:
-    """Raises:
-    InputError: this machine has not the cores for so many processes.
-    """
+    """Refuses more processes than this machine has cores for."""
     most = PROCESSES_PER_CORE * available_cores()
     if number > most:
         raise InputError(
@@ -61,9 +56,7 @@ def check_processes(key: str, number: int) -> None:
 
 
 def check_memory(key: str, num_bytes: int, instead: str, meminfo: Path = Path("/proc/meminfo")) -> None:
-    """Raises:
-    InputError: so much memory is not free.
-    """
+    """Refuses what needs more memory than is free."""
     try:
         lines = meminfo.read_text().splitlines()
     except OSError:

@@ -79,11 +79,7 @@ def exact_float32() -> Iterator[None]:
 
 
 def choose_device(device: str) -> torch.device:
-    """The torch device of `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1` or `mps`.
-
-    Raises:
-        InputError: it is not there.
-    """
+    """The torch device of `auto` (a GPU if there is one), `cpu`, `cuda`, `cuda:1` or `mps`, if it is there."""
     if device == "auto":
         found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         return found or torch.device("cpu")
@@ -126,9 +122,7 @@ class Replay:
         self.can_be_captured = True
 
     def __call__(self, *inputs: Tensor) -> Tensors:
-        """Raises:
-        InputError: the function is required to be captured, and cannot be.
-        """
+        """The function's results, by a replay where it is captured."""
         shapes = tuple((each.shape, each.dtype) for each in inputs)
         if self.captured is None and self.can_be_captured:
             self.num_calls[shapes] += 1
@@ -178,10 +172,7 @@ def run_aside(function: Callable[..., Tensors], *inputs: Tensor) -> Tensors:
 def capture(
     function: Callable[..., Tensors], inputs: Tensors, generator: torch.Generator | None
 ) -> tuple[torch.cuda.CUDAGraph, Tensors]:
-    """Captures a function's work on its inputs, without doing it.
-
-    Returns:
-        The graph, and what each replay fills.
+    """Captures a function's work on its inputs as a graph, without doing it; returns it with what each replay fills.
 
     Raises:
         RuntimeError: something in it waits for the device, or is done on the CPU.

@@ -113,11 +113,7 @@ def read_state_dict(file: Path, allowed: Sequence[str]) -> dict[str, Tensor]:
 
 
 def refuse_weights(weights: str, backbone: str, error: RuntimeError) -> InputError:
-    """The refusal of weights that belong to a different network.
-
-    Args:
-        error: of `load_state_dict`.
-    """
+    """The refusal of weights that belong to a different network, from the error of `load_state_dict`."""
     lines = str(error).splitlines()
     return InputError(
         f"model.weights={weights} does not fit model.backbone={backbone}: {lines[min(1, len(lines) - 1)].strip()[:300]}"

@@ -109,10 +109,7 @@ def _freeze_settings(group: dict[str, Any]) -> tuple[list[bool], dict[str, Any]]
 
 @contextmanager
 def read_rates(optimizer: Optimizer, rates: Tensor) -> Iterator[None]:
-    """Within it an optimizer reads the learning rates of its groups from memory, where they can be replaced.
-
-    Outside, they are the numbers that schedules, loggers and checkpoints know.
-    """
+    """Within it an optimizer reads its learning rates from memory; outside, they are the numbers of a schedule."""
     before = [dict(group) for group in optimizer.param_groups]
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         # torch must know of a capture, and only during one.

@@ -62,12 +62,7 @@ class WeldNet(nn.Module):
         self.to(memory_format=self.memory_format)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Args:
-            images: (B, 3, H, W) RGB from 0 to 255, uint8 or float.
-
-        Returns:
-            Logits (B, C).
-        """
+        """Logits (B, C) of images (B, 3, H, W), RGB from 0 to 255, uint8 or float."""
         logits: Tensor = self.head(self.features(images))
         return logits
 
@@ -96,10 +91,7 @@ class WeldNet(nn.Module):
         yield HEAD, list(self.head.parameters())
 
     def freeze(self, through: str | None) -> None:
-        """Freezes the stages from the stem through the named one; None sets all free.
-
-        A frozen stage keeps its batch norm statistics, too.
-        """
+        """Freezes the stages from the stem through the named one, with batch norm statistics; None sets all free."""
         if through is not None:
             check_choice("model.freeze_through", through, self.stage_names[:-1])
         self.frozen = self.stage_names[: self.stage_names.index(through) + 1] if through else ()

@@ -11,14 +11,11 @@ from weldnet.model.network import WeldNet
 
 
 def parameter_groups(network: WeldNet, lr: float, layer_decay: float) -> list[dict[str, Any]]:
-    """One or two groups a stage, with its learning rate; biases, norms and `undecayed` have no weight decay.
+    """One or two groups a stage, from the stem, with its rate; biases, norms and `undecayed` have no weight decay.
 
     Args:
         lr: the head's rate.
         layer_decay: each stage below the head has this times the rate of the one above it; 1 is the same for all.
-
-    Returns:
-        Groups for a torch optimizer, with `name`, from the stem to the head.
     """
     undecayed = {id(network.trunk.get_parameter(name)) for name in network.backbone.undecayed}
     undecayed |= {id(parameter) for parameter in network.parameters() if parameter.ndim <= 1}
@@ -45,13 +42,8 @@ class WarmupCosine:
         self.since, self.reached = 0, 0.0
 
     def replan(self, fresh: "WarmupCosine", step: int, last_step: int) -> None:
-        """Takes over the shares of a fresh curve; where the run has a different length now, stretches what is left of
-        this one over the steps that are left. So the rate never jumps, and past its end it stays at its end.
-
-        Args:
-            fresh: the curve of a run of the new length.
-            step: now.
-            last_step: of the run, counted as `step` is.
+        """Takes over the shares of the curve of a run of the new length; if that differs, what is left of this one is
+        stretched to `last_step`. So the rate never jumps, and past its end it stays at its end.
         """
         self.warmup_share, self.final_share = fresh.warmup_share, fresh.final_share
         if fresh.estimated_steps != self.estimated_steps:

@@ -14,8 +14,7 @@ from weldnet.inference.checkpoint import write_checkpoint
 class CheckpointFiles(TorchCheckpointIO):
     """Lightning's checkpoints, written beside their target and verified when they are loaded.
 
-    Lightning's own way stages them in the folder for temporary files; where that is a different file system, a kill
-    while they are copied leaves neither the old nor the new one.
+    Lightning copies them from the folder for temporary files, and a kill meanwhile leaves neither old nor new one.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:

@@ -43,12 +43,7 @@ class CrossvalReport:
     good_classes: Sequence[str] = ()
 
     def metrics(self) -> dict[str, Any]:
-        """The keys of `crossval.json`.
-
-        Returns:
-            the keys of `summarise_spread`; `pooled`: the keys of `summarise` for all held-out images together; `folds`:
-            the figures of each; `num_folds`; `leaks` and `warnings` of any fold.
-        """
+        """The content of `crossval.json`."""
         groups = dict(self.predictions.group_by("fold").agg(pl.col("group").n_unique()).iter_rows())
         rows = list(self.folds.values())
         return {
@@ -109,11 +104,7 @@ class CrossvalReport:
 
 
 def read_folds(folders: dict[int, Path], num_folds: int) -> CrossvalReport:
-    """The report of the finished folds, at least one, from the files their tests left in their run folders.
-
-    Raises:
-        InputError: their predictions have different columns.
-    """
+    """The report of the finished folds, at least one, from the files their tests left in their run folders."""
     folds, tables, good_classes = {}, [], list[str]()
     for fold, folder in folders.items():
         metrics = json.loads((folder / "metrics.json").read_text("utf-8"))

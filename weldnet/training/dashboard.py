@@ -156,11 +156,7 @@ def draw_test(trainer: Trainer, tested: EvaluationReport, report: Mapping[str, A
 
 
 def _pair(data: WeldDataModule, split: str, rows: list[int], images: Tensor) -> list[Pixels]:
-    """Each photograph as it is, where its file is at hand, beside what the network sees of it.
-
-    Args:
-        images: of these rows of the split, uint8 (B, 3, H, W).
-    """
+    """Each photograph, where its file is at hand, beside the image uint8 (3, H, W) that the network sees of it."""
     table = data.samples(split)[rows]
     pictures = []
     for path, known, image in zip(table["path"], fingerprints(table["digest"]), images, strict=True):

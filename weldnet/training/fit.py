@@ -151,14 +151,11 @@ def _read_progress(run: Path) -> dict[str, Any]:
 def calibrate(
     checkpoint: Checkpoint, data: WeldDataModule, device: str = DeviceSettings.device, **targets: float
 ) -> Checkpoint:
-    """Fits a judge on the data that trained and validated a checkpoint, and writes it into the file.
+    """Fits a judge on the data that trained and validated a checkpoint, and returns it with that, also in its file.
 
     Args:
-        data: the data that trained the checkpoint, set up.
+        data: set up.
         targets: arguments of `weldnet.evaluation.decision.choose_operating_point`.
-
-    Returns:
-        The checkpoint with its judge.
 
     Raises:
         InputError: the data did not train the checkpoint, or are split differently.
@@ -196,10 +193,10 @@ def finish_run(
     `validation`. Without a test, it has only that key, and the other files are those of validation.
 
     Args:
-        trainer: trained the checkpoint; its loggers get the test, the settings and the final metrics.
+        trainer: its loggers get the test, the settings and the final metrics.
         num_epochs: the epochs that the run has trained.
-        settings: the settings of the run as `group.key`, with plain values.
-        targets: arguments of `weldnet.evaluation.decision.choose_operating_point`.
+        settings: those of the run as `group.key`, with plain values.
+        targets: as of `calibrate`.
 
     Returns:
         The reports by split.

@@ -32,9 +32,6 @@ def write_ensemble(report: CrossvalReport, folders: Mapping[int, Path], file: Pa
 
     Its thresholds are chosen on the images of all folds, each with the probabilities of the member that never saw its
     weld, for the targets of the folds.
-
-    Raises:
-        InputError: the files of a fold do not belong together, or not to the others.
     """
     members = [load_checkpoint(kept_checkpoint(folder)) for folder in folders.values()]
     _check_alike(report, folders, members)
@@ -64,11 +61,7 @@ def write_ensemble(report: CrossvalReport, folders: Mapping[int, Path], file: Pa
 
 
 def read_held_out(run: Path) -> HeldOut:
-    """What a finished cross-validation predicts for each of its images, from the files that it left.
-
-    Raises:
-        InputError: the folder holds no finished cross-validation, or its files are damaged.
-    """
+    """What a finished cross-validation predicts for each of its images, from the files that it left."""
     table_file, ensemble = run / "predictions.csv", run / "checkpoints" / "ensemble.ckpt"
     if not (table_file.is_file() and ensemble.is_file()):
         raise InputError(

@@ -197,12 +197,7 @@ def last_step(trainer: Trainer) -> int:
 
 
 def log_extra(trainer: Trainer, name: str, extra: Figure | str | Curve | Outcome, step: int | None = None) -> None:
-    """Gives a picture, a text, a curve or the outcome of a run to every logger that takes it.
-
-    Args:
-        name: as `stage/name`.
-        step: beside which it stands; None for the last one.
-    """
+    """Gives a picture, a text, a curve or the outcome of a run to every logger that takes it, at the last step."""
     step = last_step(trainer) if step is None else step
     for logger in trainer.loggers if trainer.is_global_zero else ():
         match logger, extra:

@@ -31,12 +31,7 @@ def find_mode(monitor: str) -> str:
 
 
 def check_monitor(key: str, monitor: str, classes: Collection[str] | None = None) -> None:
-    """Checks that a figure is logged.
-
-    Args:
-        key: where it was asked for.
-        classes: those with validation images; None while the data are not known.
-    """
+    """Checks that a figure is logged; `classes` are those with validation images, None while the data are not known."""
     if monitor.startswith(RECALL):
         name = monitor.removeprefix(RECALL)
         if classes is not None and name not in classes:

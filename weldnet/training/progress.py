@@ -34,11 +34,7 @@ LINE_EVERY_S = 30.0
 
 
 class Throughput(Callback):
-    """Logs `throughput/images_per_s` and `throughput/wait_share` of each training epoch, validation left out.
-
-    Waiting is all time between one step's end and the next one's start: fetching, copying and augmenting a batch, and
-    the trainer's own bookkeeping.
-    """
+    """Logs `throughput/images_per_s` and, of the time between steps, `throughput/wait_share` of each training epoch."""
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.num_images, self.waited, self.worked = 0, 0.0, 0.0
@@ -134,11 +130,7 @@ class EpochLines(_AfterEpochs):
 
 
 class History(_AfterEpochs):
-    """Writes `history.csv` after each epoch: what training counted on augmented images, and what validation measured.
-
-    Args:
-        dirpath: the run folder.
-    """
+    """Writes `history.csv` into the folder `dirpath` after each epoch: how training and validation went."""
 
     def __init__(self, dirpath: str) -> None:
         self.folder = Path(dirpath)

@@ -15,13 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class Renewal(Callback):
-    """Writes the config's settings over restored ones: of the optimizer, of the schedule, and every patience.
-
-    Where nothing was changed, each is written over by itself.
-
-    Args:
-        callbacks: those of the trainer, as the config made them; their states are not restored yet.
-    """
+    """Writes the settings of today over restored ones: of optimizer, schedule and, in `callbacks`, every patience."""
 
     def __init__(self, callbacks: Sequence[Callback]) -> None:
         self.patient = [(callback, callback.patience) for callback in callbacks if hasattr(callback, "patience")]

@@ -40,13 +40,7 @@ class SeedsReport:
     num_seeds: int
 
     def metrics(self) -> dict[str, Any]:
-        """The keys of `seeds.json`.
-
-        Returns:
-            `split`; the keys of `summarise_spread` for its images, and under `validation` for the validation images;
-            `seeds`: of each the `figures`, with their intervals over whole groups, as in `report.json`; `num_seeds`;
-            `leaks` and `warnings` of any seed.
-        """
+        """The content of `seeds.json`; the intervals of each seed's figures are those over whole groups."""
         reports = list(self.reports.values())
         validations = [report["validation"] for report in reports if report["validation"]]
         return {

@@ -35,11 +35,7 @@ DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 class ReportTrial(Callback):
-    """Reports a figure of each validation to its trial, and ends the training where the study prunes it.
-
-    Args:
-        is_best_kept: the trial's figure is the best one, since the run keeps that epoch; else the last one.
-    """
+    """Reports a figure of each validation to its trial, and ends the training where the study prunes it."""
 
     def __init__(self, trial: optuna.Trial, monitor: str, *, is_best_kept: bool) -> None:
         self.trial, self.monitor, self.is_best_kept = trial, monitor, is_best_kept
@@ -54,17 +50,13 @@ class ReportTrial(Callback):
             raise optuna.TrialPruned
 
     def figure(self) -> float:
-        """What the trial is judged by."""
+        """What the trial is judged by: the figure of the epoch that its run keeps."""
         better = max if find_mode(self.monitor) == "max" else min
         return better(self.figures) if self.is_best_kept else self.figures[-1]
 
 
 def open_study(url: str, name: str, monitor: str, heartbeat: int, *, prune: bool) -> optuna.Study:
-    """The study of this name in a database, made if it is not there.
-
-    Raises:
-        InputError: the database cannot be opened.
-    """
+    """The study of this name in a database, made if it is not there."""
     try:
         storage = RDBStorage(
             url,
@@ -106,11 +98,7 @@ def retry(trial: optuna.Trial) -> None:
 def make_trials(
     study: optuna.Study, objective: Callable[[optuna.Trial], float], num_trials: int, heartbeat: int, seed: int
 ) -> None:
-    """Makes trials until the study has this many, together with the other processes; waits for theirs at the end.
-
-    Raises:
-        MachineError: the study cannot be written, as on a full disk.
-    """
+    """Makes trials until the study has this many, together with the other processes; waits for theirs at the end."""
 
     def print_trial(_: optuna.Study, trial: FrozenTrial) -> None:
         done = [each for each in study.get_trials(deepcopy=False) if each.state in DONE]
@@ -156,11 +144,7 @@ def _describe(trial: FrozenTrial) -> str:
 
 
 def report_study(study: optuna.Study, monitor: str, folder: Path) -> FrozenTrial:
-    """Writes `trials.csv`, the best ones first, and the charts; returns the best one.
-
-    Raises:
-        InputError: none has finished.
-    """
+    """Writes `trials.csv`, the best ones first, and the charts; returns the best one."""
     trials = [trial for trial in study.get_trials() if trial.state.is_finished()]
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     if not complete:
