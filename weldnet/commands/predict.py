@@ -5,9 +5,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from omegaconf import MISSING, DictConfig
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from weldnet.config.arguments import quote
 from weldnet.config.endings import stop_with_signals
@@ -15,6 +15,7 @@ from weldnet.config.hydra_app import command, warn_of_no_effect
 from weldnet.config.runs import make_folder, name_folder, propose_resuming, show, show_resume
 from weldnet.config.schema import ModelKeys
 from weldnet.errors import InputError, count, shorten
+from weldnet.hardware import available_cores, give_memory_back
 from weldnet.inference.settings import EngineSettings, NotifySettings
 
 if TYPE_CHECKING:
@@ -52,7 +53,6 @@ class _Task:
 
 def run(cfg: DictConfig) -> None:
     """Predicts from a composed config; exits with code 1 where a file could not be read."""
-    from weldnet.hardware import available_cores
     from weldnet.inference.prediction_run import JUDGED_BY, Share, predict_into
     from weldnet.inference.predictor import Predictor, find_model, load_engine
 
@@ -86,7 +86,9 @@ def run(cfg: DictConfig) -> None:
             explained = task.paths if cfg.explain == "all" else outcome.worst
             _explain(engine, explained, task.base, task.folder / "explained")
     if outcome.num_unreadable:
-        _print_unreadable(outcome)
+        num_files = sum(outcome.verdicts.values())
+        summary = f"{outcome.num_unreadable:,} of {num_files:,} files could not be read; see the column error"
+        print(*outcome.unreadable, summary, sep="\n", file=sys.stderr)
         sys.exit(1)
 
 
@@ -124,13 +126,10 @@ def _check_watch(cfg: DictConfig, share: "Share") -> None:
     if share.world > 1:
         raise InputError("watch=true is for one process; start it without torchrun")
     check_seconds("poll_s", cfg.poll_s)
-    check_notify(_take_notify(cfg))
-    if not cfg.notify.command and cfg.notify.url is None:
+    notify: Any = OmegaConf.to_object(cfg.notify)
+    check_notify(notify)
+    if not notify.command and notify.url is None:
         warn_of_no_effect(["notify.timeout_s"], "notify.command=[] and notify.url=null")
-
-
-def _take_notify(cfg: DictConfig) -> NotifySettings:
-    return NotifySettings(list(cfg.notify.command), cfg.notify.url, cfg.notify.timeout_s)
 
 
 def _announce(cfg: DictConfig, task: _Task, model: str, facts: "ModelFacts") -> None:
@@ -153,11 +152,10 @@ def _show_resume(cfg: DictConfig, task: _Task, model: Path) -> str:
 
 
 def _watch(cfg: DictConfig, task: _Task, predictor: "Predictor") -> None:
-    from weldnet.hardware import give_memory_back
     from weldnet.inference.folder_watch import FolderWatch
     from weldnet.inference.notifier import CALLS
 
-    notify = _take_notify(cfg)
+    notify: Any = OmegaConf.to_object(cfg.notify)
     give_memory_back()
     with (
         stop_with_signals() as stop,
@@ -216,13 +214,6 @@ def _print_outcome(outcome: "Outcome", folder: Path) -> None:
     if outcome.damaged:
         print(f"damaged, and therefore referred: {outcome.damaged:,}")
     print(f"one by one: {show(folder / 'predictions.csv')}, {show(folder / 'predictions.jsonl')}", flush=True)
-
-
-def _print_unreadable(outcome: "Outcome") -> None:
-    for line in outcome.unreadable:
-        print(line, file=sys.stderr)
-    total = sum(outcome.verdicts.values())
-    print(f"{outcome.num_unreadable:,} of {total:,} files could not be read; see the column error", file=sys.stderr)
 
 
 def _explain(engine: "Engine", paths: Sequence[str], base: str, folder: Path) -> None:

@@ -15,6 +15,7 @@ from weldnet.config.hydra_app import command, warn_of_no_effect
 from weldnet.config.runs import make_folder, name_folder, name_new_file, show
 from weldnet.config.schema import ModelKeys, take
 from weldnet.errors import InputError, count, propose_extra
+from weldnet.hardware import give_memory_back
 from weldnet.inference.settings import EngineSettings
 from weldnet.serve.limits import ServeSettings
 
@@ -47,7 +48,6 @@ def run(cfg: DictConfig) -> None:
     if cfg.export is not None:
         _export(cfg)
         return
-    from weldnet.hardware import give_memory_back
     from weldnet.inference.predictor import Predictor, find_model, load_engine, name_run
     from weldnet.serve import process
     from weldnet.serve.app import create_app

@@ -78,12 +78,8 @@ def check_nodes(cfg: DictConfig) -> None:
     check_decision(cfg.decision, own=False)
     _check_optimizer(cfg)
     check_callbacks(cfg)
-    _check_model(cfg)
-
-
-def _check_model(cfg: DictConfig) -> None:
-    """Makes the module without memory for its weights."""
     size = cfg.data.image_size
+    # Without memory for its weights.
     with torch.device("meta"):
         _make_classifier(cfg, ["", ""], weights="none", size=(size.height, size.width))
 

@@ -7,7 +7,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -84,23 +83,15 @@ def command(
                 hydra.main(config_path=CONFIGS, config_name=call.root, version_base="1.3")(call.add_job)()
             call.label_jobs()
             results = []
-            for job in call.jobs:
-                with call.attempt(job):
-                    call.check(job.cfg)
-                    results.append(run(job.cfg))
+            for cfg, of_hydra in call.jobs:
+                with call.attempt(of_hydra):
+                    call.check(cfg)
+                    results.append(run(cfg))
             if len(call.jobs) > 1:
                 end_sweep(results)
             call.end()
 
     return main
-
-
-@dataclass(frozen=True)
-class _Job:
-    """The config of one run, and Hydra's own with what was typed for it."""
-
-    cfg: DictConfig
-    hydra: Any
 
 
 class _Call:
@@ -110,7 +101,7 @@ class _Call:
         self.name, self.find_saved, self.root = name, find_saved, name
         self.shows_tracebacks = FULL_ERROR in os.environ
         self.is_incomplete = False
-        self.jobs: list[_Job] = []
+        self.jobs: list[tuple[DictConfig, Any]] = []
         self.mistakes: dict[str, Exception] = {}
 
     @contextmanager
@@ -179,16 +170,16 @@ class _Call:
                 os.environ.pop(FULL_ERROR, None)
 
     def add_job(self, cfg: DictConfig) -> None:
-        """Keeps a config that Hydra has composed; what goes wrong in its run need not pass through Hydra."""
-        self.jobs.append(_Job(cfg, HydraConfig.instance().cfg))
+        """Keeps a config that Hydra has composed, with Hydra's own; its run need not pass through Hydra."""
+        self.jobs.append((cfg, HydraConfig.instance().cfg))
 
     def label_jobs(self) -> None:
         """Keeps of each run of a sweep the overrides by which it differs from the others as its `override_dirname`."""
-        typed = [list(job.hydra.hydra.overrides.task) for job in self.jobs]
-        for job, overrides in zip(self.jobs, typed, strict=True):
+        typed = [list(of_hydra.hydra.overrides.task) for _, of_hydra in self.jobs]
+        for (_, of_hydra), overrides in zip(self.jobs, typed, strict=True):
             own = [each for each in overrides if not all(each in others for others in typed)]
-            with read_write(job.hydra.hydra):
-                job.hydra.hydra.job.override_dirname = ",".join(own)
+            with read_write(of_hydra.hydra):
+                of_hydra.hydra.job.override_dirname = ",".join(own)
 
     def check(self, cfg: DictConfig) -> None:
         """Checks the keys of a run, and that `ckpt_path` was known before its config was composed."""
@@ -197,9 +188,9 @@ class _Call:
             raise InputError("ckpt_path is typed, not set in a file of --config-dir")
 
     @contextmanager
-    def attempt(self, job: _Job) -> Iterator[None]:
-        """A context for one run that collects its errors, so that a sweep continues."""
-        HydraConfig.instance().cfg = job.hydra
+    def attempt(self, of_hydra: Any) -> Iterator[None]:
+        """A context for one run, under Hydra's own config, that collects its errors, so that a sweep continues."""
+        HydraConfig.instance().cfg = of_hydra
         overrides = " ".join(HydraConfig.get().overrides.task)
         try:
             yield

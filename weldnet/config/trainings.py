@@ -24,13 +24,12 @@ from weldnet.config.runs import (
 )
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.sources.manifest import write_manifest, write_unreadable
-from weldnet.data.sources.vocabulary import BUILT_IN, Vocabulary, read_vocabulary
+from weldnet.data.sources.vocabulary import BUILT_IN, read_vocabulary
 from weldnet.errors import InputError
 from weldnet.files import remove_leftovers, write_text
 from weldnet.hardware import describe_waits
 from weldnet.hardware.devices import use_available_cores, use_tf32
 from weldnet.inference.evaluation_report import EvaluationReport
-from weldnet.model.classifier import WeldClassifier
 from weldnet.training.fit import describe, finish_run, guard_fit
 from weldnet.training.monitors import check_fit
 
@@ -86,7 +85,9 @@ def train_run(
         stopped.check_data(data)
     last = stopped.checkpoint if stopped else None
     # A checkpoint holds the weights.
-    model = _make_model(cfg, data, vocabulary, weights="none" if last else None)
+    model, good = build_model(cfg, data, weights="none" if last else None), cfg.evaluation.good_classes
+    good_classes, selection = None if good is None else list(good), describe_selection(cfg, data.validation_groups)
+    model.record = describe(data, model, OmegaConf.to_yaml(cfg), good_classes, vocabulary, selection).to_plain()
     with work_alone(folder):
         if is_leader():
             _fill_folder(folder, OmegaConf.to_yaml(cfg), data)
@@ -101,16 +102,6 @@ def train_run(
             num_epochs = last.num_epochs if stopped and stopped.is_trained and last else trainer.current_epoch
             settings = list_settings(cfg)
             return finish_run(data, folder, trainer, num_epochs, test=cfg.test, settings=settings, **cfg.decision)
-
-
-def _make_model(
-    cfg: DictConfig, data: WeldDataModule, vocabulary: Vocabulary, *, weights: str | None
-) -> WeldClassifier:
-    """The classifier with the model card of its checkpoints."""
-    model, good = build_model(cfg, data, weights), cfg.evaluation.good_classes
-    good_classes, selection = None if good is None else list(good), describe_selection(cfg, data.validation_groups)
-    model.record = describe(data, model, OmegaConf.to_yaml(cfg), good_classes, vocabulary, selection).to_plain()
-    return model
 
 
 def _fill_folder(folder: Path, config: str, data: WeldDataModule) -> None:

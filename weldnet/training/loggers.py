@@ -197,7 +197,7 @@ def last_step(trainer: Trainer) -> int:
 
 
 def log_extra(trainer: Trainer, name: str, extra: Figure | str | Curve | Outcome, step: int | None = None) -> None:
-    """Gives a picture, a text, a curve or the outcome of a run to every logger that takes it, at the last step."""
+    """Gives a picture, text, curve or outcome to every logger that takes it, beside `step`, by default the last one."""
     step = last_step(trainer) if step is None else step
     for logger in trainer.loggers if trainer.is_global_zero else ():
         match logger, extra:
