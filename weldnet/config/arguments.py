@@ -113,7 +113,7 @@ def quote_verbatim(argument: str, *, is_sweep: bool = False) -> str:
         return argument
     plus, key, value = match.groups()
     if not value:
-        # As of a shell variable that is not set; as a path it would be this folder.
+        # Most often from a shell variable that is not set. As a path it would mean the current folder.
         raise InputError(f"{key}= is empty; type a value after it, or leave it out")
     if not (is_sweep and key == "output_dir"):
         value = escape(value)

@@ -136,7 +136,7 @@ def _derive(node: DictConfig) -> dict[str, Any]:
 
 
 def _check_checkpoint(key: str, node: DictConfig, home: str, written: dict[str, str]) -> None:
-    """Checks that a callback writes no file of `written`, and that those of `KEPT` hold what that says."""
+    """Checks that a callback overwrites no file of `written`, and that those in `KEPT` hold what they have to hold."""
     name, number, filename = key.removeprefix("callbacks."), node.get("save_top_k", 1), node.get("filename")
     file = f"{node.get('dirpath') or home}/{filename}"
     if name in KEPT and (node.get("dirpath") is None or file != f"{home}/{name}"):

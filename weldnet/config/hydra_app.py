@@ -161,7 +161,7 @@ class _Call:
         except (*MISTAKES, BrokenPipeError):
             raise
         except Exception as error:
-            # All that can be wrong by now is what was typed, here or in a file of the user's own.
+            # Until the runs begin, only what was typed can be wrong, here or in a config file of the user's.
             message = f"a file of --config-dir: {error}" if isinstance(error, UnicodeDecodeError) else str(error)
             raise HydraException((explain_refusal(error) if isinstance(error, OSError) else None) or message) from error
         finally:

@@ -62,7 +62,7 @@ class Search:
             import optuna
         except ImportError as error:
             raise InputError(f"a sweep needs optuna; type {propose_extra('sweep')}") from error
-        # Of signs of life, retries and charts, which it has had for years.
+        # Optuna has had its heartbeats, retries and charts for years, and still warns of them.
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         check_settings(cfg)

@@ -176,7 +176,7 @@ class Series(ABC):
             with work_alone(self.folder):
                 self.save_config()
                 if self.unfinished():
-                    # Those that are there may be of fewer.
+                    # Those of a shorter series are out of date.
                     for name in self.made:
                         (self.folder / name).unlink(missing_ok=True)
                 # Another command may have finished some of them while the data were set up.

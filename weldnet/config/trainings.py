@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 def prepare_trainer(cfg: DictConfig, folder: Path) -> Trainer:
     """Checks all of a config that needs no data, seeds, and builds the trainer of a run in `folder`."""
-    # Its notes on hardware that is not there, and its tips.
+    # Lightning prints notes on missing hardware, and tips.
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     make_absolute(cfg.data)

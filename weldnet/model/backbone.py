@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from weldnet.errors import InputError
+from weldnet.errors import InputError, first_line
 from weldnet.files import find_damage
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -117,4 +117,14 @@ def refuse_weights(weights: str, backbone: str, error: RuntimeError) -> InputErr
     lines = str(error).splitlines()
     return InputError(
         f"model.weights={weights} does not fit model.backbone={backbone}: {lines[min(1, len(lines) - 1)].strip()[:300]}"
+    )
+
+
+def miss_weights(key: str, source: str, cached: str, error: Exception) -> InputError:
+    """The refusal of published weights that cannot be downloaded from `source` to `cached`."""
+    return InputError(
+        f"the weights of {key} are not in the cache, and cannot be downloaded ({first_line(error)}): save {source} "
+        f"as {cached}, or type one of\n"
+        "  model.weights=FILE   a state dict (.safetensors, or saved by torch) that you have\n"
+        "  model.weights=none   start from random weights; experiment=scratch is the recipe for that"
     )

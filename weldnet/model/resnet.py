@@ -10,20 +10,9 @@ from torch import Tensor, nn
 
 from weldnet.errors import InputError
 from weldnet.files import find_damage, is_refusal, name_failures
-from weldnet.model.backbone import Backbone, guard_strides, read_state_dict, refuse_weights
+from weldnet.model.backbone import Backbone, guard_strides, miss_weights, read_state_dict, refuse_weights
 
-RESNETS = (
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "resnet101",
-    "resnet152",
-    "resnext50_32x4d",
-    "resnext101_32x8d",
-    "resnext101_64x4d",
-    "wide_resnet50_2",
-    "wide_resnet101_2",
-)
+RESNETS: tuple[str, ...] = tuple(torchvision.models.list_models(include=("resnet*", "resnext*", "wide_resnet*")))
 
 LAYER = "layer3"
 """Attribution's default: at 300 x 30 layer4 is one column wide."""
@@ -74,13 +63,6 @@ def _download(weights: torchvision.models.WeightsEnum) -> Mapping[str, Tensor]:
     except (urllib.error.URLError, OSError) as error:
         if is_refusal(error):
             raise
-        raise InputError(
-            f"model.weights={weights.name} is neither in the cache nor to be had from the network ({error}).\n"
-            f"  file:  {weights.url}\n"
-            f"  cache: {cached}\n"
-            "Put the file there, or type one of\n"
-            "  model.weights=FILE   a state dict that lies elsewhere\n"
-            "  model.weights=none   start from random weights; experiment=scratch is the recipe for that"
-        ) from error
+        raise miss_weights(f"model.weights={weights.name}", weights.url, str(cached), error) from error
     except Exception as error:
         raise InputError(f"{cached} is damaged ({type(error).__name__}); remove it and try again") from error

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from weldnet.errors import InputError, first_line, nearest, propose_extra
-from weldnet.model.backbone import Backbone, guard_strides, read_state_dict, refuse_weights
+from weldnet.errors import InputError, nearest, propose_extra
+from weldnet.model.backbone import Backbone, guard_strides, miss_weights, read_state_dict, refuse_weights
 from weldnet.model.resnet import RESNETS
 
 Size = tuple[int, int]
@@ -180,14 +180,7 @@ def _load(name: str, size: Size, weights: str, allowed: list[str], probe: nn.Mod
         try:
             return _create(name, size, pretrained=True)
         except OSError as error:
-            raise InputError(
-                f"the weights of model.backbone={name} are neither in the cache nor to be had from the network "
-                f"({first_line(error)}).\n"
-                f"  file: {source}\n"
-                "Type one of\n"
-                "  model.weights=FILE   a state dict (.safetensors, or saved by torch) that lies elsewhere\n"
-                "  model.weights=none   start from random weights; experiment=scratch is the recipe for that"
-            ) from error
+            raise miss_weights(f"model.backbone={name}", source, "FILE", error) from error
     state = read_state_dict(Path(weights), allowed)
     try:
         # timm does not miss what a file does not hold.

@@ -106,7 +106,7 @@ def make_trials(
         best = f"; the best so far {study.best_value:.4f}, trial {study.best_trial.number}" if is_there else ""
         print(f"trial {trial.number}: {_describe(trial)}{best}; {len(done)} of {num_trials} trials done", flush=True)
 
-    is_told = False
+    has_reported = False
     while True:
         fail_stale_trials(study)
         trials = study.get_trials(deepcopy=False)
@@ -124,13 +124,13 @@ def make_trials(
                     "bring the database back, and type the same command: it makes again what was under way"
                 ) from error
             continue
-        if not is_told:
+        if not has_reported:
             print(
                 f"waiting for {count(states[TrialState.RUNNING], 'trial')} of other processes; one without a sign of "
                 f"life for {BEATS * heartbeat} s is made again",
                 flush=True,
             )
-        is_told = True
+        has_reported = True
         time.sleep(min(heartbeat, 5))
 
 
