@@ -14,18 +14,7 @@ from weldnet.errors import InputError
 
 @dataclass
 class SweepKeys:
-    """The search.
-
-    Attributes:
-        space: for each key that is searched, as nested keys, `low`, `high`, `log` and `step`, or `choices`.
-        trials: how many trainings, of all processes together.
-        monitor: the validation figure that judges a trial; auto for that of `callbacks.best`, or for balanced accuracy
-            where the last epoch is kept.
-        prune: end a trial that is worse than the median of the others after as many validations.
-        storage: URL of the database that holds the study; null for `study.db` in the sweep's folder.
-        name: of the study in the database.
-        heartbeat: seconds between a trial's signs of life; without one for three times as long, it is made again.
-    """
+    """The search; the help of `weldnet-sweep` explains each key."""
 
     space: Node = field(default_factory=dict)
     trials: int = 20

@@ -14,8 +14,8 @@ from weldnet.training.fold_ensemble import write_ensemble
 class Folds(Series):
     """A cross-validation: one training for each fold."""
 
-    command, what, member = "weldnet-crossval", "cross-validation", "fold"
-    size_key, made, alike = "num_folds", ("crossval.json", "crossval.html", "checkpoints/ensemble.ckpt"), OF_FOLDS
+    command, size_key, alike = "weldnet-crossval", "num_folds", OF_FOLDS
+    made = ("crossval.json", "crossval.html", "checkpoints/ensemble.ckpt")
 
     @staticmethod
     def check(cfg: DictConfig) -> None:

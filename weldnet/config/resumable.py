@@ -69,22 +69,22 @@ OWN_SCHEDULE = "weldnet.model.optimizers.warmup_cosine"
 
 
 class Alike(NamedTuple):
-    """Trainings that are alike: their name, that of all together, and the one key of their own that may be typed."""
+    """Trainings that are alike: the name of one, of all together, and the one key of their own that may be typed."""
 
-    members: str
+    member: str
     what: str
     own: str
 
     def refuse(self, key: str) -> InputError:
         """The error for a key that would make them differ."""
         return InputError(
-            f"{key} would make the {self.members} differ, and they are trained alike; leave it out, or start a new "
+            f"{key} would make the {self.member}s differ, and they are trained alike; leave it out, or start a new "
             f"{self.what}. Beside ckpt_path there may be {', '.join((self.own, *OF_MACHINE))}"
         )
 
 
-OF_FOLDS = Alike("folds", "cross-validation", "data.fold")
-OF_SEEDS = Alike("seeds", "run", "seeds")
+OF_FOLDS = Alike("fold", "cross-validation", "data.fold")
+OF_SEEDS = Alike("seed", "run of several seeds", "seeds")
 
 
 def check_words(words: list[str], alike: Alike | None = None) -> None:

@@ -14,8 +14,7 @@ MOST_SEEDS = 100
 class Seeds(Series):
     """One training for each of several seeds, on the same data and splits."""
 
-    command, what, member = "weldnet-train", "run of several seeds", "seed"
-    size_key, made, alike = "seeds", ("seeds.json",), OF_SEEDS
+    command, size_key, made, alike = "weldnet-train", "seeds", ("seeds.json",), OF_SEEDS
 
     @staticmethod
     def check(cfg: DictConfig) -> None:

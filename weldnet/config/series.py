@@ -32,19 +32,15 @@ class Series(ABC):
 
     Attributes:
         command: the command that trains and resumes the series.
-        what: the series in messages.
-        member: one training in messages and in the name of its folder.
         size_key: the key that sets how many trainings there are.
         made: the files for all trainings together; the first one has their figures.
-        alike: which keys may be typed on resume.
+        alike: the names in messages and of run folders, and which keys may be typed on resume.
         recipe: the config of every training, apart from its number and its folder.
         size: how many trainings there are.
         folder: holds the run folders.
     """
 
     command: ClassVar[str]
-    what: ClassVar[str]
-    member: ClassVar[str]
     size_key: ClassVar[str]
     made: ClassVar[tuple[str, ...]]
     alike: ClassVar[Alike]
@@ -57,7 +53,7 @@ class Series(ABC):
     def open(cls, cfg: DictConfig, typed: list[str]) -> Self:
         """A new series, or the one that `ckpt_path` resumes: its own config, over which the typed keys are composed."""
         if not is_leader():
-            raise InputError(f"a {cls.what} runs in one process; start it without torchrun, or with one task")
+            raise InputError(f"a {cls.alike.what} runs in one process; start it without torchrun, or with one task")
         if cfg.ckpt_path is None:
             folder = name_folder(cls.command.removeprefix("weldnet-"), cfg.output_dir)
         else:
@@ -103,13 +99,9 @@ class Series(ABC):
         """Writes the files for all trainings together, once they are finished."""
         self.read_report().save(self.folder)
 
-    def name(self, number: int) -> str:
-        """The name of a training and of its run folder."""
-        return f"{self.member}_{number}"
-
     def member_folder(self, number: int) -> Path:
         """The run folder of a training."""
-        return self.folder / self.name(number)
+        return self.folder / f"{self.alike.member}_{number}"
 
     def member_config(self, number: int) -> DictConfig:
         """The config of one training, as `weldnet-train` takes it; paths in the series' folder move to the member's."""
@@ -121,11 +113,6 @@ class Series(ABC):
             plain = OmegaConf.to_container(cfg[group])
             cfg[group] = map_texts(plain, lambda text: prefix.sub(lambda _: member_folder, text))
         return cfg
-
-    def save_config(self) -> None:
-        """Writes `config.yaml`, used to resume."""
-        saved = OmegaConf.merge({self.size_key: self.size}, self.recipe, {"output_dir": escape(str(self.folder))})
-        write_text(self.folder / CONFIG, OmegaConf.to_yaml(saved))
 
     def finished(self) -> dict[int, Path]:
         """The run folders of the trainings that are trained, tested and reported, by number."""
@@ -155,7 +142,7 @@ class Series(ABC):
         try:
             checkpoint = load_last(folder)
         except InputError as error:
-            raise InputError(f"{error}. To train {self.member} {number} anew, remove {show(folder)}") from error
+            raise InputError(f"{error}. To train {self.alike.member} {number} anew, remove {show(folder)}") from error
         if checkpoint is None:
             return None
         return StoppedRun(self.member_config(number), folder, checkpoint, has_ended(folder, checkpoint.num_epochs))
@@ -165,7 +152,7 @@ class Series(ABC):
         make_absolute(self.recipe.data)
         resume = f"{show_command(self.command)} ckpt_path={show(self.folder)}"
         if not self.unfinished(only) and (only is not None or self.is_complete()):
-            which = "" if only is None else f"{self.member} {only} of "
+            which = "" if only is None else f"{self.alike.member} {only} of "
             print(f"{which}{show(self.folder)} is complete: trained, tested, reported; nothing was done")
             self._print_outcome(resume, save=False)
             return
@@ -174,7 +161,8 @@ class Series(ABC):
         only_this = "" if only is None else f" {self.alike.own}={only}"
         try:
             with work_alone(self.folder):
-                self.save_config()
+                own = {self.size_key: self.size, "output_dir": escape(str(self.folder))}
+                write_text(self.folder / CONFIG, OmegaConf.to_yaml(OmegaConf.merge(self.recipe, own)))
                 if self.unfinished():
                     # Those of a shorter series are out of date.
                     for name in self.made:
@@ -192,7 +180,7 @@ class Series(ABC):
         cfg = self.member_config(first)
         trainer = prepare_trainer(cfg, self.member_folder(first))
         if trainer.world_size > 1:
-            raise InputError(f"a {self.what} runs in one process; take trainer.devices=1")
+            raise InputError(f"a {self.alike.what} runs in one process; take trainer.devices=1")
         # Whatever this machine's precision is, a run that is resumed elsewhere keeps it.
         self.recipe.trainer.precision = cfg.trainer.precision
         for number in self.numbers:
@@ -205,22 +193,23 @@ class Series(ABC):
                 build_model(cfg, data)
             if self.known_digest(number) not in (None, data.split_digest):
                 raise InputError(
-                    f"the data are no longer those of {show(self.folder)}: {self.member} {number} now has a different "
-                    f"split. Bring the data back as they were, or start a new {self.what} without ckpt_path"
+                    f"the data are no longer those of {show(self.folder)}: {self.alike.member} {number} now has a "
+                    f"different split. Bring the data back as they were, or start a new {self.alike.what} without "
+                    "ckpt_path"
                 )
 
     def _train(self, number: int, resume: str) -> None:
-        folder, name = self.member_folder(number), self.name(number)
+        folder = self.member_folder(number)
         with work_alone(folder):
             stopped = self.find_stopped_member(number)
             position = f"{self.numbers.index(number) + 1} of {self.size}"
-            print(f"\n{name}, {position}{': resumed' if stopped else ''}", flush=True)
+            print(f"\n{folder.name}, {position}{': resumed' if stopped else ''}", flush=True)
             reports = train_run(self.member_config(number), folder, stopped, resume)
         assert reports is not None
         split, report = list(reports.items())[-1]
         metrics = report.metrics()
         figures = "  ".join(f"{metric.key} {show_figure(metrics[metric.key])}" for metric in METRICS)
-        print(f"{name}: {metrics['num_images']} {split} images: {figures}", flush=True)
+        print(f"{folder.name}: {metrics['num_images']} {split} images: {figures}", flush=True)
         # Model and trainer hold each other; the next one may need the device's memory.
         gc.collect()
 
@@ -231,6 +220,6 @@ class Series(ABC):
         print()
         for table in report.tables() if is_whole else [report.table(report.metrics())]:
             print_table(table)
-        lines = self.list_files() if is_whole else {f"{self.member}s": show(self.folder), "next": resume}
+        lines = self.list_files() if is_whole else {f"{self.alike.member}s": show(self.folder), "next": resume}
         for what, line in lines.items():
             print(f"{what + ':':<11} {line}")

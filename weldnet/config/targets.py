@@ -6,6 +6,7 @@ from typing import Any
 
 import hydra.utils
 from hydra.errors import InstantiationException
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 
@@ -78,8 +79,6 @@ def instantiate(key: str, node: DictConfig, **further: Any) -> Any:
         return hydra.utils.instantiate(OmegaConf.create(arguments), **further, _convert_="object")
     except InstantiationException as error:
         cause = error.__cause__
-        # Lightning's MisconfigurationException derives from Exception alone.
-        is_lightnings = type(cause).__name__ == "MisconfigurationException"
-        if is_lightnings or isinstance(cause, (ValueError, TypeError, RuntimeError, ImportError)):
+        if isinstance(cause, (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError)):
             raise InputError(f"{key}: {cause}") from error
         raise

@@ -27,6 +27,7 @@ def make_backbone(
     Args:
         size: height and width of the images; None for the backbone's own.
         weights: `none`, `default`, a name of the backbone's weights, or a file with a state dict.
+        zero_init_residual: start each residual block of a ResNet as the identity; helps from random weights.
     """
     if name in RESNETS:
         return make_resnet(name, weights, zero_init_residual=zero_init_residual)

@@ -25,7 +25,6 @@ def make_resnet(name: str, weights: str, *, zero_init_residual: bool) -> Backbon
         name: one of `RESNETS`.
         weights: `none`; `default` or a name of torchvision's, such as IMAGENET1K_V2 (found in torchvision's cache, or
             downloaded to it); or a file with a state dict.
-        zero_init_residual: start each residual block as the identity; helps from random weights.
     """
     module = torchvision.models.get_model(name, weights=None, zero_init_residual=zero_init_residual)
     num_features = module.fc.in_features

@@ -8,9 +8,7 @@ class ModelSettings:
     """The network, and how it learns.
 
     Attributes:
-        backbone: see `weldnet.model.network.make_backbone`.
-        weights: see `weldnet.model.network.make_backbone`.
-        zero_init_residual: see `weldnet.model.resnet.make_resnet`.
+        backbone, weights, zero_init_residual: see `weldnet.model.network.make_backbone`.
         channels_last: see `weldnet.model.network.WeldNet`.
         freeze_through: the last stage that does not learn, None for none.
         unfreeze_at_epoch: the epoch, counted from 0, from which every stage learns; None for never.
