@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from weldnet.data.sources.source import PATHS
 from weldnet.errors import InputError
@@ -64,6 +64,9 @@ REFUSED = {
     "evaluation": "the checkpoint carries it already; type it in weldnet-test",
 }
 """Why not. All else is refused, too: the epochs of one run are trained alike."""
+
+OF_RECIPE = ("seed", "data", "model", "optimizer", "scheduler", "trainer.max_epochs", "trainer.precision")
+"""What distinguishes runs."""
 
 OWN_SCHEDULE = "weldnet.model.optimizers.warmup_cosine"
 
@@ -129,17 +132,13 @@ def find_among(changes: Changes, patterns: tuple[str, ...]) -> list[str]:
 
 def list_settings(cfg: DictConfig) -> dict[str, str | int | float | bool]:
     """The settings that distinguish runs, as `group.key` of plain values, without those of a machine."""
-    flat: dict[str, str | int | float | bool] = {"seed": cfg.seed}
-    for group in ("data", "model", "optimizer", "scheduler"):
-        for name, value in (cfg[group] or {}).items():
-            if isinstance(value, (str, int, float, bool)):
-                flat[f"{group}.{name}"] = value
-        if group in ("optimizer", "scheduler") and f"{group}._target_" in flat:
-            flat[group] = str(flat[f"{group}._target_"]).rpartition(".")[2]
-    flat |= {f"data.image_size.{name}": length for name, length in (cfg.data.get("image_size") or {}).items()}
-    flat |= {f"trainer.{name}": cfg.trainer[name] for name in ("max_epochs", "precision") if name in cfg.trainer}
+    plain: Any = OmegaConf.to_container(cfg)
+    flat = {key: value for key, value in _flatten(plain).items() if isinstance(value, (str, int, float, bool))}
+    for group in ("optimizer", "scheduler"):
+        if target := flat.get(f"{group}._target_"):
+            flat[group] = str(target).rpartition(".")[2]
     left_out = (*OF_MACHINE, "*._target_", "data.allow_leak")
-    return {key: value for key, value in flat.items() if not any(fnmatchcase(key, each) for each in left_out)}
+    return {key: flat[key] for key in flat if _is_among(key, OF_RECIPE) and not _is_among(key, left_out)}
 
 
 def _why_refused(key: str, before: Any, after: Any, saved: Mapping[str, Any]) -> str | None:

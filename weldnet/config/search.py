@@ -27,7 +27,6 @@ from weldnet.errors import InputError, MachineError, propose_extra
 
 if TYPE_CHECKING:
     from optuna import Trial
-    from optuna.distributions import BaseDistribution
 
 OF_PROCESS = ("trials", "storage", "name", "heartbeat")
 """Keys of `sweep` that processes with one study need not have in common."""
@@ -47,12 +46,12 @@ class Search:
 
     Attributes:
         cfg: of every trial, apart from what is searched; not resolved.
-        space: what is searched: the distribution of each key.
+        space: what is searched: the choices or the range of each key.
         folder: holds the run folders of the trials.
     """
 
     cfg: DictConfig
-    space: "dict[str, BaseDistribution]"
+    space: dict[str, dict[str, Any]]
     folder: Path
 
     @classmethod

@@ -1,16 +1,13 @@
-"""What a sweep searches: the distribution of each key."""
+"""What a sweep searches: the choices or the range of each key."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from weldnet.config.resumable import OF_SPLITS
 from weldnet.data.sources.source import PATHS
 from weldnet.errors import InputError, nearest
-
-if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
 
 RANGE = ("low", "high", "log", "step")
 
@@ -24,8 +21,8 @@ NOT_SEARCHED = {
 """Keys whose values all trials share, and why."""
 
 
-def read_space(node: Any, above: str = "") -> "Iterator[tuple[str, BaseDistribution]]":
-    """The keys of a search space with their distributions."""
+def read_space(node: Any, above: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """The keys of a search space, each with its `choices` or its range."""
     for name, value in node.items():
         key = f"{above}{name}"
         if not isinstance(value, dict):
@@ -33,36 +30,34 @@ def read_space(node: Any, above: str = "") -> "Iterator[tuple[str, BaseDistribut
         if {*RANGE, "choices"}.isdisjoint(value):
             yield from read_space(value, f"{key}.")
         else:
-            yield key, _make_distribution(key, value)
+            _check_spec(key, value)
+            yield key, value
 
 
-def _make_distribution(key: str, spec: dict[str, Any]) -> "BaseDistribution":
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+def _check_spec(key: str, spec: dict[str, Any]) -> None:
+    from optuna.trial import FixedTrial
+
+    from weldnet.training.trials import suggest
 
     where, allowed = f"sweep.space.{key}", ("choices",) if "choices" in spec else RANGE
     for name in spec:
         if name not in allowed:
             raise InputError(f"{where}.{name}: no such key{nearest(name, allowed)}; there are {', '.join(allowed)}")
+    if "choices" in spec:
+        choices = spec["choices"]
+        if not isinstance(choices, list) or any(isinstance(each, (list, dict)) for each in choices):
+            raise InputError(f"{where}.choices={choices}: allowed is a list of numbers, texts, true, false and null")
+    elif any(type(spec.get(name)) not in (int, float) for name in ("low", "high")):
+        raise InputError(f"{where} needs two numbers, low and high; 1e-5 is one, '1e-5' and null are none")
     try:
-        if "choices" in spec:
-            choices = spec["choices"]
-            if not isinstance(choices, list) or any(isinstance(each, (list, dict)) for each in choices):
-                raise InputError(
-                    f"{where}.choices={choices}: allowed is a list of numbers, texts, true, false and null"
-                )
-            return CategoricalDistribution(choices)
-        numbers = [spec.get(name) for name in ("low", "high")]
-        if any(isinstance(each, bool) or not isinstance(each, (int, float)) for each in numbers):
-            raise InputError(f"{where} needs two numbers, low and high; 1e-5 is one, '1e-5' and null are none")
-        kind = IntDistribution if all(isinstance(each, int) for each in numbers) else FloatDistribution
-        return kind(**spec)
+        suggest(FixedTrial({key: next(iter(list_ends(spec)), None)}), key, spec)
     except (ValueError, TypeError) as error:
         raise InputError(f"{where}: {str(error).splitlines()[0]}") from error
 
 
-def list_ends(distribution: Any) -> tuple[Any, ...]:
-    """Its least and greatest value, or all of its choices."""
-    return getattr(distribution, "choices", None) or (distribution.low, distribution.high)
+def list_ends(spec: dict[str, Any]) -> list[Any]:
+    """The least and greatest value of a key, or all of its choices."""
+    return spec["choices"] if "choices" in spec else [spec["low"], spec["high"]]
 
 
 def check_key(cfg: DictConfig, key: str) -> None:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,9 @@ import polars as pl
 from lightning import Callback, LightningModule, Trainer
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import BaseTrial, FrozenTrial, TrialState
 from optuna.visualization import matplotlib as charts
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -80,14 +79,12 @@ def open_study(url: str, name: str, monitor: str, heartbeat: int, *, prune: bool
         ) from error
 
 
-def suggest(trial: optuna.Trial, key: str, distribution: BaseDistribution) -> Any:
-    """The trial's value for a key."""
-    if isinstance(distribution, CategoricalDistribution):
-        return trial.suggest_categorical(key, distribution.choices)
-    if isinstance(distribution, IntDistribution):
-        return trial.suggest_int(key, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
-    assert isinstance(distribution, FloatDistribution)
-    return trial.suggest_float(key, distribution.low, distribution.high, step=distribution.step, log=distribution.log)
+def suggest(trial: BaseTrial, key: str, spec: Mapping[str, Any]) -> Any:
+    """The trial's value for a key, among its `choices` or from `low` to `high`, both included."""
+    if "choices" in spec:
+        return trial.suggest_categorical(key, spec["choices"])
+    is_whole = isinstance(spec["low"], int) and isinstance(spec["high"], int)
+    return (trial.suggest_int if is_whole else trial.suggest_float)(key, **spec)
 
 
 def retry(trial: optuna.Trial) -> None:
