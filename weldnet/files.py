@@ -134,11 +134,7 @@ def write_json(file: Path, content: object) -> None:
 
 
 def write_csv(file: Path, table: "pl.DataFrame", *, for_excel: bool = False) -> None:
-    """Writes a table as CSV, all or nothing; whatever a value holds, it stays in its row and column.
-
-    Args:
-        for_excel: begin with the mark by which Excel recognises UTF-8.
-    """
+    """Writes a table as CSV, all or nothing; `for_excel` begins with the mark by which Excel recognises UTF-8."""
     # As text first: polars does not say by number why it cannot write to a file.
     write_text(file, table.write_csv(include_bom=for_excel))
 

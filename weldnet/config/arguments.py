@@ -40,9 +40,6 @@ def name_paths(command: str, arguments: Sequence[str]) -> list[str]:
 
     A folder of photographs or a manifest in training and audit, the source of a prediction or an explanation, otherwise
     the checkpoint. What is no path here stays as it is.
-
-    Raises:
-        InputError: there are several, the key is typed, too, or it is a run where photographs are meant.
     """
     before = ["", *arguments]
     bare = [i for i, word in enumerate(arguments) if _is_path(word) and not takes_value(before[i])]

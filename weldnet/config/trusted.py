@@ -82,13 +82,10 @@ _PLACEHOLDER = re.compile(r"\{[^{}:!\[\]]*(:0?\d*(\.\d+)?[defg]?)?\}")
 
 
 def check_trusted(saved: dict[str, Any], folder: Path, typed: list[str]) -> None:
-    """Checks a config that was found in a checkpoint or a run folder before anything is made of it.
+    """Refuses a config that names what could run code, or a path outside of the run folder it was found in.
 
     Args:
         typed: the overrides that were typed this time; what stands there word for word, the user trusts.
-
-    Raises:
-        InputError: it names what could run code, or a path outside of the run folder.
     """
     trusted = {override.lstrip("+") for override in typed}
     for keys, value in walk(saved, SPECIAL):

@@ -57,12 +57,10 @@ class StridedConv2d(nn.Conv2d):
     oneDNN's AMX kernel (seen in 3.13.3, with torch 2.15) leaves most rows of the result unwritten where a 3 x 3 kernel
     with stride 2 gives a result one column wide, as layer4 does at 300 x 30. Two columns of zeros on the right
     make it two wide; the first column is the answer.
-
-    Attributes:
-        is_exported: whether the graph will run elsewhere, so that the columns are always added.
     """
 
     is_exported = False
+    """Whether the graph will run elsewhere, so that the columns are always added."""
 
     def forward(self, x: Tensor) -> Tensor:
         is_half = torch.is_autocast_enabled("cpu") or x.dtype == torch.bfloat16
@@ -81,12 +79,7 @@ def guard_strides(module: nn.Module) -> None:
 
 
 def read_state_dict(file: Path, allowed: Sequence[str]) -> dict[str, Tensor]:
-    """Reads `model.weights=FILE` without running code.
-
-    Args:
-        file: saved by `torch.save(model.state_dict(), FILE)`, or with the ending `.safetensors`.
-        allowed: the names that `model.weights` takes instead of a file.
-    """
+    """Reads `model.weights=FILE` (torch's or `.safetensors`) without running code; `allowed` are its names."""
     if not file.is_file():
         raise InputError(
             f"model.weights={file}: allowed are {', '.join(allowed)}, none, or a file, and there is no such file"

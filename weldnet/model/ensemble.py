@@ -14,10 +14,7 @@ class Ensemble(WeldNet):
     """K networks of one architecture, whose probability is the mean of theirs; its features are theirs, in a row.
 
     Not the mean of their logits: where members see different defects, that would multiply each defect's probabilities
-    away and leave the sound class.
-
-    Args:
-        members: each gives calibrated logits: its temperature is in its last layer.
+    away and leave the sound class. Each member's last layer holds its temperature.
     """
 
     members: Sequence[WeldNet]

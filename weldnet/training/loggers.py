@@ -109,10 +109,7 @@ class BoardLogger(TensorBoardLogger):
 class MLflowLogger(Logger):
     """Logs to MLflow, each start of a run as an MLflow run; unlike Lightning's, opens nothing before the first figure.
 
-    Args:
-        save_dir: the run folder.
-        experiment_name: the experiment in MLflow.
-        tracking_uri: a tracking server; None for `mlflow.db` and the folder `mlflow`, both in `save_dir`.
+    Without a `tracking_uri`, to `mlflow.db` and the folder `mlflow`, both in `save_dir`, the run folder.
     """
 
     def __init__(self, save_dir: str, experiment_name: str, tracking_uri: str | None = None) -> None:
