@@ -49,7 +49,7 @@ def replace_file(target: Path, *, flush: bool = True) -> Iterator[Path]:
     temporary = _name_beside(target)
     with name_failures(target, temporary):
         try:
-            # A killed process may have left one, and not everybody opens a file anew.
+            # A killed process may have left one, and some writers append to what is there.
             temporary.unlink(missing_ok=True)
             yield temporary
             move_into_place(temporary, target, flush=flush)

@@ -1,4 +1,4 @@
-"""What is typed, as Hydra takes it: paths without a key, values as they stand there, options first."""
+"""What is typed, as Hydra takes it: a bare path gets its key, values are quoted, options come first."""
 
 import json
 import os
@@ -64,7 +64,7 @@ def name_paths(command: str, arguments: Sequence[str]) -> list[str]:
 
 
 def _is_path(word: str) -> bool:
-    # What has a = is a path only where it looks like one; what has a ~, where it is a home.
+    # A word with a = is a path only if it begins like one, a word with a ~ only if that names a home.
     can_be = word.startswith(("/", "./", "../")) or re.fullmatch(r"~[^/=]*/.*|[^-+~=][^=]*", word, re.DOTALL)
     return bool(can_be) and os.path.exists(os.path.expanduser(word))
 

@@ -152,7 +152,7 @@ class _Call:
                     # A key with a plus sign may be there already, typed when the run began.
                     words = [re.sub(r"^\+(?=[^+])", "++", word) for word in words]
                 if not any(word.startswith(("-", "hydra.mode=")) for word in words):
-                    # Or else Hydra composes it all once more, to see whether it is a sweep.
+                    # Without it Hydra composes everything twice, to find out whether it is a sweep.
                     words.append("--run")
                 sys.argv = [typed[0], *words]
                 # Without it Hydra prints its own errors its own way and exits by itself.

@@ -20,7 +20,7 @@ MOST_SHOWN = 20
 def print_sweep(folders: list[Path]) -> None:
     """Prints the table of those runs of a sweep that are finished, the best on validation first."""
     finished = [run for parent in {each.parent for each in folders} for run in list_finished(parent)]
-    # Several seeds lie in one folder.
+    # The runs of several seeds lie together in one folder.
     runs = [run for run in finished if {run.folder, run.folder.parent} & {*folders}]
     runs.sort(key=lambda run: run.figure, reverse=True)
     if runs:

@@ -28,7 +28,7 @@ REFUSED: dict[str, tuple[tuple[Any, ...], str]] = {
     "callbacks": ((), "type a key of the group callbacks, as in +callbacks.mine._target_=CLASS"),
     "default_root_dir": ((), "type output_dir=DIR"),
 }
-"""Arguments that would change nothing, or make a run worth nothing; the values that are no wish; what to do instead."""
+"""Arguments that would change nothing or spoil a run: the values that ask for nothing, and what to do instead."""
 
 RANGES = {
     "seed": (0, 2**32 - 1),

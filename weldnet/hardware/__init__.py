@@ -42,7 +42,7 @@ def describe_waits() -> str:
 
 
 PROCESSES_PER_CORE = 4
-"""Past this they wait for one another; files on a slow drive are worth more than one."""
+"""More would wait for one another; more than one a core pays where files come from a slow drive."""
 
 
 def check_processes(key: str, number: int) -> None:

@@ -17,7 +17,7 @@ from weldnet.hardware import available_cores
 log = logging.getLogger(__name__)
 
 WARM_UP = 2
-"""Calls that run as they always do, before one is captured: kernels are chosen, the optimizer makes its state."""
+"""Ordinary calls before the captured one, in which kernels are chosen and the optimizer makes its state."""
 
 Tensors = tuple[Tensor, ...]
 Shapes = tuple[tuple[torch.Size, torch.dtype], ...]
@@ -72,7 +72,7 @@ def exact_float32() -> Iterator[None]:
     try:
         yield
     finally:
-        # Whoever leaves last takes what the first one found.
+        # The last one to leave restores what the first one found.
         with _EXACT_LOCK:
             for each, precision in zip(FLOAT32_OPERATORS, _BEFORE_EXACT.pop(), strict=True):
                 each.fp32_precision = precision

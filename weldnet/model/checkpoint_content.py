@@ -14,7 +14,7 @@ from weldnet.errors import InputError
 
 
 def read_arguments(file: str | Path, key: str, weights_only: bool | None) -> dict[str, Any]:
-    """The arguments that a checkpoint holds otherwise than as hyper-parameters under `key`, or may not choose."""
+    """The arguments that a checkpoint holds elsewhere than under `key`, or that are not for it to choose."""
     content = torch.load(file, map_location="cpu", weights_only=weights_only, mmap=True)
     known = content.get(key, {})
     if not known and "weldnet" in content:
@@ -39,7 +39,7 @@ def refuse_objects(owner: str, hparams: Mapping[str, Any]) -> None:
 
 
 def average_weights(module: LightningModule, checkpoint: dict[str, Any]) -> None:
-    """Puts what validation measures into a checkpoint of weights alone, for which no callback is asked."""
+    """Puts the averaged weights into a checkpoint of weights alone, for which Lightning asks no callback."""
     for callback in module.trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, WeightAveraging):
             callback.on_save_checkpoint(module.trainer, module, checkpoint)

@@ -83,7 +83,7 @@ class GraphedStep:
             self.settings = settings
             self.replay = Replay(self._run, subject="a training step", is_required=self.is_required)
             self.rates = torch.zeros(len(groups), dtype=torch.float32, device=images.device)
-        # The default type is a half one where trainer.precision is.
+        # By trainer.precision the default type may be a half one.
         rates = torch.tensor([group["lr"] for group in groups], dtype=torch.float32)
         self.rates.copy_(rates, non_blocking=True)
         return self.replay(images, labels)
@@ -97,7 +97,7 @@ class GraphedStep:
             self.clip()
             with read_rates(self.optimizer, self.rates):
                 self.optimizer.step()
-        # Those of a capture belong to the graph.
+        # Gradients that a capture made belong to the graph.
         self.optimizer.zero_grad()
         return tuple(each.detach() for each in (loss, *others))
 
@@ -112,7 +112,7 @@ def read_rates(optimizer: Optimizer, rates: Tensor) -> Iterator[None]:
     """Within it an optimizer reads its learning rates from memory; outside, they are the numbers of a schedule."""
     before = [dict(group) for group in optimizer.param_groups]
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        # torch must know of a capture, and only during one.
+        # torch asks for `capturable` during a capture, and only then.
         group.update(lr=rate, capturable=rates.is_cuda and torch.cuda.is_current_stream_capturing())
     try:
         yield

@@ -64,7 +64,7 @@ def make_timm_backbone(name: str, size: Size | None, weights: str) -> Backbone:
 
 
 def _find_name(name: str, weights: str) -> tuple[str, str, list[str]]:
-    """The name with the tag of its weights, the weights, where a tag became `default`, and all tags of the model."""
+    """The name with the tag of its weights; the weights, `default` in the place of a tag; all tags of the model."""
     try:
         import timm
     except ImportError as error:

@@ -41,7 +41,7 @@ class MovingAverage(EMAWeightAveraging):
         self.decay, self.warm_up, self.num_updates = decay, warm_up, 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # It was copied from the model before that was moved to its device.
+        # The average was copied before the model moved to its device.
         self._parts().to(pl_module.device)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

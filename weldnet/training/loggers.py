@@ -71,7 +71,7 @@ def name_curve(metric: str) -> str | None:
     if name in ("loss_step", "loss_epoch", "loss"):
         return f"1_loss/{stage}{'_step' if name == 'loss_step' else ''}"
     if re.fullmatch("lr-[^-]+", stage) and not name.endswith(("-momentum", "-weight_decay")):
-        # Those of biases and norms are the same.
+        # Biases and norms learn at the same rate as the rest of their stage.
         return None if name.endswith("_vectors") else f"learning_rate/{name or 'all'}"
     if name in ("accuracy", "balanced_accuracy", BY_GROUP):
         return f"2_accuracy/{name}/{stage}"

@@ -43,8 +43,7 @@ def is_own(schedule: object) -> TypeGuard[LambdaLR]:
 
 
 def find_last_step(trainer: Trainer) -> int:
-    """The optimizer step with which training ends, counted from the run's beginning; steps of the past count as made,
-    on however many devices."""
+    """The optimizer step with which training ends, counted from the run's beginning, on any number of devices."""
     steps = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
     left = (trainer.max_epochs or 0) - trainer.current_epoch
     ends = [trainer.max_steps] if trainer.max_steps > 0 else []
