@@ -61,12 +61,7 @@ def command(
     """A console script of a function that takes the composed config.
 
     A user's mistake ends in one message on standard error and exit code 2; HYDRA_FULL_ERROR=1 shows the traceback.
-    Ctrl-C and SIGTERM end it by exit code 130.
-
-    Args:
-        name: of the root config, and of the script.
-        find_saved: for a command that resumes a run.
-        end_sweep: takes what `run` returned, in a sweep (-m), of each run that was made.
+    Ctrl-C and SIGTERM end it by exit code 130. In a sweep (-m) `end_sweep` takes what `run` returned of each run.
     """
 
     def main() -> None:

@@ -34,15 +34,7 @@ CONFIG = "config.yaml"
 
 @dataclass(frozen=True)
 class StoppedRun:
-    """A run to resume.
-
-    Attributes:
-        cfg: its config with what was typed now, pinned.
-        folder: of the run.
-        checkpoint: its `last.ckpt`; None where it was stopped in its first epoch, from which it starts again.
-        is_trained: whether nothing is left to train.
-        is_complete: whether nothing is left to do.
-    """
+    """A run to resume: its config with what was typed now, pinned, and its `last.ckpt`, None in its first epoch."""
 
     cfg: DictConfig
     folder: Path

@@ -69,7 +69,7 @@ def train_run(
 
     Args:
         resume: the command that is shown when the run is interrupted.
-        further: callbacks that no config names, of a trial: its sweep has shown what is to be said of the data.
+        further: callbacks of a trial of a sweep, which has shown the notes on the data already.
 
     Returns:
         The reports by split; None where there is nothing to test: after `fast_dev_run`, and in all processes but one.

@@ -18,9 +18,7 @@ class MovingAverage(EMAWeightAveraging):
         decay: the share of the old average that each update keeps.
         warm_up: keep at most n / (n + 9) of it at the update after the n-th one, so that the average of a short run
             is one of its last tenth, not of its first steps.
-        update_every_n_steps: 0 for never within an epoch.
-        update_starting_at_step: the first step that updates it; None for all.
-        update_starting_at_epoch: the first epoch whose end updates it; None for none.
+        update_every_n_steps, update_starting_at_step, update_starting_at_epoch: as Lightning's.
     """
 
     def __init__(

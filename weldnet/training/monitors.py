@@ -47,12 +47,7 @@ def check_monitor(key: str, monitor: str, classes: Collection[str] | None = None
 
 
 def check_fit(data: WeldDataModule, trainer: Trainer) -> None:
-    """Checks, before the first step, what data that are set up and a trainer can do only together.
-
-    Raises:
-        InputError: an epoch has too few images; validation is asked for at a step that no epoch has; or a callback
-            watches what will not be there: a class without validation images, or validation where there is none.
-    """
+    """Refuses, before the first step, what data that are set up and a trainer cannot do together."""
     if num_workers := data.image_settings.num_workers:
         check_processes("data.num_workers times trainer.devices", num_workers * trainer.num_devices)
     if (number := len(data.samples("select"))) < trainer.world_size:

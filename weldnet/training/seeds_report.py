@@ -29,12 +29,7 @@ _OF_SEED = (
 
 @dataclass(frozen=True)
 class SeedsReport:
-    """The results of one recipe on the same images, with several seeds.
-
-    Attributes:
-        reports: the `report.json` of each run, by its seed.
-        num_seeds: fewer are here while some are still to be trained.
-    """
+    """The `report.json` of one recipe with several seeds, fewer than `num_seeds` while some are still to be trained."""
 
     reports: dict[int, dict[str, Any]]
     num_seeds: int
