@@ -20,8 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from weldnet.config.literal import pin
 from weldnet.config.resumable import GROUPS, OF_MACHINE, find_changes
 from weldnet.config.runs import label_overrides, make_absolute, make_folder, name_folder, show, show_command
-from weldnet.config.space import check_key, list_ends, read_space
-from weldnet.config.sweep_monitor import check_settings, settle_monitor
+from weldnet.config.sweep_settings import check_key, check_settings, list_ends, read_space, settle_monitor
 from weldnet.config.trainings import prepare_data, prepare_trainer, show_notes, train_run
 from weldnet.errors import InputError, MachineError, propose_extra
 
@@ -42,13 +41,7 @@ SAVED = "sweep.yaml"
 
 @dataclass(frozen=True)
 class Search:
-    """A sweep.
-
-    Attributes:
-        cfg: of every trial, apart from what is searched; not resolved.
-        space: what is searched: the choices or the range of each key.
-        folder: holds the run folders of the trials.
-    """
+    """A sweep: the config of every trial, not resolved, the choices or range of each key, the folder of all trials."""
 
     cfg: DictConfig
     space: dict[str, dict[str, Any]]
