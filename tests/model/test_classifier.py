@@ -136,7 +136,7 @@ def test_soft_labels_mix_the_loss_and_count_as_their_largest_class(monkeypatch: 
     logits = model(images).detach()
     parts = [functional.cross_entropy(logits, labels, weights, reduction="none") for labels in (first, second)]
     assert torch.allclose(loss, (share * parts[0] + (1 - share) * parts[1]).mean())
-    confusion = model.sums("train").confusion.compute()
+    confusion = model.train_sums.confusion.compute()
     assert torch.equal(confusion.sum(1), torch.bincount(first, minlength=4))
 
 

@@ -23,8 +23,8 @@ class CountingClassifier(WeldClassifier):
         """Without a network."""
         self.classes = []
 
-    def sums(self, stage: str) -> Any:
-        assert stage == "train"
+    @property
+    def train_sums(self) -> Any:  # type: ignore[override]
         figures = {"accuracy": self.epoch / 10, "balanced_accuracy": math.nan}
         return SimpleNamespace(measure=lambda classes: figures)
 

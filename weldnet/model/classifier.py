@@ -87,8 +87,7 @@ class WeldClassifier(LightningModule):
         self.criterion = nn.CrossEntropyLoss(weights, label_smoothing=settings.label_smoothing)
         self.record: dict[str, Any] = {}
         self.graphed: GraphedStep | None = None
-        # A module may not be named `train`, which is a method.
-        self.all_sums = nn.ModuleDict({f"{stage}_sums": EpochSums(len(classes)) for stage in ("train", "val", "test")})
+        self.train_sums, self.val_sums, self.test_sums = (EpochSums(len(classes)) for _ in range(3))
         self.plain: dict[str, Any] = {"classes": self.classes, "lr": lr, "size": size, "class_weights": class_weights}
         self.plain |= {"settings": asdict(settings) | {"weights": "none"}, "mean": backbone.mean, "std": backbone.std}
         self.save_hyperparameters(self.plain, logger=False)
@@ -123,42 +122,36 @@ class WeldClassifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss; the labels are int64 (B,) or float (B, C), the share of each class."""
         loss, logits = (self.graphed or self._learn)(*batch)
-        self.sums("train").update(loss, logits, batch[1])
+        self.train_sums.update(loss, logits, batch[1])
         return loss
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         if not self.graphed:
             super().backward(loss, *args, **kwargs)
 
-    def _evaluation_step(self, stage: str, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    def _evaluation_step(self, sums: EpochSums, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
         images, labels, *groups = batch
         logits = self(images)
         # What is compared and reported is the plain cross entropy.
         loss = functional.cross_entropy(logits, labels)
-        self.sums(stage).update(loss, logits, labels, *groups)
+        sums.update(loss, logits, labels, *groups)
         return {"loss": loss, "logits": logits.float()}
 
     def validation_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> dict[str, Tensor]:
         """`loss` and `logits` (B, C) of images, labels and, if they are known, groups."""
-        return self._evaluation_step("val", batch)
+        return self._evaluation_step(self.val_sums, batch)
 
     def test_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> dict[str, Tensor]:
         """As `validation_step`."""
-        return self._evaluation_step("test", batch)
+        return self._evaluation_step(self.test_sums, batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """`logits` (B, C) and pooled `features` (B, F), float32."""
         features = self.network.features(batch[0])
         return {"logits": self.network.head(features).float(), "features": features.float()}
 
-    def sums(self, stage: str) -> EpochSums:
-        """What has been counted in this epoch of a stage; the trainer resets the loss."""
-        sums = self.all_sums[f"{stage}_sums"]
-        assert isinstance(sums, EpochSums)
-        return sums
-
-    def _log_epoch(self, stage: str) -> None:
-        for name, value in self.sums(stage).finish(self.classes).items():
+    def _log_epoch(self, stage: str, sums: EpochSums) -> None:
+        for name, value in sums.finish(self.classes).items():
             if not name.startswith("recall/"):
                 self.log(f"{stage}/{name}", value)
             elif stage != "train":
@@ -201,8 +194,8 @@ class WeldClassifier(LightningModule):
         if self.settings.unfreeze_at_epoch is not None and self.current_epoch >= self.settings.unfreeze_at_epoch:
             self.network.freeze(None)
         # The trainer logs the means at the epoch's end.
-        self.log("train/loss_epoch", self.sums("train").loss)
-        self.log("train/loss", self.sums("train").loss, logger=False)
+        self.log("train/loss_epoch", self.train_sums.loss)
+        self.log("train/loss", self.train_sums.loss, logger=False)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
@@ -212,7 +205,7 @@ class WeldClassifier(LightningModule):
             self.log("train/loss", outputs["loss"], logger=False)
 
     def on_validation_epoch_start(self) -> None:
-        self.log("val/loss", self.sums("val").loss)
+        self.log("val/loss", self.val_sums.loss)
         if isinstance(wrapper := self.trainer.strategy.model, DistributedDataParallel):
             # All measure the weights that the first one saves. DDP would wait for every process at each batch, and they
             # have not equally many.
@@ -221,7 +214,7 @@ class WeldClassifier(LightningModule):
             wrapper.require_forward_param_sync = False
 
     def on_test_epoch_start(self) -> None:
-        self.log("test/loss", self.sums("test").loss)
+        self.log("test/loss", self.test_sums.loss)
 
     def on_train_epoch_end(self) -> None:
         if not torch.isfinite(self.trainer.callback_metrics["train/loss_epoch"]):
@@ -229,15 +222,15 @@ class WeldClassifier(LightningModule):
                 f"the loss is no longer finite in epoch {self.current_epoch + 1}: training has diverged; "
                 f"lower optimizer.lr ({self.lr:g} now)"
             )
-        self._log_epoch("train")
+        self._log_epoch("train", self.train_sums)
 
     def on_validation_epoch_end(self) -> None:
         if isinstance(wrapper := self.trainer.strategy.model, DistributedDataParallel):
             wrapper.require_forward_param_sync = True
-        self._log_epoch("val")
+        self._log_epoch("val", self.val_sums)
 
     def on_test_epoch_end(self) -> None:
-        self._log_epoch("test")
+        self._log_epoch("test", self.test_sums)
 
     def configure_optimizers(self) -> Any:
         if self.settings.unfreeze_at_epoch is not None and self.trainer.world_size > 1:

@@ -107,7 +107,7 @@ class Dashboard(Callback):
         self.title, self.step = f"validation after epoch {trainer.current_epoch + 1}", last_step(trainer)
         # Of this process alone: the others do not come here, and the metric would wait for them. It starts anew before
         # a later drawing.
-        self.counts = _parts(trainer, pl_module)[1].sums("val").confusion.counts.clone()
+        self.counts = _parts(trainer, pl_module)[1].val_sums.confusion.counts.clone()
         if self.drawing_s <= self.max_share * (perf_counter() - self.started):
             self._draw(trainer, pl_module)
 

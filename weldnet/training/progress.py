@@ -147,7 +147,7 @@ class History(_AfterEpochs):
         found = dict[str, Any](self.find_figures(trainer))
         if isinstance(pl_module, WeldClassifier):
             # It logs these only after its callbacks, which would find those of the epoch before.
-            figures = pl_module.sums("train").measure(pl_module.classes)
+            figures = pl_module.train_sums.measure(pl_module.classes)
             found |= {key: figures[key.removeprefix("train/")] for key in counted}
         row = {key: keep_finite(float(found[key])) if key in found else None for key in keys}
         self.epochs.append({"epoch": float(trainer.current_epoch + 1), **row})
