@@ -125,9 +125,9 @@ def check_changes(changes: Changes, saved: Mapping[str, Any], alike: Alike | Non
             )
 
 
-def find_among(changes: Changes, patterns: tuple[str, ...]) -> list[str]:
-    """The changed keys that one of the patterns stands for."""
-    return [key for key in changes if _is_among(key, patterns)]
+def find_among(keys: Iterable[str], patterns: tuple[str, ...]) -> list[str]:
+    """Those of some keys that one of the patterns stands for."""
+    return [key for key in keys if _is_among(key, patterns)]
 
 
 def list_settings(cfg: DictConfig) -> dict[str, str | int | float | bool]:

@@ -7,22 +7,24 @@ import sys
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import torch
+from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from weldnet.config.literal import pin
-from weldnet.config.resumable import GROUPS, OF_MACHINE, find_changes
+from weldnet.config.resumable import GROUPS, OF_MACHINE, find_among, find_changes
+from weldnet.config.run_table import print_sweep
 from weldnet.config.runs import label_overrides, make_absolute, make_folder, name_folder, show, show_command
 from weldnet.config.sweep_settings import check_key, check_settings, list_ends, read_space, settle_monitor
 from weldnet.config.trainings import prepare_data, prepare_trainer, show_notes, train_run
 from weldnet.errors import InputError, MachineError, propose_extra
+from weldnet.files import write_text
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -31,7 +33,7 @@ OF_PROCESS = ("trials", "storage", "name", "heartbeat")
 """Keys of `sweep` that processes with one study need not have in common."""
 
 OF_MEMORY = (
-    *("data.batch_size", "data.image_size.*", "trainer.precision"),
+    *("data.batch_size", "data.image_size", "trainer.precision"),
     *(f"model.{name}" for name in ("backbone", "freeze_through", "unfreeze_at_epoch", "cuda_graphs")),
 )
 """Keys by which a step of one trial needs more of the device's memory than that of another."""
@@ -103,10 +105,6 @@ class Search:
 
     def run(self) -> None:
         """Makes trials, with all processes that share the study, until there are enough; then reports them."""
-        from filelock import FileLock
-
-        from weldnet.config.run_table import print_sweep
-        from weldnet.files import write_text
         from weldnet.training.trials import make_trials, open_study, report_study
 
         make_folder(self.folder)
@@ -121,7 +119,7 @@ class Search:
             study = open_study(url, settings.name, settings.monitor, settings.heartbeat, prune=settings.prune)
             known = json.loads(study.user_attrs.get("recipe", "{}")) or recipe
             changes = find_changes(known, recipe)
-            if changed := [key for key in changes if not any(fnmatchcase(key, each) for each in OF_MACHINE)]:
+            if changed := [key for key in changes if key not in find_among(changes, OF_MACHINE)]:
                 raise InputError(
                     f"{', '.join(changed)}: not as in the trials of this study; type what was typed for them, or begin "
                     "a new one by a different output_dir (with sweep.storage, sweep.name)"
@@ -201,13 +199,10 @@ class Search:
 
     def _is_too_large(self, error: MachineError) -> bool:
         """Whether it is by its own values that a trial needs more memory than the device has."""
-        is_searched = any(fnmatchcase(key, each) for key in self.space for each in OF_MEMORY)
-        return is_searched and isinstance(error.__cause__, torch.OutOfMemoryError)
+        return bool(find_among(self.space, OF_MEMORY)) and isinstance(error.__cause__, torch.OutOfMemoryError)
 
     def _write_experiment(self, values: Mapping[str, Any]) -> None:
         """Writes `experiment/best.yaml`, with which `weldnet-train` trains as the best trial, and tests."""
-        from weldnet.files import write_text
-
         choices = HydraConfig.get().runtime.choices
         defaults = [{f"override /{group}": choices[group]} for group in GROUPS if group != "experiment"]
         plain: Any = OmegaConf.to_container(self._with(values))
