@@ -12,7 +12,8 @@ from weldnet.errors import InputError
 from weldnet.files import find_damage, is_refusal, name_failures
 from weldnet.model.backbone import Backbone, guard_strides, miss_weights, read_state_dict, refuse_weights
 
-RESNETS: tuple[str, ...] = tuple(torchvision.models.list_models(include=("resnet*", "resnext*", "wide_resnet*")))
+_NAMES = torchvision.models.list_models(include=("resnet*", "resnext*", "wide_resnet*"))
+RESNETS: tuple[str, ...] = tuple(sorted(_NAMES, key=len))
 
 LAYER = "layer3"
 """Attribution's default: at 300 x 30 layer4 is one column wide."""
