@@ -44,7 +44,8 @@ class ServeConfig(EngineSettings, ModelKeys):
 
 def run(cfg: DictConfig) -> None:
     """Serves a model from a composed config, until SIGTERM or Ctrl-C; or writes its reviews as a manifest."""
-    _check_installed()
+    if missing := [name for name in NEEDED if find_spec(name) is None]:
+        raise InputError(f"weldnet-serve needs {', '.join(missing)}; type {propose_extra('serve')}")
     if cfg.export is not None:
         _export(cfg)
         return
@@ -127,11 +128,6 @@ def _export(cfg: DictConfig) -> None:
         print(f"left out:  {count(number, 'review')} {reason}")
     if not num_groups:
         print("no review and no decision has a reference; type data.group_by to say which weld each photograph shows")
-
-
-def _check_installed() -> None:
-    if missing := [name for name in NEEDED if find_spec(name) is None]:
-        raise InputError(f"weldnet-serve needs {', '.join(missing)}; type {propose_extra('serve')}")
 
 
 def _read_key() -> str | None:

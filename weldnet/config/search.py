@@ -132,11 +132,12 @@ class Search:
             self._write_experiment(best.params)
         print_sweep([path for path in self.folder.iterdir() if path.is_dir()])
         print(f"best:       trial {best.number}, {show(self._trial_folder(best.number, best.params))}")
-        own, command = _find_own_configs(), show_command("weldnet-train")
-        if own is None:
+        command, sources = show_command("weldnet-train"), HydraConfig.get().runtime.config_sources
+        typed = [Path(each.path) for each in sources if each.provider == "command-line"]
+        if not typed:
             print(f"train it:   {command} --config-dir {show(self.folder)} experiment=best")
-        else:
-            # Hydra takes one such folder, and the experiment names groups of this one.
+        for own in typed:
+            # Hydra takes one --config-dir, and the experiment names groups of this one.
             print(
                 f"train it:   copy {show(self.folder / 'experiment' / 'best.yaml')} to {show(own / 'experiment')}, then"
             )
@@ -211,9 +212,3 @@ class Search:
         text = OmegaConf.to_yaml(OmegaConf.create({"defaults": defaults, **plain}))
         make_folder(self.folder / "experiment")
         write_text(self.folder / "experiment" / "best.yaml", f"# @package _global_\n{text}")
-
-
-def _find_own_configs() -> Path | None:
-    """The folder of `--config-dir`."""
-    sources = HydraConfig.get().runtime.config_sources
-    return next((Path(each.path) for each in sources if each.provider == "command-line"), None)

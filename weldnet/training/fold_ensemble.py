@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 OUT_OF_FOLD = "out_of_fold"
 """The `validation_groups` of an ensemble: its thresholds rest on unseen welds, each scored by one member."""
 
+LAST_LAYER = ("head.weight", "head.bias")
+
 _ALIKE = ("classes", "good_classes", "geometry", "backbone", "channels_last", "mean", "std")
 
 
@@ -51,8 +53,9 @@ def write_ensemble(report: CrossvalReport, folders: Mapping[int, Path], file: Pa
             "members": [member.digest for member in members],
         }
     )
+    # Each member divides its logits by its temperature.
     weights = {
-        f"network.members.{number}.{name}": _calibrate(name, value, member)
+        f"network.members.{number}.{name}": value / member.card.temperature if name in LAST_LAYER else value
         for number, member in enumerate(members)
         for name, value in member.weights.items()
     }
@@ -135,11 +138,6 @@ def _read_predictions(table: pl.DataFrame, classes: Sequence[str], name: str) ->
     if not np.allclose(probabilities.sum(axis=1), 1) or (probabilities < 0).any():
         raise InputError(f"{name} is damaged: its probabilities do not sum to 1")
     return probabilities, labels
-
-
-def _calibrate(name: str, value: torch.Tensor, member: Checkpoint) -> torch.Tensor:
-    """A weight of a network that divides its logits by its temperature."""
-    return value / member.card.temperature if name in ("head.weight", "head.bias") else value
 
 
 def _join(fingerprints: Sequence[torch.Tensor]) -> torch.Tensor:
