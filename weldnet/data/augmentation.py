@@ -206,7 +206,7 @@ class EachImage(nn.Module):
 
     For each image torch's global generator is seeded anew within, and put back after the batch: a transform whose
     randomness is torch's, as torchvision's v2 transforms are, needs no generator of its own. Slower than
-    `weldnet.data.augmentation.BatchAugmentation`, which works on the whole batch at once.
+    `BatchAugmentation`, which works on the whole batch at once.
     """
 
     def __init__(self, transform: Callable[[Tensor], Tensor]) -> None:

@@ -164,7 +164,7 @@ def count_groups(table: pl.DataFrame) -> tuple[Counts, NDArray[np.int64]]:
 
 
 def assign_splits(counts: Counts, share: NDArray[np.float64], seed: int) -> NDArray[np.int64]:
-    """The split of each group, 0, 1 or 2, int64 (G,), by the share (3,) of each: see `rules.split_by_group`."""
+    """The split of each group, 0, 1 or 2, int64 (G,), by the share (3,) of each: see `split_by_group`."""
     rng = np.random.default_rng(seed)
     # Which group of a class goes first decides whether the others can be covered: try some orders where that is cheap.
     tries = [_assign(counts, share, rng) for _ in range(_RESTARTS if len(counts) <= _SMALL else 1)]
