@@ -131,10 +131,10 @@ def test_a_photograph_that_is_gone_leaves_its_words(tmp_path: Path) -> None:
     ],
 )
 def test_the_verdict_states_how_far_to_trust_a_score(tmp_path: Path, found: list[Finding], message: str) -> None:
-    first, second = judge(audit_of(tmp_path / "a.png", found))
-    assert message in second
-    errors = sum(one.severity == "error" for one in found)
-    assert first.startswith(f"{errors} error" if found else "No error")
+    status, sentence = judge(audit_of(tmp_path / "a.png", found))
+    assert message in sentence
+    is_wrong = any(one.severity == "error" for one in found)
+    assert status == ("not_fit" if is_wrong else "not_proven" if found else "fit")
 
 
 def test_findings_are_listed_by_what_they_do_to_a_test_score() -> None:
@@ -249,12 +249,12 @@ def test_a_class_may_be_called_anything_in_the_legend() -> None:
     assert [name for name in ("_hidden", "$\\frac$", "&lt;i&gt;") if name not in drawn] == []
 
 
-def test_groups_are_tabulated_from_train() -> None:
-    rows = [(f"/{i}", "ab"[i % 2], f"g{i % 30:02}", "train") for i in range(120)] + [("/t", "c", "other", "test")]
-    groups = tabulate_groups(make_table(rows))
-    assert groups is not None
-    assert (groups["where"], len(groups["groups"]), groups["left"]) == ("train", 24, 6)
-    assert [label for label, _ in groups["rows"]] == ["a", "b"]
+def test_groups_are_tabulated_with_their_splits() -> None:
+    rows = [(f"/{i}", "ab"[i % 2], f"g{i % 30:02}", "train") for i in range(120)] + [("/t", "b", "g00", "test")]
+    (head, (first, second)), left = tabulate_groups(make_table(rows)) or pytest.fail("groups are known")
+    assert (len(head), left, first[0], second[0]) == (25, 6, "a", "b")
+    assert head[1] == ("g00", ["test", "train"], None)
+    assert (first[1], second[1]) == (("4", (), 4 / 60), ("1", (), 1 / 61))
     assert tabulate_groups(make_table([(f"/{i}", "a", f"/{i}", None) for i in range(4)])) is None
     assert tabulate_groups(make_table([("/1", "a", None, None)])) is None
 

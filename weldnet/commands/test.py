@@ -124,8 +124,8 @@ def _refuse_own_images(ensemble: Path) -> None:
 def _compare(tests: list[Test], folder: Path) -> None:
     from weldnet.console import print_table
     from weldnet.files import write_json, write_text
-    from weldnet.report.overview import render_comparison
-    from weldnet.report.writer import compare_reports, draw_differences
+    from weldnet.report.overview import draw_differences, render_comparison
+    from weldnet.report.writer import compare_reports
 
     comparison = compare_reports(*(test.report for test in tests))
     for test, name in zip(tests, ("a", "b"), strict=True):

@@ -9,16 +9,16 @@ import polars as pl
 from PIL import Image
 
 from weldnet.audit.audit import Audit
+from weldnet.audit.classes import count_samples
 from weldnet.audit.findings import SEVERITIES, Finding, Severity
 from weldnet.data.decode.formats import open_picture, read_content
 from weldnet.data.decode.images import to_geometry
 from weldnet.data.decode.pictures import UnreadableImage
-from weldnet.data.sources.manifest import SPLITS
-from weldnet.errors import count
 from weldnet.report.album import Album, Picture
 from weldnet.report.charts import MOST_DOTS, draw_sizes, embed_chart
-from weldnet.report.kinds import EFFECTS, KINDS, group_findings
+from weldnet.report.kinds import KINDS, group_findings
 from weldnet.report.page import render
+from weldnet.report.tables import Cell, Row, Table, count_splits, show, tabulate_data
 from weldnet.report.words import common_folder
 from weldnet.spelling import tidy
 
@@ -28,7 +28,6 @@ _LISTED = 200
 _PER_FINDING = 6
 _PER_CLASS = 8
 _CLASSES = 24
-_ROWS = 200
 _MOST_GROUPS = 24
 _SIDE, _SIDE_ON_SHEET = 160, 110
 _STRIPS = 6
@@ -66,38 +65,44 @@ def render_page(audit: Audit, summary: Mapping[str, Any]) -> str:
     readable = audit.images.filter(pl.col("reason").is_null())
     photographs = Photographs(audit)
     sizes = draw_sizes(readable)
+    status, sentence = judge(audit)
+    skipped = audit.skipped.describe(photographs.top) if audit.skipped else ""
+    groups, num_left = tabulate_groups(readable) or (None, 0)
     return render(
         "audit.html",
-        verdict=judge(audit),
-        counts=[(severity, len(audit.of(severity))) for severity in SEVERITIES],
+        kind="audit",
+        title=f"Audit of {len(audit.images):,} images",
+        subtitle=f"of {len(summary['classes'])} classes below {photographs.top}",
+        status=status,
+        sentence=sentence,
+        figures=[{"name": f"{each}s".capitalize(), "value": f"{len(audit.of(each)):,}"} for each in SEVERITIES],
+        notes=[skipped] if skipped else [],
         commands=group_refusals(audit.refusals, photographs.top),
         summary=summary,
-        top=photographs.top,
-        skipped=audit.skipped.describe(photographs.top) if audit.skipped else "",
         # Before the findings, which may fill the album.
         sheet=photographs.show_classes(readable),
-        sections=[photographs.show_findings(*group) for group in group_findings(audit.findings)],
-        splits=tabulate_splits(audit.images),
-        groups=tabulate_groups(readable),
+        findings=[photographs.show_findings(*group) for group in group_findings(audit.findings)],
+        splits=tabulate_data(count_splits(audit.images)),
+        groups=groups,
+        num_left=num_left,
         shapes=audit.shapes and audit.shapes.describe(),
         strips=photographs.show_strips(readable),
+        needed=tabulate_needed(summary),
+        proven=tabulate_proven(summary),
+        files=tabulate_files(summary),
         sizes=sizes and embed_chart(sizes, "sizes"),
         num_dots=min(len(readable), MOST_DOTS),
         num_readable=len(readable),
-        rows=summary["counts"][:_ROWS],
     )
 
 
 def judge(audit: Audit) -> tuple[str, str]:
-    """Two sentences: how much was found, and what it means for a test score."""
+    """What was found means for a test score: `not_fit`, `not_proven` or `fit`, and a sentence."""
     kinds = {severity: {found.kind for found in audit.of(severity)} for severity in SEVERITIES}
-    meaning = next((meaning for severity, wanted, meaning in _MEANINGS if kinds[severity] & wanted), None)
-    if meaning is None:
-        return "No error and no warning was found.", "Nothing found here makes a test score wrong."
-    return (
-        f"{count(len(audit.of('error')), 'error')} and {count(len(audit.of('warning')), 'warning')} were found.",
-        meaning,
-    )
+    for severity, wanted, meaning in _MEANINGS:
+        if kinds[severity] & wanted:
+            return "not_fit" if severity == "error" else "not_proven", meaning
+    return "fit", "Nothing found here makes a test score wrong."
 
 
 def group_refusals(refusals: Mapping[str, str | None], top: str) -> list[tuple[list[str], list[str]]]:
@@ -112,39 +117,52 @@ def group_refusals(refusals: Mapping[str, str | None], top: str) -> list[tuple[l
     ]
 
 
-def tabulate_splits(samples: pl.DataFrame) -> dict[str, Any]:
-    """`columns` and `rows` of a table of images by class and split, or by class alone."""
-    columns = list(SPLITS) if samples["split"].null_count() < len(samples) else ["images"]
-    counted = samples.with_columns(pl.col("split").fill_null("images"))
-    return {"columns": columns, "rows": _cross(counted, "split", columns)}
-
-
-def tabulate_groups(readable: pl.DataFrame) -> dict[str, Any] | None:
-    """Images by class and group, in train where there is one.
-
-    Returns:
-        `groups` (the largest), `rows` (class and, for each group, images and the share of the class), `left` (how
-        many groups are not shown), `where`; None without groups of several images.
-    """
-    train = readable.filter(split="train")
-    table = readable if train.is_empty() else train
-    if table["group"].null_count() or table["group"].n_unique() in (0, len(table)):
+def tabulate_groups(readable: pl.DataFrame) -> tuple[Table, int] | None:
+    """Images of each class and group, the largest, and how many groups are left out; None where none is known."""
+    counts = count_samples(readable)
+    if counts.is_empty() or counts["group"].null_count():
         return None
-    sizes = table["group"].value_counts(sort=True)
-    groups = sorted(sizes["group"][:_MOST_GROUPS])
-    totals = dict(table["label"].value_counts().iter_rows())
+    sizes = counts.group_by("group").agg(pl.col("images").sum(), pl.col("split").unique().sort())
+    largest = sizes.sort("images", "group", descending=[True, False])[:_MOST_GROUPS].sort("group")
+    heads = [Cell(group, [each for each in splits if each]) for group, _, splits in largest.iter_rows()]
+    rows: list[Row] = []
+    for (label,), table in counts.group_by("label", maintain_order=True):
+        found, total = dict(table.group_by("group").agg(pl.col("images").sum()).iter_rows()), table["images"].sum()
+        cells = (found.get(group, 0) for group in largest["group"])
+        rows.append([str(label), *(Cell(f"{number:,}" if number else "·", share=number / total) for number in cells)])
+    return Table(["class", *heads], rows), len(sizes) - len(largest)
+
+
+def tabulate_needed(summary: Mapping[str, Any]) -> Table:
+    """How many defects prove a recall, if none is missed."""
+    needed = summary["defects_needed"]
+    return Table(["recall to prove", *needed], [["defects in the test", *map(str, needed.values())]])
+
+
+def tabulate_proven(summary: Mapping[str, Any]) -> Table:
+    """What a test of these images could prove for each class, if it missed none; without rows where none is a test."""
+    heads = ["class", "images", "groups", "recall, by images", "by groups"]
     rows = [
-        (label, [(number, number / totals[label]) for number in numbers])
-        for label, numbers in _cross(table, "group", groups)
+        [show(row[name]) for name in ("label", "images", "groups")]
+        + ["-" if row[name] is None else f"{row[name]:.3f}" for name in ("recall_bound", "recall_bound_by_groups")]
+        for row in summary["recall_if_none_missed"]
     ]
-    where = "all images" if train.is_empty() else "train"
-    return {"groups": groups, "rows": rows, "left": len(sizes) - len(groups), "where": where}
+    return Table(heads, rows if "test" in summary["splits"] else [])
 
 
-def _cross(table: pl.DataFrame, column: str, values: Sequence[str]) -> list[tuple[str, list[int]]]:
-    """How many images each class has with each of some values, by class."""
-    counts = {(label, value): number for label, value, number in table.group_by("label", column).len().iter_rows()}
-    return [(label, [counts.get((label, value), 0) for value in values]) for label in sorted(table["label"].unique())]
+def tabulate_files(summary: Mapping[str, Any]) -> Table:
+    """Which formats, modes, depths and sizes there are."""
+    titles = {"formats": "format", "modes": "pixel mode", "bit_depths": "bits a channel"}
+    rows = [
+        [title, ", ".join(f"{name}: {number:,}" for name, number in summary[key].items())]
+        for key, title in titles.items()
+    ]
+    rows += [
+        [side, f"{size['min']} to {size['max']} pixels, median {size['median']:g}"]
+        for side, size in summary["sizes"].items()
+        if size["min"] is not None
+    ]
+    return Table(["", "images"], rows)
 
 
 class Photographs:
@@ -183,21 +201,20 @@ class Photographs:
             "severity": severity,
             "kind": kind,
             "words": KINDS[kind],
-            "effect": EFFECTS[KINDS[kind].effect],
             "number": len(found),
             "pictured": shown[:num_pictured],
             "listed": shown[num_pictured:],
             "left": len(found) - len(shown),
         }
 
-    def show_strips(self, readable: pl.DataFrame) -> list[tuple[dict[str, Any], Picture | None]]:
+    def show_strips(self, readable: pl.DataFrame) -> list[dict[str, Any]]:
         """A photograph of each class, of the median aspect, beside the network's input that is made of it."""
         shown = []
         for label in sorted(readable["label"].unique())[:_STRIPS]:
             rows = readable.filter(label=label).sort(pl.col("width") / pl.col("height"), "path")
             row = rows.row(len(rows) // 2, named=True)
             (photograph,) = self._show([row], _SIDE)
-            shown.append((photograph, self._show_input(row["path"])))
+            shown.append(photograph | {"input": self._show_input(row["path"])})
         return shown
 
     def _show_input(self, path: str) -> Picture | None:
@@ -229,7 +246,7 @@ class Photographs:
                 facts.append(f"{row['width']} x {row['height']} pixels")
             picture, missing = self._embed(row, side)
             path = row["path"].removeprefix(self.top)
-            shown.append({"path": path, "facts": facts, "picture": picture, "missing": missing})
+            shown.append({"path": path, "facts": facts, "picture": picture, "missing": missing, "input": None})
         return shown
 
     def _embed(self, row: Mapping[str, Any], side: int) -> tuple[Picture | None, str]:

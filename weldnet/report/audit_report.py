@@ -6,7 +6,6 @@ from typing import Any
 
 import polars as pl
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from weldnet.audit.audit import Audit
@@ -18,8 +17,9 @@ from weldnet.data.sources.manifest import SPLITS
 from weldnet.errors import count, shorten
 from weldnet.evaluation.intervals import needed_images
 from weldnet.files import write_csv, write_json, write_text
-from weldnet.report.audit_page import render_page, tabulate_splits
+from weldnet.report.audit_page import render_page
 from weldnet.report.kinds import KINDS, group_findings
+from weldnet.report.tables import count_splits, tabulate_data
 from weldnet.report.words import common_folder
 from weldnet.spelling import make_visible
 
@@ -82,14 +82,8 @@ def _tally(values: pl.Series) -> dict[str, int]:
 
 def print_audit(audit: Audit, console: Console) -> None:
     """Images by class and split, then the findings by kind, worst first; past a limit a count of the rest."""
-    counts = tabulate_splits(audit.images)
     images = count(len(audit.images), "image")
-    table = Table("class", title=images, title_justify="left")
-    for name in counts["columns"]:
-        table.add_column(name, justify="right")
-    for label, numbers in counts["rows"]:
-        table.add_row(Text(make_visible(label)), *(f"{number:,}" for number in numbers))
-    print_table(table, console)
+    print_table(tabulate_data(count_splits(audit.images)).draw(title=images), console)
     top = common_folder(audit.images["path"])
     for severity, kind, found in group_findings(audit.findings):
         head = Text.assemble((f"{severity:<8}", _STYLES[severity]), (kind, "bold"), f" {len(found):,}  ")

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from weldnet.errors import count
 from weldnet.evaluation.intervals import needed_images, proportion
-from weldnet.report.words import CAVEATS, percent
+from weldnet.report.words import percent
 
 Report = Mapping[str, Any]
 
@@ -80,23 +80,30 @@ def _needed_welds(report: Report) -> int | None:
     return needed_images(point["max_escape_rate"], point["confidence"]) if point and report["good_classes"] else None
 
 
+def capitalize(text: str) -> str:
+    """A clause as a sentence."""
+    return f"{text[0].upper()}{text[1:].rstrip('.')}."
+
+
+def lacks_images(text: str) -> bool:
+    """Whether a reason of an operating point is that it lacks images, which the headline states in its own words."""
+    return "calibration photographs" in text
+
+
 def list_lines(report: Report) -> list[str]:
     """The headline as lines for the terminal: the sentence, each reason and what to do, and which epoch was kept."""
     headline, selection = report["headline"], report.get("selection")
     reasons = [f"  - {reason['text']} {reason['action']}" for reason in headline["reasons"]]
-    return [headline["sentence"], *reasons, *([f"{selection[0].upper()}{selection[1:]}."] if selection else [])]
+    return [headline["sentence"], *reasons, *([capitalize(selection)] if selection else [])]
 
 
 def describe_figures(report: Report) -> list[dict[str, str]]:
     """The `name`, `value`, `bound`, `target` and `mark` (`met` or `missed`) of each figure as text for the page."""
-    confidence = f"{100 * (report['operating_point'] or {}).get('confidence', 0.95):g} %"
     return [
         {
             "name": figure["name"].capitalize(),
             "value": "not measured" if figure["value"] is None else _show(figure["value"]),
-            "bound": ""
-            if figure["bound"] is None
-            else f"at most {percent(figure['bound'])}, with {confidence} confidence",
+            "bound": "" if figure["bound"] is None else f"proven: at most {percent(figure['bound'])}",
             "target": "" if figure["target"] is None else _describe_target(figure),
             "mark": "met" if figure["met"] else "missed",
         }
@@ -110,7 +117,7 @@ def _show(value: float) -> str:
 
 def _describe_target(figure: Report) -> str:
     if not figure["target"]:
-        return "target: more than none"
+        return "target: more than 0 %"
     return f"target: at {'least' if isinstance(figure['target'], int) else 'most'} {_show(figure['target'])}"
 
 
@@ -164,7 +171,11 @@ def _doubt(report: Report) -> Iterator[Reason]:
             "Photograph more welds of each class, so that validation has welds of its own.",
         )
     elif groups in ("per_image", "unknown"):
-        yield Reason(CAVEATS[groups], "Say which photographs show one weld: data.group_by=folder or prefix:N.")
+        text = "Each photograph was declared a weld of its own" if groups == "per_image" else "The welds are unknown"
+        yield Reason(
+            f"{text}: if photographs in two splits show one weld, the figures are too good.",
+            "Say which photographs show one weld: data.group_by=folder or prefix:N.",
+        )
     if report["not_measured"]:
         names = ", ".join(report["not_measured"])
         yield Reason(
@@ -202,8 +213,9 @@ def _explain_verdicts(report: Report) -> Iterator[Reason]:
             )
     if not _measure_decided(report)["met"]:
         # What the checkpoint says of its thresholds, apart from the images that they lack, which stand above.
-        for text in (each for each in point["reasons"] if "calibration photographs" not in each):
-            yield Reason(f"{text[0].upper()}{text[1:].rstrip('.')}.", "Train on more photographs of each class.")
+        for text in point["reasons"]:
+            if not lacks_images(text):
+                yield Reason(capitalize(text), "Train on more photographs of each class.")
     unlike, images = report["num_unlike_training"], report["num_images"]
     if unlike > _MANY_UNLIKE * images:
         yield Reason(

@@ -8,236 +8,214 @@ from weldnet.audit.findings import SEVERITIES, Finding, Severity
 
 
 class Kind(NamedTuple):
-    """The words for one kind: its meaning for training and for the test score; and its effect, one of `EFFECTS`."""
+    """The words for one kind: its meaning for training and for the test score; and what it does to that score."""
 
     title: str
     meaning: str
     remedy: str
-    effect: str = "rest"
+    effect: str
 
 
-EFFECTS = {
-    "leak": "What makes a test score too high",
-    "label": "What makes labels wrong",
-    "cue": "What a network could learn instead of the defect",
-    "photograph": "What spoils photographs",
-    "rest": "What else was found",
+_BY_EFFECT = {
+    "What makes a test score too high": {
+        "group_leak": (
+            "Groups in more than one split",
+            "Photographs of one weld stand on both sides, so the score measures memory of that weld.",
+            "Move each group to one split: audit.suggest_split=FILE.csv writes such a manifest.",
+        ),
+        "cross_split_duplicate": (
+            "The same picture in more than one split",
+            "The network is asked about pictures that it has learned by heart.",
+            "Keep each picture in one split: audit.suggest_split=FILE.csv joins duplicates into one group.",
+        ),
+        "cross_split_view": (
+            "One spot in more than one split",
+            "The same spot of a weld was photographed again, from a little elsewhere or under other light; the network "
+            "has learned the spot that the test asks about.",
+            "Keep all photographs of a weld in one split: give its group, or audit.suggest_groups=FILE.csv proposes "
+            "groups by spots.",
+        ),
+        "cross_group_view": (
+            "One spot in more than one group",
+            "What counts as two welds seems to be one: split apart, it leaks.",
+            "Correct the groups: audit.suggest_groups=FILE.csv writes a manifest in which they are joined.",
+        ),
+        "exact_duplicate": (
+            "Identical files",
+            "Copies weigh more than other images, and stray into both sides of a random split.",
+            "Keep one of each.",
+        ),
+        "near_duplicate": (
+            "Nearly identical pictures",
+            "The same picture saved again, or a weld photographed twice from one position: split at random, they leak.",
+            "Keep them in one group, or keep one of each.",
+        ),
+        "same_view": (
+            "Views of one spot",
+            "One spot of a weld was photographed several times; split at random, the test would measure memory.",
+            "Give the weld of each photograph as its group; audit.suggest_groups=FILE.csv proposes one group a spot.",
+        ),
+        "no_groups": (
+            "No groups",
+            "It is unknown which images show the same weld, so a leak between splits stays unseen.",
+            "Give a group column in a manifest, data.group_by=prefix:N or folder, or data.group_pattern='REGEX'; "
+            "audit.suggest_groups=FILE.csv proposes one group a spot.",
+        ),
+    },
+    "What makes labels wrong": {
+        "cross_label_duplicate": (
+            "The same picture under more than one label",
+            "At least one of the labels is wrong, in training and in the score.",
+            "View the pictures, keep the right label, remove the other copies.",
+        ),
+        "cross_label_view": (
+            "One spot under more than one label",
+            "Two photographs of the same spot have different labels: one is wrong, or the spot shows both defects.",
+            "Compare the pictures and correct the label.",
+        ),
+        "label_error": (
+            "Labels that are probably wrong",
+            "A network that has not seen the weld predicts a different class and gives the label little probability; "
+            "the least probable label comes first. Wrong labels are learned, and counted against the network in its "
+            "test.",
+            "Decide about each: fill in the column corrected of review.csv, then type audit.reviewed=review.csv "
+            "audit.corrected=FILE.csv.",
+        ),
+        "split_names": (
+            "Splits taken for classes",
+            "Training stops at them: a network would learn to distinguish train from test, and nothing would test it.",
+            "Rename or move the folders: DIR/{train,val,test}/<class>/*; or write a manifest with a column split.",
+        ),
+        "alike_names": (
+            "Names that differ by case or blanks only",
+            "What is one class or one weld counts as several. Training stops at such classes.",
+            "Give them one spelling.",
+        ),
+    },
+    "What a network could learn instead of the defect": {
+        "class_group_confounded": (
+            "Classes seen on one weld only",
+            "A network can recognise the weld by its colour or light and never learn the defect; the score on these "
+            "welds would not show it.",
+            "Photograph the class on different welds, and other classes on this one; test on different welds.",
+        ),
+        "size_predicts_class": (
+            "The image size gives the class away",
+            "The crop reveals the class: resized to one shape, the network sees the pictures stretched differently.",
+            "Crop all classes alike, or test on images that were.",
+        ),
+        "look_predicts_class": (
+            "The look could give the class away",
+            "Light, lamp or camera may differ between the classes, or the defect itself changes the look.",
+            "Compare the photographs: where the light differs, photograph all alike, or try data.normalize=per_image.",
+        ),
+        "order_predicts_class": (
+            "The order of the photographs could give the class away",
+            "The classes were photographed one after the other: whatever changed meanwhile, such as light, lens or "
+            "steel, could give them away, too. It means nothing where the numbers in the names only stand for the "
+            "classes.",
+            "Compare the first with the last photographs; photograph the classes in turn, or test on different days.",
+        ),
+    },
+    "What spoils photographs": {
+        "unreadable": (
+            "Files that cannot be read",
+            "Training stops at them.",
+            "Mend or remove them, or leave them out by data.on_unreadable=skip.",
+        ),
+        "damaged": (
+            "Damaged files",
+            "Part of the picture is lost, shifted or made up, and no network can detect that; training stops at them.",
+            "Copy them again from the camera, or leave them out by data.on_unreadable=skip.",
+        ),
+        "constant": (
+            "Pictures of one colour",
+            "They show no weld.",
+            "View them and remove them.",
+        ),
+        "clipped": (
+            "Clipped pictures",
+            "Most pixels are pure black or pure white: what was there is lost.",
+            "View them; photograph again with a different exposure.",
+        ),
+        "dark": (
+            "Dark photographs",
+            "Far darker than the others of the set and of their class: what they should show is lost, and a network "
+            "may learn the darkness.",
+            "View them; photograph again with more light or a longer exposure, or remove them.",
+        ),
+        "bright": (
+            "Bright photographs",
+            "Far brighter than the others of the set and of their class: what they should show is lost.",
+            "View them; photograph again with less light or a shorter exposure, or remove them.",
+        ),
+        "blurred": (
+            "Blurred photographs",
+            "Far less fine detail than in the others of the set and of their class: out of focus, moved, enlarged or "
+            "heavily compressed, so that a fine defect cannot be seen.",
+            "View them; focus and photograph again, or remove them.",
+        ),
+        "tiny": (
+            "Tiny photographs",
+            "Far fewer pixels than the others of the set and of their class; enlarged to the network's input, they "
+            "show hardly anything.",
+            "View them; crop again from the original photograph, or remove them.",
+        ),
+        "noise": (
+            "Noise",
+            "Neighbouring pixels have nothing in common: no picture, or one that is lost in grain.",
+            "View them; look for a fault of the camera or of a conversion, and remove them.",
+        ),
+        "bit_depth": (
+            "Bit depth",
+            "The window sets which stored values become black and white; the wrong one hides what is in the picture.",
+            "Give the window that fits the detector: data.window=[low,high] or data.window=percentile.",
+        ),
+    },
+    "What else was found": {
+        "unread_format": (
+            "Photographs in a format that weldnet does not read",
+            "Training leaves them out.",
+            "Save them as JPEG, PNG or TIFF, at full quality.",
+        ),
+        "small_class": (
+            "Classes too small to learn or to test",
+            "What a class has too few of, the network cannot learn, or the test cannot measure.",
+            "Photograph more, from different welds, or join or remove the class.",
+        ),
+        "look_predicts_split": (
+            "The look of the photographs differs between the splits",
+            "Light, camera or crop is different in test or validation: the score measures that beside unseen welds.",
+            "Compare the photographs; if such light is usual, photograph training images in it as well, or split at "
+            "random by whole welds: audit.suggest_split=FILE.csv.",
+        ),
+        "order_predicts_split": (
+            "The split follows the order of the photographs",
+            "Test or validation has photographs from elsewhere in the series than training: the score measures what "
+            "changed meanwhile beside unseen welds.",
+            "Keep it if the test stands for later work, else split at random by whole welds: "
+            "audit.suggest_split=FILE.csv.",
+        ),
+        "wrong_extension": (
+            "File endings that do not match the content",
+            "weldnet reads the content, not the ending; other programs refuse such files.",
+            "Rename them.",
+        ),
+        "multi_page": (
+            "Files with several pages",
+            "Only the first page is used.",
+            "Save the other pages as files of their own if they matter.",
+        ),
+    },
 }
-"""What findings do to a test score, worst first, as headings of the page."""
+"""What findings do to a test score, worst first, as headings of the page, and the kinds in its order."""
 
-
-KINDS = {
-    "group_leak": Kind(
-        "Groups in more than one split",
-        "Photographs of one weld stand on both sides, so the score measures memory of that weld.",
-        "Move each group to one split: audit.suggest_split=FILE.csv writes such a manifest.",
-        effect="leak",
-    ),
-    "cross_split_duplicate": Kind(
-        "The same picture in more than one split",
-        "The network is asked about pictures that it has learned by heart.",
-        "Keep each picture in one split: audit.suggest_split=FILE.csv joins duplicates into one group.",
-        effect="leak",
-    ),
-    "cross_label_duplicate": Kind(
-        "The same picture under more than one label",
-        "At least one of the labels is wrong, in training and in the score.",
-        "View the pictures, keep the right label, remove the other copies.",
-        effect="label",
-    ),
-    "cross_split_view": Kind(
-        "One spot in more than one split",
-        "The same spot of a weld was photographed again, from a little elsewhere or under other light; the network has "
-        "learned the spot that the test asks about.",
-        "Keep all photographs of a weld in one split: give its group, or audit.suggest_groups=FILE.csv proposes groups "
-        "by spots.",
-        effect="leak",
-    ),
-    "cross_label_view": Kind(
-        "One spot under more than one label",
-        "Two photographs of the same spot have different labels: one is wrong, or the spot shows both defects.",
-        "Compare the pictures and correct the label.",
-        effect="label",
-    ),
-    "label_error": Kind(
-        "Labels that are probably wrong",
-        "A network that has not seen the weld predicts a different class and gives the label little probability; the "
-        "least probable label comes first. Wrong labels are learned, and counted against the network in its test.",
-        "Decide about each: fill in the column corrected of review.csv, then type audit.reviewed=review.csv "
-        "audit.corrected=FILE.csv.",
-        effect="label",
-    ),
-    "cross_group_view": Kind(
-        "One spot in more than one group",
-        "What counts as two welds seems to be one: split apart, it leaks.",
-        "Correct the groups: audit.suggest_groups=FILE.csv writes a manifest in which they are joined.",
-        effect="leak",
-    ),
-    "split_names": Kind(
-        "Splits taken for classes",
-        "Training stops at them: a network would learn to distinguish train from test, and nothing would test it.",
-        "Rename or move the folders: DIR/{train,val,test}/<class>/*; or write a manifest with a column split.",
-        effect="label",
-    ),
-    "alike_names": Kind(
-        "Names that differ by case or blanks only",
-        "What is one class or one weld counts as several. Training stops at such classes.",
-        "Give them one spelling.",
-        effect="label",
-    ),
-    "unread_format": Kind(
-        "Photographs in a format that weldnet does not read",
-        "Training leaves them out.",
-        "Save them as JPEG, PNG or TIFF, at full quality.",
-    ),
-    "unreadable": Kind(
-        "Files that cannot be read",
-        "Training stops at them.",
-        "Mend or remove them, or leave them out by data.on_unreadable=skip.",
-        effect="photograph",
-    ),
-    "damaged": Kind(
-        "Damaged files",
-        "Part of the picture is lost, shifted or made up, and no network can detect that; training stops at them.",
-        "Copy them again from the camera, or leave them out by data.on_unreadable=skip.",
-        effect="photograph",
-    ),
-    "small_class": Kind(
-        "Classes too small to learn or to test",
-        "What a class has too few of, the network cannot learn, or the test cannot measure.",
-        "Photograph more, from different welds, or join or remove the class.",
-    ),
-    "class_group_confounded": Kind(
-        "Classes seen on one weld only",
-        "A network can recognise the weld by its colour or light and never learn the defect; the score on these welds "
-        "would not show it.",
-        "Photograph the class on different welds, and other classes on this one; test on different welds.",
-        effect="cue",
-    ),
-    "size_predicts_class": Kind(
-        "The image size gives the class away",
-        "The crop reveals the class: resized to one shape, the network sees the pictures stretched differently.",
-        "Crop all classes alike, or test on images that were.",
-        effect="cue",
-    ),
-    "look_predicts_class": Kind(
-        "The look could give the class away",
-        "Light, lamp or camera may differ between the classes, or the defect itself changes the look.",
-        "Compare the photographs: where the light differs, photograph all alike, or try data.normalize=per_image.",
-        effect="cue",
-    ),
-    "order_predicts_class": Kind(
-        "The order of the photographs could give the class away",
-        "The classes were photographed one after the other: whatever changed meanwhile, such as light, lens or steel, "
-        "could give them away, too. It means nothing where the numbers in the names only stand for the classes.",
-        "Compare the first with the last photographs; photograph the classes in turn, or test on different days.",
-        effect="cue",
-    ),
-    "look_predicts_split": Kind(
-        "The look of the photographs differs between the splits",
-        "Light, camera or crop is different in test or validation: the score measures that beside unseen welds.",
-        "Compare the photographs; if such light is usual, photograph training images in it as well, or split at random "
-        "by whole welds: audit.suggest_split=FILE.csv.",
-    ),
-    "order_predicts_split": Kind(
-        "The split follows the order of the photographs",
-        "Test or validation has photographs from elsewhere in the series than training: the score measures what "
-        "changed meanwhile beside unseen welds.",
-        "Keep it if the test stands for later work, else split at random by whole welds: audit.suggest_split=FILE.csv.",
-    ),
-    "exact_duplicate": Kind(
-        "Identical files",
-        "Copies weigh more than other images, and stray into both sides of a random split.",
-        "Keep one of each.",
-        effect="leak",
-    ),
-    "near_duplicate": Kind(
-        "Nearly identical pictures",
-        "The same picture saved again, or a weld photographed twice from one position: split at random, they leak.",
-        "Keep them in one group, or keep one of each.",
-        effect="leak",
-    ),
-    "same_view": Kind(
-        "Views of one spot",
-        "One spot of a weld was photographed several times; split at random, the test would measure memory.",
-        "Give the weld of each photograph as its group; audit.suggest_groups=FILE.csv proposes one group a spot.",
-        effect="leak",
-    ),
-    "wrong_extension": Kind(
-        "File endings that do not match the content",
-        "weldnet reads the content, not the ending; other programs refuse such files.",
-        "Rename them.",
-    ),
-    "constant": Kind(
-        "Pictures of one colour",
-        "They show no weld.",
-        "View them and remove them.",
-        effect="photograph",
-    ),
-    "clipped": Kind(
-        "Clipped pictures",
-        "Most pixels are pure black or pure white: what was there is lost.",
-        "View them; photograph again with a different exposure.",
-        effect="photograph",
-    ),
-    "dark": Kind(
-        "Dark photographs",
-        "Far darker than the others of the set and of their class: what they should show is lost, and a network may "
-        "learn the darkness.",
-        "View them; photograph again with more light or a longer exposure, or remove them.",
-        effect="photograph",
-    ),
-    "bright": Kind(
-        "Bright photographs",
-        "Far brighter than the others of the set and of their class: what they should show is lost.",
-        "View them; photograph again with less light or a shorter exposure, or remove them.",
-        effect="photograph",
-    ),
-    "blurred": Kind(
-        "Blurred photographs",
-        "Far less fine detail than in the others of the set and of their class: out of focus, moved, enlarged or "
-        "heavily compressed, so that a fine defect cannot be seen.",
-        "View them; focus and photograph again, or remove them.",
-        effect="photograph",
-    ),
-    "tiny": Kind(
-        "Tiny photographs",
-        "Far fewer pixels than the others of the set and of their class; enlarged to the network's input, they show "
-        "hardly anything.",
-        "View them; crop again from the original photograph, or remove them.",
-        effect="photograph",
-    ),
-    "noise": Kind(
-        "Noise",
-        "Neighbouring pixels have nothing in common: no picture, or one that is lost in grain.",
-        "View them; look for a fault of the camera or of a conversion, and remove them.",
-        effect="photograph",
-    ),
-    "bit_depth": Kind(
-        "Bit depth",
-        "The window sets which stored values become black and white; the wrong one hides what is in the picture.",
-        "Give the window that fits the detector: data.window=[low,high] or data.window=percentile.",
-        effect="photograph",
-    ),
-    "multi_page": Kind(
-        "Files with several pages",
-        "Only the first page is used.",
-        "Save the other pages as files of their own if they matter.",
-    ),
-    "no_groups": Kind(
-        "No groups",
-        "It is unknown which images show the same weld, so a leak between splits stays unseen.",
-        "Give a group column in a manifest, data.group_by=prefix:N or folder, or data.group_pattern='REGEX'; "
-        "audit.suggest_groups=FILE.csv proposes one group a spot.",
-        effect="leak",
-    ),
-}
-"""Every kind, within its effect in the order of the page."""
+KINDS = {name: Kind(*words, effect) for effect, kinds in _BY_EFFECT.items() for name, words in kinds.items()}
 
 
 def group_findings(findings: Iterable[Finding]) -> list[tuple[Severity, str, list[Finding]]]:
-    """The findings by effect, severity and kind, in the order of `EFFECTS`, `SEVERITIES` and `KINDS`."""
-    effects, kinds = list(EFFECTS), list(KINDS)
+    """The findings by effect, severity and kind, in the order of `_BY_EFFECT`, `SEVERITIES` and `KINDS`."""
+    effects, kinds = list(_BY_EFFECT), list(KINDS)
 
     def rank(found: Finding) -> tuple[int, int, int]:
         effect = effects.index(KINDS[found.kind].effect)

@@ -2,34 +2,27 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from markupsafe import Markup
+from rich import table as rich
 
 from weldnet.errors import count
-from weldnet.evaluation.metrics import CLASS_METRICS, ERRORS, METRICS, show_figure
+from weldnet.evaluation.metrics import CLASS_METRICS, METRICS
 from weldnet.report.page import render
 from weldnet.report.photographs import name_file
-from weldnet.report.tables import tabulate_confusion
+from weldnet.report.tables import LABELS, Table, shape, tabulate_confusion
 from weldnet.report.words import common_folder, percent
 
 Figures = Mapping[str, Any]
+Section = tuple[str, str, Markup]
+"""The key, title and content of a section."""
 
 MOST_SHOWN = 500
 """Photographs on the page of a comparison; comparison.json has all."""
 
-_LABELS = {metric.key: metric.label for metric in (*METRICS, *ERRORS)}
-
-
-class Table(NamedTuple):
-    """A table under its title; the first cell of a row is its name."""
-
-    title: str
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-
-_PAIR = ("first", "second")
+PAIR = ("first", "second")
+_MAIN = ("balanced_accuracy", "escapes", "false_calls")
 
 
 def render_comparison(comparison: Figures, names: Sequence[str], folder: Path) -> str:
@@ -39,49 +32,82 @@ def render_comparison(comparison: Figures, names: Sequence[str], folder: Path) -
         names: how each of the two checkpoints is named, A and B.
         folder: of the page; holds the reports `a` and `b`, whose photographs it shows.
     """
-    test, photographs = comparison["mcnemar"], comparison["photographs"]
-    verdict = "differ significantly" if test["p_value"] < 0.05 else "do not differ significantly"
-    leaks = [
-        f"{letter}: {leak}" for letter, name in zip("AB", _PAIR, strict=True) for leak in comparison[name]["leaks"]
-    ]
-    differences = comparison["differences"]
-    shown = [name for name in ("balanced_accuracy", "escapes", "false_calls") if name in differences]
-    tiles = [
-        {
-            "name": f"{_LABELS[name]}, B minus A",
-            "value": _sign(differences[name]["value"]),
-            "bound": _range(differences[name]),
-        }
-        for name in shown
-    ]
-    return _render(
-        "Comparison",
-        f"A: {names[0]}; B: {names[1]}; the same photographs ({comparison['first']['split']})",
-        f"A and B {verdict}: only A is right on {test['num_first_only']:,} photographs, only B on "
-        f"{test['num_second_only']:,} (p = {test['p_value']:.3g}).",
-        tiles,
-        [
-            Table(
-                "Figures, B minus A",
-                ("", "difference", "95 % interval"),
-                [(_LABELS.get(name, name), _sign(row["value"]), _range(row)) for name, row in differences.items()],
-            ),
+    test, photographs, differences = (comparison[key] for key in ("mcnemar", "photographs", "differences"))
+    sections = [_show_table("figures", "Figures, B minus A", tabulate_differences(differences))]
+    if photographs:
+        shown = [row | {"file": _find_photograph(row["row"], folder)} for row in photographs[:MOST_SHOWN]]
+        title, top = (
+            f"Photographs predicted differently: {len(photographs):,}",
+            common_folder(row["path"] for row in shown),
+        )
+        body = render("sections/differences.html", photographs=shown, left=len(photographs) - len(shown), top=top)
+        sections.append(("photographs", title, Markup(body)))
+    return render(
+        "page.html",
+        kind="comparison",
+        title="Comparison",
+        subtitle=f"A: {names[0]}; B: {names[1]}; the same photographs ({comparison['first']['split']})",
+        sentence=f"A and B {'differ' if _differ(comparison) else 'do not differ'} significantly: only A is right on "
+        f"{count(test['num_first_only'], 'photograph')}, only B on {test['num_second_only']:,}.",
+        figures=[
+            {"name": f"{LABELS[name]}, B minus A", **dict(zip(("value", "bound"), _describe(name, row), strict=True))}
+            for name, row in differences.items()
+            if name in _MAIN
         ],
-        num_photographs=len(photographs),
-        top=common_folder(row["path"] for row in photographs),
-        photographs=[row | {"file": _find_photograph(row["row"], folder)} for row in photographs[:MOST_SHOWN]],
-        leaks=leaks,
-        notes=[
-            *([] if photographs else ["A and B predict the same class for every photograph."]),
-            f"{test['test']}. Intervals resample whole welds.",
-            *(
-                []
-                if comparison["good_classes"]
-                else ["Escapes are not compared: no class of sound welds is known to both."]
-            ),
-        ],
-        links=[("Report of A", "a/report.html"), ("Report of B", "b/report.html")],
+        leaks=list_leaks(comparison),
+        notes=list_notes(comparison),
+        sections=[*sections, _link({"Report of A": "a/report.html", "Report of B": "b/report.html"})],
     )
+
+
+def _differ(comparison: Figures) -> bool:
+    return bool(comparison["mcnemar"]["p_value"] < 0.05)
+
+
+def list_leaks(comparison: Figures) -> list[str]:
+    """The leaks of either, each with its letter."""
+    return [f"{letter}: {leak}" for letter, name in zip("AB", PAIR, strict=True) for leak in comparison[name]["leaks"]]
+
+
+def list_notes(comparison: Figures) -> list[str]:
+    """What else to know of a comparison, a sentence each."""
+    test, number = comparison["mcnemar"], len(comparison["photographs"])
+    notes = [f"p = {test['p_value']:.3g} ({test['test']}).", "Intervals resample whole welds."]
+    if not number:
+        notes.insert(0, "A and B predict the same class for every photograph.")
+    if not comparison["good_classes"]:
+        notes.append("Escapes are not compared: the two name different good classes, or none.")
+    return notes
+
+
+def tabulate_differences(differences: Figures) -> Table:
+    """B minus A, for the page and the terminal."""
+    rows = [[LABELS.get(name, name), *_describe(name, row)] for name, row in differences.items()]
+    return Table(["", "difference", "95 % interval"], rows)
+
+
+def draw_differences(comparison: Figures) -> rich.Table:
+    """`comparison.json` as a table for the terminal: A is the first, B the second."""
+    test, leaks = comparison["mcnemar"], [f"LEAK ({leak[0]}){leak[1:]}" for leak in list_leaks(comparison)]
+    sentences = [
+        f"{len(comparison['photographs'])} photographs are predicted differently.",
+        f"Only A right: {test['num_first_only']}, only B right: {test['num_second_only']};",
+        f"{'a' if _differ(comparison) else 'no'} significant difference.",
+    ]
+    caption = " ".join([*sentences, *list_notes(comparison), *leaks])
+    title = f"B minus A{' (LEAK)' if leaks else ''}"
+    return tabulate_differences(comparison["differences"]).draw(title=title, caption=caption)
+
+
+def _describe(name: str, row: Figures) -> tuple[str, str]:
+    """A difference and its interval: in hundredths where it is one of shares."""
+    value, low, high = (
+        "-" if each is None else f"{each:+.4f}" if name == "kappa" else f"{100 * each:+.1f} points"
+        for each in (row["value"], row["low"], row["high"])
+    )
+    if row["low"] is None:
+        return value, f"no interval: {str(row['reason']).partition(':')[0].replace('group', 'weld')}"
+    return value, f"{low.removesuffix(' points')} to {high}"
 
 
 def _find_photograph(row: int, folder: Path) -> str | None:
@@ -94,74 +120,56 @@ def render_crossval(metrics: Figures, good_classes: Sequence[str]) -> str:
     """The page of `crossval.json`; good_classes are those of sound welds."""
     pooled, folds = metrics["pooled"], metrics["folds"]
     images, welds = (sum(fold[key] for fold in folds) for key in ("num_images", "num_groups"))
-    mean, spread = (metrics[key]["balanced_accuracy"] for key in ("mean", "spread"))
-    keys = [metric.key for metric in METRICS]
-    rows = [
-        [
-            str(fold["fold"]),
-            f"{fold['num_groups']:,}",
-            f"{fold['num_images']:,}",
-            *(show_figure(fold[key]) for key in keys),
-        ]
-        for fold in folds
-    ]
-    rows += [[name, "", "", *(show_figure(metrics[name][key]) for key in keys)] for name in ("mean", "spread")]
-    measured = [metric for metric in CLASS_METRICS if metric.ratio]
-    classes = [
-        [name, f"{row['support']:,}", *(percent(row[each.key]) for each in measured)]
-        for name, row in pooled["per_class"].items()
-    ]
-    matrix = {
-        "classes": pooled["classes"],
-        "confusion_matrix": pooled["confusion_matrix"],
-        "good_classes": good_classes,
-    }
-    return _render(
-        "Cross-validation",
-        f"{count(images, 'photograph')} of {count(welds, 'weld')}, each held out once; {count(len(folds), 'fold')}",
-        f"Held out, the balanced accuracy is {percent(mean)} in the mean of the folds, with a spread of "
-        f"{percent(spread)}.",
-        [
-            {
-                "name": _LABELS[key],
-                "value": percent(metrics["mean"][key]),
-                "bound": f"spread {percent(metrics['spread'][key])}",
-            }
+    mean, spread = metrics["mean"], metrics["spread"]
+    matrix = {key: pooled[key] for key in ("classes", "confusion_matrix")} | {"good_classes": good_classes}
+    confusion = render("sections/confusion.html", report=matrix, confusion=tabulate_confusion(matrix), cells=())
+    return render(
+        "page.html",
+        kind="cross-validation",
+        title="Cross-validation",
+        subtitle=f"{count(images, 'photograph')} of {count(welds, 'weld')}, each held out once; "
+        f"{count(len(folds), 'fold')}",
+        sentence=f"On welds held out, the balanced accuracy is {percent(mean['balanced_accuracy'])} in the mean of the "
+        f"folds, with a spread of {percent(spread['balanced_accuracy'])}.",
+        figures=[
+            {"name": LABELS[key], "value": percent(mean[key]), "bound": f"spread {percent(spread[key])}"}
             for key in ("balanced_accuracy", "balanced_accuracy_by_group", "accuracy")
-        ],
-        [
-            Table("Folds", ("fold", "welds", "images", *(_LABELS[key] for key in keys)), rows),
-            Table("Classes, all folds together", ("class", "images", *(each.label for each in measured)), classes),
         ],
         leaks=metrics["leaks"],
         warnings=metrics["warnings"],
         notes=[f"Spread: {metrics['spread_is']}. predictions.csv has each photograph."],
-        matrix=Markup(render("sections/confusion.html", report=matrix, confusion=tabulate_confusion(matrix), cells=())),
-        links=[(f"Report of fold {fold['fold']}", f"fold_{fold['fold']}/report.html") for fold in folds],
+        sections=[
+            ("confusion", "Confusion matrix, all folds together", Markup(confusion)),
+            _show_table("classes", "Classes, all folds together", tabulate_pooled(pooled)),
+            _show_table("folds", "Folds", tabulate_folds(metrics)),
+            _link({f"Report of fold {fold['fold']}": f"fold_{fold['fold']}/report.html" for fold in folds}),
+        ],
     )
 
 
-def _render(
-    title: str, subtitle: str, sentence: str, tiles: Sequence[Figures], tables: Sequence[Table], **further: Any
-) -> str:
-    defaults = {"leaks": (), "warnings": (), "notes": (), "links": (), "matrix": None, "num_photographs": 0}
-    figures = [{"target": "", "mark": "", **tile} for tile in tiles]
-    values = {
-        "title": title,
-        "run": title,
-        "subtitle": subtitle,
-        "sentence": sentence,
-        "figures": figures,
-        "tables": tables,
-    }
-    return render("overview.html", **values, **(defaults | further))
+def tabulate_pooled(pooled: Figures) -> Table:
+    """The figures of each class over all folds."""
+    measured = [metric for metric in CLASS_METRICS if metric.ratio]
+    rows = [
+        [name, f"{row['support']:,}", *(percent(row[each.key]) for each in measured)]
+        for name, row in pooled["per_class"].items()
+    ]
+    return Table(["class", "images", *(each.label for each in measured)], rows)
 
 
-def _sign(value: float | None) -> str:
-    return "-" if value is None else f"{value:+.4f}"
+def tabulate_folds(metrics: Figures) -> Table:
+    """The figures of each fold, then their mean and spread."""
+    folds = metrics["folds"]
+    known = [([str(fold["fold"]), f"{fold['num_groups']:,}", f"{fold['num_images']:,}"], fold) for fold in folds]
+    known += [([name, "", ""], metrics[name]) for name in ("mean", "spread")]
+    keys = [metric.key for metric in METRICS]
+    rows = [[*facts, *(shape(key)(figures[key]) for key in keys)] for facts, figures in known]
+    return Table(["fold", "welds", "images", *(LABELS[key] for key in keys)], rows)
 
 
-def _range(row: Figures) -> str:
-    if row["low"] is None:
-        return f"no interval: {str(row['reason']).partition(':')[0].replace('group', 'weld')}"
-    return f"{row['low']:+.4f} to {row['high']:+.4f}"
+def _show_table(key: str, title: str, table: Table) -> Section:
+    return key, title, Markup(render("sections/table.html", it=table))
+
+
+def _link(addresses: Mapping[str, str]) -> Section:
+    return "reports", "Reports", Markup(render("sections/links.html", addresses=addresses))

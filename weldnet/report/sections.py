@@ -6,10 +6,9 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from weldnet.evaluation.metrics import CLASS_METRICS
 from weldnet.files import write_json, write_text
 from weldnet.report.charts import draw_charts, embed_chart
-from weldnet.report.headline import describe_figures, write_headline
+from weldnet.report.headline import capitalize, describe_figures, lacks_images, write_headline
 from weldnet.report.kinds import KINDS
 from weldnet.report.page import render
 from weldnet.report.photographs import ESCAPE, Gallery
@@ -17,13 +16,13 @@ from weldnet.report.tables import (
     tabulate_classes,
     tabulate_confusion,
     tabulate_data,
-    tabulate_groups,
+    tabulate_each_weld,
     tabulate_headlines,
     tabulate_verdicts,
     tabulate_welds,
 )
 from weldnet.report.terms import TERMS
-from weldnet.report.words import CAVEATS, common_folder, name_columns, percent, summarise
+from weldnet.report.words import common_folder, compare_with_validation, name_columns, percent
 
 Values = dict[str, Any]
 
@@ -43,9 +42,9 @@ class Section(NamedTuple):
 def save_report(report: Values, gallery: Gallery, folder: Path) -> None:
     """Writes `report.json` and `report.html` into an existing folder, each all or nothing.
 
-    Adds `headline` and `summary`, its sentences, to the report.
+    Adds `headline` to the report.
     """
-    report["headline"], report["summary"] = write_headline(report), summarise(report)
+    headline = report["headline"] = write_headline(report)
     embedded = {name: embed_chart(figure, name) for name, figure in draw_charts(report).items()}
     top = common_folder(gallery.predictions["path"])
     common = {"report": report, "charts": embedded, "shorten": lambda path: path.removeprefix(top)}
@@ -54,17 +53,20 @@ def save_report(report: Values, gallery: Gallery, folder: Path) -> None:
     }
     origin = report.get("provenance") or {}
     checkpoint = Path(origin.get("checkpoint", ""))
+    run = checkpoint.parents[1].name if checkpoint.parent.name == "checkpoints" else checkpoint.stem
+    images = f"{report['num_images']:,} {name_columns(report, False)[0][0]}"
     page = render(
         "report.html",
-        report=report,
-        run=checkpoint.parents[1].name if checkpoint.parent.name == "checkpoints" else checkpoint.stem,
-        date=origin.get("date", "")[:10],
+        kind="report",
+        run=run,
+        title=f"Test report: {run}" if run else "Test report",
+        subtitle=f"{origin.get('date', '')[:10]} {images} of {len(report['classes'])} classes below {top}".strip(),
+        leaks=report.get("leaks") or [],
+        **{key: headline[key] for key in ("status", "sentence", "reasons")},
         figures=describe_figures(report),
         verdicts=(report["verdicts"] or {}).get("photographs"),
         percent=percent,
-        images=name_columns(report, False)[0][0],
-        top=top,
-        sections=[(each, Markup(bodies[each.key])) for each in SECTIONS if bodies[each.key].strip()],
+        sections=[(each.key, each.title, Markup(bodies[each.key])) for each in SECTIONS if bodies[each.key].strip()],
     )
     write_text(folder / "report.html", page)
     write_json(folder / "report.json", report)
@@ -73,11 +75,12 @@ def save_report(report: Values, gallery: Gallery, folder: Path) -> None:
 def show_figures(report: Values, gallery: Gallery) -> Values:
     """The figures of these images, beside those of the validation images where they differ."""
     validation = report.get("validation") if report["split"] != "val" else None
+    groups, needed = tabulate_each_weld(report) or (None, 0)
     return {
-        "columns": name_columns(report, validation is not None),
-        "headlines": tabulate_headlines([report, *([validation] if validation else [])]),
-        "caveat": CAVEATS.get(str(report.get("validation_groups"))),
-        "groups": tabulate_groups(report),
+        "gap": compare_with_validation(report),
+        "headlines": tabulate_headlines(report, validation),
+        "groups": groups,
+        "needed": needed,
     }
 
 
@@ -88,7 +91,13 @@ def show_confusion(report: Values, gallery: Gallery) -> Values:
 
 def show_classes(report: Values, gallery: Gallery) -> Values:
     """The figures of each class, and photographs that show what it looks like."""
-    return {"classes": tabulate_classes(report), "metrics": CLASS_METRICS, "samples": gallery.list_samples()}
+    return {"classes": tabulate_classes(report), "samples": gallery.list_samples()}
+
+
+def show_verdicts(report: Values, gallery: Gallery) -> Values:
+    """Counts and bounds of the verdicts, and what the headline does not say of them."""
+    statements = [capitalize(text) for text in report["statements"] if not lacks_images(text)]
+    return {"verdicts": tabulate_verdicts(report), "statements": statements}
 
 
 def show_photographs(report: Values, gallery: Gallery) -> Values:
@@ -106,16 +115,22 @@ SECTIONS = (
     Section("figures", "Figures", show_figures),
     Section("confusion", "Confusion matrix", show_confusion),
     Section("classes", "Classes", show_classes),
-    Section("verdicts", "Accept, reject or refer", lambda report, _: {"rows": tabulate_verdicts(report)}),
+    Section("verdicts", "Accept, reject or refer", show_verdicts),
     Section("reliability", "Reliability"),
     Section("curves", "Learning curves"),
     Section(
         "welds",
         "Welds",
-        lambda report, gallery: {"welds": tabulate_welds(gallery.predictions, report["good_classes"])},
+        lambda report, gallery: {"welds": tabulate_welds(gallery.predictions, report)},
     ),
     Section("photographs", "Photographs", show_photographs),
-    Section("data", "Data and audit", lambda report, _: {"kinds": KINDS, "data": tabulate_data(report)}),
+    Section(
+        "data", "Data and audit", lambda report, _: {"kinds": KINDS, "data": tabulate_data(report.get("data", []))}
+    ),
     Section("terms", "Terms", lambda *_: {"terms": TERMS}),
-    Section("provenance", "Provenance"),
+    Section(
+        "provenance",
+        "Provenance",
+        lambda report, _: {"selection": capitalize(report["selection"]) if report.get("selection") else ""},
+    ),
 )

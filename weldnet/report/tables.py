@@ -1,21 +1,26 @@
-"""The tables of a report as plain rows for the page."""
+"""The tables of every page, and of the terminal: plain rows of text and figures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import polars as pl
+from rich import table as rich
+from rich.text import Text
 
+from weldnet.audit.classes import count_samples
 from weldnet.data.sources.manifest import SPLITS
+from weldnet.errors import count
 from weldnet.evaluation.bootstrap import FEWEST_GROUPS
 from weldnet.evaluation.metrics import CLASS_METRICS, ERRORS, METRICS, RANKINGS, show_figure
 from weldnet.evaluation.verdicts import VERDICTS
-from weldnet.report.words import describe_range, percent
+from weldnet.report.words import describe_range, name_columns, percent
+from weldnet.spelling import make_visible
 
 Figures = Mapping[str, Any]
 
 MOST_WELDS = 200
 
-_HEADLINES = {metric.key: metric.label for metric in (*METRICS, *RANKINGS, *ERRORS)}
+LABELS = {metric.key: metric.label for metric in (*METRICS, *RANKINGS, *ERRORS)}
 _NUMBERS = [metric.key for metric in METRICS if metric.kind == "number"]
 
 _VERDICTS = {
@@ -29,85 +34,131 @@ _VERDICTS = {
 
 
 class Cell(NamedTuple):
-    """A figure as text, `-` for none; the counts it is a share of; its exact interval by image, and the one by weld."""
+    """A figure as text, `-` for none, what stands small below it, and its share of a whole, a depth of colour."""
 
     value: str
-    counts: str | None = None
-    exact: str | None = None
-    welds: str | None = None
+    notes: Sequence[str] = ()
+    share: float | None = None
 
 
-def tabulate_headlines(reports: Sequence[Figures]) -> list[tuple[str, list[Cell]]]:
-    """The figures of each report side by side: test first, then validation."""
-    rows = [
-        (title, [measure(report, name) for report in reports])
-        for name, title in _HEADLINES.items()
-        if any(name in report["by_group"] for report in reports)
+Row = Sequence[str | Cell]
+
+
+class Table(NamedTuple):
+    """The heads of the columns, and the rows, each of which begins with its name."""
+
+    head: Row
+    rows: Sequence[Row]
+
+    def draw(self, **settings: Any) -> rich.Table:
+        """For the terminal, without notes; `settings` are rich's."""
+        texts = [[Text(make_visible(_read(cell))) for cell in row] for row in (self.head, *self.rows)]
+        table = rich.Table(title_justify="left", caption_justify="left", **settings)
+        for number, text in enumerate(texts[0]):
+            table.add_column(text, justify="right" if number else "left")
+        for row in texts[1:]:
+            table.add_row(*row)
+        return table
+
+
+def shape(name: str) -> Callable[[float | None], str]:
+    """How a figure of this key becomes text."""
+    return show_figure if name in _NUMBERS else percent
+
+
+def _read(cell: str | Cell) -> str:
+    return cell if isinstance(cell, str) else cell.value
+
+
+def show(value: Any) -> str:
+    """A count, a share as per cent, or a text as it is."""
+    if isinstance(value, str):
+        return value
+    return f"{value:,}" if isinstance(value, int) else percent(value)
+
+
+def tabulate_headlines(report: Figures, validation: Figures | None) -> Table:
+    """The figures of a report, beside those of its validation images."""
+    reports = [report, *([validation] if validation else [])]
+    rows: list[Row] = [
+        [title, *(measure(each, name) for each in reports)]
+        for name, title in LABELS.items()
+        if any(name in each["by_group"] for each in reports)
     ]
-    errors = [report["calibration"]["after"]["expected_calibration_error"] for report in reports]
-    rows.append(("Expected calibration error", [Cell(f"{error:.3f}") for error in errors]))
-    if any(report["verdicts"] for report in reports):
-        for name in VERDICTS:
-            shares = [(report["verdicts"] or {}).get("photographs", {}).get(name) for report in reports]
-            rows.append((f"Photographs {_VERDICTS[name]}", [show_proportion(share) for share in shares]))
-    return rows
+    errors = [each["calibration"]["after"]["expected_calibration_error"] for each in reports]
+    heads = [Cell(name, [welds] if welds else []) for name, welds in name_columns(report, validation is not None)]
+    return Table(["", *heads], [*rows, ["Expected calibration error", *(f"{error:.3f}" for error in errors)]])
 
 
 def measure(report: Figures, name: str) -> Cell:
     """A figure of all images with both intervals."""
     exact, group = report["proportions"].get(name), report["by_group"].get(name)
-    if group and name in _NUMBERS:
-        bounds = None if group["low"] is None else f"{show_figure(group['low'])} to {show_figure(group['high'])}"
-        return Cell(show_figure(group["value"]), welds=bounds)
-    cell = show_proportion(exact) if exact else Cell(percent(group["value"] if group else None))
-    counts = None if "/" in name else cell.counts
-    return cell._replace(counts=counts, welds=_show_bounds(group) if group else None)
+    cell = show_proportion(exact) if exact else Cell(shape(name)(group["value"] if group else None))
+    # The counts of a class stand beside it.
+    notes = cell.notes[1:] if "/" in name else cell.notes
+    return Cell(cell.value, [*notes, *_show_bounds("welds", group, shape(name))])
 
 
 def show_proportion(row: Figures | None) -> Cell:
     """k of n with its exact interval."""
     if row is None or not row["n"]:
         return Cell("-")
-    return Cell(percent(row["value"]), f"{row['k']:,} of {row['n']:,}", _show_bounds(row))
+    return Cell(percent(row["value"]), [f"{row['k']:,} of {row['n']:,}", *_show_bounds("exact", row, percent)])
 
 
-def _show_bounds(row: Figures) -> str | None:
-    if row["high"] is None:
-        return None
+def _show_bounds(title: str, row: Figures | None, as_text: Callable[[float | None], str]) -> list[str]:
+    if row is None or row["high"] is None:
+        return []
     if "high_is" in row:
-        return f"at most {percent(row['high'])}"
-    return (describe_range(row["low"], row["high"]) or "").removesuffix(" %") or None
+        return [f"{title}: at most {as_text(row['high'])}"]
+    interval = describe_range(row["low"], row["high"], as_text)
+    return [f"{title} {interval}"] if interval else []
 
 
-def tabulate_classes(report: Figures) -> list[dict[str, Any]]:
+def tabulate_classes(report: Figures) -> Table:
     """For each class its name in ISO 6520-1, support, and `CLASS_METRICS` with their intervals."""
-    vocabulary = report.get("vocabulary") or {}
-    return [
-        {
-            "name": name,
-            "iso": vocabulary.get(name, "").removeprefix("ISO 6520-1 no. ").replace(", ", " ", 1),
-            "good": name in report["good_classes"],
-            "support": report["per_class"][name]["support"],
-            "cells": [measure(report, f"{metric.key}/{name}") for metric in CLASS_METRICS],
-        }
-        for name in report["classes"]
+    rows = []
+    for name in report["classes"]:
+        support = report["per_class"][name]["support"]
+        number = (report.get("vocabulary") or {}).get(name, "").removeprefix("ISO 6520-1 no. ").replace(", ", " ", 1)
+        notes = [f"ISO 6520-1: {number}"] if number else []
+        notes += ["sound"] if name in report["good_classes"] else []
+        notes += [] if support else ["not measured: no image of it in this split"]
+        cells = [measure(report, f"{metric.key}/{name}") if support else "-" for metric in CLASS_METRICS]
+        rows.append([Cell(name, notes), f"{support:,}", *cells])
+    return Table(["class", "images", *(metric.label for metric in CLASS_METRICS)], rows)
+
+
+def count_splits(samples: pl.DataFrame) -> list[dict[str, Any]]:
+    """`label, split, images, welds`: how many of each; `welds` is 0 where they are unknown or one an image."""
+    counts = count_samples(samples).group_by("label", "split", maintain_order=True)
+    return counts.agg(pl.col("images").sum(), welds=pl.col("group").drop_nulls().n_unique()).to_dicts()
+
+
+def tabulate_data(counts: Sequence[Figures]) -> Table:
+    """Each class with its images in each split, and the welds that they show where these are known."""
+    known = {(row["label"], row["split"]): row for row in counts}
+    splits = [name for name in (*SPLITS, None) if any(split == name for _, split in known)]
+    rows: list[Row] = [
+        [label, *(_count_welds(known.get((label, split))) for split in splits)]
+        for label in dict.fromkeys(label for label, _ in known)
     ]
+    return Table(["class", *(split or ("no split" if splits[:-1] else "images") for split in splits)], rows)
 
 
-def tabulate_data(report: Figures) -> dict[str, Any]:
-    """`splits`, and `rows`: each class with its images in each split, and the welds they show where these are known."""
-    counts = {(row["label"], row["split"]): row for row in report.get("data", [])}
-    splits = [name for name in SPLITS if any(split == name for _, split in counts)]
-    rows = [(label, [counts.get((label, split)) for split in splits]) for label in report["classes"]]
-    return {"splits": splits, "rows": rows if counts else []}
+def _count_welds(row: Figures | None) -> Cell:
+    if row is None:
+        return Cell("-")
+    return Cell(f"{row['images']:,}", [count(row["welds"], "weld")] if row["welds"] else [])
 
 
-def tabulate_verdicts(report: Figures) -> list[tuple[str, list[Cell]]]:
+def tabulate_verdicts(report: Figures) -> Table:
     """Counts and bounds of verdicts and errors, by photograph and, where welds are known, by weld."""
-    units = [rows for rows in (report["verdicts"] or {}).values() if rows]
+    units = {name: rows for name, rows in (report["verdicts"] or {}).items() if rows}
     # Without a good class, errors are undefined.
     names = _VERDICTS if report["good_classes"] else VERDICTS
-    return [(_VERDICTS[name], [show_proportion(rows[name]) for rows in units]) for name in names]
+    rows: list[Row] = [[_VERDICTS[name], *(show_proportion(rows[name]) for rows in units.values())] for name in names]
+    return Table(["", *units], rows)
 
 
 class MatrixCell(NamedTuple):
@@ -126,56 +177,50 @@ def tabulate_confusion(report: Figures) -> list[tuple[str, list[MatrixCell]]]:
     """Rows of the confusion matrix: the actual class, and a cell for each predicted one."""
     sound = [name in report["good_classes"] for name in report["classes"]]
     kinds = {(False, True): "escape", (True, False): "false_call"} if any(sound) else {}
-    return [
-        (
-            name,
-            [
-                MatrixCell(
-                    number, number / (sum(row) or 1), "right" if i == j else kinds.get((sound[i], sound[j]), "mix_up")
-                )
-                for j, number in enumerate(row)
-            ],
-        )
-        for i, (name, row) in enumerate(zip(report["classes"], report["confusion_matrix"], strict=True))
-    ]
+    table = []
+    for i, (name, row) in enumerate(zip(report["classes"], report["confusion_matrix"], strict=True)):
+        cells = [
+            MatrixCell(n, n / (sum(row) or 1), "right" if i == j else kinds.get((sound[i], sound[j]), "mix_up"))
+            for j, n in enumerate(row)
+        ]
+        table.append((name, cells))
+    return table
 
 
-def tabulate_welds(predictions: pl.DataFrame, good_classes: Sequence[str]) -> dict[str, Any] | None:
+def tabulate_welds(predictions: pl.DataFrame, report: Figures) -> tuple[Table, int] | None:
     """Images, accuracy, escapes and verdicts of each weld, the least accurate first.
 
     Returns:
-        `rows`, at most `MOST_WELDS`, and `total`; None where no weld is known, or each has one image only.
+        At most `MOST_WELDS` of them, and how many there are; None where no weld is known, or each has one image only.
     """
-    known = predictions.drop_nulls("group")
-    total = known["group"].n_unique()
-    if known.is_empty() or total == len(known):
+    known, good = predictions.drop_nulls("group"), list(report["good_classes"])
+    if known.is_empty() or known["group"].is_unique().all():
         return None
-    defect = ~pl.col("label").is_in(list(good_classes))
-    table = (
-        known.group_by("group")
-        .agg(
-            images=pl.len(),
-            accuracy=(pl.col("label") == pl.col("predicted")).mean(),
-            defects=defect.sum(),
-            escapes=(defect & pl.col("predicted").is_in(list(good_classes))).sum(),
-            passed=(defect & (pl.col("verdict") == "accept")).sum(),
-            **{name: (pl.col("verdict") == name).sum() for name in VERDICTS},
-        )
-        .sort("accuracy", pl.col("escapes"), pl.col("images"), "group", descending=[False, True, True, False])
-    )
-    return {"rows": table.head(MOST_WELDS).to_dicts(), "total": total}
+    defect, is_decided = ~pl.col("label").is_in(good), report["verdicts"] is not None
+    columns = {
+        "images": (pl.len(), True),
+        "accuracy": ((pl.col("label") == pl.col("predicted")).mean(), True),
+        "defects": (defect.sum(), good),
+        "defects predicted as sound": ((defect & pl.col("predicted").is_in(good)).sum(), good),
+        "defects accepted": ((defect & (pl.col("verdict") == "accept")).sum(), good and is_decided),
+        **{name: ((pl.col("verdict") == name).sum(), is_decided) for name in VERDICTS},
+    }
+    table = known.group_by("group").agg(column.alias(name) for name, (column, _) in columns.items())
+    order = ["accuracy", "defects predicted as sound", "images", "group"]
+    shown = ["group", *(name for name, (_, is_shown) in columns.items() if is_shown)]
+    rows = table.sort(order, descending=[False, True, True, False]).select(shown).head(MOST_WELDS).rows()
+    return Table(["weld", *shown[1:]], [[show(value) for value in row] for row in rows]), len(table)
 
 
-def tabulate_groups(report: Figures) -> dict[str, Any] | None:
-    """Where welds are too few for an interval, the `groups` and, as `rows`, their figures; otherwise None."""
-    found = report["by_group"]["accuracy"]
-    if found["per_group"] is None:
+def tabulate_each_weld(report: Figures) -> tuple[Table, int] | None:
+    """Where welds are too few for an interval, the figures of each, and how many it takes; otherwise None."""
+    found = report["by_group"]["accuracy"]["per_group"]
+    if found is None:
         return None
-    groups, rows = list(found["per_group"]), []
-    for name in (*_HEADLINES, *(f"recall/{name}" for name in report["classes"])):
-        if name in report["by_group"]:
-            values = report["by_group"][name]["per_group"]
-            show = show_figure if name in _NUMBERS else percent
-            title = _HEADLINES.get(name, name.replace("recall/", "Recall of ", 1))
-            rows.append((title, [show(values[group]) for group in groups]))
-    return {"groups": groups, "rows": rows, "needed": FEWEST_GROUPS}
+    titles = LABELS | {f"recall/{name}": f"Recall of {name}" for name in report["classes"]}
+    rows = []
+    for name, title in titles.items():
+        values = report["by_group"].get(name, {}).get("per_group", {})
+        if any(value is not None for value in values.values()):
+            rows.append([title, *(shape(name)(values[group]) for group in found)])
+    return Table(["", *found], rows), FEWEST_GROUPS

@@ -8,9 +8,8 @@ import numpy as np
 import polars as pl
 import torch
 from matplotlib.figure import Figure
-from rich.table import Table
 
-from weldnet.audit.classes import check_confounding, check_groups, check_small_classes, count_samples
+from weldnet.audit.classes import check_confounding, check_groups, check_small_classes
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.errors import InputError
 from weldnet.evaluation.comparison import compare
@@ -28,15 +27,15 @@ from weldnet.report.album import Pixels
 from weldnet.report.charts import save_chart
 from weldnet.report.confusion_chart import draw_confusion
 from weldnet.report.contact_sheet import draw_gallery
+from weldnet.report.overview import PAIR
 from weldnet.report.photographs import MOST, RIGHT, Gallery, choose_samples, copy_photographs, rank
 from weldnet.report.sections import save_report
+from weldnet.report.tables import count_splits
 
 NUM_HEATMAPS = 48
 """Of the worst mistakes and escapes on the page."""
 NUM_DRAWN = 12
 """Of those in the figure for the loggers."""
-
-_PAIR = ("first", "second")
 
 
 def save_evaluation(tested: EvaluationReport, folder: Path, metrics: dict[str, Any] | None = None) -> None:
@@ -87,7 +86,7 @@ def write_report(
         explanation = {"method": HeatmapSettings.method, "layer": network.backbone.layer, "resolution": [*resolution]}
     report |= {
         "validation": None if validation is None else validation.assess(),
-        "data": _count(data),
+        "data": count_splits(data.samples("all")),
         "audit": _audit(data),
         "provenance": _provenance(checkpoint),
         "history": read_history(run_of(checkpoint.path)) if checkpoint.path.parent.name == "checkpoints" else [],
@@ -116,12 +115,6 @@ def _audit(data: WeldDataModule) -> list[dict[str, str]]:
     samples = data.samples("all")
     findings = [*check_groups(samples), *check_small_classes(samples), *check_confounding(samples)]
     return [{"kind": each.kind, "severity": each.severity, "detail": each.detail} for each in findings]
-
-
-def _count(data: WeldDataModule) -> list[dict[str, Any]]:
-    """`label, split, images, welds`: how many of each; `welds` is 0 where they are unknown or one an image."""
-    counts = count_samples(data.samples("all")).group_by("label", "split", maintain_order=True)
-    return counts.agg(pl.col("images").sum(), welds=pl.col("group").drop_nulls().n_unique()).to_dicts()
 
 
 def _provenance(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -156,41 +149,11 @@ def compare_reports(first: EvaluationReport, second: EvaluationReport) -> dict[s
     predicted = first.logits.argmax(axis=1), second.logits.argmax(axis=1)
     found = compare(*predicted, first.labels, groups, first.classes, good)
     names = np.array(first.classes)
-    columns = [pl.Series(name, names[each], pl.String) for name, each in zip(_PAIR, predicted, strict=True)]
+    columns = [pl.Series(name, names[each], pl.String) for name, each in zip(PAIR, predicted, strict=True)]
     differing = first.samples.select("path", "label").with_columns(columns).with_row_index("row")
     facts = ["checkpoint_digest", "split", "num_trained_on", "leaks"]
     return found | {
         "photographs": differing[found["differing"]].to_dicts(),
         "good_classes": list(good),
-        **{name: {key: each.facts[key] for key in facts} for name, each in zip(_PAIR, (first, second), strict=True)},
+        **{name: {key: each.facts[key] for key in facts} for name, each in zip(PAIR, (first, second), strict=True)},
     }
-
-
-def draw_differences(comparison: dict[str, Any]) -> Table:
-    """`comparison.json` as a table for the terminal: A is the first, B the second."""
-    test = comparison["mcnemar"]
-    leaks = [
-        f"LEAK ({letter}): {leak}"
-        for letter, name in zip("AB", _PAIR, strict=True)
-        for leak in comparison[name]["leaks"]
-    ]
-    significance = "a significant difference" if test["p_value"] < 0.05 else "no significant difference"
-    sentences = (
-        f"{len(comparison['photographs'])} photographs are predicted differently.",
-        f"Only A right: {test['num_first_only']}, only B right: {test['num_second_only']}; {significance} "
-        f"(p = {test['p_value']:.3g}; {test['test']}).",
-        "" if comparison["good_classes"] else "Escapes are not compared: the two name different good classes, or none.",
-        *leaks,
-    )
-    table = Table(
-        title="B minus A" + (" (LEAK)" if leaks else ""),
-        title_justify="left",
-        caption=" ".join(filter(None, sentences)),
-        caption_justify="left",
-    )
-    for column in ("figure", "difference", "95 % interval, whole welds resampled"):
-        table.add_column(column)
-    for name, row in comparison["differences"].items():
-        interval = row["reason"] if row["low"] is None else f"{row['low']:+.4f} to {row['high']:+.4f}"
-        table.add_row(name, "-" if row["value"] is None else f"{row['value']:+.4f}", interval)
-    return table

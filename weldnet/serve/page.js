@@ -74,7 +74,6 @@ function add(files) {
     entry.item = make("li");
     entry.button = make("button");
     entry.canvas = make("canvas");
-    entry.canvas.width = entry.canvas.height = THUMBNAIL;
     entry.button.type = "button";
     entry.button.addEventListener("click", () => select(entry));
     entry.item.append(entry.button);
@@ -96,12 +95,10 @@ function forget(entry) {
 }
 
 async function drawThumbnail({ file, canvas }) {
-  const image = await createImageBitmap(file).catch(() => null);
+  const image = await createImageBitmap(file, { resizeWidth: THUMBNAIL }).catch(() => null);
   if (!image) return;
-  const scale = Math.max(THUMBNAIL / image.width, THUMBNAIL / image.height);
-  const [width, height] = [scale * image.width, scale * image.height];
-  canvas.getContext("2d").drawImage(image, (THUMBNAIL - width) / 2, (THUMBNAIL - height) / 2, width, height);
-  image.close();
+  [canvas.width, canvas.height] = [image.width, image.height];
+  canvas.getContext("bitmaprenderer").transferFromImageBitmap(image);
 }
 
 function draw(entry) {
@@ -146,8 +143,6 @@ function show(entry) {
   find("why").textContent = result ? giveReason(result) : entry.error ?? "";
   const isSure = result && result.verdict !== "refer";
   find("guess").textContent = result ? `${isSure ? "Most likely" : "The model's best guess:"} ${describe(entry)}.` : "";
-  find("unlike").hidden = !result?.unlike_training;
-  find("damaged").hidden = !result?.damaged;
   find("name").textContent = visible(entry.file.name);
   find("again").hidden = !entry.isLost;
   find("shares").hidden = !result;
@@ -159,18 +154,24 @@ function show(entry) {
   showHeatmap(entry);
 }
 
+function describePoint({ good_classes, accept_above, reject_below }) {
+  const [above, below] = [accept_above, reject_below].map((share) => share !== null && percent(share));
+  return { sound: `probability of ${good_classes.map(visible).join(" or ")}`, above, below };
+}
+
 function giveReason({ verdict, unlike_training, damaged, probabilities }) {
-  const { point } = model;
-  // The page has its own words for these two.
-  if (!point || unlike_training || damaged) return "";
-  const share = point.good_classes.reduce((sum, name) => sum + (probabilities[name] ?? 0), 0);
-  const sound = `the probability of ${point.good_classes.map(visible).join(" or ")}, ${percent(share)}`;
-  const [above, below] = [point.accept_above, point.reject_below].map((value) => value !== null && percent(value));
-  if (verdict === "accept") return `Accepted because ${sound}, is above ${above}.`;
-  if (verdict === "reject") return `Rejected because ${sound}, is below ${below}.`;
-  if (!above && !below) return "Referred because the model refers every photograph.";
+  const faults = [
+    damaged && "the file is damaged: part of the picture can be wrong or missing",
+    unlike_training && "the photograph is unlike anything in training",
+  ].filter(Boolean);
+  if (faults.length) return `Whatever its probabilities, because ${faults.join(", and ")}.`;
+  if (!model.point) return "";
+  const { sound, above, below } = describePoint(model.point);
+  const share = model.point.good_classes.reduce((sum, name) => sum + (probabilities[name] ?? 0), 0);
+  if (!above && !below) return "Because the model refers every photograph.";
   const misses = [above && `not above ${above}`, below && `not below ${below}`].filter(Boolean).join(" and ");
-  return `Referred because ${sound}, is ${misses}.`;
+  const where = { accept: `above ${above}`, reject: `below ${below}` }[verdict] ?? misses;
+  return `Because the ${sound}, ${percent(share)}, is ${where}.`;
 }
 
 function drawBar(name, share) {
@@ -200,7 +201,7 @@ function showHeatmap(entry) {
 function caption({ result, isBare }) {
   const name = visible(result.predicted);
   if (isBare) return `What the network sees, twice: no evidence for ${name} was found.`;
-  return `What the network sees; beside it the heatmap for ${name}: bright = strong.`;
+  return `What the network sees; beside it the heatmap for ${name}: bright = strong. It shows where to look, not an outline.`;
 }
 
 async function explain(entry) {
@@ -236,16 +237,14 @@ async function introduce() {
   const answer = await ask("model");
   if (!answer.ok) throw new Error((await read(answer)).error);
   model = await answer.json();
-  const { point } = model;
+  const { above, below, sound } = describePoint(model.point);
   find("model").textContent = `${visible(model.run)}, model ${model.digest.slice(0, 12)}, ${model.runtime}`;
-  const sound = `probability of ${point.good_classes.map(visible).join(" or ")}`;
-  const [above, below] = [point.accept_above, point.reject_below].map((share) => share !== null && percent(share));
   const accepts = above && `accepts where the ${sound} is above ${above}`;
   const rejects = below && `rejects where the ${sound} is below ${below}`;
   const what = [accepts, rejects].filter(Boolean).join(", ");
   const rest = what ? `${what}, and refers the rest, and whatever is unlike anything in training,` : "refers every photograph";
   find("point").textContent = `The model ${rest} to an inspector.`;
-  find("reasons").replaceChildren(...point.reasons.map((reason) => make("li", "", visible(reason))));
+  find("reasons").replaceChildren(...model.point.reasons.map((reason) => make("li", "", visible(reason))));
   if (selected) show(selected);
 }
 
@@ -263,18 +262,12 @@ find("again").addEventListener("click", () => {
   draw(entry);
   enqueue(() => predict(entry));
 });
-document.addEventListener("dragover", (event) => {
-  event.preventDefault();
-  document.body.classList.add("dropping");
-});
-document.addEventListener("dragleave", ({ relatedTarget }) => {
-  if (!relatedTarget) document.body.classList.remove("dropping");
-});
-document.addEventListener("drop", (event) => {
-  event.preventDefault();
-  document.body.classList.remove("dropping");
-  add(event.dataTransfer.files);
-});
+for (const name of ["dragover", "dragleave", "drop"])
+  document.addEventListener(name, (event) => {
+    event.preventDefault();
+    if (name !== "dragleave" || !event.relatedTarget) document.body.classList.toggle("dropping", name === "dragover");
+    if (name === "drop") add(event.dataTransfer.files);
+  });
 find("zoom").addEventListener("click", ({ currentTarget }) => {
   currentTarget.setAttribute("aria-pressed", currentTarget.getAttribute("aria-pressed") !== "true");
 });
