@@ -19,8 +19,9 @@ from weldnet.audit.audit import Audit, audit
 from weldnet.audit.findings import Finding
 from weldnet.data.decode.images import Geometry
 from weldnet.report.album import Album
-from weldnet.report.audit_page import group_refusals, judge, render_page, tabulate_groups
+from weldnet.report.audit_page import group_refusals, judge, render_page
 from weldnet.report.audit_report import print_audit, save_audit, summarise
+from weldnet.report.audit_tables import tabulate_groups
 from weldnet.report.charts import draw_sizes, embed_chart
 from weldnet.report.kinds import KINDS, group_findings
 from weldnet.report.words import common_folder

@@ -9,16 +9,16 @@ import polars as pl
 from PIL import Image
 
 from weldnet.audit.audit import Audit
-from weldnet.audit.classes import count_samples
 from weldnet.audit.findings import SEVERITIES, Finding, Severity
 from weldnet.data.decode.formats import open_picture, read_content
 from weldnet.data.decode.images import to_geometry
 from weldnet.data.decode.pictures import UnreadableImage
 from weldnet.report.album import Album, Picture
+from weldnet.report.audit_tables import tabulate_files, tabulate_groups, tabulate_needed, tabulate_proven
 from weldnet.report.charts import MOST_DOTS, draw_sizes, embed_chart
 from weldnet.report.kinds import KINDS, group_findings
 from weldnet.report.page import render
-from weldnet.report.tables import Cell, Row, Table, count_splits, show, tabulate_data
+from weldnet.report.tables import count_splits, tabulate_data
 from weldnet.report.words import common_folder
 from weldnet.spelling import tidy
 
@@ -28,7 +28,6 @@ _LISTED = 200
 _PER_FINDING = 6
 _PER_CLASS = 8
 _CLASSES = 24
-_MOST_GROUPS = 24
 _SIDE, _SIDE_ON_SHEET = 160, 110
 _STRIPS = 6
 
@@ -115,54 +114,6 @@ def group_refusals(refusals: Mapping[str, str | None], top: str) -> list[tuple[l
         )
         for refusal in dict.fromkeys(refusals.values())
     ]
-
-
-def tabulate_groups(readable: pl.DataFrame) -> tuple[Table, int] | None:
-    """Images of each class and group, the largest, and how many groups are left out; None where none is known."""
-    counts = count_samples(readable)
-    if counts.is_empty() or counts["group"].null_count():
-        return None
-    sizes = counts.group_by("group").agg(pl.col("images").sum(), pl.col("split").unique().sort())
-    largest = sizes.sort("images", "group", descending=[True, False])[:_MOST_GROUPS].sort("group")
-    heads = [Cell(group, [each for each in splits if each]) for group, _, splits in largest.iter_rows()]
-    rows: list[Row] = []
-    for (label,), table in counts.group_by("label", maintain_order=True):
-        found, total = dict(table.group_by("group").agg(pl.col("images").sum()).iter_rows()), table["images"].sum()
-        cells = (found.get(group, 0) for group in largest["group"])
-        rows.append([str(label), *(Cell(f"{number:,}" if number else "·", share=number / total) for number in cells)])
-    return Table(["class", *heads], rows), len(sizes) - len(largest)
-
-
-def tabulate_needed(summary: Mapping[str, Any]) -> Table:
-    """How many defects prove a recall, if none is missed."""
-    needed = summary["defects_needed"]
-    return Table(["recall to prove", *needed], [["defects in the test", *map(str, needed.values())]])
-
-
-def tabulate_proven(summary: Mapping[str, Any]) -> Table:
-    """What a test of these images could prove for each class, if it missed none; without rows where none is a test."""
-    heads = ["class", "images", "groups", "recall, by images", "by groups"]
-    rows = [
-        [show(row[name]) for name in ("label", "images", "groups")]
-        + ["-" if row[name] is None else f"{row[name]:.3f}" for name in ("recall_bound", "recall_bound_by_groups")]
-        for row in summary["recall_if_none_missed"]
-    ]
-    return Table(heads, rows if "test" in summary["splits"] else [])
-
-
-def tabulate_files(summary: Mapping[str, Any]) -> Table:
-    """Which formats, modes, depths and sizes there are."""
-    titles = {"formats": "format", "modes": "pixel mode", "bit_depths": "bits a channel"}
-    rows = [
-        [title, ", ".join(f"{name}: {number:,}" for name, number in summary[key].items())]
-        for key, title in titles.items()
-    ]
-    rows += [
-        [side, f"{size['min']} to {size['max']} pixels, median {size['median']:g}"]
-        for side, size in summary["sizes"].items()
-        if size["min"] is not None
-    ]
-    return Table(["", "images"], rows)
 
 
 class Photographs:

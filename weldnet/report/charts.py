@@ -4,7 +4,6 @@ import io
 import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import matplotlib
 import numpy as np
 import polars as pl
 from markupsafe import Markup
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
@@ -38,6 +36,16 @@ _INK = "#010203"
 """Black that no picture has by chance: in the page it becomes the colour of the text."""
 
 _DPI = 130
+_OUTSIDE = {"loc": "outside upper right", "ncols": 2}
+_STYLE: dict[Any, Any] = {
+    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
+    **dict.fromkeys(("axes.edgecolor", "grid.color"), _GREY),
+    **dict.fromkeys(("figure.constrained_layout.use", "axes.grid", "axes.axisbelow"), True),
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.6,
+    "legend.fontsize": 8,
+}
 MOST_DOTS = 2_000
 _TICK_COLUMNS, _LEGEND_COLUMNS = 28, 40
 """Letters of a line beside an axis, and in a legend, where even the widest fit into the figure."""
@@ -45,7 +53,7 @@ _TICK_COLUMNS, _LEGEND_COLUMNS = 28, 40
 
 def draw_charts(report: Mapping[str, Any]) -> dict[str, Figure]:
     """`reliability`, `per_class` and, where there is a curve to draw, `referral` and `history`, from `report.json`."""
-    with _colour_as_text():
+    with matplotlib.rc_context(_STYLE):
         charts = {"reliability": draw_reliability(report["calibration"]), "per_class": draw_classes(report)}
         curve = report["referral_curve"]
         if curve and report["good_classes"] and curve["escape_rate"] and curve["escape_rate"][0] is not None:
@@ -57,7 +65,7 @@ def draw_charts(report: Mapping[str, Any]) -> dict[str, Figure]:
 
 def draw_reliability(calibration: Mapping[str, Any]) -> Figure:
     """Accuracy against confidence in bins, before and after the temperature, and how many images each bin holds."""
-    figure = Figure(figsize=(5.2, 5.2), layout="constrained")
+    figure = Figure(figsize=(5.2, 5.2))
     axes, counts = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     axes.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle="--", label="perfect calibration")
     every = calibration["after"]["bins"]
@@ -71,17 +79,16 @@ def draw_reliability(calibration: Mapping[str, Any]) -> Figure:
     x = [each["mean_confidence"] for each in after]
     axes.errorbar(x, y, bars, fmt="s", color=_BLUE, elinewidth=1, capsize=2, label="as in use, exact 95 %")
     axes.set(ylabel="share that is right", xlim=(0, 1), ylim=(-0.02, 1.02))
-    figure.legend(loc="outside upper right", frameon=False, fontsize=8, ncols=3)
+    figure.legend(**_OUTSIDE | {"ncols": 3})
     edges = [each["low"] for each in every] + [1.0]
     counts.stairs([each["accuracy"]["n"] for each in every], edges, fill=True, color=_BLUE, alpha=0.7)
     counts.set(xlabel="probability of the predicted class", ylabel="images")
-    _style(axes, counts)
     return figure
 
 
 def draw_referral(curve: Mapping[str, Any], point: Mapping[str, Any], rows: Mapping[str, Any]) -> Figure:
     """The share of defects that is accepted against the share of photographs that an inspector must check."""
-    figure = Figure(figsize=(5.2, 4.0), layout="constrained")
+    figure = Figure(figsize=(5.2, 4.0))
     axes = figure.subplots()
     referred, escaping = curve["share_referred"], curve["escape_rate"]
     axes.step(referred, escaping, where="pre", color=_BLUE, label="lower threshold")
@@ -94,8 +101,7 @@ def draw_referral(curve: Mapping[str, Any], point: Mapping[str, Any], rows: Mapp
     axes.set_ylim(0, max(1.08 * max(escaping), 2 * target))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1))
-    axes.legend(loc="upper right", frameon=False, fontsize=8)
-    _style(axes)
+    axes.legend(loc="upper right")
     return figure
 
 
@@ -107,7 +113,7 @@ def draw_history(history: Sequence[Mapping[str, float | None]], kept: int) -> di
     }
     labels, charts = ("training, augmented", "validation", "validation, mean over welds"), {}
     for name, keys in curves.items():
-        figure = charts[f"history_{name}"] = Figure(figsize=(5.2, 3.6), layout="constrained")
+        figure = charts[f"history_{name}"] = Figure(figsize=(5.2, 3.6))
         axes = figure.subplots()
         for key, label, (mark, colour) in zip(keys, labels, _MARKS, strict=False):
             points = [(row["epoch"], row[key]) for row in history if row.get(key) is not None]
@@ -116,8 +122,7 @@ def draw_history(history: Sequence[Mapping[str, float | None]], kept: int) -> di
         axes.axvline(kept, color=_GREY, linewidth=1, linestyle="--", label=f"epoch {kept}, which was tested")
         axes.set(xlabel="epoch", ylabel=name.replace("_", " "))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        figure.legend(loc="outside upper right", frameon=False, fontsize=8, ncols=2)
-        _style(axes)
+        figure.legend(**_OUTSIDE)
     return charts
 
 
@@ -127,7 +132,7 @@ def draw_classes(report: Mapping[str, Any]) -> Figure:
     labels = [textwrap.fill(make_visible(name), _TICK_COLUMNS) for name in names]
     most_lines = max(label.count("\n") + 1 for label in labels)
     row = max(0.32 if len(names) <= 20 else 0.22, 0.18 * most_lines)
-    figure = Figure(figsize=(6.4, 1.1 + row * len(names)), layout="constrained")
+    figure = Figure(figsize=(6.4, 1.1 + row * len(names)))
     axes = figure.subplots()
     rows = ((-0.12, _BLUE, "o", "exact 95 %", "proportions"), (0.18, _ORANGE, "s", "over welds 95 %", "by_group"))
     for shift, colour, mark, label, key in rows:
@@ -139,8 +144,7 @@ def draw_classes(report: Mapping[str, Any]) -> Figure:
     axes.set_yticks(range(len(names)), labels, parse_math=False)
     axes.set(xlabel="recall", xlim=(-0.02, 1.02), ylim=(len(names) - 0.5, -0.5))
     axes.xaxis.set_major_formatter(PercentFormatter(1))
-    figure.legend(loc="outside upper right", frameon=False, fontsize=8, ncols=2)
-    _style(axes)
+    figure.legend(**_OUTSIDE)
     return figure
 
 
@@ -163,34 +167,19 @@ def draw_sizes(images: pl.DataFrame) -> Figure | None:
     names = labels if len(labels) <= len(_MARKS) else [*labels[:last], f"{len(labels) - last} other classes"]
     wrapped = [textwrap.fill(make_visible(name), _LEGEND_COLUMNS) for name in names]
     shown = images.sample(min(len(images), MOST_DOTS), seed=0)
-    with _colour_as_text():
-        figure = Figure(figsize=(5.2, 3.8 + 0.14 * len("\n".join(wrapped).splitlines())), layout="constrained")
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(5.2, 3.8 + 0.14 * len("\n".join(wrapped).splitlines())))
         axes = figure.subplots()
         for i, (mark, colour) in enumerate(_MARKS[: len(names)]):
             dots = shown.filter(pl.col("label").is_in(labels[i:] if i == last else labels[i : i + 1]))
             axes.plot(dots["width"], dots["height"], mark, color=colour, alpha=0.8, markersize=4, markeredgewidth=0)
         numbers = map(str, range(len(names)))
-        legend = figure.legend(
-            axes.lines, numbers, loc="outside upper left", frameon=False, fontsize=8, markerscale=1.5
-        )
+        legend = figure.legend(axes.lines, numbers, loc="outside upper left", markerscale=1.5)
         # As labels, names that begin with _ would be left out.
         for text, name in zip(legend.get_texts(), wrapped, strict=True):
             text.set(text=name, parse_math=False)
         axes.set(xlabel="width in pixels", ylabel="height in pixels", xlim=(0, None), ylim=(0, None))
-        _style(axes)
     return figure
-
-
-def _colour_as_text() -> AbstractContextManager[None]:
-    return matplotlib.rc_context(dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), _INK))
-
-
-def _style(*all_axes: Axes) -> None:
-    for axes in all_axes:
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(_GREY)
-        axes.grid(color=_GREY, alpha=0.25, linewidth=0.6)
-        axes.set_axisbelow(True)
 
 
 def save_chart(figure: Figure, file: Path) -> None:

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 
 from weldnet.errors import count
 from weldnet.evaluation.intervals import needed_images, proportion
-from weldnet.report.words import percent
+from weldnet.report.tables import show
+from weldnet.report.words import capitalize, percent
 
 Report = Mapping[str, Any]
 
@@ -70,19 +71,10 @@ def _measure_decided(report: Report) -> dict[str, Any]:
 
 def _count_welds(report: Report) -> dict[str, Any]:
     """Defective welds in the test, beside those that could prove the escape rate."""
-    welds, needed = (report["verdicts"] or {}).get("welds"), _needed_welds(report)
-    value = welds["escapes"]["n"] if welds and needed else None
-    return _figure("defective welds tested", value, None, needed, met=value is not None and value >= needed)
-
-
-def _needed_welds(report: Report) -> int | None:
-    point = report["operating_point"]
-    return needed_images(point["max_escape_rate"], point["confidence"]) if point and report["good_classes"] else None
-
-
-def capitalize(text: str) -> str:
-    """A clause as a sentence."""
-    return f"{text[0].upper()}{text[1:].rstrip('.')}."
+    point, welds, value, needed = report["operating_point"], (report["verdicts"] or {}).get("welds"), None, None
+    if point and report["good_classes"]:
+        value, needed = welds and welds["escapes"]["n"], needed_images(point["max_escape_rate"], point["confidence"])
+    return _figure("defective welds tested", value, None, needed, met=bool(value and needed and value >= needed))
 
 
 def lacks_images(text: str) -> bool:
@@ -102,23 +94,19 @@ def describe_figures(report: Report) -> list[dict[str, str]]:
     return [
         {
             "name": figure["name"].capitalize(),
-            "value": "not measured" if figure["value"] is None else _show(figure["value"]),
+            "value": "not measured" if figure["value"] is None else show(figure["value"]),
             "bound": "" if figure["bound"] is None else f"proven: at most {percent(figure['bound'])}",
-            "target": "" if figure["target"] is None else _describe_target(figure),
+            "target": "" if figure["target"] is None else _describe_target(figure["target"]),
             "mark": "met" if figure["met"] else "missed",
         }
         for figure in report["headline"]["figures"]
     ]
 
 
-def _show(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else percent(value).replace(".0 %", " %")
-
-
-def _describe_target(figure: Report) -> str:
-    if not figure["target"]:
+def _describe_target(target: float) -> str:
+    if not target:
         return "target: more than 0 %"
-    return f"target: at {'least' if isinstance(figure['target'], int) else 'most'} {_show(figure['target'])}"
+    return f"target: at {f'least {target:,}' if isinstance(target, int) else f'most {100 * target:g} %'}"
 
 
 def _figure(name: str, value: Any, bound: float | None, target: Any, *, met: bool) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Pages of the report's kind for several tests: a comparison of two checkpoints, a cross-validation."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,10 @@ def render_comparison(comparison: Figures, names: Sequence[str], folder: Path) -
         sentence=f"A and B {'differ' if _differ(comparison) else 'do not differ'} significantly: only A is right on "
         f"{count(test['num_first_only'], 'photograph')}, only B on {test['num_second_only']:,}.",
         figures=[
-            {"name": f"{LABELS[name]}, B minus A", **dict(zip(("value", "bound"), _describe(name, row), strict=True))}
+            {
+                "name": f"{re.split('[:(]', LABELS[name])[0].strip()}, B minus A",
+                **dict(zip(("value", "bound"), _describe(name, row), strict=True)),
+            }
             for name, row in differences.items()
             if name in _MAIN
         ],

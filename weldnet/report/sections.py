@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from weldnet.files import write_json, write_text
 from weldnet.report.charts import draw_charts, embed_chart
-from weldnet.report.headline import capitalize, describe_figures, lacks_images, write_headline
+from weldnet.report.headline import describe_figures, lacks_images, write_headline
 from weldnet.report.kinds import KINDS
 from weldnet.report.page import render
 from weldnet.report.photographs import ESCAPE, Gallery
@@ -22,7 +22,7 @@ from weldnet.report.tables import (
     tabulate_welds,
 )
 from weldnet.report.terms import TERMS
-from weldnet.report.words import common_folder, compare_with_validation, name_columns, percent
+from weldnet.report.words import capitalize, common_folder, compare_with_validation, name_columns, percent
 
 Values = dict[str, Any]
 

@@ -37,6 +37,11 @@ def describe_range(
     return None if low is None or high is None else f"{as_text(low).removesuffix(_UNIT)} to {as_text(high)}"
 
 
+def capitalize(text: str) -> str:
+    """A clause as a sentence."""
+    return f"{text[0].upper()}{text[1:].rstrip('.')}."
+
+
 def common_folder(paths: Iterable[str]) -> str:
     """The lowest folder that holds all files, with a separator at its end; empty without files."""
     folders = [os.path.dirname(path) for path in paths]

@@ -23,6 +23,7 @@ from weldnet.inference.evaluate import run_of
 from weldnet.inference.evaluation_report import EvaluationReport
 from weldnet.inference.history import read_history
 from weldnet.inference.settings import DeviceSettings
+from weldnet.model.network import WeldNet
 from weldnet.report.album import Pixels
 from weldnet.report.charts import save_chart
 from weldnet.report.confusion_chart import draw_confusion
@@ -72,36 +73,37 @@ def write_report(
     Returns:
         The keys of `report.json`, and a figure of the worst mistakes and their heatmaps, if there are any.
     """
-    report = tested.assess()
-    predictions, split = tested.predictions(), tested.facts["split"]
+    report, split = tested.assess(), tested.facts["split"]
+    predictions = tested.predictions()
     ranked = rank(predictions, cross_entropy(tested.logits, tested.labels), tested.good_classes)
     worst = ranked.filter(pl.col("kind") != RIGHT)["row"].head(NUM_HEATMAPS).to_list()
-    overlays, explanation = {}, None
     network = checkpoint.network().to(choose_device(device))
-    if worst:
-        images = torch.from_numpy(data.dataset(split).pictures(worst))
-        predicted = torch.from_numpy(tested.logits[worst].argmax(axis=1))
-        maps, resolution = explain_images(network, images, predicted)
-        overlays = dict(zip(worst, map(draw_overlay, data.photographs(split, worst), maps), strict=True))
-        explanation = {"method": HeatmapSettings.method, "layer": network.backbone.layer, "resolution": [*resolution]}
+    overlays, resolution = _explain(network, data, tested, worst) if worst else ({}, None)
+    about = {"method": HeatmapSettings.method, "layer": network.backbone.layer}
     report |= {
         "validation": None if validation is None else validation.assess(),
         "data": count_splits(data.samples("all")),
         "audit": _audit(data),
         "provenance": _provenance(checkpoint),
         "history": read_history(run_of(checkpoint.path)) if checkpoint.path.parent.name == "checkpoints" else [],
-        "explanation": explanation,
+        "explanation": about | {"resolution": resolution} if worst else None,
         "worst_mistakes": worst,
     }
-    shown = ranked.head(MOST)
-    samples = choose_samples(predictions)
+    shown, samples = ranked.head(MOST), choose_samples(predictions)
     rows = list(dict.fromkeys([*shown["row"], *samples["row"]]))
     sizes = copy_photographs(data.samples(split), rows, data.geometry.window, folder)
     save_report(report, Gallery(predictions, shown, sizes, overlays, samples), folder)
-    if not worst:
-        return report, None
-    title = f"worst mistakes and their heatmaps ({HeatmapSettings.method}, {network.backbone.layer})"
-    return report, _draw_mistakes(tested, worst[:NUM_DRAWN], overlays, title)
+    title = "worst mistakes and their heatmaps ({method}, {layer})".format(**about)
+    return report, _draw_mistakes(tested, worst[:NUM_DRAWN], overlays, title) if worst else None
+
+
+def _explain(
+    network: WeldNet, data: WeldDataModule, tested: EvaluationReport, rows: list[int]
+) -> tuple[dict[int, Pixels], list[int]]:
+    """Photographs beside their heatmaps, by row, and the rows and columns of the maps."""
+    split, predicted = tested.facts["split"], torch.from_numpy(tested.logits[rows].argmax(axis=1))
+    maps, resolution = explain_images(network, torch.from_numpy(data.dataset(split).pictures(rows)), predicted)
+    return dict(zip(rows, map(draw_overlay, data.photographs(split, rows), maps), strict=True)), [*resolution]
 
 
 def _draw_mistakes(tested: EvaluationReport, rows: list[int], overlays: dict[int, Pixels], title: str) -> Figure:
@@ -114,7 +116,7 @@ def _audit(data: WeldDataModule) -> list[dict[str, str]]:
     """Findings from the splits and classes alone; `weldnet-audit` also reads the pictures."""
     samples = data.samples("all")
     findings = [*check_groups(samples), *check_small_classes(samples), *check_confounding(samples)]
-    return [{"kind": each.kind, "severity": each.severity, "detail": each.detail} for each in findings]
+    return [{key: getattr(each, key) for key in ("kind", "severity", "detail")} for each in findings]
 
 
 def _provenance(checkpoint: Checkpoint) -> dict[str, Any]:
