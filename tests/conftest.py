@@ -19,6 +19,7 @@ from markupsafe import Markup
 from threadpoolctl import threadpool_limits
 
 if TYPE_CHECKING:
+    from fork_server import ForkServer
     from selenium.webdriver.chrome.webdriver import WebDriver
     from serving import Client
 
@@ -66,6 +67,8 @@ def own_cores() -> None:
     share = max(1, len(os.sched_getaffinity(0)) // workers)
     torch.set_num_threads(share)
     threadpool_limits(share)
+    # For the processes that tests start.
+    os.environ["OMP_NUM_THREADS"] = str(share)
 
 
 @pytest.fixture(autouse=True)
@@ -98,6 +101,15 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
             train_small(folder)
             (folder / "complete").touch()
     return folder
+
+
+@pytest.fixture(scope="session")
+def forks() -> "Iterator[ForkServer]":
+    """Runs commands in processes of their own, which import nothing anew."""
+    from fork_server import ForkServer
+
+    with ForkServer() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """weldnet-crossval through its real main, on drawn welds."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -12,8 +11,9 @@ import numpy as np
 import polars as pl
 import pytest
 from calling import call, refuse
+from fork_server import ForkServer
 from lightning import Callback, LightningModule, Trainer
-from training_runs import FEW_WELDS, heed_interrupts
+from training_runs import FEW_WELDS
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("undrawn")]
 
@@ -244,27 +244,15 @@ def test_one_process_only(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
 
 
 @pytest.mark.slow
-def test_ctrl_c_says_how_to_resume(here: Path) -> None:
-    script = str(Path(sys.executable).with_name("weldnet-crossval"))
+def test_ctrl_c_says_how_to_resume(here: Path, forks: ForkServer) -> None:
     arguments = [*THREE, "trainer.max_epochs=500", "output_dir=run", "data.fold=1"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        [script, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment,
-        preexec_fn=heed_interrupts,
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith("epoch 2/500"):
-                break
+    with forks.start(here, "crossval", *arguments) as process:
+        process.wait_for("epoch 2/500")
         process.send_signal(signal.SIGINT)
-        rest = process.stdout.read()
-    assert process.returncode == 130
-    assert rest.count("weldnet-crossval ckpt_path=run data.fold=1") == 1
-    assert "Traceback" not in rest
+        done = process.wait()
+    assert done.code == 130
+    assert (done.out + done.err).count("weldnet-crossval ckpt_path=run data.fold=1") == 1
+    assert "Traceback" not in done.err
     assert (here / "run" / "fold_1" / "checkpoints" / "last.ckpt").is_file()
 
 

@@ -2,15 +2,14 @@
 
 import json
 import shutil
-import subprocess
-import sys
-import time
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from calling import call
 from drawing import SEAM, write_welds
+from fork_server import ForkServer
 from trained import CLASSES, copy_small
 
 from weldnet.commands.export import draw_parity
@@ -75,14 +74,12 @@ def test_images_that_have_moved_and_a_key_of_int8(
     assert json.loads((workplace / "out" / "parity.json").read_text())["unexplained_verdict_changes"] == 0
 
 
-def test_sigterm_leaves_nothing(trained: Path, workplace: Path) -> None:
-    code = "from weldnet.commands.export import main; main()"
+def test_sigterm_leaves_nothing(trained: Path, workplace: Path, forks: ForkServer) -> None:
     typed = [f"ckpt_path={trained / 'run'}", "format=onnx", "output_dir=out"]
-    with subprocess.Popen([sys.executable, "-c", code, *typed]) as process:
-        while process.poll() is None and not list(workplace.glob(".weldnet_*")):
-            time.sleep(0.01)
-        process.terminate()
-    assert process.returncode == 130
+    with forks.start(workplace, "export", *typed) as process:
+        process.wait_until(lambda: list(workplace.glob(".weldnet_*")))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait().code == 130
     assert list(workplace.iterdir()) == []
 
 

@@ -4,8 +4,6 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from contextlib import suppress
@@ -13,20 +11,13 @@ from pathlib import Path
 
 import pytest
 from drawing import write_welds
+from fork_server import Forked, ForkServer
 from full_disks import list_leftovers
 from trained import SMALL
 
 from weldnet.inference.checkpoint import load_checkpoint
 
 NUM_KILLS = 2
-
-
-def start(here: Path, temporary: str, *arguments: str) -> "subprocess.Popen[str]":
-    script = str(Path(sys.executable).with_name("weldnet-train"))
-    environment = {**os.environ, "TMPDIR": temporary, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [script, *arguments], cwd=here, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
 
 
 def list_files(folders: list[Path]) -> set[tuple[str, int]]:
@@ -38,10 +29,10 @@ def list_files(folders: list[Path]) -> set[tuple[str, int]]:
     return found
 
 
-def wait_for_write(process: "subprocess.Popen[str]", last: Path, folders: list[Path], delay: float) -> None:
+def wait_for_write(process: Forked, last: Path, folders: list[Path], delay: float) -> None:
     """Returns `delay` seconds after a file that holds last.ckpt begins to grow, or at once when it is cut off."""
     whole, known, began = last.stat().st_size, list_files(folders), 0.0
-    while process.poll() is None and last.exists() and last.stat().st_size >= 0.9 * whole:
+    while process.is_alive() and last.exists() and last.stat().st_size >= 0.9 * whole:
         # The run's own, or one that is staged elsewhere.
         if not began and any(re.search(r"last\.ckpt|^tmp", name) for name, _ in list_files(folders) - known):
             began = time.monotonic()
@@ -51,7 +42,7 @@ def wait_for_write(process: "subprocess.Popen[str]", last: Path, folders: list[P
 
 
 @pytest.mark.slow
-def test_no_kill_loses_the_last_checkpoint(tmp_path: Path) -> None:
+def test_no_kill_loses_the_last_checkpoint(tmp_path: Path, forks: ForkServer) -> None:
     if not os.access("/dev/shm", os.W_OK) or os.stat("/dev/shm").st_dev == os.stat(tmp_path).st_dev:
         pytest.skip("no second file system")
     write_welds(tmp_path / "welds", ("good", "pore"), seams=range(10), shots=1)
@@ -69,19 +60,15 @@ def test_no_kill_loses_the_last_checkpoint(tmp_path: Path) -> None:
     ]
     with tempfile.TemporaryDirectory(dir="/dev/shm") as temporary:
         for _ in range(NUM_KILLS):
-            process = start(tmp_path, temporary, *(["ckpt_path=run"] if epochs else arguments))
-            try:
-                while not last.exists() and process.poll() is None:
-                    time.sleep(0.01)
+            typed = ["ckpt_path=run"] if epochs else arguments
+            with forks.start(tmp_path, "train", *typed, environment={"TMPDIR": temporary}) as process:
+                process.wait_until(last.exists)
                 wait_for_write(process, last, [last.parent, Path(temporary)], chance.uniform(0, 0.4))
-            finally:
                 process.send_signal(signal.SIGKILL)
-            words = process.communicate()[0]
-            assert process.returncode == -signal.SIGKILL, words
+                assert process.wait().code == -signal.SIGKILL, process.wait()
             assert [file for file in Path(temporary).rglob("*") if file.is_file()] == [], "nothing stays elsewhere"
             before, epochs = epochs, load_checkpoint(last).num_epochs
             assert epochs >= max(before, 1)
-    done = start(tmp_path, "/tmp", "ckpt_path=run", f"trainer.max_epochs={epochs + 1}")
-    words = done.communicate()[0]
-    assert done.returncode == 0, words
+    done = forks.run(tmp_path, "train", "ckpt_path=run", f"trainer.max_epochs={epochs + 1}")
+    assert done.code == 0, done
     assert list_leftovers(tmp_path / "run") == []

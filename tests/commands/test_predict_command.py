@@ -1,22 +1,21 @@
 """weldnet-predict through its real main."""
 
 import json
-import os
 import shlex
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import polars as pl
 import pytest
 from calling import exit_code
 from drawing import draw_noise, save_image, write_welds
+from fork_server import ForkServer
 from trained import CLASSES, copy_small
-from training_runs import heed_interrupts
 
 pytestmark = pytest.mark.slow
 
@@ -145,32 +144,22 @@ def test_what_hands_nothing_on_has_no_effect(
     assert f"notify.timeout_s has no effect with {where}" in caplog.text
 
 
-def run_command(
-    home: Path, *arguments: str, prefix: tuple[str, ...] = (), environment: dict[str, str] | None = None
-) -> "subprocess.Popen[str]":
-    script = Path(sys.executable).with_name("weldnet-predict")
-    command = [*prefix, str(script), "ckpt_path=run", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})}
-    return subprocess.Popen(
-        command, cwd=home, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=heed_interrupts,
-    )  # fmt: skip
-
-
-def test_an_interrupted_command_says_how_to_resume(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_command_says_how_to_resume(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forks: ForkServer
+) -> None:
     photos = tmp_path / "photos, many"
     save_image(photos / "0000.png", draw_noise(800, 600))
     for number in range(1, 200):
         shutil.copy(photos / "0000.png", photos / f"{number:04d}.png")
-    process = run_command(home, f"source={photos}", f"output_dir={tmp_path / 'out'}")
     rows = tmp_path / "out" / "predictions.jsonl"
-    while process.poll() is None and not (rows.exists() and rows.stat().st_size):
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    printed, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
+    typed = ["ckpt_path=run", f"source={photos}", f"output_dir={tmp_path / 'out'}"]
+    with forks.start(home, "predict", *typed) as process:
+        process.wait_until(lambda: rows.exists() and rows.stat().st_size)
+        process.send_signal(signal.SIGINT)
+        done = process.wait()
+    assert done.code == 130
     assert 0 < len(rows.read_text().splitlines()) < 200
-    go_on = printed.splitlines()[-1].removeprefix("interrupted; resume with: ")
+    go_on = done.out.splitlines()[-1].removeprefix("interrupted; resume with: ")
     command, *typed = shlex.split(go_on)
     assert Path(command).name == "weldnet-predict"
     monkeypatch.chdir(home)
@@ -180,12 +169,12 @@ def test_an_interrupted_command_says_how_to_resume(home: Path, tmp_path: Path, m
 
 def test_torchrun_shares_the_work(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert call(monkeypatch, home, "source=welds", f"output_dir={tmp_path / 'one'}") == 0
-    launcher = str(Path(sys.executable).with_name("torchrun"))
-    prefix = (launcher, "--standalone", "--nproc-per-node=2")
-    process = run_command(home, "source=welds", f"output_dir={tmp_path / 'two'}", prefix=prefix)
-    printed, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
-    assert printed.count(" images, model ") == 1
+    launcher, script = (str(Path(sys.executable).with_name(name)) for name in ("torchrun", "weldnet-predict"))
+    typed = [script, "ckpt_path=run", "source=welds", f"output_dir={tmp_path / 'two'}"]
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    done = subprocess.run([launcher, "--standalone", "--nproc-per-node=2", *typed], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(" images, model ") == 1
     one, two = (read(tmp_path / name) for name in ("one", "two"))
     columns = ["path", "sha256", "predicted", "verdict"]
     assert two.select(columns).equals(one.select(columns))
@@ -195,24 +184,26 @@ def test_torchrun_shares_the_work(home: Path, monkeypatch: pytest.MonkeyPatch, t
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
-def test_processes_share_one_list_and_one_model(home: Path, tmp_path: Path, precision: str) -> None:
+def test_processes_share_one_list_and_one_model(home: Path, tmp_path: Path, forks: ForkServer, precision: str) -> None:
     """The second of two sees other images, as on a folder that grows; the first one's list counts for both."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     settings = [("source=welds", "precision=float32"), ("source=welds/good", f"precision={precision}")]
-    processes = []
-    for rank, arguments in enumerate(settings):
-        numbers = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        processes.append(run_command(home, *arguments, f"output_dir={tmp_path / 'out'}", environment=numbers | where))
-    errors = [process.communicate(timeout=120)[1] for process in processes]
+    with ExitStack() as stack:
+        processes = []
+        for rank, arguments in enumerate(settings):
+            numbers = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+            environment = numbers | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            typed = ["ckpt_path=run", *arguments, f"output_dir={tmp_path / 'out'}"]
+            processes.append(stack.enter_context(forks.start(home, "predict", *typed, environment=environment)))
+        ends = [process.wait() for process in processes]
     if precision == "bf16":
-        assert [process.returncode for process in processes] == [2, 2]
-        assert all("different models or precisions" in error for error in errors)
+        assert [each.code for each in ends] == [2, 2]
+        assert all("different models or precisions" in each.err for each in ends)
         assert not list((tmp_path / "out").glob("predictions*"))
     else:
-        assert [process.returncode for process in processes] == [0, 0], errors
+        assert [each.code for each in ends] == [0, 0], ends
         assert read(tmp_path / "out")["path"].n_unique() == len(read(tmp_path / "out")) == 240
 
 

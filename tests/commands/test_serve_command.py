@@ -4,15 +4,15 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
 import pytest
 from calling import refuse
+from fork_server import Forked, ForkServer
 
 from weldnet.commands import serve
 from weldnet.errors import propose_extra
@@ -69,36 +69,25 @@ def test_the_extra_is_named_where_it_is_missing(here: Path, monkeypatch: pytest.
     assert f"weldnet-serve needs no_such_package; type {propose_extra('serve')}" in message
 
 
-def start(*arguments: str) -> subprocess.Popen[str]:
-    command = [str(Path(sys.executable).with_name("weldnet-serve")), *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
 @pytest.fixture
-def processes() -> Iterator[list[subprocess.Popen[str]]]:
-    started: list[subprocess.Popen[str]] = []
-    yield started
-    for process in started:
-        process.kill()
-        process.communicate()
+def start(forks: ForkServer, here: Path) -> Iterator[Callable[..., Forked]]:
+    """Starts `weldnet-serve ...` in a process of its own."""
+    with ExitStack() as stack:
+        yield lambda *arguments: stack.enter_context(forks.start(here, "serve", *arguments))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_finishes_what_it_began(
-    small: Path, here: Path, number: signal.Signals, processes: list[subprocess.Popen[str]]
+    small: Path, here: Path, number: signal.Signals, start: Callable[..., Forked]
 ) -> None:
     process = start(
         f"ckpt_path={small / 'run'}", "port=0", "device=cpu", "host=localhost", "serve.hosts=[Welds.example]"
     )
-    processes.append(process)
-    assert process.stdout
-    first = process.stdout.readline()
+    first, *_, last = process.wait_for("decisions: ").splitlines()
     assert first.startswith("weldnet-serve: http://localhost:")
-    assert first.endswith("  (Ctrl-C ends it)\n")
+    assert first.endswith("  (Ctrl-C ends it)")
     address = first.split()[1].removeprefix("http://")
-    # To its end: what readline has taken already, communicate would not see.
-    last = next(line for line in process.stdout if line.startswith("decisions: "))
     connection = HTTPConnection(address, timeout=30)
     body = BODY % (small / "welds" / "good" / "seam29_0.jpg").read_bytes()
     connection.putrequest("POST", "/predict")
@@ -119,34 +108,29 @@ def test_a_stop_finishes_what_it_began(
     assert answer.status == 200
     result = json.loads(answer.read())["results"][0]
     connection.close()
-    _, noted = process.communicate(timeout=30)
-    assert process.returncode == 0
+    assert process.wait().code == 0
     (run,) = (here / "runs" / "serve").iterdir()
     (line,) = (run / "decisions.jsonl").read_text().splitlines()
     assert {key: json.loads(line)[key] for key in result} == result
-    assert last == f"decisions: {run.relative_to(here) / 'decisions.jsonl'}\n"
-    lines = [json.loads(line) for line in noted.splitlines()]
+    assert last == f"decisions: {run.relative_to(here) / 'decisions.jsonl'}"
+    lines = [json.loads(line) for line in process.wait().err.splitlines()]
     assert {(line["path"], line["status"]) for line in lines} == {
         *(("/ready", 200), ("/ready", 400), ("/predict", 200)),
     }
 
 
 @pytest.mark.slow
-def test_an_open_address_without_a_key_is_warned_of(
-    small: Path, here: Path, processes: list[subprocess.Popen[str]]
-) -> None:
+def test_an_open_address_without_a_key_is_warned_of(small: Path, here: Path, start: Callable[..., Forked]) -> None:
     process = start(f"ckpt_path={small / 'run'}", "port=0", "host=0.0.0.0", "serve.records=d.jsonl", "device=cpu")
-    processes.append(process)
-    assert process.stderr
-    assert process.stderr.readline().startswith("WARNING: host=0.0.0.0 is open to the network")
+    address = process.wait_for("weldnet-serve: ").split()[1]
+    assert process.printed(error=True).startswith("WARNING: host=0.0.0.0 is open to the network")
     assert (here / "d.jsonl").exists()
     assert os.listdir(here) == ["d.jsonl"]
-    assert process.stdout
-    connection = HTTPConnection("127.0.0.1", int(process.stdout.readline().split()[1].rpartition(":")[2]), timeout=30)
+    connection = HTTPConnection("127.0.0.1", int(address.rpartition(":")[2]), timeout=30)
     for host, status in (("10.0.0.7:8000", 200), ("evil.example", 400)):
         connection.request("GET", "/health", headers={"Host": host})
         answer = connection.getresponse()
         assert (answer.status, b"serve.hosts=[NAME]" in answer.read()) == (status, status == 400)
     connection.close()
-    process.terminate()
-    assert process.wait(30) == 0
+    process.send_signal(signal.SIGTERM)
+    assert process.wait().code == 0

@@ -4,7 +4,6 @@ import errno
 import os
 import re
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ import polars as pl
 import pytest
 import torch
 from calling import call, exit_code, refuse
+from fork_server import ForkServer
 from lightning import Callback, LightningModule, Trainer
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
@@ -48,18 +48,13 @@ def read_trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
 @pytest.mark.slow
 @quiet
 def test_two_processes_share_a_study_and_a_killed_trial_is_made_again(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], forks: ForkServer
 ) -> None:
     monkeypatch.syspath_prepend(Path(__file__).parent)
-    tests = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": tests, "KILL": "1"}
-    command = [str(Path(sys.executable).with_name("weldnet")), "sweep", *SWEEP, KILL]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        next(line for line in process.stdout if line.startswith("trial 0: "))
+    with forks.start(here, "sweep", *SWEEP, KILL, environment={"KILL": "1"}) as process:
+        process.wait_for("trial 0: ")
         call("sweep", *SWEEP, KILL)
-        process.stdout.read()
-        assert process.wait() == -signal.SIGKILL
+        assert process.wait().code == -signal.SIGKILL
     assert "trial 1 done" not in capsys.readouterr().out
     trials = read_trials(here / "found")
     states = [trial.state for trial in trials]

@@ -4,15 +4,14 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import polars as pl
 import pytest
-from training_runs import heed_interrupts
+from fork_server import ForkServer
 
 pytestmark = pytest.mark.slow
 
@@ -22,19 +21,16 @@ NOTE = "import sys; open('heard', 'a').write(sys.stdin.read() + chr(10))"
 class Watch:
     """The same command again and again, in a folder with `photos`."""
 
-    def __init__(self, home: Path, run: Path, welds: Path) -> None:
+    def __init__(self, home: Path, run: Path, welds: Path, forks: ForkServer, stack: ExitStack) -> None:
         self.home, self.run, self.welds = home, run, sorted(welds.rglob("*.jpg"))
         (home / "photos").mkdir()
-        self.process: subprocess.Popen[str] | None = None
+        self.forks, self.stack = forks, stack
 
     def start(self) -> None:
-        words = ("source=photos", "watch=true", "poll_s=0.2", "output_dir=out", "resume=true")
-        command = [str(Path(sys.executable).with_name("weldnet-predict")), f"ckpt_path={self.run}", *words]
-        self.process = subprocess.Popen(
-            [*command, "device=cpu", f'notify.command=[{sys.executable},-c,"{NOTE}"]'],
-            cwd=self.home, env=os.environ | {"OMP_NUM_THREADS": "1"}, text=True, preexec_fn=heed_interrupts,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+        words = ("source=photos", "watch=true", "poll_s=0.2", "output_dir=out", "resume=true", "device=cpu")
+        note = f'notify.command=[{sys.executable},-c,"{NOTE}"]'
+        started = self.forks.start(self.home, "predict", f"ckpt_path={self.run}", *words, note, limit_s=300)
+        self.process = self.stack.enter_context(started)
 
     def move_in(self, number: int) -> None:
         copy = shutil.copy(self.welds[number], self.home / "on its way.jpg")
@@ -45,27 +41,18 @@ class Watch:
         return file.read_bytes().count(b"\n") if file.exists() else 0
 
     def wait_for(self, is_there: Callable[[], bool]) -> None:
-        assert self.process
-        until = time.monotonic() + 300
-        while not is_there():
-            assert self.process.poll() is None, self.process.communicate()
-            assert time.monotonic() < until
-            time.sleep(0.05)
+        self.process.wait_until(is_there)
 
     def end(self, number: signal.Signals) -> tuple[int, str, str]:
-        assert self.process
         self.process.send_signal(number)
-        printed, errors = self.process.communicate(timeout=120)
-        return self.process.returncode, printed, errors
+        done = self.process.wait()
+        return done.code, done.out, done.err
 
 
 @pytest.fixture
-def watch(small: Path, tmp_path: Path) -> Iterator[Watch]:
-    made = Watch(tmp_path, small / "run", small / "welds")
-    yield made
-    if made.process:
-        made.process.kill()
-        made.process.communicate()
+def watch(small: Path, tmp_path: Path, forks: ForkServer) -> Iterator[Watch]:
+    with ExitStack() as stack:
+        yield Watch(tmp_path, small / "run", small / "welds", forks, stack)
 
 
 def test_a_watch_over_stops_and_kills(watch: Watch) -> None:

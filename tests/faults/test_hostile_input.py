@@ -58,9 +58,9 @@ def hostile(examples: int) -> settings:
 
 @dataclass(frozen=True)
 class Home:
-    """What all examples use: the server, a folder of welds, an untrained checkpoint, a cache."""
+    """What all examples use: the fork server, a folder of welds, an untrained checkpoint, a cache."""
 
-    server: ForkServer
+    forks: ForkServer
     folder: Path
 
     @property
@@ -81,7 +81,7 @@ class Home:
         """Runs a command that may refuse, but must do so well."""
         before = set(here.rglob("*"))
         environment = {"WELDNET_CACHE": str(self.folder / "cache")}
-        done = self.server.run(here, command, *arguments, limit_s=LIMIT_S, environment=environment)
+        done = self.forks.run(here, command, *arguments, limit_s=LIMIT_S, environment=environment)
         outcome = f"weldnet-{command} {shlex.join(arguments)[:2000]}\nexit {done.code}: {done.err[-3000:]!r}"
         assert not done.over, f"over the bound of {done.over}: {outcome}"
         assert done.code in (0, 1, 2), outcome
@@ -102,12 +102,11 @@ class Home:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
+def home(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Home:
     folder = tmp_path_factory.mktemp("hostile")
     write_welds(folder / "photos", LABELS, seams=range(4), shots=1)
     save_untrained(folder / "model.ckpt", LABELS)
-    with ForkServer() as server:
-        yield Home(server, folder)
+    return Home(forks, folder)
 
 
 def check_predictions(folder: Path) -> None:

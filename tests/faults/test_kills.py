@@ -39,17 +39,11 @@ class Whole:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[ForkServer]:
-    with ForkServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def trained(server: ForkServer, tmp_path_factory: pytest.TempPathFactory, thorough: bool) -> tuple[Task, Path, Whole]:
+def trained(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory, thorough: bool) -> tuple[Task, Path, Whole]:
     """An uninterrupted training, its run folder, and what came of it."""
     home = tmp_path_factory.mktemp("trained")
     task = make_training(make_recipe(home, thorough=thorough))
-    return task, home / "whole" / RUN, run_whole(server, task, home / "whole")
+    return task, home / "whole" / RUN, run_whole(forks, task, home / "whole")
 
 
 @pytest.fixture
@@ -67,27 +61,27 @@ def temporary_folder(here: Path, elsewhere: bool) -> Iterator[Path]:
         yield Path(folder)
 
 
-def run_whole(server: ForkServer, task: Task, here: Path) -> Whole:
+def run_whole(forks: ForkServer, task: Task, here: Path) -> Whole:
     here.mkdir()
     with temporary_folder(here, elsewhere=False) as temporary:
-        done = run(server, task, task.arguments, here, temporary)
+        done = run(forks, task, task.arguments, here, temporary)
         assert (done.code, done.over) == (0, ""), done.err
         assert find_leftovers(here, temporary) == [], "of an uninterrupted run"
     return Whole(task.read(here / RUN), done.seconds)
 
 
-def run(server: ForkServer, task: Task, arguments: tuple[str, ...], here: Path, temporary: Path, **kill: Any) -> Done:
+def run(forks: ForkServer, task: Task, arguments: tuple[str, ...], here: Path, temporary: Path, **kill: Any) -> Done:
     environment = {"WELDNET_CACHE": str(here / "cache"), "TMPDIR": str(temporary)}
-    return server.run(here, task.command, *arguments, environment=environment, limit_s=300, **kill)
+    return forks.run(here, task.command, *arguments, environment=environment, limit_s=300, **kill)
 
 
 def kill_and_resume(
-    server: ForkServer, task: Task, here: Path, temporary: Path, kills: list[dict[str, Any]], where: list[str]
+    forks: ForkServer, task: Task, here: Path, temporary: Path, kills: list[dict[str, Any]], where: list[str]
 ) -> None:
     """Kills the command and then those that resume it, and lets the last one end; `where` gets a line for each kill."""
     arguments = task.arguments
     for kill in kills:
-        killed = run(server, task, arguments, here, temporary, **kill)
+        killed = run(forks, task, arguments, here, temporary, **kill)
         lines = killed.out.splitlines() or ["start"]
         name = "done before" if killed.code == 0 else kill["kill_by"].name
         where.append(f"{name} {kill['kill_after_s']:.2f} s: {lines[-1][:24]!r}")
@@ -97,7 +91,7 @@ def kill_and_resume(
             return
         assert killed.code in ENDS[kill["kill_by"]], f"exit {killed.code}: {where}\n{killed.err}"
         arguments = task.next_arguments(here, killed)
-    done = run(server, task, arguments, here, temporary)
+    done = run(forks, task, arguments, here, temporary)
     assert (done.code, done.over) == (0, ""), f"{where}, then {arguments} exits with {done.code}: {done.err[-1500:]}"
 
 
@@ -108,7 +102,7 @@ def draw_kills(chance: random.Random, whole: Whole, share: float, number: signal
     return kills
 
 
-def check_kills(server: ForkServer, task: Task, whole: Whole, home: Path, chance: random.Random, times: int) -> None:
+def check_kills(forks: ForkServer, task: Task, whole: Whole, home: Path, chance: random.Random, times: int) -> None:
     """`times` moments for each signal, one in each equal piece of the run's duration."""
     faults: list[str] = []
     landed: Counter[str] = Counter()
@@ -119,7 +113,7 @@ def check_kills(server: ForkServer, task: Task, whole: Whole, home: Path, chance
         # Each signal meets both places, where there are several pieces.
         with temporary_folder(here, elsewhere=(case + case // 2) % 2 == 0) as temporary:
             try:
-                kill_and_resume(server, task, here, temporary, kills, where)
+                kill_and_resume(forks, task, here, temporary, kills, where)
                 assert find_leftovers(here, temporary) == []
                 assert task.read(here / RUN) == whole.result, "a different result"
                 fault = ""
@@ -136,7 +130,7 @@ def check_kills(server: ForkServer, task: Task, whole: Whole, home: Path, chance
 
 @pytest.mark.parametrize("name", ["training", "crossval", "prediction"])
 def test_kills(
-    server: ForkServer,
+    forks: ForkServer,
     trained: tuple[Task, Path, Whole],
     chance: random.Random,
     tmp_path: Path,
@@ -147,5 +141,5 @@ def test_kills(
     if name != "training":
         recipe = make_recipe(tmp_path, thorough=thorough)
         task = make_crossval(recipe) if name == "crossval" else make_prediction(tmp_path, run)
-        whole = run_whole(server, task, tmp_path / "whole")
-    check_kills(server, task, whole, tmp_path, chance, 25 if thorough else 1)
+        whole = run_whole(forks, task, tmp_path / "whole")
+    check_kills(forks, task, whole, tmp_path, chance, 25 if thorough else 1)

@@ -10,7 +10,6 @@ import re
 import struct
 import zlib
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,13 +96,7 @@ class Judged:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[ForkServer]:
-    with ForkServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def judged(server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Judged:
+def judged(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Judged:
     home = tmp_path_factory.mktemp("odd")
     checkpoint = save_untrained(home / "model.ckpt")
     write_files(home / "photos")
@@ -111,9 +104,9 @@ def judged(server: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Judg
     (home / "odd.csv").write_text("path,label\n" + manifest)
     environment = {"WELDNET_CACHE": str(home / "cache")}
     typed = (f"ckpt_path={checkpoint}", "source=odd.csv", "output_dir=out")
-    predict = server.run(home, "predict", *typed, environment=environment)
+    predict = forks.run(home, "predict", *typed, environment=environment)
     data = ("data=manifest", "data.manifest=odd.csv", "data.groups=per_image", "output_dir=audit")
-    audit = server.run(home, "audit", *data, environment=environment)
+    audit = forks.run(home, "audit", *data, environment=environment)
     findings: dict[str, set[str]] = {}
     for finding in json.loads((home / "audit" / "audit.json").read_text())["findings"]:
         for path in finding["paths"]:
@@ -128,11 +121,11 @@ def test_the_commands_end_well(judged: Judged) -> None:
         assert done.growth_mb < 1000
 
 
-def test_no_photograph_of_a_folder_is_lost(server: ForkServer, tmp_path: Path) -> None:
+def test_no_photograph_of_a_folder_is_lost(forks: ForkServer, tmp_path: Path) -> None:
     """The content decides, not the ending."""
     write_files(tmp_path / "photos")
     checkpoint = save_untrained(tmp_path / "model.ckpt")
-    done = server.run(tmp_path, "predict", f"ckpt_path={checkpoint}", "source=photos", "output_dir=out")
+    done = forks.run(tmp_path, "predict", f"ckpt_path={checkpoint}", "source=photos", "output_dir=out")
     assert done.code == 1, done.err
     # What damage or an unknown coding has made of a file need not be an image any more.
     assert {image.name for image in ODD if image.kind == "sound"} <= read_rows(tmp_path / "out").keys()
@@ -166,7 +159,7 @@ def test_sound_files_are_not_reported_as_damaged(image: OddImage, judged: Judged
     assert not judged.findings.get(image.name, set()) & {"unreadable", "damaged"}
 
 
-def test_a_huge_transparent_picture_takes_little_memory(server: ForkServer, tmp_path: Path) -> None:
+def test_a_huge_transparent_picture_takes_little_memory(forks: ForkServer, tmp_path: Path) -> None:
     """As many pixels as are allowed, in a file of half a megabyte."""
     width, height = 9000, 9900
     header = make_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0))
@@ -175,12 +168,12 @@ def test_a_huge_transparent_picture_takes_little_memory(server: ForkServer, tmp_
     chunks = header + make_chunk(b"IDAT", data) + make_chunk(b"IEND", b"")
     (tmp_path / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
     checkpoint = save_untrained(tmp_path / "model.ckpt")
-    done = server.run(tmp_path, "predict", f"ckpt_path={checkpoint}", "source=huge.png")
+    done = forks.run(tmp_path, "predict", f"ckpt_path={checkpoint}", "source=huge.png")
     assert done.code in (0, 1), done.err
     assert done.growth_mb < 800
 
 
-def test_copies_that_other_programs_make_are_no_photographs(server: ForkServer, tmp_path: Path) -> None:
+def test_copies_that_other_programs_make_are_no_photographs(forks: ForkServer, tmp_path: Path) -> None:
     photos, image = tmp_path / "photos", next(image for image in SOUND if image.name == "jpeg_baseline")
     names = (
         "a.jpg",
@@ -194,6 +187,6 @@ def test_copies_that_other_programs_make_are_no_photographs(server: ForkServer, 
         (photos / name).parent.mkdir(parents=True, exist_ok=True)
         (photos / name).write_bytes(image.content)
     checkpoint = save_untrained(tmp_path / "model.ckpt")
-    done = server.run(tmp_path, "predict", f"ckpt_path={checkpoint}", "source=photos", "output_dir=out")
+    done = forks.run(tmp_path, "predict", f"ckpt_path={checkpoint}", "source=photos", "output_dir=out")
     assert done.code == 0, done.err
     assert read_rows(tmp_path / "out").keys() == {"a.jpg"}
