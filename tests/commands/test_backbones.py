@@ -32,7 +32,7 @@ def size(height: int, width: int) -> list[str]:
 @pytest.mark.parametrize(
     ("name", "height", "width", "layer", "stage", "mean"),
     [
-        ("resnet50", 96, 32, "layer3", "layer1", 0.485),
+        ("resnet50", 96, 32, "layer2", "layer1", 0.485),
         ("test_convnext", 96, 64, "stage3", "stage1", 0.5),
         ("test_vit", 96, 96, "stage5", "stage2", 0.5),
     ],

@@ -32,7 +32,7 @@ def test_a_folder(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert sorted(file.relative_to(run).as_posix() for file in run.rglob("*.png")) == names
     assert str(run.relative_to(here) / "index.html") in capsys.readouterr().out
     facts = json.loads((run / "explained_by.json").read_text())
-    assert (facts["method"], facts["layer"], facts["target"]) == ("hires_cam", "layer3", None)
+    assert (facts["method"], facts["layer"], facts["target"]) == ("hires_cam", "layer2", None)
 
 
 def test_an_unreadable_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -195,3 +195,13 @@ def test_overlay(height: int, width: int, scale: int, stretch: int) -> None:
     np.testing.assert_array_equal(left[::scale, :: scale * stretch], image.transpose(1, 2, 0))
     np.testing.assert_array_equal(right[scale * height // 2 :], left[scale * height // 2 :])
     assert (right[: scale * height // 2] != left[: scale * height // 2]).any(axis=2).mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "layer"), [(300, 30, "layer3"), (96, 96, "layer3"), (128, 32, "layer2"), (32, 16, "layer2")]
+)
+def test_small_images_are_explained_by_an_earlier_layer(height: int, width: int, layer: str) -> None:
+    network = WeldNet("resnet18", 2)
+    images, targets = torch.zeros(1, 3, height, width, dtype=torch.uint8), torch.tensor([0])
+    named = explain_images(network, images, targets, "hires_cam", layer)
+    assert explain_images(network, images, targets).resolution == named.resolution

@@ -124,7 +124,7 @@ def test_a_photograph_that_is_gone_leaves_its_words(tmp_path: Path) -> None:
     [
         ([], "Nothing found here"),
         ([finding("wrong_extension")], "read the warnings"),
-        ([finding("size_predicts_class"), finding()], "to the crop than to the defect"),
+        ([finding("size_predicts_class"), finding()], "the cut of the picture, not the defect"),
         ([finding("size_predicts_class"), finding("same_view")], "would measure memory"),
         ([finding("unreadable", "error")], "Training would stop"),
         ([finding("cross_label_duplicate", "error"), finding("unreadable", "error")], "two labels"),

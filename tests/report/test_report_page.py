@@ -44,7 +44,7 @@ def test_the_page_of_hostile_names_is_whole_and_loads_nothing(tmp_path: Path) ->
     assert "a map of 19" in page
     assert "<td>1,234<small>5 welds</small></td>" in page
     assert "Test report: &lt;script&gt;" in page
-    assert "2026-01-02 120 test images" in page
+    assert "2026-01-02: 120 test images" in page
     assert html.escape(compare_with_validation(report)) in page
     for name in ("reliability", "referral", "per_class"):
         assert f'id="{name}-' in page

@@ -17,6 +17,7 @@ from weldnet.explain.attribution import draw_overlay, explain_images
 from weldnet.inference.prediction import Prediction
 from weldnet.inference.predictor import Predictor, load_engine
 from weldnet.inference.torch_engine import TorchEngine
+from weldnet.report.words import percent
 from weldnet.serve.app import create_app
 from weldnet.serve.limits import Limits
 from weldnet.serve.records import DecisionRecords
@@ -82,7 +83,7 @@ def test_the_page_shows_what_the_predictor_says(small: Path, tmp_path: Path, bro
         assert find(browser, "name").text == "good.jpg"
         find(browser, "explain").click()
         wait_for(browser, "document.getElementById('overlay').naturalWidth > 0")
-        assert find(browser, "heatmap").text.endswith("bright = strong. It shows where to look, not an outline.")
+        assert find(browser, "heatmap").text.endswith("bright = strong. It shows roughly where, not an outline.")
         assert all(name.startswith((f"http://127.0.0.1:{port}/", "blob:")) for name in browser.execute_script(LOADED))
     noted = browser.get_log("browser")  # type: ignore[no-untyped-call]
     check_accessible(browser)
@@ -104,7 +105,7 @@ def check_shown(browser: "WebDriver", prediction: Prediction) -> None:
     assert ("unlike anything in training" in find(browser, "why").text) == prediction.unlike_training
     ranked = sorted(prediction.probabilities.items(), key=lambda pair: -pair[1])
     shown = [line.text.splitlines() for line in find(browser, "bars").find_elements("tag name", "li")]
-    assert shown == [[name, f"{100 * share:.1f} %"] for name, share in ranked]
+    assert shown == [[name, percent(share)] for name, share in ranked]
     assert wait_for(browser, "document.getElementById('picture').naturalWidth") in (20, 40)
 
 
@@ -204,7 +205,7 @@ def test_the_evidence_is_that_of_the_predicted_class(small: Path, tmp_path: Path
                 assert refused.json()["error"]
     image = read_image(photograph, height=32, width=16)
     target = torch.tensor([engine.facts.classes.index(str(prediction.predicted))])
-    maps, _ = explain_images(engine.network, torch.from_numpy(image[None]), target, "hires_cam", "layer3")
+    maps, _ = explain_images(engine.network, torch.from_numpy(image[None]), target, "hires_cam", "layer2")
     drawn = np.asarray(Image.open(io.BytesIO(answer.content))).astype(int)
     np.testing.assert_allclose(drawn, draw_overlay(image, maps[0]).astype(int), atol=1)
     assert not (tmp_path / "decisions").read_text(), "a heatmap is no decision"

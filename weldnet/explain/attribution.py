@@ -54,12 +54,12 @@ def explain_images(
     Of an ensemble it is the mean of its members' evidence: where all are sure, its own logits have no gradient.
 
     Args:
-        layer: one of `network.backbone.layers`; None for the backbone's own.
+        layer: one of `network.backbone.layers`; None for the backbone's own at this size.
 
     Raises:
         InputError: no such method or layer.
     """
-    backbone, layer = network.backbone, layer or network.backbone.layer
+    backbone, layer = network.backbone, layer or network.backbone.choose_layer(*images.shape[2:])
     check_choice("layer", layer, list(backbone.layers))
     members = network.members if isinstance(network, Ensemble) else [network]
     evidence = [

@@ -21,6 +21,10 @@ def keep(output: Tensor) -> Tensor:
     return output
 
 
+FINE_PIXELS = 8192
+"""32 fields of 16 x 16 pixels."""
+
+
 @dataclass(frozen=True)
 class Backbone:
     """A network and the facts that training, attribution and export need.
@@ -32,6 +36,7 @@ class Backbone:
         stages: the names of the module's parameters by stage, from the pixels up; every parameter belongs to one.
         layers: paths of the modules whose outputs attribution can use, by stage.
         layer: the key of `layers` that attribution uses by default.
+        fine_layer: the same for images of fewer than `FINE_PIXELS`, where the map of `layer` has too few fields.
         mean, std: of RGB pixels from 0 to 1, as the weights expect them.
         undecayed: parameters without weight decay, beside biases and norms.
         supports_int8: whether quantisation to int8 is tested on this kind of network.
@@ -49,6 +54,11 @@ class Backbone:
     undecayed: frozenset[str] = frozenset()
     supports_int8: bool = False
     to_map: Callable[[Tensor], Tensor] = keep
+    fine_layer: str | None = None
+
+    def choose_layer(self, height: int, width: int) -> str:
+        """The layer that attribution uses for images of a size, unless one is named."""
+        return self.fine_layer if self.fine_layer and height * width < FINE_PIXELS else self.layer
 
 
 class StridedConv2d(nn.Conv2d):

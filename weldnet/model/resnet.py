@@ -17,6 +17,8 @@ RESNETS: tuple[str, ...] = tuple(sorted(_NAMES, key=len))
 
 LAYER = "layer3"
 """Attribution's default: at 300 x 30 layer4 is one column wide."""
+FINE_LAYER = "layer2"
+"""That for small images: at 128 x 32 layer3 has 8 x 2 fields."""
 
 
 def make_resnet(name: str, weights: str, *, zero_init_residual: bool) -> Backbone:
@@ -38,7 +40,7 @@ def make_resnet(name: str, weights: str, *, zero_init_residual: bool) -> Backbon
         child = parameter.partition(".")[0]
         stages.setdefault("stem" if child in ("conv1", "bn1") else child, []).append(parameter)
     layers = {stage: stage for stage in stages if stage != "stem"}
-    return Backbone(name, module, num_features, stages, layers, LAYER, supports_int8=True)
+    return Backbone(name, module, num_features, stages, layers, LAYER, supports_int8=True, fine_layer=FINE_LAYER)
 
 
 def _load(module: nn.Module, name: str, weights: str) -> None:

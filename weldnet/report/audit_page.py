@@ -52,7 +52,7 @@ _MEANINGS: tuple[tuple[Severity, Set[str], str], ...] = (
     (
         "warning",
         {"class_group_confounded", "size_predicts_class"},
-        "A good test score may owe more to the weld or to the crop than to the defect.",
+        "A network could score well by recognising the weld or the cut of the picture, not the defect.",
     ),
     ("warning", KINDS.keys(), "Nothing makes a test score wrong, but read the warnings before you trust one."),
 )
@@ -74,8 +74,12 @@ def render_page(audit: Audit, summary: Mapping[str, Any]) -> str:
         subtitle=f"of {len(summary['classes'])} classes below {photographs.top}",
         status=status,
         sentence=sentence,
-        figures=[{"name": f"{each}s".capitalize(), "value": f"{len(audit.of(each)):,}"} for each in SEVERITIES],
+        figures=[
+            {"name": f"{each}s".capitalize(), "value": f"{(number := len(audit.of(each))):,}", "kind": number and each}
+            for each in SEVERITIES
+        ],
         notes=[skipped] if skipped else [],
+        has_errors=bool(audit.of("error")),
         commands=group_refusals(audit.refusals, photographs.top),
         summary=summary,
         # Before the findings, which may fill the album.
@@ -98,6 +102,8 @@ def render_page(audit: Audit, summary: Mapping[str, Any]) -> str:
 def judge(audit: Audit) -> tuple[str, str]:
     """What was found means for a test score: `not_fit`, `not_proven` or `fit`, and a sentence."""
     kinds = {severity: {found.kind for found in audit.of(severity)} for severity in SEVERITIES}
+    if audit.refusals.get("train") and not kinds["error"]:
+        return "not_fit", "Training would refuse these data as they are."
     for severity, wanted, meaning in _MEANINGS:
         if kinds[severity] & wanted:
             return "not_fit" if severity == "error" else "not_proven", meaning

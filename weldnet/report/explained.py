@@ -86,8 +86,8 @@ def explain_files(
 def _check_settings(engine: TorchEngine, heatmap: HeatmapSettings) -> HeatmapSettings:
     """The settings with their names checked and the backbone's own layer filled in; integrated gradients have none."""
     check_choice("method", heatmap.method, METHODS)
-    backbone = engine.network.backbone
-    layer = heatmap.layer or backbone.layer
+    backbone, size = engine.network.backbone, engine.facts.geometry
+    layer = heatmap.layer or backbone.choose_layer(size.height, size.width)
     check_choice("layer", layer, list(backbone.layers))
     target = None if heatmap.target is None else tidy(heatmap.target)
     if target is not None:

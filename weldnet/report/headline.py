@@ -94,13 +94,20 @@ def describe_figures(report: Report) -> list[dict[str, str]]:
     return [
         {
             "name": figure["name"].capitalize(),
-            "value": "not measured" if figure["value"] is None else show(figure["value"]),
-            "bound": "" if figure["bound"] is None else f"proven: at most {percent(figure['bound'])}",
+            "value": _describe_value(figure),
+            "bound": "" if figure["bound"] is None else f"proven; measured: {percent(figure['value'])}",
             "target": "" if figure["target"] is None else _describe_target(figure["target"]),
             "mark": "met" if figure["met"] else "missed",
         }
         for figure in report["headline"]["figures"]
     ]
+
+
+def _describe_value(figure: Report) -> str:
+    """What the target is compared with: the bound, where there is one."""
+    if figure["value"] is None:
+        return "not measured"
+    return show(figure["value"]) if figure["bound"] is None else f"at most {percent(figure['bound'])}"
 
 
 def _describe_target(target: float) -> str:
@@ -192,7 +199,7 @@ def _explain_verdicts(report: Report) -> Iterator[Reason]:
             yield Reason(
                 f"No photograph is {verdict} yet: {found} calibration photographs {shown} cannot prove at most "
                 f"{target} {errors}; {needed} can.",
-                f"Add about {2 * (needed - found)} photographs {shown} to validation (half set the thresholds).",
+                f"Add about {2 * (needed - found)} photographs {shown} to validation: one half counts here.",
             )
         elif row["n"] and row["value"] > point[key]:
             yield Reason(

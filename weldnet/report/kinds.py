@@ -30,10 +30,8 @@ _BY_EFFECT = {
         ),
         "cross_split_view": (
             "One spot in more than one split",
-            "The same spot of a weld was photographed again, from a little elsewhere or under other light; the network "
-            "has learned the spot that the test asks about.",
-            "Keep all photographs of a weld in one split: give its group, or audit.suggest_groups=FILE.csv proposes "
-            "groups by spots.",
+            "The same spot was photographed again: the network has learned the spot that the test asks about.",
+            "Keep all photographs of a weld in one split; audit.suggest_groups=FILE.csv proposes groups by spots.",
         ),
         "cross_group_view": (
             "One spot in more than one group",
@@ -58,8 +56,7 @@ _BY_EFFECT = {
         "no_groups": (
             "No groups",
             "It is unknown which images show the same weld, so a leak between splits stays unseen.",
-            "Give a group column in a manifest, data.group_by=prefix:N or folder, or data.group_pattern='REGEX'; "
-            "audit.suggest_groups=FILE.csv proposes one group a spot.",
+            "Type data.group_by=prefix:N or folder, or give a manifest; audit.suggest_groups=FILE.csv proposes groups.",
         ),
     },
     "What makes labels wrong": {
@@ -75,11 +72,8 @@ _BY_EFFECT = {
         ),
         "label_error": (
             "Labels that are probably wrong",
-            "A network that has not seen the weld predicts a different class and gives the label little probability; "
-            "the least probable label comes first. Wrong labels are learned, and counted against the network in its "
-            "test.",
-            "Decide about each: fill in the column corrected of review.csv, then type audit.reviewed=review.csv "
-            "audit.corrected=FILE.csv.",
+            "A network that has not seen the weld gives the label little probability; the least probable comes first.",
+            "Fill in the column corrected of review.csv, then type audit.reviewed=review.csv audit.corrected=FILE.csv.",
         ),
         "split_names": (
             "Splits taken for classes",
@@ -95,8 +89,7 @@ _BY_EFFECT = {
     "What a network could learn instead of the defect": {
         "class_group_confounded": (
             "Classes seen on one weld only",
-            "A network can recognise the weld by its colour or light and never learn the defect; the score on these "
-            "welds would not show it.",
+            "A network can recognise the weld and never learn the defect; the score on these welds would not show it.",
             "Photograph the class on different welds, and other classes on this one; test on different welds.",
         ),
         "size_predicts_class": (
@@ -111,9 +104,8 @@ _BY_EFFECT = {
         ),
         "order_predicts_class": (
             "The order of the photographs could give the class away",
-            "The classes were photographed one after the other: whatever changed meanwhile, such as light, lens or "
-            "steel, could give them away, too. It means nothing where the numbers in the names only stand for the "
-            "classes.",
+            "Whatever changed meanwhile, such as light or lens, could give the classes away. It means nothing where "
+            "the numbers in the names only stand for the classes.",
             "Compare the first with the last photographs; photograph the classes in turn, or test on different days.",
         ),
     },
@@ -140,8 +132,7 @@ _BY_EFFECT = {
         ),
         "dark": (
             "Dark photographs",
-            "Far darker than the others of the set and of their class: what they should show is lost, and a network "
-            "may learn the darkness.",
+            "Far darker than the others of the set and of their class: what they should show is lost.",
             "View them; photograph again with more light or a longer exposure, or remove them.",
         ),
         "bright": (
@@ -151,14 +142,12 @@ _BY_EFFECT = {
         ),
         "blurred": (
             "Blurred photographs",
-            "Far less fine detail than in the others of the set and of their class: out of focus, moved, enlarged or "
-            "heavily compressed, so that a fine defect cannot be seen.",
+            "Far less fine detail than in the others of the set and of their class, so that a fine defect is lost.",
             "View them; focus and photograph again, or remove them.",
         ),
         "tiny": (
             "Tiny photographs",
-            "Far fewer pixels than the others of the set and of their class; enlarged to the network's input, they "
-            "show hardly anything.",
+            "Far fewer pixels than the others of the set and of their class: enlarged, they show hardly anything.",
             "View them; crop again from the original photograph, or remove them.",
         ),
         "noise": (
@@ -186,15 +175,12 @@ _BY_EFFECT = {
         "look_predicts_split": (
             "The look of the photographs differs between the splits",
             "Light, camera or crop is different in test or validation: the score measures that beside unseen welds.",
-            "Compare the photographs; if such light is usual, photograph training images in it as well, or split at "
-            "random by whole welds: audit.suggest_split=FILE.csv.",
+            "If such light is usual, train on it; else split at random by whole welds: audit.suggest_split=FILE.csv.",
         ),
         "order_predicts_split": (
             "The split follows the order of the photographs",
-            "Test or validation has photographs from elsewhere in the series than training: the score measures what "
-            "changed meanwhile beside unseen welds.",
-            "Keep it if the test stands for later work, else split at random by whole welds: "
-            "audit.suggest_split=FILE.csv.",
+            "The score measures what changed meanwhile beside unseen welds.",
+            "Keep it if the test stands for later work, else split by whole welds: audit.suggest_split=FILE.csv.",
         ),
         "wrong_extension": (
             "File endings that do not match the content",

@@ -1,6 +1,5 @@
 """Pages of the report's kind for several tests: a comparison of two checkpoints, a cross-validation."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,25 +46,28 @@ def render_comparison(comparison: Figures, names: Sequence[str], folder: Path) -
         "page.html",
         kind="comparison",
         title="Comparison",
-        subtitle=f"A: {names[0]}; B: {names[1]}; the same photographs ({comparison['first']['split']})",
-        sentence=f"A and B {'differ' if _differ(comparison) else 'do not differ'} significantly: only A is right on "
-        f"{count(test['num_first_only'], 'photograph')}, only B on {test['num_second_only']:,}.",
+        subtitle=f"Of two checkpoints on the same photographs ({comparison['first']['split']})",
+        sentence=f"{_judge(comparison)} Right where the other is wrong: A on "
+        f"{count(test['num_first_only'], 'photograph')}, B on {test['num_second_only']:,}.",
         figures=[
             {
-                "name": f"{re.split('[:(]', LABELS[name])[0].strip()}, B minus A",
+                "name": f"{LABELS[name].partition(' (')[0]}, B minus A",
                 **dict(zip(("value", "bound"), _describe(name, row), strict=True)),
             }
             for name, row in differences.items()
             if name in _MAIN
         ],
         leaks=list_leaks(comparison),
-        notes=list_notes(comparison),
+        notes=[f"A: {names[0]}", f"B: {names[1]}", *list_notes(comparison)],
         sections=[*sections, _link({"Report of A": "a/report.html", "Report of B": "b/report.html"})],
     )
 
 
-def _differ(comparison: Figures) -> bool:
-    return bool(comparison["mcnemar"]["p_value"] < 0.05)
+def _judge(comparison: Figures) -> str:
+    test = comparison["mcnemar"]
+    if test["p_value"] >= 0.05:
+        return "A and B do not differ significantly."
+    return f"{'A' if test['num_first_only'] > test['num_second_only'] else 'B'} is significantly better."
 
 
 def list_leaks(comparison: Figures) -> list[str]:
@@ -95,8 +97,7 @@ def draw_differences(comparison: Figures) -> rich.Table:
     test, leaks = comparison["mcnemar"], [f"LEAK ({leak[0]}){leak[1:]}" for leak in list_leaks(comparison)]
     sentences = [
         f"{len(comparison['photographs'])} photographs are predicted differently.",
-        f"Only A right: {test['num_first_only']}, only B right: {test['num_second_only']};",
-        f"{'a' if _differ(comparison) else 'no'} significant difference.",
+        f"Only A right: {test['num_first_only']}, only B right: {test['num_second_only']}. {_judge(comparison)}",
     ]
     caption = " ".join([*sentences, *list_notes(comparison), *leaks])
     title = f"B minus A{' (LEAK)' if leaks else ''}"
@@ -141,7 +142,10 @@ def render_crossval(metrics: Figures, good_classes: Sequence[str]) -> str:
         ],
         leaks=metrics["leaks"],
         warnings=metrics["warnings"],
-        notes=[f"Spread: {metrics['spread_is']}. predictions.csv has each photograph."],
+        notes=[
+            f"Spread: {metrics['spread_is'].partition(',')[0]}. predictions.csv has each photograph.",
+            f"Guessing one class gives a balanced accuracy of {percent(1 / len(pooled['classes']))}.",
+        ],
         sections=[
             ("confusion", "Confusion matrix, all folds together", Markup(confusion)),
             _show_table("classes", "Classes, all folds together", tabulate_pooled(pooled)),

@@ -54,13 +54,14 @@ def save_report(report: Values, gallery: Gallery, folder: Path) -> None:
     origin = report.get("provenance") or {}
     checkpoint = Path(origin.get("checkpoint", ""))
     run = checkpoint.parents[1].name if checkpoint.parent.name == "checkpoints" else checkpoint.stem
+    date = f"{origin['date'][:10]}: " if "date" in origin else ""
     images = f"{report['num_images']:,} {name_columns(report, False)[0][0]}"
     page = render(
         "report.html",
         kind="report",
         run=run,
         title=f"Test report: {run}" if run else "Test report",
-        subtitle=f"{origin.get('date', '')[:10]} {images} of {len(report['classes'])} classes below {top}".strip(),
+        subtitle=f"{date}{images} of {len(report['classes'])} classes below {top}",
         leaks=report.get("leaks") or [],
         **{key: headline[key] for key in ("status", "sentence", "reasons")},
         figures=describe_figures(report),

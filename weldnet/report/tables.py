@@ -20,7 +20,9 @@ Figures = Mapping[str, Any]
 
 MOST_WELDS = 200
 
-LABELS = {metric.key: metric.label for metric in (*METRICS, *RANKINGS, *ERRORS)}
+LABELS = {metric.key: metric.label for metric in (*METRICS, *RANKINGS)}
+# By predicted class, as the page says: by verdict, escapes and false calls are others.
+LABELS |= {metric.key: metric.label.partition(": ")[2].capitalize() for metric in ERRORS}
 _NUMBERS = [metric.key for metric in METRICS if metric.kind == "number"]
 
 _VERDICTS = {

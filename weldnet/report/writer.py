@@ -24,10 +24,9 @@ from weldnet.inference.evaluation_report import EvaluationReport
 from weldnet.inference.history import read_history
 from weldnet.inference.settings import DeviceSettings
 from weldnet.model.network import WeldNet
-from weldnet.report.album import Pixels
+from weldnet.report.album import Pixels, draw_gallery
 from weldnet.report.charts import save_chart
 from weldnet.report.confusion_chart import draw_confusion
-from weldnet.report.contact_sheet import draw_gallery
 from weldnet.report.overview import PAIR
 from weldnet.report.photographs import MOST, RIGHT, Gallery, choose_samples, copy_photographs, rank
 from weldnet.report.sections import save_report
@@ -77,9 +76,9 @@ def write_report(
     predictions = tested.predictions()
     ranked = rank(predictions, cross_entropy(tested.logits, tested.labels), tested.good_classes)
     worst = ranked.filter(pl.col("kind") != RIGHT)["row"].head(NUM_HEATMAPS).to_list()
-    network = checkpoint.network().to(choose_device(device))
+    network, size = checkpoint.network().to(choose_device(device)), data.geometry
     overlays, resolution = _explain(network, data, tested, worst) if worst else ({}, None)
-    about = {"method": HeatmapSettings.method, "layer": network.backbone.layer}
+    about = {"method": HeatmapSettings.method, "layer": network.backbone.choose_layer(size.height, size.width)}
     report |= {
         "validation": None if validation is None else validation.assess(),
         "data": count_splits(data.samples("all")),

@@ -16,7 +16,11 @@ const MAX_HISTORY = 500;
 const THUMBNAIL = 96;
 
 const find = (id) => document.getElementById(id);
-const percent = (share) => `${(100 * share).toFixed(1)}\u00a0%`;
+const ENDS = { "0.0": ["0", "<0.1"], "100.0": ["100", ">99.9"] };
+const percent = (share) => {
+  const text = (100 * share).toFixed(1);
+  return `${ENDS[text]?.[Number(share > 0 && share < 1)] ?? text}\u00a0%`;
+};
 // Marks that turn text round, or break lines, would make a name look like a different one.
 const visible = (text) =>
   text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (mark) => `\\u${mark.codePointAt(0).toString(16).padStart(4, "0")}`);
@@ -201,7 +205,7 @@ function showHeatmap(entry) {
 function caption({ result, isBare }) {
   const name = visible(result.predicted);
   if (isBare) return `What the network sees, twice: no evidence for ${name} was found.`;
-  return `What the network sees; beside it the heatmap for ${name}: bright = strong. It shows where to look, not an outline.`;
+  return `What the network sees, brought to its own shape; beside it the heatmap for ${name}: bright = strong. It shows roughly where, not an outline.`;
 }
 
 async function explain(entry) {

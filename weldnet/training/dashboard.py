@@ -19,10 +19,9 @@ from weldnet.data.splits.rules import count_by_split
 from weldnet.errors import InputError
 from weldnet.inference.evaluation_report import EvaluationReport
 from weldnet.model.classifier import WeldClassifier
-from weldnet.report.album import Pixels
+from weldnet.report.album import Pixels, draw_gallery
 from weldnet.report.charts import draw_charts
 from weldnet.report.confusion_chart import draw_confusion
-from weldnet.report.contact_sheet import draw_gallery
 from weldnet.report.photographs import read_photograph
 from weldnet.training.loggers import LAYOUT, BoardLogger, Curve, can_draw, last_step, log_extra, report_limits
 
