@@ -12,6 +12,8 @@ from test_files import HOSTILE_NAMES
 from trained import DECISION, TINY
 from untrained import save_untrained
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 NAMES = [f"seam{number}_0{name}.png" for number, name in enumerate(HOSTILE_NAMES)]
 
 

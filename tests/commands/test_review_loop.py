@@ -16,7 +16,7 @@ from weldnet.serve.kept_images import KeptImages
 from weldnet.serve.limits import Limits
 from weldnet.serve.records import DecisionRecords
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("undrawn")]
 
 
 def test_what_people_overrule_trains_the_next_model(

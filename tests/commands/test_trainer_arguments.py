@@ -10,14 +10,13 @@ import torch
 from boards import read_scalars
 from calling import call, refuse
 from checking import check_training
-from drawing import write_welds
 from lightning import Callback, LightningModule, Trainer
 from omegaconf import OmegaConf
-from trained import CLASSES, SMALL, TINY
+from trained import SMALL, TINY
 
 from weldnet.errors import InputError
 
-pytestmark = pytest.mark.usefixtures("undrawn")
+pytestmark = pytest.mark.usefixtures("welds_here", "undrawn")
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 TWO_EPOCHS = ["output_dir=run", "test=false", "trainer.max_epochs=2"]
@@ -178,21 +177,10 @@ REFUSED = {
 }
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with welds and a cache for all of these tests."""
-    folder = tmp_path_factory.mktemp("arguments")
-    write_welds(folder / "welds", CLASSES, seams=range(20), shots=2)
-    return folder
-
-
 @pytest.fixture
-def here(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    (tmp_path / "welds").symlink_to(home / "welds")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("WELDNET_CACHE", str(home / "cache"))
+def here(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.syspath_prepend(Path(__file__).parent)
-    yield tmp_path
+    yield here
     # Lightning sets them for the whole process.
     torch.use_deterministic_algorithms(False)
     torch.backends.cudnn.benchmark = False

@@ -106,6 +106,8 @@ def wait(self, rows):
 
 FileImages.read = wait
 from weldnet.commands.train import main
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 main()
 """
 

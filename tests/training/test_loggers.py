@@ -13,6 +13,7 @@ from training_runs import FEW_WELDS
 
 from weldnet.errors import propose_extra
 from weldnet.evaluation.metrics import METRICS
+from weldnet.report.charts import draw_charts
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -95,6 +96,7 @@ def test_mlflow_keeps_all_in_the_run_folder_and_calls_nobody(run: Path, monkeypa
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse_call)
     monkeypatch.setattr(socket.socket, "connect", refuse_call)
+    monkeypatch.setattr("weldnet.training.dashboard.draw_charts", draw_charts)
     call("train", *SMALL, "logger=mlflow")
     from mlflow.tracking import MlflowClient
 

@@ -10,6 +10,8 @@ from drawing import write_welds
 from trained import CLASSES, SMALL
 from waiting import CountReads, ForbidWaits
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 TWO_EPOCHS = [
     *(setting for setting in SMALL if not setting.startswith(("trainer", "callbacks"))),
     "callbacks=averaging",
