@@ -67,6 +67,8 @@ def own_cores() -> None:
     share = max(1, len(os.sched_getaffinity(0)) // workers)
     torch.set_num_threads(share)
     threadpool_limits(share)
+    # For the processes that tests start.
+    os.environ["OMP_NUM_THREADS"] = str(share)
 
 
 @pytest.fixture(autouse=True)
