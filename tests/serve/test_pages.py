@@ -83,7 +83,7 @@ def test_the_page_shows_what_the_predictor_says(small: Path, tmp_path: Path, bro
         assert find(browser, "name").text == "good.jpg"
         find(browser, "explain").click()
         wait_for(browser, "document.getElementById('overlay').naturalWidth > 0")
-        assert find(browser, "heatmap").text.endswith("bright = strong. It shows roughly where, not an outline.")
+        assert find(browser, "heatmap").text.endswith("bright = strong. It tells the region, not the spot.")
         assert all(name.startswith((f"http://127.0.0.1:{port}/", "blob:")) for name in browser.execute_script(LOADED))
     noted = browser.get_log("browser")  # type: ignore[no-untyped-call]
     check_accessible(browser)
@@ -129,7 +129,7 @@ def test_the_page_asks_for_the_key_and_takes_drops_and_camera_pictures(tmp_path:
         assert "accepted" in wait_for(browser, "document.getElementById('status').textContent")
         assert not find(browser, "explains").is_displayed(), "an export explains nothing"
         assert find(browser, "heatmap").text.startswith("An export has no heatmaps")
-        assert find(browser, "why").text == "Because the probability of good, 98.0 %, is above 75.0 %."
+        assert find(browser, "why").text == "Sound: 98.0 %, above the limit of 75.0 %."
         find(browser, "zoom").click()
         assert find(browser, "zoom").get_attribute("aria-pressed") == "true"
         find(browser, "reviewer").send_keys(" ")

@@ -91,23 +91,19 @@ def list_lines(report: Report) -> list[str]:
 
 def describe_figures(report: Report) -> list[dict[str, str]]:
     """The `name`, `value`, `bound`, `target` and `mark` (`met` or `missed`) of each figure as text for the page."""
-    return [
-        {
-            "name": figure["name"].capitalize(),
-            "value": _describe_value(figure),
-            "bound": "" if figure["bound"] is None else f"proven; measured: {percent(figure['value'])}",
-            "target": "" if figure["target"] is None else _describe_target(figure["target"]),
-            "mark": "met" if figure["met"] else "missed",
-        }
-        for figure in report["headline"]["figures"]
-    ]
-
-
-def _describe_value(figure: Report) -> str:
-    """What the target is compared with: the bound, where there is one."""
-    if figure["value"] is None:
-        return "not measured"
-    return show(figure["value"]) if figure["bound"] is None else f"at most {percent(figure['bound'])}"
+    rows, figures = (report["verdicts"] or {}).get("photographs", {}), []
+    verdicts = {"escapes": "accept", "false rejects": "reject"}
+    for figure in report["headline"]["figures"]:
+        name, value, bound, target = (figure[key] for key in ("name", "value", "bound", "target"))
+        mark, shown = "met" if figure["met"] else "missed", "not measured" if value is None else show(value)
+        measured, wanted = "", "" if target is None else _describe_target(target)
+        if bound is not None:
+            shown, measured = f"at most {percent(bound)}", f"measured: {percent(value)}"
+            if not rows[verdicts[name]]["k"]:
+                # No share of nothing is praised or blamed.
+                shown, measured, wanted, mark = f"none {verdicts[name]}ed", "", "", ""
+        figures.append({"name": name.capitalize(), "value": shown, "bound": measured, "target": wanted, "mark": mark})
+    return figures
 
 
 def _describe_target(target: float) -> str:
@@ -127,13 +123,10 @@ def _judge(report: Report, figures: Mapping[str, Mapping[str, Any]]) -> tuple[st
         return INVALID, "These figures prove nothing: some of these photographs chose the epoch and the thresholds."
     if not figures["decided without an inspector"]["met"]:
         return NOT_FIT, "Not fit to decide alone: every photograph goes to an inspector."
-    for name, fault in (
-        ("escapes", "it accepts too many defects"),
-        ("false rejects", "it rejects too many sound welds"),
-    ):
+    for name, fault in (("escapes", "accepts too many defects"), ("false rejects", "rejects too many sound welds")):
         figure = figures[name]
         if figure["value"] is not None and figure["value"] > figure["target"]:
-            return NOT_FIT, f"Not fit to decide alone: {fault}."
+            return NOT_FIT, f"Not fit to decide alone: it {fault}."
     if report["not_measured"]:
         return NOT_PROVEN, "Not proven fit to decide alone: the test holds no photograph of some classes."
     if all(figure["met"] for figure in figures.values()):
@@ -152,7 +145,7 @@ def _refuse(report: Report) -> Iterator[Reason]:
         text = (
             f"Training has seen {seen:,} of these {report['num_images']:,} photographs." if seen else "There is a leak."
         )
-        yield Reason(text, "Test photographs of different welds (data=folder data.root=DIR).")
+        yield Reason(text, "Test photographs of different welds: data.root=DIR.")
     elif report["split"] in ("val", "all"):
         yield Reason("Validation photographs are among them.", "Test the split that nothing has seen: split=test.")
 
@@ -199,7 +192,7 @@ def _explain_verdicts(report: Report) -> Iterator[Reason]:
             yield Reason(
                 f"No photograph is {verdict} yet: {found} calibration photographs {shown} cannot prove at most "
                 f"{target} {errors}; {needed} can.",
-                f"Add about {2 * (needed - found)} photographs {shown} to validation: one half counts here.",
+                f"Add about {2 * (needed - found)} photographs {shown} to validation.",
             )
         elif row["n"] and row["value"] > point[key]:
             yield Reason(
@@ -243,8 +236,8 @@ def _explain_welds(report: Report, missed: Sequence[str]) -> Iterator[Reason]:
             continue
         target = f"at most {100 * rate:g} % {errors}"
         if welds["n"] < needed:
-            text = f"{count(welds['n'], f'{kind} weld')} cannot prove {target}; it takes at least {needed}."
-            yield Reason(text, f"Test about {needed - welds['n']} more {kind} welds (data=folder data.root=DIR).")
+            text = f"{count(welds['n'], f'{kind} weld')} cannot prove {target}; it takes {needed} (data.root=DIR)."
+            yield Reason(text, f"Test about {needed - welds['n']} more {kind} welds.")
             continue
         for row, unit in ((welds, "weld"), (photographs, "photograph")):
             if row["value"] <= rate < (bound := _bound(report, row)):
@@ -252,5 +245,5 @@ def _explain_welds(report: Report, missed: Sequence[str]) -> Iterator[Reason]:
                     f"{row['k']:,} of {row['n']:,} {kind} {unit}s went wrong, which proves at most {percent(bound)} "
                     f"{errors}."
                 )
-                yield Reason(text, f"Test more {kind} {unit}s, until {target} are proven (data=folder data.root=DIR).")
+                yield Reason(text, f"Test more {kind} {unit}s, until {target} are proven.")
                 break

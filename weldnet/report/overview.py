@@ -22,6 +22,7 @@ MOST_SHOWN = 500
 """Photographs on the page of a comparison; comparison.json has all."""
 
 PAIR = ("first", "second")
+_KINDS = (("escape",), ("escape", "right", "mix_up"))
 _MAIN = ("balanced_accuracy", "escapes", "false_calls")
 
 
@@ -32,7 +33,7 @@ def render_comparison(comparison: Figures, names: Sequence[str], folder: Path) -
         names: how each of the two checkpoints is named, A and B.
         folder: of the page; holds the reports `a` and `b`, whose photographs it shows.
     """
-    test, photographs, differences = (comparison[key] for key in ("mcnemar", "photographs", "differences"))
+    photographs, differences = comparison["photographs"], comparison["differences"]
     sections = [_show_table("figures", "Figures, B minus A", tabulate_differences(differences))]
     if photographs:
         shown = [row | {"file": _find_photograph(row["row"], folder)} for row in photographs[:MOST_SHOWN]]
@@ -47,8 +48,7 @@ def render_comparison(comparison: Figures, names: Sequence[str], folder: Path) -
         kind="comparison",
         title="Comparison",
         subtitle=f"Of two checkpoints on the same photographs ({comparison['first']['split']})",
-        sentence=f"{_judge(comparison)} Right where the other is wrong: A on "
-        f"{count(test['num_first_only'], 'photograph')}, B on {test['num_second_only']:,}.",
+        sentence=_judge(comparison),
         figures=[
             {
                 "name": f"{LABELS[name].partition(' (')[0]}, B minus A",
@@ -65,9 +65,10 @@ def render_comparison(comparison: Figures, names: Sequence[str], folder: Path) -
 
 def _judge(comparison: Figures) -> str:
     test = comparison["mcnemar"]
-    if test["p_value"] >= 0.05:
-        return "A and B do not differ significantly."
-    return f"{'A' if test['num_first_only'] > test['num_second_only'] else 'B'} is significantly better."
+    pair = (("A", test["num_first_only"]), ("B", test["num_second_only"]))
+    (less, few), (more, many) = sorted(pair, key=lambda each: each[1])
+    verdict = f"{more} is significantly better" if test["p_value"] < 0.05 else "Neither is significantly better"
+    return f"{verdict}: {more} alone is right on {count(many, 'photograph')}, {less} alone on {few or 'none'}."
 
 
 def list_leaks(comparison: Figures) -> list[str]:
@@ -94,10 +95,10 @@ def tabulate_differences(differences: Figures) -> Table:
 
 def draw_differences(comparison: Figures) -> rich.Table:
     """`comparison.json` as a table for the terminal: A is the first, B the second."""
-    test, leaks = comparison["mcnemar"], [f"LEAK ({leak[0]}){leak[1:]}" for leak in list_leaks(comparison)]
+    leaks = [f"LEAK ({leak[0]}){leak[1:]}" for leak in list_leaks(comparison)]
     sentences = [
         f"{len(comparison['photographs'])} photographs are predicted differently.",
-        f"Only A right: {test['num_first_only']}, only B right: {test['num_second_only']}. {_judge(comparison)}",
+        _judge(comparison),
     ]
     caption = " ".join([*sentences, *list_notes(comparison), *leaks])
     title = f"B minus A{' (LEAK)' if leaks else ''}"
@@ -138,8 +139,9 @@ def render_crossval(metrics: Figures, good_classes: Sequence[str]) -> str:
         f"folds, with a spread of {percent(spread['balanced_accuracy'])}.",
         figures=[
             {"name": LABELS[key], "value": percent(mean[key]), "bound": f"spread {percent(spread[key])}"}
-            for key in ("balanced_accuracy", "balanced_accuracy_by_group", "accuracy")
-        ],
+            for key in ("balanced_accuracy", "balanced_accuracy_by_group")
+        ]
+        + _count_escapes(matrix),
         leaks=metrics["leaks"],
         warnings=metrics["warnings"],
         notes=[
@@ -153,6 +155,14 @@ def render_crossval(metrics: Figures, good_classes: Sequence[str]) -> str:
             _link({f"Report of fold {fold['fold']}": f"fold_{fold['fold']}/report.html" for fold in folds}),
         ],
     )
+
+
+def _count_escapes(matrix: Figures) -> list[Figures]:
+    """The card of the defects predicted as sound; none where no class of sound welds is known."""
+    defects = [cells for name, cells in tabulate_confusion(matrix) if name not in matrix["good_classes"]]
+    k, n = (sum(cell.number for row in defects for cell in row if cell.kind in kinds) for kinds in _KINDS)
+    shown = {"name": LABELS["escapes"], "value": percent(k / max(1, n)), "bound": f"{k:,} of {n:,}"}
+    return [shown] if matrix["good_classes"] else []
 
 
 def tabulate_pooled(pooled: Figures) -> Table:

@@ -98,14 +98,14 @@ def measure(report: Figures, name: str) -> Cell:
     cell = show_proportion(exact) if exact else Cell(shape(name)(group["value"] if group else None))
     # The counts of a class stand beside it.
     notes = cell.notes[1:] if "/" in name else cell.notes
-    return Cell(cell.value, [*notes, *_show_bounds("welds", group, shape(name))])
+    return Cell(cell.value, [*notes, *_show_bounds("over welds", group, shape(name))])
 
 
 def show_proportion(row: Figures | None) -> Cell:
     """k of n with its exact interval."""
     if row is None or not row["n"]:
         return Cell("-")
-    return Cell(percent(row["value"]), [f"{row['k']:,} of {row['n']:,}", *_show_bounds("exact", row, percent)])
+    return Cell(percent(row["value"]), [f"{row['k']:,} of {row['n']:,}", *_show_bounds("95 %", row, percent)])
 
 
 def _show_bounds(title: str, row: Figures | None, as_text: Callable[[float | None], str]) -> list[str]:
@@ -114,7 +114,7 @@ def _show_bounds(title: str, row: Figures | None, as_text: Callable[[float | Non
     if "high_is" in row:
         return [f"{title}: at most {as_text(row['high'])}"]
     interval = describe_range(row["low"], row["high"], as_text)
-    return [f"{title} {interval}"] if interval else []
+    return [f"{title}: {interval}"] if interval else []
 
 
 def tabulate_classes(report: Figures) -> Table:

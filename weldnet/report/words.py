@@ -64,10 +64,11 @@ def compare_with_validation(report: Figures) -> str:
     if not validation or split == "val":
         return ""
     gap = validation["balanced_accuracy"] - report["balanced_accuracy"]
-    points = f"{100 * abs(gap):.1f} points {'higher' if gap > 0 else 'lower'}"
+    points = f"{100 * abs(gap):.1f} points {'higher' if gap > 0 else 'lower'} than"
     welds = f", which show {_WELDS[groups]}," if groups in _WELDS else ""
     is_less = gap >= _SAME and groups == "known" and split == "test" and not report.get("leaks")
     return (
-        f"On the validation images{welds} the balanced accuracy is {points if abs(gap) >= _SAME else 'about the same'}."
+        f"On the validation images{welds} the balanced accuracy is "
+        f"{points if abs(gap) >= _SAME else 'about the same as'} on the {NAMES.get(split, split)}."
         f"{' Expect the lower figure on new welds.' if is_less else ''}"
     )

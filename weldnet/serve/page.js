@@ -170,12 +170,12 @@ function giveReason({ verdict, unlike_training, damaged, probabilities }) {
   ].filter(Boolean);
   if (faults.length) return `Whatever its probabilities, because ${faults.join(", and ")}.`;
   if (!model.point) return "";
-  const { sound, above, below } = describePoint(model.point);
+  const { above, below } = describePoint(model.point);
   const share = model.point.good_classes.reduce((sum, name) => sum + (probabilities[name] ?? 0), 0);
   if (!above && !below) return "Because the model refers every photograph.";
-  const misses = [above && `not above ${above}`, below && `not below ${below}`].filter(Boolean).join(" and ");
-  const where = { accept: `above ${above}`, reject: `below ${below}` }[verdict] ?? misses;
-  return `Because the ${sound}, ${percent(share)}, is ${where}.`;
+  const misses = [above && `not above the limit of ${above}`, below && `not below that of ${below}`].filter(Boolean).join(" and ");
+  const where = { accept: `above the limit of ${above}`, reject: `below the limit of ${below}` }[verdict] ?? misses;
+  return `Sound: ${percent(share)}, ${where}.`;
 }
 
 function drawBar(name, share) {
@@ -205,7 +205,7 @@ function showHeatmap(entry) {
 function caption({ result, isBare }) {
   const name = visible(result.predicted);
   if (isBare) return `What the network sees, twice: no evidence for ${name} was found.`;
-  return `What the network sees, brought to its own shape; beside it the heatmap for ${name}: bright = strong. It shows roughly where, not an outline.`;
+  return `The photograph as it was sent; as the network sees it, squeezed to its own shape; and the heatmap for ${name}: bright = strong. It tells the region, not the spot.`;
 }
 
 async function explain(entry) {
