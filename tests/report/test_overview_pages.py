@@ -97,3 +97,7 @@ def test_axe_finds_nothing(make: Any, browser: "WebDriver", tmp_path: Path) -> N
         screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
         assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+def test_numbers_keep_their_unit_on_the_line(tmp_path: Path) -> None:
+    assert re.search(r"<strong>[\d.]+&nbsp;%</strong><small>spread ", cross_validate(tmp_path))

@@ -4,7 +4,7 @@ from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from weldnet.spelling import make_visible
 
@@ -29,8 +29,13 @@ def _load_templates() -> Environment:
         loader=PackageLoader("weldnet", "report"),
         finalize=lambda value: make_visible(value) if type(value) is str else value,
     )
-    templates.filters["css"] = _escape_in_css
+    templates.filters |= {"css": _escape_in_css, "whole": _keep_whole}
     return templates
+
+
+def _keep_whole(text: str) -> Markup:
+    """A text whose numbers and their % stay on one line."""
+    return Markup(escape(make_visible(text)).replace(" %", Markup("&nbsp;%")))
 
 
 def _escape_in_css(text: str) -> Markup:
