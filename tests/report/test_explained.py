@@ -197,7 +197,7 @@ def test_a_stopped_run_resumes(engine: TorchEngine, tmp_path: Path, monkeypatch:
     assert before.items() < {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}.items()
     page = (folder / "index.html").read_text()
     assert all(f"<bdi>{name}</bdi>" in page for name in names)
-    for other in ({"method": "grad_cam"}, {"layer": "layer2"}, {"target": "good"}):
+    for other in ({"method": "grad_cam"}, {"layer": "layer3"}, {"target": "good"}):
         with pytest.raises(InputError, match="a different model, method, layer, target or source"):
             explain_files(engine, paths, names, folder, HeatmapSettings(**other))
     with pytest.raises(InputError, match="name a different folder"):

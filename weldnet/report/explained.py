@@ -77,9 +77,7 @@ def explain_files(
         if captions[name] is not None
     ]
     reasons = [(name, unreadable[path]) for path, name in left if path in unreadable]
-    write_text(
-        folder / "index.html", render("explained.html", kind="explain", **facts, pictures=shown, unreadable=reasons)
-    )
+    write_text(folder / "index.html", render("explained.html", **facts, pictures=shown, unreadable=reasons))
     return unreadable
 
 
