@@ -101,7 +101,7 @@ def describe_figures(report: Report) -> list[dict[str, str]]:
             shown, measured = f"at most {percent(bound)}", f"measured: {percent(value)}"
             if not rows[verdicts[name]]["k"]:
                 # No share of nothing is praised or blamed.
-                shown, measured, wanted, mark = f"none {verdicts[name]}ed", "", "", ""
+                shown, measured, mark = f"none {verdicts[name]}ed", "", ""
         figures.append({"name": name.capitalize(), "value": shown, "bound": measured, "target": wanted, "mark": mark})
     return figures
 
@@ -192,7 +192,7 @@ def _explain_verdicts(report: Report) -> Iterator[Reason]:
             yield Reason(
                 f"No photograph is {verdict} yet: {found} calibration photographs {shown} cannot prove at most "
                 f"{target} {errors}; {needed} can.",
-                f"Add about {2 * (needed - found)} photographs {shown} to validation.",
+                f"Add about {2 * (needed - found)} photographs {shown} to validation; half of them set thresholds.",
             )
         elif row["n"] and row["value"] > point[key]:
             yield Reason(
@@ -236,8 +236,8 @@ def _explain_welds(report: Report, missed: Sequence[str]) -> Iterator[Reason]:
             continue
         target = f"at most {100 * rate:g} % {errors}"
         if welds["n"] < needed:
-            text = f"{count(welds['n'], f'{kind} weld')} cannot prove {target}; it takes {needed} (data.root=DIR)."
-            yield Reason(text, f"Test about {needed - welds['n']} more {kind} welds.")
+            text = f"{count(welds['n'], f'{kind} weld')} cannot prove {target}; it takes {needed}."
+            yield Reason(text, f"Test about {needed - welds['n']} more {kind} welds (data.root=DIR).")
             continue
         for row, unit in ((welds, "weld"), (photographs, "photograph")):
             if row["value"] <= rate < (bound := _bound(report, row)):
