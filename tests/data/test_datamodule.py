@@ -214,7 +214,7 @@ def test_without_groups_nothing_is_split(root: Path) -> None:
 
 def test_two_welds_of_a_class_lead_to_a_result(tmp_path: Path) -> None:
     root = write_welds(tmp_path / "welds", ("pore", "crack"), seams=range(2), shots=6)
-    with pytest.raises(InputError, match=r"crack has 2:\n  crack: seam0 \(6 images\), (.|\n)*Type data\.val=known"):
+    with pytest.raises(InputError, match=r"crack has 2, pore has 2:\n  crack: seam0 (.|\n)*Type data\.val=known"):
         from_folder(root)
     data = from_folder(root, val="known", shares=Shares(0.5, 0.25, 0.25))
     check_batches(data)

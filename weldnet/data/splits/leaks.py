@@ -188,11 +188,11 @@ def _explain_few(table: pl.DataFrame) -> str:
     welds: dict[str, list[str]] = {}
     for label, group, number in counts.iter_rows():
         welds.setdefault(label, []).append(f"{group} ({count(number, 'image')})")
-    rarest = min(welds, key=lambda label: len(welds[label]), default="")
-    if not welds or len(welds[rarest]) >= 3:
+    few = [f"{label} has {len(names)}" for label, names in welds.items() if len(names) < 3]
+    if not few:
         return ""
     return (
-        f". Each class needs at least 3 welds, for train, val and test; {rarest} has {len(welds[rarest])}:\n"
+        f". Each class needs at least 3 welds, for train, val and test; {shorten(few)}:\n"
         f"{list_some([f'{label}: {shorten(names)}' for label, names in welds.items()])}\n"
         "Type data.val=known: validation then takes photographs of the training welds, and what it chooses and "
         "measures holds for known welds. Or photograph further welds, or give a manifest with the splits. Do not make "
