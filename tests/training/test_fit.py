@@ -19,6 +19,8 @@ from training_runs import heed_interrupts
 from weldnet.commands.train import main
 from weldnet.data.storage import FileImages
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:This DataLoader will create .* worker processes")
@@ -106,8 +108,6 @@ def wait(self, rows):
 
 FileImages.read = wait
 from weldnet.commands.train import main
-
-pytestmark = pytest.mark.usefixtures("undrawn")
 main()
 """
 
