@@ -1,6 +1,6 @@
 // A photograph's verdict by an export that takes photographs (format=onnx), in C# with Microsoft.ML.OnnxRuntime.
 //
-// UNTESTED: no .NET was at hand where this was written. Compare what it gives with check/expected.json first.
+// No test runs it; docs/deployment.md says with what it was run. Compare what it gives with check/expected.json first.
 using System;
 using System.Linq;
 using Microsoft.ML.OnnxRuntime;
