@@ -48,7 +48,7 @@ def test_it_runs_a_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code("overview", "trian") == 2
-    assert "no such command: trian; allowed are audit, train" in (message := capsys.readouterr().err)
+    assert "no such command: trian; allowed are audit, crossval" in (message := capsys.readouterr().err)
     assert "did you mean 'train'?" in message
 
 

@@ -2,11 +2,12 @@
 
 import importlib
 import os
+import pkgutil
 import sys
 
 from weldnet.errors import nearest
 
-COMMANDS = ("audit", "train", "test", "crossval", "sweep", "runs", "predict", "explain", "export", "serve")
+COMMANDS = sorted({module.name for module in pkgutil.iter_modules([os.path.dirname(__file__)])} - {"overview"})
 
 
 def main() -> None:
