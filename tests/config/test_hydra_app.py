@@ -327,7 +327,7 @@ def test_a_signal_while_an_object_is_finalized_ends_a_command(
     assert capsys.readouterr() == ("", "weldnet-audit: interrupted\n")
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", [*COMMANDS, "overview"])
 def test_help_for_a_reader_who_has_gone_ends_quietly(
     name: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,11 +5,13 @@ import os
 import pkgutil
 import sys
 
+from weldnet.config.endings import end_with_reader
 from weldnet.errors import nearest
 
 COMMANDS = sorted({module.name for module in pkgutil.iter_modules([os.path.dirname(__file__)])} - {"overview"})
 
 
+@end_with_reader()
 def main() -> None:
     """Lists the commands, or runs the one that is named: `weldnet train ...` is `weldnet-train ...`."""
     name, *arguments = sys.argv[1:] or ["--help"]
