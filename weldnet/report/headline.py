@@ -190,8 +190,8 @@ def _explain_verdicts(report: Report) -> Iterator[Reason]:
         errors, row = name.replace("_", " "), verdicts["photographs"][name]
         if found < (needed := needed_images(point[key], point["confidence"])):
             yield Reason(
-                f"No photograph is {verdict} yet: {found} calibration photographs {shown} cannot prove at most "
-                f"{target} {errors}; {needed} can.",
+                f"No photograph is {verdict} yet: {count(found, 'calibration photograph')} {shown} cannot prove "
+                f"at most {target} {errors}; {needed} can.",
                 f"Add about {2 * (needed - found)} photographs {shown} to validation; half of them set thresholds.",
             )
         elif row["n"] and row["value"] > point[key]:
