@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import tomllib
+from collections.abc import Sequence
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from exports import write_export
 from packaging.requirements import Requirement
 
+from weldnet.commands.overview import COMMANDS
 from weldnet.inference.predictor import Predictor
 
 ROOT = Path(__file__).parents[2]
@@ -89,8 +91,19 @@ def test_an_export_runs_without_what_only_training_needs(small: Path, tmp_path: 
         assert row["p_pore"] == pytest.approx(each.probabilities["pore"], abs=1e-4)
 
 
-def test_a_server_imports_no_tables() -> None:
-    modules = "weldnet.commands.serve, weldnet.inference.predictor, weldnet.serve.process, weldnet.serve.app"
-    code = f"import sys, {modules}; print(*{{'polars', 'torch', 'scipy'}} & {{*sys.modules}})"
+SERVER = ("weldnet.commands.serve", "weldnet.inference.predictor", "weldnet.serve.process", "weldnet.serve.app")
+
+
+@pytest.mark.parametrize(
+    ("modules", "absent"),
+    [
+        (SERVER, ("polars", "torch", "scipy")),
+        # Their help, and the table of runs, are there at once.
+        ([f"weldnet.commands.{name}" for name in COMMANDS], ("torch", "sklearn", "optuna")),
+        (["weldnet.commands.overview"], ("omegaconf", "rich", "numpy")),
+    ],
+)
+def test_what_is_not_imported(modules: Sequence[str], absent: Sequence[str]) -> None:
+    code = f"import sys, {', '.join(modules)}; print(*{{*{absent}}} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

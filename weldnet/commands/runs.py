@@ -5,13 +5,12 @@ from pathlib import Path
 
 from weldnet.config.run_table import MOST_SHOWN, tabulate_runs
 from weldnet.console import print_table
-from weldnet.inference.checkpoint import find_newest_run
-from weldnet.inference.finished_runs import find_best, list_finished
+from weldnet.inference.finished_runs import RUNS, find_best, find_newest_run, list_finished
 
 
 def main() -> None:
     """`weldnet runs [DIR]`: prints the table of the runs and trials of sweeps below `runs`, or those in a folder."""
-    folder = Path(*sys.argv[1:2] or ["runs/train"]).expanduser().absolute()
+    folder = (Path(sys.argv[1]) if sys.argv[1:] else RUNS).expanduser().absolute()
     sweeps = [] if len(sys.argv) > 1 else folder.with_name("sweep").glob("*")
     runs = list_finished(folder, *sweeps)
     if not runs or len(sys.argv) > 2:

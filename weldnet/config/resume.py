@@ -23,6 +23,7 @@ from weldnet.config.runs import show
 from weldnet.config.schema import CrossvalConfig, TrainConfig
 from weldnet.config.trusted import check_links, check_states, check_trusted
 from weldnet.errors import InputError, first_line
+from weldnet.inference.finished_runs import RUNS, find_newest_run
 
 if TYPE_CHECKING:
     from weldnet.data.datamodule import WeldDataModule
@@ -149,8 +150,6 @@ def claim(saved: DictConfig, schema: type, folder: Path) -> DictConfig:
 
 def find_folder(ckpt_path: str, runs: Path) -> Path:
     """The folder that `ckpt_path` names; `last` is the newest of the runs."""
-    from weldnet.inference.checkpoint import find_newest_run
-
     folder = Path(ckpt_path).expanduser().absolute()
     newest = find_newest_run(runs) if ckpt_path == "last" and not folder.exists() else None
     return newest or folder
@@ -158,7 +157,7 @@ def find_folder(ckpt_path: str, runs: Path) -> Path:
 
 def _find_run(ckpt_path: str) -> tuple[Path, DictConfig]:
     """The folder of a run, and its saved config."""
-    from weldnet.inference.checkpoint import RUNS, find_checkpoint, load_checkpoint
+    from weldnet.inference.checkpoint import find_checkpoint, load_checkpoint
     from weldnet.inference.evaluate import run_of
 
     folder = find_folder(ckpt_path, RUNS)

@@ -7,7 +7,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
-from sklearn.metrics import confusion_matrix
 
 from weldnet.evaluation.arrays import Floats, Labels
 from weldnet.evaluation.intervals import proportion
@@ -201,6 +200,9 @@ def index_groups(groups: Sequence[str | None]) -> tuple[list[str], Labels]:
 def summarise(logits: Floats, labels: Labels, classes: Sequence[str], groups: Sequence[str | None]) -> dict[str, Any]:
     """Of N images: `loss` (mean cross entropy, uncalibrated), `balanced_accuracy_by_group` (the mean over the groups of
     `measure_groups`), and the keys of `summarise_confusion`."""
+    # Importing it takes longer than the commands that only show figures.
+    from sklearn.metrics import confusion_matrix
+
     predicted = logits.argmax(axis=1)
     return {
         "loss": float(cross_entropy(logits, labels).mean()),

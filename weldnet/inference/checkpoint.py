@@ -13,7 +13,7 @@ from weldnet.data.decode.images import Geometry
 from weldnet.errors import InputError
 from weldnet.evaluation.judge import Judge
 from weldnet.files import find_damage, replace_file
-from weldnet.inference.finished_runs import find_best
+from weldnet.inference.finished_runs import RUNS, find_best, find_newest_run
 from weldnet.inference.model_card import read_card
 from weldnet.inference.trained_card import READS, TrainedCard
 from weldnet.model.classifier import WeldClassifier
@@ -23,9 +23,6 @@ from weldnet.model.settings import ModelSettings
 
 RECORD = "weldnet"
 """The key of a Lightning checkpoint under which its card stands, as `TrainedCard.to_plain` has it."""
-
-RUNS = Path("runs", "train")
-"""The folder of training runs."""
 
 KEPT = ("best.ckpt", "last.ckpt", "ensemble.ckpt")
 """The checkpoint that a run keeps, of which the first one counts; a cross-validation has the last one alone."""
@@ -172,12 +169,6 @@ def find_checkpoint(ckpt_path: str) -> Path:
             "weldnet-serve an export folder"
         )
     return path
-
-
-def find_newest_run(runs: Path) -> Path | None:
-    """The run folder below `runs` that was begun or resumed last, whether or not it has finished an epoch."""
-    configs = sorted(runs.absolute().glob("*/config.yaml"), key=lambda file: file.stat().st_mtime_ns)
-    return configs[-1].parent if configs else None
 
 
 def kept_checkpoint(run: Path) -> Path:

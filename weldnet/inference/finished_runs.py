@@ -4,6 +4,9 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+RUNS = Path("runs", "train")
+"""The folder of training runs."""
+
 
 class FinishedRun(NamedTuple):
     """A run folder with the figures of its `metrics.json`: of validation and, where there was one, of the test."""
@@ -46,3 +49,9 @@ def find_best(runs: Path, newest: Path | None) -> FinishedRun | None:
     own = next((run for run in finished if newest in (run.folder, run.folder.parent)), None)
     rivals = [run for run in finished if own and run.comparable == own.comparable]
     return max(rivals, key=lambda run: run.figure, default=None)
+
+
+def find_newest_run(runs: Path) -> Path | None:
+    """The run folder below `runs` that was begun or resumed last, whether or not it has finished an epoch."""
+    configs = sorted(runs.absolute().glob("*/config.yaml"), key=lambda file: file.stat().st_mtime_ns)
+    return configs[-1].parent if configs else None
