@@ -2,6 +2,7 @@
 
 import io
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +73,8 @@ def test_the_page_shows_what_the_predictor_says(small: Path, tmp_path: Path, bro
         wait_for(browser, "document.getElementById('model').textContent.length > 20")
         assert engine.facts.digest[:12] in find(browser, "model").text
         assert "accepts where the probability of good is above" in find(browser, "point").text
+        assert "for at most 25.0 % escapes and 25.0 % false rejects." in find(browser, "point").text
+        assert "fit to decide alone is not recorded in the model" in find(browser, "fit").text
         find(browser, "choose").send_keys("\n".join(map(str, files)))
         wait_for(browser, "document.querySelectorAll('#history li').length == 4")
         wait_for(browser, "!document.querySelector('#history svg.waiting')")
@@ -216,7 +219,10 @@ def test_a_key_dialog_that_was_left_is_made_up_for(tmp_path: Path, browser: "Web
 
     from selenium.webdriver.common.keys import Keys
 
-    with listening(tmp_path / "decisions", Brightness(), Limits(), KEY) as port:
+    engine = Brightness()
+    point = replace(engine.facts.point, accept_above=None, reject_below=None)
+    engine.facts = engine.facts.model_copy(update={"point": point})
+    with listening(tmp_path / "decisions", engine, Limits(), KEY) as port:
         browser.get(f"http://127.0.0.1:{port}")
         wait_for(browser, "document.getElementById('ask').open")
         find(browser, "key").send_keys(Keys.ESCAPE)
@@ -226,6 +232,8 @@ def test_a_key_dialog_that_was_left_is_made_up_for(tmp_path: Path, browser: "Web
         find(browser, "key").send_keys(KEY + "\n")
         wait_for(browser, "document.getElementById('model').textContent.includes('brightness')")
         wait_for(browser, "document.getElementById('trouble').hidden")
+        assert find(browser, "fit").text.startswith("This model has no decision thresholds")
+        assert find(browser, "point").text == "The model refers every photograph to an inspector."
 
 
 def test_the_page_reports_that_there_is_no_evidence_for_a_class(

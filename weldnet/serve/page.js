@@ -247,7 +247,13 @@ async function introduce() {
   const rejects = below && `rejects where the ${sound} is below ${below}`;
   const what = [accepts, rejects].filter(Boolean).join(", ");
   const rest = what ? `${what}, and refers the rest, and whatever is unlike anything in training,` : "refers every photograph";
-  find("point").textContent = `The model ${rest} to an inspector.`;
+  const { max_escape_rate, max_false_reject_rate } = model.point;
+  const aims = [above && `${percent(max_escape_rate)} escapes`, below && `${percent(max_false_reject_rate)} false rejects`];
+  const targets = what && ` Its thresholds were chosen for at most ${aims.filter(Boolean).join(" and ")}.`;
+  find("point").textContent = `The model ${rest} to an inspector.${targets}`;
+  find("fit").textContent = what
+    ? "Whether it is proven fit to decide alone is not recorded in the model: see its test report."
+    : "This model has no decision thresholds: every photograph is referred to an inspector.";
   find("reasons").replaceChildren(...model.point.reasons.map((reason) => make("li", "", visible(reason))));
   if (selected) show(selected);
 }
