@@ -1,6 +1,7 @@
 """weldnet-explain through its real main."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,26 @@ def test_a_folder(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert str(run.relative_to(here) / "index.html") in capsys.readouterr().out
     facts = json.loads((run / "explained_by.json").read_text())
     assert (facts["method"], facts["layer"], facts["target"]) == ("hires_cam", "layer2", None)
+
+
+def test_the_page_names_the_actual_class_where_it_is_known(here: Path) -> None:
+    checkpoint = here / "run" / "checkpoints" / "a.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    (here / "a.ckpt").rename(checkpoint)
+    crack, pore = (f"welds/{label}/seam0_0.jpg" for label in ("crack", "pore"))
+    (here / "run" / "split.csv").write_text(f"path,label\n{here / crack},crack\n{here / pore},<pore>\n")
+    (here / "typed.csv").write_text(f"path,label\n{crack},\n{pore},melted\n")
+    cases = {
+        "welds/*/seam0_0.jpg": ["crack", "&lt;pore&gt;"],
+        "typed.csv": ["crack", "melted"],
+        "welds/*/seam1_0.jpg": [],
+    }
+    for number, (source, known) in enumerate(cases.items()):
+        typed = (f"ckpt_path={checkpoint}", f"source={source}", f"output_dir=x{number}")
+        assert exit_code("explain", "device=cpu", *typed) == 0
+        page = (here / f"x{number}" / "index.html").read_text()
+        assert page.count("<figure>") == 2
+        assert re.findall("<br>predicted .*<br>actual <b><bdi>(.*)</bdi>", page) == known
 
 
 def test_an_unreadable_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

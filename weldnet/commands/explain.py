@@ -28,6 +28,7 @@ def run(cfg: DictConfig) -> None:
     from weldnet.data.sources.found import Skipped
     from weldnet.data.sources.selection import find_base, find_images, refuse_inside
     from weldnet.inference.checkpoint import load_checkpoint
+    from weldnet.inference.evaluate import run_of
     from weldnet.inference.torch_engine import TorchEngine
     from weldnet.report.explained import EXPLAINED_BY, explain_files
 
@@ -42,6 +43,7 @@ def run(cfg: DictConfig) -> None:
     base = find_base(cfg.source, paths)
     checkpoint = load_checkpoint(find_origin(cfg.ckpt_path, ", and an explanation needs gradients"))
     engine = TorchEngine(checkpoint, cfg.device)
+    lists = (run_of(checkpoint.path) / "split.csv", Path(cfg.source).expanduser())
     names = [os.path.relpath(path, base) for path in paths]
     choices = {key: cfg[key] for key in ("method", "target", "layer")}
     # The path itself: by then, `best` may mean a different run.
@@ -49,7 +51,7 @@ def run(cfg: DictConfig) -> None:
     if cfg.method == "integrated_gradients":
         del resume_settings["layer"]
     with propose_resuming(show_resume("weldnet-explain", folder, resume_settings), folder, EXPLAINED_BY):
-        unreadable = explain_files(engine, paths, names, folder, HeatmapSettings(**choices))
+        unreadable = explain_files(engine, paths, names, folder, HeatmapSettings(**choices), _find_labels(*lists))
     if skipped:
         print(skipped.describe(base))
     print(f"{len(paths) - len(unreadable):,} pictures: {show(folder)}")
@@ -58,6 +60,14 @@ def run(cfg: DictConfig) -> None:
         reasons = list_some([f"{path}: {reason}" for path, reason in unreadable.items()])
         print(f"{len(unreadable):,} of {len(paths):,} files could not be read:\n{reasons}", file=sys.stderr)
         sys.exit(1)
+
+
+def _find_labels(*lists: Path) -> dict[str, str]:
+    """The actual class of each path that a manifest among these files has a label for; a later one takes precedence."""
+    from weldnet.data.sources.manifest import read_labels
+
+    found = [read_labels(file) for file in lists if file.suffix.lower() == ".csv" and file.is_file()]
+    return {path: label for labels in found for path, label in labels.items() if label}
 
 
 main = command("explain", run, ExplainConfig)

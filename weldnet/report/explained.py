@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -41,6 +41,7 @@ def explain_files(
     names: Sequence[str],
     folder: Path,
     heatmap: HeatmapSettings | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Draws heatmaps: `folder/<name>.png` for each photograph, and `index.html`.
 
@@ -49,6 +50,7 @@ def explain_files(
 
     Args:
         names: relative paths: the pictures' without their last ending.
+        labels: by path, the actual classes that are known, for the page.
 
     Raises:
         InputError: there is no such method, layer or class; a name leaves the folder; the folder holds pictures of a
@@ -72,8 +74,13 @@ def explain_files(
         except UnreadableImage as error:
             unreadable[path] = str(error)
     shown = [
-        {"name": name, "link": quote(os.fsencode(picture.relative_to(folder))), "caption": captions[name]}
-        for name, picture in pictures.items()
+        {
+            "name": name,
+            "link": quote(os.fsencode(pictures[name].relative_to(folder))),
+            "caption": captions[name],
+            "actual": (labels or {}).get(path),
+        }
+        for path, name in zip(paths, names, strict=True)
         if captions[name] is not None
     ]
     reasons = [(name, unreadable[path]) for path, name in left if path in unreadable]

@@ -80,12 +80,15 @@ def read_manifest(file: str | Path) -> pl.DataFrame:
     return read_rows(file).drop("row")
 
 
-def read_paths(file: str | Path) -> list[str]:
-    """The absolute paths of a manifest of which only the column `path` is read; refuses as `read_manifest` does."""
+def read_labels(file: str | Path) -> dict[str, str | None]:
+    """The absolute paths of a manifest, each with its label, None where it has none; refuses as `read_manifest` does.
+
+    Of the other columns, none is needed, and none refused.
+    """
     file = Path(os.path.abspath(file))
     table = _read_table(file, needed=("path",))
     refuse_rows(file, table, pl.col("path").is_null(), "path is empty")
-    return _resolve_paths(file, table)["path"].to_list()
+    return dict(_resolve_paths(file, table).select("path", "label").iter_rows())
 
 
 def read_rows(file: str | Path) -> pl.DataFrame:

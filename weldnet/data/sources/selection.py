@@ -15,7 +15,7 @@ from weldnet.data.sources.found import (
     refuse_folder,
     take_photographs,
 )
-from weldnet.data.sources.manifest import read_paths
+from weldnet.data.sources.manifest import read_labels
 from weldnet.errors import InputError, shorten
 from weldnet.files import find_leaving
 
@@ -37,7 +37,7 @@ def find_images(source: str, skipped: Skipped | None = None) -> list[str]:
     if os.path.isdir(path):
         paths = _find_below(Path(path), skipped)
     elif os.path.isfile(path):
-        paths = read_paths(path) if path.lower().endswith(".csv") else [path]
+        paths = [*read_labels(path)] if path.lower().endswith(".csv") else [path]
     elif glob.has_magic(source):
         if source.endswith("/"):
             raise InputError(f"source={source}: a glob names images, not folders; type {source}*")
