@@ -46,10 +46,12 @@ def test_differences_are_those_of_a_loop_over_images() -> None:
         chosen, actual = predicted[where], labels[where]
         return (chosen == actual).mean(), balanced_accuracy_score(actual, chosen), (chosen[actual != 1] == 1).mean()
 
-    everything = np.subtract(measure(second, np.arange(240)), measure(first, np.arange(240)))
     resampled = np.array([np.subtract(measure(second, at), measure(first, at)) for at in drawn])
+    own = measure(first, np.arange(240)), measure(second, np.arange(240))
+    everything = np.subtract(own[1], own[0])
     for i, name in enumerate(("accuracy", "balanced_accuracy", "escapes")):
         row = result["differences"][name]
+        assert (row["first"], row["second"]) == pytest.approx((own[0][i], own[1][i])), name
         assert row["value"] == pytest.approx(everything[i]), name
         assert (row["low"], row["high"]) == pytest.approx(tuple(np.quantile(resampled[:, i], [0.025, 0.975]))), name
     assert result["differing"] == [i for i in range(240) if first[i] != second[i]]

@@ -1,6 +1,7 @@
 """The pages of a comparison and a cross-validation: whole, harmless, and accessible in a browser."""
 
 import html
+import io
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,10 +11,12 @@ import pytest
 from pages import check_accessible
 from PIL import Image
 from report_pages import CLASSES
+from rich.console import Console
 
+from weldnet.console import print_table
 from weldnet.evaluation.comparison import compare
 from weldnet.evaluation.metrics import METRICS, summarise, summarise_confusion
-from weldnet.report.overview import render_comparison, render_crossval
+from weldnet.report.overview import render_comparison, render_crossval, tabulate_differences
 from weldnet.report.photographs import name_file
 from weldnet.training.spread import summarise_spread
 
@@ -55,6 +58,8 @@ def cross_validate(folder: Path, *leaks: str) -> str:
 
 def test_a_comparison_names_both_and_every_difference(tmp_path: Path) -> None:
     page = compare_two(tmp_path, "same <i>weld</i>")
+    assert "<h1>Comparison of A and B</h1>" in page
+    assert re.search("<strong>A [0-9.]+\u00a0%, B [0-9.]+\u00a0%</strong><small>B minus A: [+\u2212]", page)
     assert "A: runs/train/&lt;a&gt;" in page
     assert "LEAK: B: same &lt;i&gt;weld&lt;/i&gt;" in page
     assert all(metric.label in html.unescape(page) for metric in METRICS if metric.key != "loss")
@@ -100,4 +105,18 @@ def test_axe_finds_nothing(make: Any, browser: "WebDriver", tmp_path: Path) -> N
 
 
 def test_numbers_keep_their_unit_on_the_line(tmp_path: Path) -> None:
-    assert re.search(r"<strong>[\d.]+&nbsp;%</strong><small>spread ", cross_validate(tmp_path))
+    page = cross_validate(tmp_path)
+    assert re.search(r"<strong>[\d.]+\u00a0%</strong><small>spread ", page)
+    assert not re.search(r"\d %", page.partition("</style>")[2]), "in texts and tables, too"
+
+
+def test_a_comparison_shows_both_beside_their_difference() -> None:
+    row = {"first": 0.5, "second": 0.479, "value": -0.021, "low": -0.05, "high": -0.00001}
+    table = tabulate_differences({"accuracy": row, "kappa": row})
+    assert table.rows == [
+        ["Accuracy", "50.0 %", "47.9 %", "\u22122.1 points", "\u22125.0 to +0.0 points"],
+        ["Cohen's kappa", "0.5000", "0.4790", "\u22120.0210", "\u22120.0500 to +0.0000"],
+    ]
+    file = io.StringIO()
+    print_table(table.draw(), Console(width=200, file=file))
+    assert "-5.0 to +0.0 points" in file.getvalue(), "not every terminal can show a true minus sign"

@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 
 from weldnet.evaluation.arrays import Floats, Labels
 from weldnet.evaluation.bootstrap import bootstrap_groups, resample_rates
-from weldnet.evaluation.metrics import ERRORS, METRICS, index_groups
+from weldnet.evaluation.metrics import ERRORS, METRICS, index_groups, make_plain
 
 
 def compare(
@@ -27,8 +27,9 @@ def compare(
     Without good classes, `ERRORS` are not compared.
 
     Returns:
-        `differences`: of `METRICS` and `ERRORS`, the second's less the first's, with intervals of a paired bootstrap;
-        `difference_is`; `mcnemar`, see `run_mcnemar`; `differing`: the images (indices, rising) with two predictions.
+        `differences`: of `METRICS` and `ERRORS`, the second's less the first's, with intervals of a paired bootstrap,
+        beside the figures of both, `first` and `second`; `difference_is`; `mcnemar`, see `run_mcnemar`; `differing`:
+        the images (indices, rising) with two predictions.
     """
     names, indices = index_groups(groups)
     measures = [resample_rates(each, labels, indices, classes, good_classes) for each in (first, second)]
@@ -38,9 +39,14 @@ def compare(
         keys = [metric.key for metric in (*METRICS, *ERRORS) if metric.key in minuend]
         return {key: minuend[key] - subtrahend[key] for key in keys}
 
+    differences = bootstrap_groups([subtract], names, num_resamples, seed=seed)
+    for name, measure in zip(("first", "second"), measures, strict=True):
+        figures = measure(np.ones((1, len(names))))
+        for key, row in differences.items():
+            row[name] = make_plain(figures[key][0])
     return {
         "difference_is": "second less first, on the same images and the same resamples of groups",
-        "differences": bootstrap_groups([subtract], names, num_resamples, seed=seed),
+        "differences": differences,
         "mcnemar": run_mcnemar(first == labels, second == labels),
         "differing": np.flatnonzero(first != second).tolist(),
     }

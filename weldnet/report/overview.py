@@ -12,7 +12,7 @@ from weldnet.evaluation.metrics import CLASS_METRICS, METRICS
 from weldnet.report.page import render
 from weldnet.report.photographs import name_file
 from weldnet.report.tables import LABELS, Table, shape, tabulate_confusion
-from weldnet.report.words import common_folder, percent
+from weldnet.report.words import common_folder, percent, show_number
 
 Figures = Mapping[str, Any]
 Section = tuple[str, str, Markup]
@@ -34,7 +34,7 @@ def render_comparison(comparison: Figures, names: Sequence[str], folder: Path) -
         folder: of the page; holds the reports `a` and `b`, whose photographs it shows.
     """
     photographs, differences = comparison["photographs"], comparison["differences"]
-    sections = [_show_table("figures", "Figures, B minus A", tabulate_differences(differences))]
+    sections = [_show_table("figures", "Figures", tabulate_differences(differences))]
     if photographs:
         shown = [row | {"file": _find_photograph(row["row"], folder)} for row in photographs[:MOST_SHOWN]]
         title, top = (
@@ -45,17 +45,19 @@ def render_comparison(comparison: Figures, names: Sequence[str], folder: Path) -
         sections.append(("photographs", title, Markup(body)))
     return render(
         "page.html",
-        kind="comparison",
-        title="Comparison",
+        title="Comparison of A and B",
         subtitle=f"Of two checkpoints on the same photographs ({comparison['first']['split']})",
         sentence=_judge(comparison),
         figures=[
             {
-                "name": f"{LABELS[name].partition(' (')[0]}, B minus A",
-                **dict(zip(("value", "bound"), _describe(name, row), strict=True)),
+                "name": LABELS[name].partition(" (")[0],
+                "value": f"A {first}, B {second}",
+                "bound": f"B minus A: {difference}",
+                "target": interval if row["low"] is None else f"95 %: {interval}",
             }
             for name, row in differences.items()
             if name in _MAIN
+            for first, second, difference, interval in [_describe(name, row)]
         ],
         leaks=list_leaks(comparison),
         notes=[f"A: {names[0]}", f"B: {names[1]}", *list_notes(comparison)],
@@ -88,9 +90,9 @@ def list_notes(comparison: Figures) -> list[str]:
 
 
 def tabulate_differences(differences: Figures) -> Table:
-    """B minus A, for the page and the terminal."""
+    """A, B and B minus A, for the page and the terminal."""
     rows = [[LABELS.get(name, name), *_describe(name, row)] for name, row in differences.items()]
-    return Table(["", "difference", "95 % interval"], rows)
+    return Table(["", "A", "B", "B minus A", "95 % interval"], rows)
 
 
 def draw_differences(comparison: Figures) -> rich.Table:
@@ -101,19 +103,20 @@ def draw_differences(comparison: Figures) -> rich.Table:
         _judge(comparison),
     ]
     caption = " ".join([*sentences, *list_notes(comparison), *leaks])
-    title = f"B minus A{' (LEAK)' if leaks else ''}"
+    title = f"Comparison of A and B{' (LEAK)' if leaks else ''}"
     return tabulate_differences(comparison["differences"]).draw(title=title, caption=caption)
 
 
-def _describe(name: str, row: Figures) -> tuple[str, str]:
-    """A difference and its interval: in hundredths where it is one of shares."""
+def _describe(name: str, row: Figures) -> tuple[str, str, str, str]:
+    """The figures of A and B, their difference, in points where it is one of shares, and its interval."""
+    own = shape(name)(row["first"]), shape(name)(row["second"])
     value, low, high = (
-        "-" if each is None else f"{each:+.4f}" if name == "kappa" else f"{100 * each:+.1f} points"
+        show_number(each, "+z.4f") if name == "kappa" or each is None else f"{show_number(100 * each, '+z.1f')} points"
         for each in (row["value"], row["low"], row["high"])
     )
     if row["low"] is None:
-        return value, f"no interval: {str(row['reason']).partition(':')[0].replace('group', 'weld')}"
-    return value, f"{low.removesuffix(' points')} to {high}"
+        return *own, value, f"no interval: {str(row['reason']).partition(':')[0].replace('group', 'weld')}"
+    return *own, value, f"{low.removesuffix(' points')} to {high}"
 
 
 def _find_photograph(row: int, folder: Path) -> str | None:
@@ -131,7 +134,6 @@ def render_crossval(metrics: Figures, good_classes: Sequence[str]) -> str:
     confusion = render("sections/confusion.html", report=matrix, confusion=tabulate_confusion(matrix), cells=())
     return render(
         "page.html",
-        kind="cross-validation",
         title="Cross-validation",
         subtitle=f"{count(images, 'photograph')} of {count(welds, 'weld')}, each held out once; "
         f"{count(len(folds), 'fold')}",

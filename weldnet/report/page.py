@@ -1,5 +1,6 @@
 """What all pages share: no script, nothing loaded from elsewhere, every name escaped and visible."""
 
+import re
 from functools import cache
 from typing import Any
 
@@ -7,6 +8,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from weldnet.spelling import make_visible
+
+_KEY = re.compile(r"""(\b(?:data|audit|evaluation|decision)\.[a-z_]+(?:=(?:\[.*?\]|'.*?'|[^\s;,:)]*[^\s;,:).]))?)""")
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=%)")
 
 
 def render(template: str, **values: Any) -> str:
@@ -27,15 +31,21 @@ def _load_templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         loader=PackageLoader("weldnet", "report"),
-        finalize=lambda value: make_visible(value) if type(value) is str else value,
+        finalize=lambda value: _typeset(value) if type(value) is str else value,
     )
-    templates.filters |= {"css": _escape_in_css, "whole": _keep_whole}
+    templates.filters |= {"css": _escape_in_css, "keys": _mark_keys}
     return templates
 
 
-def _keep_whole(text: str) -> Markup:
-    """A text whose numbers and their % stay on one line."""
-    return Markup(escape(make_visible(text)).replace(" %", Markup("&nbsp;%")))
+def _typeset(text: str) -> str:
+    """A text as it is shown: visible, each number on one line with its %."""
+    return _BEFORE_UNIT.sub("\u00a0", make_visible(text))
+
+
+def _mark_keys(text: str) -> Markup:
+    """A text with the keys that it names, such as `data.val=known`, as code."""
+    pieces = enumerate(_KEY.split(_typeset(text)))
+    return Markup("").join(Markup("<code>{}</code>").format(each) if n % 2 else escape(each) for n, each in pieces)
 
 
 def _escape_in_css(text: str) -> Markup:

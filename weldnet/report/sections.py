@@ -58,7 +58,6 @@ def save_report(report: Values, gallery: Gallery, folder: Path) -> None:
     images = f"{report['num_images']:,} {name_columns(report, False)[0][0]}"
     page = render(
         "report.html",
-        kind="report",
         run=run,
         title=f"Test report: {run}" if run else "Test report",
         subtitle=f"{date}{images} of {len(report['classes'])} classes below {top}",

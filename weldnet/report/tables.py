@@ -11,9 +11,9 @@ from weldnet.audit.classes import count_samples
 from weldnet.data.sources.manifest import SPLITS
 from weldnet.errors import count
 from weldnet.evaluation.bootstrap import FEWEST_GROUPS
-from weldnet.evaluation.metrics import CLASS_METRICS, ERRORS, METRICS, RANKINGS, show_figure
+from weldnet.evaluation.metrics import CLASS_METRICS, ERRORS, METRICS, RANKINGS
 from weldnet.evaluation.verdicts import VERDICTS
-from weldnet.report.words import describe_range, name_columns, percent
+from weldnet.report.words import describe_range, name_columns, percent, show_number
 from weldnet.spelling import make_visible
 
 Figures = Mapping[str, Any]
@@ -54,7 +54,9 @@ class Table(NamedTuple):
 
     def draw(self, **settings: Any) -> rich.Table:
         """For the terminal, without notes; `settings` are rich's."""
-        texts = [[Text(make_visible(_read(cell))) for cell in row] for row in (self.head, *self.rows)]
+        # Not every terminal can show a true minus sign.
+        rows = ([make_visible(_read(cell)).replace("\u2212", "-") for cell in row] for row in (self.head, *self.rows))
+        texts = [[*map(Text, row)] for row in rows]
         table = rich.Table(title_justify="left", caption_justify="left", **settings)
         for number, text in enumerate(texts[0]):
             table.add_column(text, justify="right" if number else "left")
@@ -65,7 +67,7 @@ class Table(NamedTuple):
 
 def shape(name: str) -> Callable[[float | None], str]:
     """How a figure of this key becomes text."""
-    return show_figure if name in _NUMBERS else percent
+    return show_number if name in _NUMBERS else percent
 
 
 def _read(cell: str | Cell) -> str:

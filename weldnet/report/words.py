@@ -30,6 +30,11 @@ def percent(value: float | None) -> str:
     return {"100.0": ">99.9", "0.0": "<0.1"}.get(shown, shown) + _UNIT
 
 
+def show_number(value: float | None, form: str = "z.4f") -> str:
+    """A figure with a true minus sign; `-` for none."""
+    return "-" if value is None else f"{value:{form}}".replace("-", "\u2212")
+
+
 def describe_range(
     low: float | None, high: float | None, as_text: Callable[[float | None], str] = percent
 ) -> str | None:
@@ -38,8 +43,9 @@ def describe_range(
 
 
 def capitalize(text: str) -> str:
-    """A clause as a sentence."""
-    return f"{text[0].upper()}{text[1:].rstrip('.')}."
+    """A clause as a sentence; a key or a path that it begins with, and a colon that it ends with, stay."""
+    first = text[0].upper() if text.partition(" ")[0].rstrip(",:").isalpha() else text[0]
+    return f"{first}{text[1:].rstrip('.')}{'' if text.endswith(':') else '.'}"
 
 
 def common_folder(paths: Iterable[str]) -> str:
