@@ -209,8 +209,21 @@ def test_what_training_would_refuse_comes_before_the_findings(tmp_path: Path) ->
     assert "weldnet-crossval takes these data" in page
     for top in ("/", "/good/"):
         assert group_refusals({"train": "leaks:\n  /good/a.png in train/val"}, top) == [
-            (["weldnet-train"], ["leaks:", f"  {'/good/' if top == '/' else ''}a.png in train/val"])
+            (["weldnet-train"], ["Leaks:", f"  {'/good/' if top == '/' else ''}a.png in train/val"])
         ]
+
+
+def test_refusals_are_sentences_and_keys_are_code(tmp_path: Path) -> None:
+    known = audit_of(tmp_path / "a.png", [])
+    refusals = {
+        "no image in val (data.shares, or <b>)": "No image in val (<code>data.shares</code>, or &lt;b&gt;).",
+        "4 groups: type data.group_pattern='b; c'.": "4 groups: type <code>data.group_pattern=&#39;b; c&#39;</code>.",
+        "data.window=[0, 9] is dark; good/a.png": "<code>data.window=[0, 9]</code> is dark; good/a.png.",
+        "good/a.png: audit.suggest_split=X.csv, or": "good/a.png: <code>audit.suggest_split=X.csv</code>, or.",
+    }
+    for refusal, shown in refusals.items():
+        told = replace(known, refusals={"train": refusal})
+        assert f"<p>{shown}</p>" in render_page(told, summarise(told))
 
 
 def test_names_are_made_visible() -> None:

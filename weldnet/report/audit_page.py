@@ -19,7 +19,7 @@ from weldnet.report.charts import MOST_DOTS, draw_sizes, embed_chart
 from weldnet.report.kinds import KINDS, group_findings
 from weldnet.report.page import render
 from weldnet.report.tables import count_splits, tabulate_data
-from weldnet.report.words import common_folder
+from weldnet.report.words import capitalize, common_folder
 from weldnet.spelling import tidy
 
 _PICTURED = 144
@@ -69,7 +69,6 @@ def render_page(audit: Audit, summary: Mapping[str, Any]) -> str:
     groups, num_left = tabulate_groups(readable) or (None, 0)
     return render(
         "audit.html",
-        kind="audit",
         title=f"Audit of {len(audit.images):,} images",
         subtitle=f"of {len(summary['classes'])} classes below {photographs.top}",
         status=status,
@@ -111,12 +110,16 @@ def judge(audit: Audit) -> tuple[str, str]:
 
 
 def group_refusals(refusals: Mapping[str, str | None], top: str) -> list[tuple[list[str], list[str]]]:
-    """The commands that give a refusal, and its lines, with paths below `top`; none where they take the data."""
+    """The commands that give a refusal, and its sentences, with paths below `top`; none where they take the data."""
     return [
         (
             [f"weldnet-{name}" for name, each in refusals.items() if each == refusal],
             # The root is in every path, and in other words.
-            (refusal or "").replace(top if top != "/" else "", "").splitlines(),
+            [
+                line if line.startswith(" ") else capitalize(line)
+                for line in (refusal or "").replace(top if top != "/" else "", "").splitlines()
+                if line.strip()
+            ],
         )
         for refusal in dict.fromkeys(refusals.values())
     ]
