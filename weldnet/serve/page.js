@@ -21,9 +21,11 @@ const percent = (share) => {
   const text = (100 * share).toFixed(1);
   return `${ENDS[text]?.[Number(share > 0 && share < 1)] ?? text}\u00a0%`;
 };
-// Marks that turn text round, or break lines, would make a name look like a different one.
+// Marks that turn text round, or break lines, would make a name look like a different one; a number keeps its % on the line.
 const visible = (text) =>
-  text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (mark) => `\\u${mark.codePointAt(0).toString(16).padStart(4, "0")}`);
+  text
+    .replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (mark) => `\\u${mark.codePointAt(0).toString(16).padStart(4, "0")}`)
+    .replace(/(?<=\d) (?=%)/g, "\u00a0");
 
 const entries = [];
 let selected = null;
@@ -252,7 +254,7 @@ async function introduce() {
   const targets = what && ` Its thresholds were chosen for at most ${aims.filter(Boolean).join(" and ")}.`;
   find("point").textContent = `The model ${rest} to an inspector.${targets}`;
   find("fit").textContent = what
-    ? "Whether it is proven fit to decide alone is not recorded in the model: see its test report."
+    ? "This model does not record whether it is proven fit to decide alone: see its test report."
     : "This model has no decision thresholds: every photograph is referred to an inspector.";
   find("reasons").replaceChildren(...model.point.reasons.map((reason) => make("li", "", visible(reason))));
   if (selected) show(selected);
