@@ -15,6 +15,7 @@ from pathlib import Path
 import hydra
 import pytest
 from calling import exit_code
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from schemas import SCHEMAS
@@ -236,6 +237,19 @@ def test_a_mistake_in_a_file_of_your_own(
     with pytest.raises(SystemExit):
         run_train()
     assert expected in capsys.readouterr().err
+
+
+def test_a_command_is_composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded, load = [], ConfigStore.load
+
+    def note(self: ConfigStore, config_path: str) -> object:
+        loaded.append(config_path)
+        return load(self, config_path)
+
+    monkeypatch.setattr(ConfigStore, "load", note)
+    monkeypatch.setattr(sys, "argv", ["weldnet-train", "seed=3"])
+    command("train", lambda cfg: None, SCHEMAS["train"])()
+    assert loaded.count("train_schema.yaml") == 1
 
 
 @pytest.mark.parametrize(("is_sweep", "quoted"), [(False, r"'x/\${format}'"), (True, "'x/${format}'")])

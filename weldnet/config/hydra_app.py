@@ -1,5 +1,6 @@
 """The wrapper around Hydra's entry point: values as typed, and one message for a user's mistake."""
 
+import copy
 import logging
 import os
 import re
@@ -15,7 +16,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from weldnet.config.arguments import name_paths, put_options_first, quote_verbatim, register_help, split_help
@@ -28,7 +29,7 @@ from weldnet.hardware import shorten_waits
 
 log = logging.getLogger(__name__)
 
-CONFIGS = "pkg://weldnet.configs"
+CONFIGS = "weldnet.configs"
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
@@ -74,8 +75,8 @@ def command(
             register_schema(name, schema)
             register_help()
             call.find_root()
-            with call.arrange():
-                hydra.main(config_path=CONFIGS, config_name=call.root, version_base="1.3")(call.add_job)()
+            with call.arrange() as words:
+                call.compose(words)
             call.label_jobs()
             results = []
             for cfg, of_hydra in call.jobs:
@@ -132,8 +133,8 @@ class _Call:
         ConfigStore.instance().store(name=self.root, node=OmegaConf.merge(root, saved))
 
     @contextmanager
-    def arrange(self) -> Iterator[None]:
-        """Within it, arguments and environment are as Hydra takes them."""
+    def arrange(self) -> Iterator[list[str]]:
+        """Within it, arguments and environment are as Hydra takes them; gives the arguments."""
         typed = sys.argv
         is_sweep = any(argument == "-m" or argument.startswith("--m") for argument in typed[1:])
         try:
@@ -146,13 +147,10 @@ class _Call:
                 if self.root != self.name:
                     # A key with a plus sign may be there already, typed when the run began.
                     words = [re.sub(r"^\+(?=[^+])", "++", word) for word in words]
-                if not any(word.startswith(("-", "hydra.mode=")) for word in words):
-                    # Without it Hydra composes everything twice, to find out whether it is a sweep.
-                    words.append("--run")
                 sys.argv = [typed[0], *words]
                 # Without it Hydra prints its own errors its own way and exits by itself.
                 os.environ[FULL_ERROR] = "1"
-                yield
+                yield words
         except (*MISTAKES, BrokenPipeError):
             raise
         except Exception as error:
@@ -163,6 +161,20 @@ class _Call:
             sys.argv = typed
             if not self.shows_tracebacks:
                 os.environ.pop(FULL_ERROR, None)
+
+    def compose(self, words: list[str]) -> None:
+        """Composes the config of each run, by Hydra's own command line where an option or a key of Hydra is typed."""
+        if any(word.lstrip("+~").startswith(("-", "hydra")) for word in words):
+            hydra.main(config_path=f"pkg://{CONFIGS}", config_name=self.root, version_base="1.3")(self.add_job)()
+            return
+        # Hydra's command line composes everything twice, to find out whether it is a sweep.
+        with hydra.initialize_config_module(CONFIGS, version_base="1.3"):
+            cfg = hydra.compose(self.root, words, return_hydra_config=True)
+        HydraConfig.instance().set_config(cfg)
+        own = copy.deepcopy(cfg)
+        with read_write(own), open_dict(own):
+            del own["hydra"]
+        self.add_job(own)
 
     def add_job(self, cfg: DictConfig) -> None:
         """Keeps a config that Hydra has composed, with Hydra's own; its run need not pass through Hydra."""
