@@ -124,20 +124,23 @@ def show_time(seconds: float) -> str:
 
 
 def run_round(cells: Sequence[Cell], budget: Budget) -> None:
-    """Trains and measures each cell that is not measured yet, and that no other process has taken."""
+    """Trains and measures each cell that is not measured yet, and that no other process has taken.
+
+    Whatever hinders one, the others are measured; a message and exit code 1 then name it.
+    """
+    failed = []
     for cell in cells:
         if cell.read():
             continue
         if not budget.allows(cell):
             print(f"{cell}: would take more than the {show_time((budget.hours or 0) * 3600)} that may be spent")
-            return
+            break
         print(f"\n{cell}: about {show_time(budget.pace() * cell.work)}; {budget.describe()}", flush=True)
         try:
             result = run_cell(cell)
-        # A full disk or card is no result of the recipe: the others go on, and the same command tries again.
         except Exception:
             traceback.print_exc()
-            print(f"{cell}: not measured", flush=True)
+            failed.append(str(cell))
             continue
         if result is None:
             print("another process is at work on it")
@@ -148,6 +151,8 @@ def run_round(cells: Sequence[Cell], budget: Budget) -> None:
                 f"balanced accuracy {result['balanced_accuracy']:.3f}, loss {result['loss']:.3f}, "
                 f"{result['images_per_s']:.1f} images/s"
             )
+    if failed:
+        sys.exit(f"study.py: not measured: {'; '.join(failed)}; the same command tries again")
 
 
 def share_round(cells: Sequence[Cell], budget: Budget, workers: int) -> None:
@@ -156,11 +161,17 @@ def share_round(cells: Sequence[Cell], budget: Budget, workers: int) -> None:
     others = [start(target=run_round, args=(cells, budget)) for _ in range(workers - 1)]
     for other in others:
         other.start()
-    run_round(cells, budget)
-    for other in others:
-        other.join()
+    try:
+        run_round(cells, budget)
+    except KeyboardInterrupt:
+        for other in others:
+            other.terminate()
+        raise
+    finally:
+        for other in others:
+            other.join()
     if failed := [other for other in others if other.exitcode]:
-        raise RuntimeError(f"{len(failed)} of {workers} processes failed; the same command resumes")
+        sys.exit(f"study.py: {len(failed)} of {workers} processes failed; the same command resumes")
 
 
 def list_choosing(study: Study, name: str, cells: Sequence[Cell]) -> list[str]:
@@ -199,6 +210,8 @@ def describe_table(
     ]
     if (chance := measure_chance(rows, study.baseline, choosing)) is not None:
         notes.append(f"Chance: the spread of `{study.baseline}` over its own seeds is a gain of {chance:.2f}.")
+    if missing := [str(cell) for cell in cells if not cell.read()]:
+        notes.append(f"Not measured yet: {'; '.join(missing)}.")
     commits = sorted({str(result["commit"]) for cell in cells if (result := cell.read())})
     notes.append(f"weldnet at {', '.join(commits)}.")
     if name == SCORE:

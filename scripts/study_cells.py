@@ -35,7 +35,7 @@ from weldnet.config.trainings import prepare_trainer
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.sources.manifest import SCHEMA, SPLITS, read_manifest, write_manifest
 from weldnet.data.splits.rules import split_digest
-from weldnet.errors import InputError, check_choice
+from weldnet.errors import InputError, MachineError, check_choice
 from weldnet.evaluation.arrays import Floats
 from weldnet.files import lock_folder, write_json, write_parquet
 from weldnet.inference.checkpoint import Checkpoint, kept_checkpoint, load_checkpoint
@@ -381,6 +381,9 @@ def _measure(cell: Cell) -> dict[str, Any]:
     }
     try:
         report, kept_epoch, flipped = _train(cell, times)
+    except MachineError:
+        # No fault of the recipe.
+        raise
     except InputError as error:
         result["error"] = str(error)
     else:

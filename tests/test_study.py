@@ -19,7 +19,7 @@ from sklearn.metrics import balanced_accuracy_score
 from study_table import Row, choose
 from training_runs import quiet
 
-from weldnet.errors import InputError
+from weldnet.errors import InputError, MachineError
 from weldnet.evaluation.metrics import cross_entropy
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -222,6 +222,40 @@ def test_a_stopped_scoring_is_resumed_by_its_own_recipe_alone(tmp_path: Path) ->
         study.seal(tmp_path, {"recipe": "calm"}, again=False)
     study.seal(tmp_path, {"recipe": "calm"}, again=True)
     assert len(json.loads((tmp_path / "scorings.json").read_text())) == 2
+
+
+def make_cell(folder: Path, recipe: str) -> study_cells.Cell:
+    return study_cells.Cell("screening", recipe, "drawn", None, 0, (), "test", 1, 1.0, 1.0, folder / recipe)
+
+
+@pytest.mark.parametrize("fault", [OSError("the disk is full"), MachineError("the device has too little memory")])
+def test_what_hinders_one_cell_leaves_the_others_and_is_named(
+    fault: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(cell: study_cells.Cell, times: Any) -> Any:
+        raise fault if cell.recipe == "long" else InputError("it diverged")
+
+    monkeypatch.setattr(study_cells, "_train", train)
+    monkeypatch.setattr(study, "time_operations", lambda cell: 1e-9)
+    cells = [make_cell(tmp_path, recipe) for recipe in ("long", "origin")]
+    with pytest.raises(SystemExit, match="not measured: long, drawn, seed 0; the same command tries again"):
+        study.share_round(cells, study.Budget(cells, None), 1)
+    assert [cell.read() is None for cell in cells] == [True, False], "tried again, and a result of the recipe"
+    rounds = {"screening": study_cells.Round(common=[], sets={})}
+    table = study_cells.Study(baseline="origin", rounds=rounds, recipes={})
+    notes = study.describe_table(table, "screening", [], cells, [row("origin", 0.0)], tmp_path)
+    assert "Not measured yet: long, drawn, seed 0." in notes
+
+
+def test_an_interruption_ends_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(cell: study_cells.Cell) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(study, "run_cell", interrupt)
+    monkeypatch.setattr(study, "time_operations", lambda cell: 1e-9)
+    cells = [make_cell(tmp_path, "origin")]
+    with pytest.raises(KeyboardInterrupt):
+        study.share_round(cells, study.Budget(cells, None), 1)
 
 
 def row(recipe: str, gain: float | None, per_epoch: float = 1.0, in_all: float = 1.0, failure: str = "") -> Row:
