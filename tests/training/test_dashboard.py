@@ -24,7 +24,7 @@ from weldnet.commands.train import main as run_train
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.report.album import Pixels
 from weldnet.training import dashboard
-from weldnet.training.loggers import BoardLogger, name_curve
+from weldnet.training.loggers import BoardLogger, Outcome, name_curve
 
 if TYPE_CHECKING:
     from selenium.webdriver.remote.webdriver import WebDriver
@@ -92,6 +92,19 @@ def test_learning_rates_that_are_the_same_are_one_curve(
     events.Reload()
     logged = {name for name in events.Tags()["scalars"] if name.startswith("learning_rate/")}
     assert logged == {f"learning_rate/{name}" for name in curves}
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+def test_an_outcome_needs_no_other_log(is_closed: bool, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    logger = BoardLogger(str(tmp_path), name="", version="")
+    if is_closed:
+        logger.log_metrics({"val/loss": 1.0}, 3)
+        logger.finalize("success")
+    logger.log_outcome(Outcome({"seed": 1}, {"final/test_accuracy": 0.5}))
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert b"final/test_accuracy" in events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
 
 
 def test_a_class_may_be_named_as_a_metric() -> None:

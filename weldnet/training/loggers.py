@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from torch.utils.tensorboard import FileWriter
 from torch.utils.tensorboard.summary import hparams
 
 from weldnet.errors import InputError, propose_extra
@@ -102,8 +103,11 @@ class BoardLogger(TensorBoardLogger):
         named = {
             f"{SHOWN_FIRST.get(name, '')}{name}": value for name, value in (outcome.settings | outcome.metrics).items()
         }
-        for part in hparams(named, {}):  # type: ignore[no-untyped-call]
-            self.experiment.file_writer.add_summary(part)
+        # A file of its own: that of the curves may be closed.
+        writer = FileWriter(self.log_dir)
+        for summary in hparams(named, {}):  # type: ignore[no-untyped-call]
+            writer.add_summary(summary)
+        writer.close()
 
 
 class MLflowLogger(Logger):
