@@ -69,7 +69,7 @@ def test_the_runs_and_the_best_of_those_that_compare(here: Path, capsys: pytest.
     settings: dict[str, dict[str, Any]] = {
         "old": {"epochs": 5, "figure": 0.6},
         "several/seed_1": {"epochs": 6, "figure": 0.7},
-        "others": {"epochs": 7, "figure": 0.99, "digest": "b"},
+        "others[bold]": {"epochs": 7, "figure": 0.99, "digest": "b"},
         "known": {"epochs": 8, "figure": 0.98, "kind": "known"},
         "new": {"epochs": 9, "figure": 0.5},
     }
@@ -95,10 +95,11 @@ def test_the_runs_and_the_best_of_those_that_compare(here: Path, capsys: pytest.
     write_run(trial := here / "runs" / "sweep" / "s" / "trial_0000", epochs=10, figure=1)
     os.utime(trial / "metrics.json", (0, 0))
     call("overview", "runs")
-    shown = capsys.readouterr().out
+    # A shell needs quotes around brackets.
+    shown = capsys.readouterr().out.replace("'", "")
     lines = [line for line in shown.splitlines() if line.startswith("runs/")]
     assert [line.split()[0].removeprefix("runs/train/") for line in lines] == [
-        *("new", "known", "others", "several/seed_1", "old", "runs/sweep/s/trial_0000")
+        *("new", "known", "others[bold]", "several/seed_1", "old", "runs/sweep/s/trial_0000")
     ]
     assert ["*" in line for line in lines] == [False, False, False, True, False, False], "best is of runs/train"
     assert ["other images or splits" in line for line in lines] == [False, True, True, False, False, False]

@@ -16,7 +16,7 @@ from rich.console import Console
 from weldnet.console import print_table
 from weldnet.evaluation.comparison import compare
 from weldnet.evaluation.metrics import METRICS, summarise, summarise_confusion
-from weldnet.report.overview import render_comparison, render_crossval, tabulate_differences
+from weldnet.report.overview import draw_differences, render_comparison, render_crossval, tabulate_differences
 from weldnet.report.photographs import name_file
 from weldnet.training.spread import summarise_spread
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 RNG = np.random.default_rng(0)
 
 
-def compare_two(folder: Path, *leaks: str, welds: int = 12, share_right: float = 0.7) -> str:
+def compare_figures(*leaks: str, welds: int = 12, share_right: float = 0.7) -> dict[str, Any]:
     labels = RNG.integers(0, len(CLASSES), 120)
     first, second = (
         np.where(RNG.random(120) < share_right, labels, RNG.integers(0, len(CLASSES), 120)) for _ in range(2)
@@ -36,12 +36,16 @@ def compare_two(folder: Path, *leaks: str, welds: int = 12, share_right: float =
         {"row": row, "path": f"/data/<i>{row}.png", "label": CLASSES[1], "first": CLASSES[0], "second": CLASSES[1]}
         for row in found["differing"]
     ]
-    for letter, row in zip("ab", found["differing"], strict=False):
+    sides: dict[str, Any] = {"first": {"leaks": [], "split": "test"}, "second": {"leaks": leaks, "split": "test"}}
+    return found | sides | {"photographs": photographs, "good_classes": ["good"]}
+
+
+def compare_two(folder: Path, *leaks: str, **data: Any) -> str:
+    comparison = compare_figures(*leaks, **data)
+    for letter, row in zip("ab", comparison["differing"], strict=False):
         file = folder / letter / name_file(row)
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (40, 20)).save(file)
-    sides: dict[str, Any] = {"first": {"leaks": [], "split": "test"}, "second": {"leaks": leaks, "split": "test"}}
-    comparison = found | sides | {"photographs": photographs, "good_classes": ["good"]}
     return render_comparison(comparison, ("runs/train/<a>", "runs/train/b"), folder)
 
 
@@ -74,6 +78,11 @@ def test_a_comparison_names_both_and_every_difference(tmp_path: Path) -> None:
     assert "no interval" not in page
     assert "no interval: only 2 welds" in compare_two(tmp_path / "few", welds=2)
     assert "A and B predict the same class for every photograph." not in page
+
+
+def test_a_comparison_in_the_terminal_has_every_letter_of_a_leak(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(draw_differences(compare_figures("trained on a[/b].png [bold]")))
+    assert "LEAK (B): trained on a[/b].png [bold]" in " ".join(capsys.readouterr().out.split())
 
 
 def test_two_that_predict_alike_have_a_page(tmp_path: Path) -> None:
@@ -118,5 +127,5 @@ def test_a_comparison_shows_both_beside_their_difference() -> None:
         ["Cohen's kappa", "0.5000", "0.4790", "\u22120.0210", "\u22120.0500 to +0.0000"],
     ]
     file = io.StringIO()
-    print_table(table.draw(), Console(width=200, file=file))
+    print_table(table.draw(""), Console(width=200, file=file))
     assert "-5.0 to +0.0 points" in file.getvalue(), "not every terminal can show a true minus sign"

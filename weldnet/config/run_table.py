@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from weldnet.config.literal import read_config
 from weldnet.config.resumable import list_settings
@@ -44,7 +45,7 @@ def tabulate_runs(runs: list[FinishedRun], best: FinishedRun | None, meaning: st
         ]
         differs = "  ".join(f"{key}={own[key]}" for key in keys if key in own)
         other = "" if best and run.comparable == best.comparable else "other images or splits  "
-        table.add_row(f"{show(run.folder)}{mark}", *figures, f"{other}{differs}")
+        table.add_row(Text(f"{show(run.folder)}{mark}"), *figures, Text(f"{other}{differs}"))
     table.caption = f"Balanced accuracy, over images and as the mean over welds. * {meaning}."
     return table
 

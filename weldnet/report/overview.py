@@ -163,7 +163,7 @@ def _count_escapes(matrix: Figures) -> list[Figures]:
     """The card of the defects predicted as sound; none where no class of sound welds is known."""
     defects = [cells for name, cells in tabulate_confusion(matrix) if name not in matrix["good_classes"]]
     k, n = (sum(cell.number for row in defects for cell in row if cell.kind in kinds) for kinds in _KINDS)
-    shown = {"name": LABELS["escapes"], "value": percent(k / max(1, n)), "bound": f"{k:,} of {n:,}"}
+    shown = {"name": LABELS["escapes"], "value": percent(k / n if n else None), "bound": f"{k:,} of {n:,}"}
     return [shown] if matrix["good_classes"] else []
 
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 from rich import table as rich
+from rich.markup import escape
 from rich.text import Text
 
 from weldnet.audit.classes import count_samples
@@ -52,12 +53,12 @@ class Table(NamedTuple):
     head: Row
     rows: Sequence[Row]
 
-    def draw(self, **settings: Any) -> rich.Table:
-        """For the terminal, without notes; `settings` are rich's."""
+    def draw(self, title: str, caption: str = "") -> rich.Table:
+        """For the terminal, without notes, the texts as they are."""
         # Not every terminal can show a true minus sign.
         rows = ([make_visible(_read(cell)).replace("\u2212", "-") for cell in row] for row in (self.head, *self.rows))
         texts = [[*map(Text, row)] for row in rows]
-        table = rich.Table(title_justify="left", caption_justify="left", **settings)
+        table = rich.Table(title=title, title_justify="left", caption=escape(caption), caption_justify="left")
         for number, text in enumerate(texts[0]):
             table.add_column(text, justify="right" if number else "left")
         for row in texts[1:]:
