@@ -122,3 +122,16 @@ def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match=f"allowed are resnet18, .*{re.escape(propose_extra('timm'))}"):
         make_backbone("convnext_tiny")
     assert make_backbone("resnet18").num_features == 512
+
+
+def test_without_cache_and_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    create = timm.create_model
+
+    def create_offline(name: str, *, pretrained: bool = False, **settings: Any) -> nn.Module:
+        if pretrained:
+            raise OSError("unplugged")
+        return create(name, **settings)
+
+    monkeypatch.setattr(timm, "create_model", create_offline)
+    with pytest.raises(InputError, match=r"downloaded from https://huggingface\S+ \(unplugged\): type one of\n"):
+        make_backbone("resnet10t", weights="default", size=SIZE)

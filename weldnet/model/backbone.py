@@ -123,11 +123,11 @@ def refuse_weights(weights: str, backbone: str, error: RuntimeError) -> InputErr
     )
 
 
-def miss_weights(key: str, source: str, cached: str, error: Exception) -> InputError:
-    """The refusal of published weights that cannot be downloaded from `source` to `cached`."""
+def miss_weights(key: str, source: str, error: Exception, cached: str = "") -> InputError:
+    """The refusal of published weights that cannot be downloaded from `source`, to `cached` where that is one file."""
     return InputError(
-        f"the weights of {key} are not in the cache, and cannot be downloaded ({first_line(error)}): save {source} "
-        f"as {cached}, or type one of\n"
+        f"the weights of {key} are not in the cache, and cannot be downloaded from {source} ({first_line(error)}): "
+        f"{f'save them as {cached}, or ' if cached else ''}type one of\n"
         "  model.weights=FILE   a state dict (.safetensors, or saved by torch) that you have\n"
         "  model.weights=none   start from random weights; experiment=scratch is the recipe for that"
     )

@@ -65,6 +65,6 @@ def _download(weights: torchvision.models.WeightsEnum) -> Mapping[str, Tensor]:
     except (urllib.error.URLError, OSError) as error:
         if is_refusal(error):
             raise
-        raise miss_weights(f"model.weights={weights.name}", weights.url, str(cached), error) from error
+        raise miss_weights(f"model.weights={weights.name}", weights.url, error, str(cached)) from error
     except Exception as error:
         raise InputError(f"{cached} is damaged ({type(error).__name__}); remove it and try again") from error

@@ -180,7 +180,7 @@ def _load(name: str, size: Size, weights: str, allowed: list[str], probe: nn.Mod
         try:
             return _create(name, size, pretrained=True)
         except OSError as error:
-            raise miss_weights(f"model.backbone={name}", source, "FILE", error) from error
+            raise miss_weights(f"model.backbone={name}", source, error) from error
     state = read_state_dict(Path(weights), allowed)
     try:
         # timm does not miss what a file does not hold.
