@@ -2,24 +2,18 @@
 
 import io
 import logging
+import struct
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
+import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from weldnet.data.decode.jpeg import decode_inner, read_frame, read_segments
 from weldnet.data.decode.pictures import Picture, Stored, UnreadableImage, Window, check_pixels
 from weldnet.errors import propose_extra
-
-if TYPE_CHECKING:
-    from pydicom import Dataset
-import struct
-from typing import TYPE_CHECKING
-
-import imagecodecs
-
-from weldnet.data.decode.jpeg import decode_inner, read_frame, read_segments
 
 if TYPE_CHECKING:
     from pydicom import Dataset
