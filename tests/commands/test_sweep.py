@@ -21,6 +21,7 @@ from optuna.trial import TrialState
 from trained import QUIET
 from training_runs import quiet
 
+from weldnet.config.sweep_settings import read_space
 from weldnet.errors import InputError, MachineError
 
 pytestmark = pytest.mark.usefixtures("welds_here", "undrawn")
@@ -193,6 +194,7 @@ WRONG = {
     "sweep.space.optimizer.lr={low:2,high:1}": "sweep.space.optimizer.lr: ",
     "sweep.space.optimizer.lr={low:0,high:1,log:true}": "sweep.space.optimizer.lr: ",
     "sweep.space.optimizer.lr={low:1}": "needs two numbers",
+    "sweep.space.optimizer.lr={low:1,high:inf}": "needs two numbers",
     "sweep.space.optimizer.lr={low:1,high:2,logg:true}": "did you mean 'log'?",
     "sweep.space.optimizer.lr={choices:[]}": "sweep.space.optimizer.lr: ",
     "sweep.space.optimizer.lr=1": "allowed are {low:A,high:B} and {choices:[A,B]}",
@@ -210,6 +212,11 @@ WRONG = {
     "ckpt_path=last": "leave ckpt_path out",
     "trainer.devices=2": "take trainer.devices=1",
 }
+
+
+def test_a_range_ends_with_the_last_of_its_steps() -> None:
+    with pytest.warns(UserWarning, match="replaced with"):
+        assert dict(read_space({"rate": {"low": 1, "high": 10, "step": 4}}))["rate"]["high"] == 9
 
 
 @pytest.mark.parametrize("typed", [*WRONG, "-m", "no space", "no optuna"])

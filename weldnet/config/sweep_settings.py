@@ -1,5 +1,6 @@
 """The node `sweep` of a config: what is searched, and the figure by which trials are judged."""
 
+import math
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -34,11 +35,11 @@ def read_space(node: Any, above: str = "") -> Iterator[tuple[str, dict[str, Any]
         if {*RANGE, "choices"}.isdisjoint(value):
             yield from read_space(value, f"{key}.")
         else:
-            _check_spec(key, value)
-            yield key, value
+            yield key, _check_spec(key, value)
 
 
-def _check_spec(key: str, spec: dict[str, Any]) -> None:
+def _check_spec(key: str, spec: dict[str, Any]) -> dict[str, Any]:
+    """The choices or the range of a key, checked; the range ends with the last of its steps."""
     from optuna.trial import FixedTrial
 
     from weldnet.training.trials import suggest
@@ -51,12 +52,15 @@ def _check_spec(key: str, spec: dict[str, Any]) -> None:
         choices = spec["choices"]
         if not isinstance(choices, list) or any(isinstance(each, (list, dict)) for each in choices):
             raise InputError(f"{where}.choices={choices}: allowed is a list of numbers, texts, true, false and null")
-    elif any(type(spec.get(name)) not in (int, float) for name in ("low", "high")):
+    elif any(type(each) not in (int, float) or each in (-math.inf, math.inf) for each in map(spec.get, RANGE[:2])):
         raise InputError(f"{where} needs two numbers, low and high; 1e-5 is one, '1e-5' and null are none")
+    trial = FixedTrial({key: next(iter(list_ends(spec)), None)})
     try:
-        suggest(FixedTrial({key: next(iter(list_ends(spec)), None)}), key, spec)
+        suggest(trial, key, spec)
     except (ValueError, TypeError) as error:
         raise InputError(f"{where}: {str(error).splitlines()[0]}") from error
+    high = getattr(trial.distributions[key], "high", None)
+    return spec if high is None else spec | {"high": high}
 
 
 def list_ends(spec: dict[str, Any]) -> list[Any]:

@@ -207,7 +207,7 @@ function showHeatmap(entry) {
 function caption({ result, isBare }) {
   const name = visible(result.predicted);
   if (isBare) return `What the network sees, twice: no evidence for ${name} was found.`;
-  return `The photograph as it was sent; as the network sees it, squeezed to its own shape; and the heatmap for ${name}: bright = strong. It tells the region, not the spot.`;
+  return `The photograph as it was sent; as the network sees it, in its own shape; and the heatmap for ${name}: bright = strong. It tells the region, not the spot.`;
 }
 
 async function explain(entry) {
