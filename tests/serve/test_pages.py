@@ -36,6 +36,8 @@ HOSTILE = "<img src=x onerror=alert(1)>.jpg"
 DROP = """const data = new DataTransfer();
 data.items.add(new File([Uint8Array.from(atob(arguments[0]), (mark) => mark.charCodeAt(0))], arguments[1]));
 document.body.dispatchEvent(new DragEvent("drop", {dataTransfer: data, bubbles: true, cancelable: true}));"""
+SHORTER_SIDES = "[...document.querySelectorAll('canvas')].map((each) => Math.min(each.width, each.height)).join()"
+"""Of thumbnails, which so fill their square whether wide or tall; 150 is that of a canvas without a picture."""
 LOADED = "return performance.getEntriesByType('resource').map((entry) => entry.name)"
 
 
@@ -50,14 +52,14 @@ def wait_for(browser: "WebDriver", script: str) -> Any:
 
 
 def write_photographs(small: Path, folder: Path) -> list[Path]:
-    """One of each verdict, and one that cannot be read, under a hostile name."""
+    """Some of each verdict, and one that cannot be read, under a hostile name."""
     files = [
         shutil.copy(small / "welds" / label / "seam29_0.jpg", folder / f"{label}.jpg") for label in ("good", "pore")
     ]
-    noise = save_image(folder / "noise.png", draw_noise(40, 20))
+    noise = [save_image(folder / f"noise_{size[0]}.png", draw_noise(*size)) for size in ((40, 20), (20, 40))]
     broken = folder / HOSTILE
     broken.write_bytes(b"no image")
-    return [*map(Path, files), noise, broken]
+    return [*map(Path, files), *noise, broken]
 
 
 def test_the_page_shows_what_the_predictor_says(small: Path, tmp_path: Path, browser: "WebDriver") -> None:
@@ -76,8 +78,9 @@ def test_the_page_shows_what_the_predictor_says(small: Path, tmp_path: Path, bro
         assert "for at most 25.0 % escapes and 25.0 % false rejects." in find(browser, "point").text
         assert find(browser, "fit").text.startswith("This model does not record whether it is proven fit")
         find(browser, "choose").send_keys("\n".join(map(str, files)))
-        wait_for(browser, "document.querySelectorAll('#history li').length == 4")
+        wait_for(browser, "document.querySelectorAll('#history li').length == 5")
         wait_for(browser, "!document.querySelector('#history svg.waiting')")
+        wait_for(browser, f"{SHORTER_SIDES} == '96,96,96,96,150'")
         browser.execute_script("document.querySelector('#history button').focus()")
         for prediction in expected:
             check_shown(browser, prediction)

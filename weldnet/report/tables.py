@@ -55,9 +55,9 @@ class Table(NamedTuple):
 
     def draw(self, title: str, caption: str = "") -> rich.Table:
         """For the terminal, without notes, the texts as they are."""
+        plain = [[cell if isinstance(cell, str) else cell.value for cell in row] for row in (self.head, *self.rows)]
         # Not every terminal can show a true minus sign.
-        rows = ([make_visible(_read(cell)).replace("\u2212", "-") for cell in row] for row in (self.head, *self.rows))
-        texts = [[*map(Text, row)] for row in rows]
+        texts = [[Text(make_visible(cell).replace("\u2212", "-")) for cell in row] for row in plain]
         table = rich.Table(title=title, title_justify="left", caption=escape(caption), caption_justify="left")
         for number, text in enumerate(texts[0]):
             table.add_column(text, justify="right" if number else "left")
@@ -69,10 +69,6 @@ class Table(NamedTuple):
 def shape(name: str) -> Callable[[float | None], str]:
     """How a figure of this key becomes text."""
     return show_number if name in _NUMBERS else percent
-
-
-def _read(cell: str | Cell) -> str:
-    return cell if isinstance(cell, str) else cell.value
 
 
 def show(value: Any) -> str:

@@ -101,8 +101,11 @@ function forget(entry) {
 }
 
 async function drawThumbnail({ file, canvas }) {
-  const image = await createImageBitmap(file, { resizeWidth: THUMBNAIL }).catch(() => null);
-  if (!image) return;
+  const whole = await createImageBitmap(file).catch(() => null);
+  if (!whole) return;
+  const shorter = whole.width < whole.height ? "resizeWidth" : "resizeHeight";
+  const image = await createImageBitmap(whole, { [shorter]: THUMBNAIL });
+  whole.close();
   [canvas.width, canvas.height] = [image.width, image.height];
   canvas.getContext("bitmaprenderer").transferFromImageBitmap(image);
 }
