@@ -3,6 +3,7 @@
 import html
 import io
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,7 @@ def compare_two(folder: Path, *leaks: str, **data: Any) -> str:
     return render_comparison(comparison, ("runs/train/<a>", "runs/train/b"), folder)
 
 
-def cross_validate(folder: Path, *leaks: str) -> str:
+def cross_validate(folder: Path, *leaks: str, good: Sequence[str] = ("good",)) -> str:
     folds = []
     for fold in range(3):
         logits, labels = RNG.normal(size=(60, len(CLASSES))), np.arange(60) % len(CLASSES)
@@ -57,7 +58,7 @@ def cross_validate(folder: Path, *leaks: str) -> str:
         folds.append(figures | {"fold": fold, "num_groups": 12})
     pooled = summarise_confusion(np.sum([fold["confusion_matrix"] for fold in folds], axis=0), CLASSES)
     metrics = {"pooled": pooled, "folds": folds, "leaks": leaks, "warnings": ["<b>one</b>"]}
-    return render_crossval(summarise_spread(folds, "folds") | metrics, ["good"])
+    return render_crossval(summarise_spread(folds, "folds") | metrics, good)
 
 
 def test_a_comparison_names_both_and_every_difference(tmp_path: Path) -> None:
@@ -98,6 +99,7 @@ def test_a_cross_validation_shows_folds_classes_and_kinds_of_mistakes(tmp_path: 
     assert "<small>escape</small>" in page
     assert '<a href="fold_1/report.html">' in page
     assert "LEAK: of fold 1" in cross_validate(tmp_path, "of fold 1")
+    assert "<strong>-</strong><small>0 of 0</small>" in cross_validate(tmp_path, good=CLASSES), "no share of nothing"
 
 
 @pytest.mark.slow
