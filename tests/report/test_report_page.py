@@ -101,7 +101,7 @@ ALL_SEEN = {"num_trained_on": 120}
 @pytest.mark.parametrize(
     ("options", "status", "sentence", "missed", "actions"),
     [
-        ({"leaks": ["x"]}, "invalid", "prove nothing", ["escapes"], ["different welds"]),
+        ({"leaks": ["x"]}, "invalid", "prove nothing", ["escapes"], ["different welds: data=folder data.root=DIR"]),
         (ALL_SEEN, "invalid", "prove nothing", ["escapes"], ["different welds"]),
         ({"split": "all"}, "invalid", "chose the epoch", ["escapes"], ["split=test"]),
         (
@@ -132,7 +132,7 @@ ALL_SEEN = {"num_trained_on": 120}
             "not_proven",
             "too few welds",
             ["escapes"],
-            ["Test about 47 more defective welds"],
+            ["Test about 47 more defective welds (data=folder data.root=DIR)"],
         ),
         ({"number": 900, "classes": TWO, "skill": 9.0, "welds": 450}, "fit", "Fit to decide alone", [], []),
     ],

@@ -145,7 +145,7 @@ def _refuse(report: Report) -> Iterator[Reason]:
         text = (
             f"Training has seen {seen:,} of these {report['num_images']:,} photographs." if seen else "There is a leak."
         )
-        yield Reason(text, "Test photographs of different welds: data.root=DIR.")
+        yield Reason(text, "Test photographs of different welds: data=folder data.root=DIR.")
     elif report["split"] in ("val", "all"):
         yield Reason("Validation photographs are among them.", "Test the split that nothing has seen: split=test.")
 
@@ -237,7 +237,7 @@ def _explain_welds(report: Report, missed: Sequence[str]) -> Iterator[Reason]:
         target = f"at most {100 * rate:g} % {errors}"
         if welds["n"] < needed:
             text = f"{count(welds['n'], f'{kind} weld')} cannot prove {target}; it takes {needed}."
-            yield Reason(text, f"Test about {needed - welds['n']} more {kind} welds (data.root=DIR).")
+            yield Reason(text, f"Test about {needed - welds['n']} more {kind} welds (data=folder data.root=DIR).")
             continue
         for row, unit in ((welds, "weld"), (photographs, "photograph")):
             if row["value"] <= rate < (bound := _bound(report, row)):
