@@ -138,6 +138,13 @@ def test_the_verdict_states_how_far_to_trust_a_score(tmp_path: Path, found: list
     assert status == ("not_fit" if is_wrong else "not_proven" if found else "fit")
 
 
+def test_the_verdict_agrees_with_what_training_would_do(tmp_path: Path) -> None:
+    found = audit_of(tmp_path / "a.png", [finding("unreadable", "error")])
+    assert judge(replace(found, refusals={"train": "it cannot be read"}))[0] == "not_fit"
+    status, sentence = judge(replace(found, refusals={"train": None}))
+    assert (status, "Training takes these data" in sentence) == ("not_proven", True)
+
+
 def test_findings_are_listed_by_what_they_do_to_a_test_score() -> None:
     found = [
         finding("multi_page", "note"),

@@ -31,6 +31,7 @@ _CLASSES = 24
 _SIDE, _SIDE_ON_SHEET = 160, 110
 _STRIPS = 6
 
+_STOPS = "Training would stop at the errors."
 _MEANINGS: tuple[tuple[Severity, Set[str], str], ...] = (
     (
         "error",
@@ -42,7 +43,7 @@ _MEANINGS: tuple[tuple[Severity, Set[str], str], ...] = (
         {"cross_label_duplicate"},
         "A test score on these data would be wrong: some pictures stand under two labels.",
     ),
-    ("error", KINDS.keys(), "Training would stop at the errors."),
+    ("error", KINDS.keys(), _STOPS),
     ("warning", {"label_error"}, "A test score on these data may be wrong: some labels probably are."),
     (
         "warning",
@@ -101,10 +102,13 @@ def render_page(audit: Audit, summary: Mapping[str, Any]) -> str:
 def judge(audit: Audit) -> tuple[str, str]:
     """What was found means for a test score: `not_fit`, `not_proven` or `fit`, and a sentence."""
     kinds = {severity: {found.kind for found in audit.of(severity)} for severity in SEVERITIES}
-    if audit.refusals.get("train") and not kinds["error"]:
+    refusal = audit.refusals.get("train", "")
+    if refusal and not kinds["error"]:
         return "not_fit", "Training would refuse these data as they are."
     for severity, wanted, meaning in _MEANINGS:
         if kinds[severity] & wanted:
+            if meaning == _STOPS and refusal is None:
+                return "not_proven", "Training takes these data, but read the errors before you trust a test score."
             return "not_fit" if severity == "error" else "not_proven", meaning
     return "fit", "Nothing found here makes a test score wrong."
 
