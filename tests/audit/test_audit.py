@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from weldnet.audit.audit import Audit, suggest_groups, suggest_split
+from weldnet.audit.audit import Audit, suggest_groups
 from weldnet.audit.classes import (
     check_confounding,
     check_groups,
@@ -26,6 +26,7 @@ from weldnet.data.decode.images import Geometry
 from weldnet.data.duplicates import Alike
 from weldnet.data.sources.groups import knows_groups
 from weldnet.data.splits.leaks import check_splits, find_leaks
+from weldnet.data.splits.rules import split_by_group
 from weldnet.evaluation.intervals import needed_images
 
 SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}
@@ -263,7 +264,7 @@ def test_the_suggested_split_joins_what_shares_a_picture(drawn: tuple[pl.DataFra
     images = table.with_columns(reason=pl.lit(None, pl.String))
     unread = pl.DataFrame([{"path": "/no", "label": "a", "group": "Z", "reason": "torn"}])
     audit = Audit(pl.concat([images, unread], how="diagonal"), [], make_alike(*pairs), None, Geometry())
-    split = suggest_split(audit, SHARES, seed)
+    split = split_by_group(suggest_groups(audit), SHARES, seed)
     assert split["path"].to_list() == table["path"].to_list()
     assert split["label"].to_list() == table["label"].to_list()
     assert not knows_groups(table) or set(split["group"]) <= set(table["group"])

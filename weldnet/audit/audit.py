@@ -19,7 +19,6 @@ from weldnet.data.duplicates import Alike, connect
 from weldnet.data.sources.found import Skipped
 from weldnet.data.sources.groups import knows_groups, per_image
 from weldnet.data.sources.names import Misnamed
-from weldnet.data.splits.rules import split_by_group
 from weldnet.errors import InputError
 
 
@@ -122,8 +121,3 @@ def suggest_groups(audit: Audit) -> pl.DataFrame:
         number = clusters.select(pl.col("row").min().over("component").rank("dense").cast(pl.String)).to_series()
         joined = "spot_" + number.str.zfill(len(str(len(number))))
     return readable.select("path", "label", group=joined, split="split")
-
-
-def suggest_split(audit: Audit, shares: Mapping[str, float], seed: int) -> pl.DataFrame:
-    """A split without leaks: `suggest_groups`, then `split_by_group`, whose errors it raises."""
-    return split_by_group(suggest_groups(audit), shares, seed)

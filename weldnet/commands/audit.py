@@ -164,9 +164,9 @@ def _correct(found: "Found", settings: DictConfig) -> "Found":
 
 def _write_all(audited: "Audit", files: Mapping[str, Path | None], cfg: DictConfig) -> None:
     """Writes each manifest that a key names; a split only if weldnet-train would take it."""
-    from weldnet.audit.audit import suggest_groups, suggest_split
+    from weldnet.audit.audit import suggest_groups
     from weldnet.config.build import build_data
-    from weldnet.data.splits.rules import give_val_to_train
+    from weldnet.data.splits.rules import give_val_to_train, split_by_group
 
     data = build_data(cfg.data, cfg.seed)
     if (manifest := files["corrected"]) is not None:
@@ -178,7 +178,7 @@ def _write_all(audited: "Audit", files: Mapping[str, Path | None], cfg: DictConf
         _write(grouped, "groups", manifest, audited, cfg)
     if (manifest := files["suggest_split"]) is not None:
         shares = give_val_to_train(data.shares) if data.rule.val == "known" else data.shares
-        split = suggest_split(audited, shares, data.split_seed)
+        split = split_by_group(suggest_groups(audited), shares, data.split_seed)
         if refusal := _refuse(split, audited, cfg):
             raise InputError(f"audit.suggest_split writes nothing that weldnet-train would refuse: {refusal}")
         _write(split, "split", manifest, audited, cfg)

@@ -14,7 +14,6 @@ from weldnet.data.storage import Images, Rows
 from weldnet.errors import InputError, MachineError
 
 Batch = tuple[Tensor, Tensor]
-GroupedBatch = tuple[Tensor, Tensor, Tensor]
 
 
 class WeldImages(Dataset[Any]):

@@ -18,7 +18,6 @@ from weldnet.data.augmentation import BatchAugmentation, EachImage
 from weldnet.data.batches import (
     Batch,
     EvaluationBatches,
-    GroupedBatch,
     TrainingBatches,
     WeldImages,
     derive_seed,
@@ -186,10 +185,10 @@ class WeldDataModule(WeldSamples, LightningDataModule):
     def train_dataloader(self) -> "DataLoader[Batch]":
         return self.batches("train", self.training_batches(*self._process()))
 
-    def val_dataloader(self) -> "DataLoader[GroupedBatch]":
+    def val_dataloader(self) -> "DataLoader[Any]":
         return self.batches("select", self.evaluation_batches("select", *self._process()), grouped=True)
 
-    def test_dataloader(self) -> "DataLoader[GroupedBatch]":
+    def test_dataloader(self) -> "DataLoader[Any]":
         return self.batches("test", self.evaluation_batches("test", *self._process()), grouped=True)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
