@@ -5,8 +5,6 @@ import shlex
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,7 +12,7 @@ import polars as pl
 import pytest
 from calling import exit_code
 from drawing import draw_noise, save_image, write_welds
-from fork_server import ForkServer
+from fork_server import Done, ForkServer
 from trained import CLASSES, copy_small
 
 pytestmark = pytest.mark.slow
@@ -167,14 +165,28 @@ def test_an_interrupted_command_says_how_to_resume(
     assert read(tmp_path / "out")["path"].to_list() == [str(photos / f"{n:04d}.png") for n in range(200)]
 
 
-def test_torchrun_shares_the_work(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def predict_in_two(forks: ForkServer, home: Path, out: Path, *typed: list[str]) -> list[Done]:
+    """Starts a prediction in two processes as torchrun does, each with its own arguments."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    with ExitStack() as stack:
+        processes = []
+        for rank, arguments in enumerate(typed):
+            numbers = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+            environment = numbers | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            words = ["ckpt_path=run", *arguments, f"output_dir={out}"]
+            processes.append(stack.enter_context(forks.start(home, "predict", *words, environment=environment)))
+        return [process.wait() for process in processes]
+
+
+def test_two_processes_predict_as_one(
+    home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, forks: ForkServer
+) -> None:
     assert call(monkeypatch, home, "source=welds", f"output_dir={tmp_path / 'one'}") == 0
-    launcher, script = (str(Path(sys.executable).with_name(name)) for name in ("torchrun", "weldnet-predict"))
-    typed = [script, "ckpt_path=run", "source=welds", f"output_dir={tmp_path / 'two'}"]
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    done = subprocess.run([launcher, "--standalone", "--nproc-per-node=2", *typed], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count(" images, model ") == 1
+    ends = predict_in_two(forks, home, tmp_path / "two", ["source=welds"], ["source=welds"])
+    assert [each.code for each in ends] == [0, 0], ends
+    assert sum(each.out.count(" images, model ") for each in ends) == 1
     one, two = (read(tmp_path / name) for name in ("one", "two"))
     columns = ["path", "sha256", "predicted", "verdict"]
     assert two.select(columns).equals(one.select(columns))
@@ -186,18 +198,8 @@ def test_torchrun_shares_the_work(home: Path, monkeypatch: pytest.MonkeyPatch, t
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_processes_share_one_list_and_one_model(home: Path, tmp_path: Path, forks: ForkServer, precision: str) -> None:
     """The second of two sees other images, as on a folder that grows; the first one's list counts for both."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    settings = [("source=welds", "precision=float32"), ("source=welds/good", f"precision={precision}")]
-    with ExitStack() as stack:
-        processes = []
-        for rank, arguments in enumerate(settings):
-            numbers = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-            environment = numbers | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-            typed = ["ckpt_path=run", *arguments, f"output_dir={tmp_path / 'out'}"]
-            processes.append(stack.enter_context(forks.start(home, "predict", *typed, environment=environment)))
-        ends = [process.wait() for process in processes]
+    others = ["source=welds/good", f"precision={precision}"]
+    ends = predict_in_two(forks, home, tmp_path / "out", ["source=welds", "precision=float32"], others)
     if precision == "bf16":
         assert [each.code for each in ends] == [2, 2]
         assert all("different models or precisions" in each.err for each in ends)
