@@ -2,8 +2,11 @@
 
 import importlib
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
+from markupsafe import Markup
 
 
 def call(command: str, *arguments: str) -> None:
@@ -11,6 +14,20 @@ def call(command: str, *arguments: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [f"weldnet-{command}", *arguments])
         importlib.import_module(f"weldnet.commands.{command}").main()
+
+
+@contextmanager
+def without_charts() -> Iterator[None]:
+    """Within it no chart is drawn, which takes longer than to train a small network; tests/report checks them."""
+    names = ("reliability", "per_class", "referral")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("weldnet.report.sections.draw_charts", lambda report: dict.fromkeys(names))
+        patch.setattr("weldnet.report.sections.embed_chart", lambda figure, name: Markup())
+        for module in ("report.writer", "training.crossval_report"):
+            patch.setattr(f"weldnet.{module}.save_chart", lambda figure, file: file.touch())
+        # Loggers draw what they get at once; they keep the confusion matrix.
+        patch.setattr("weldnet.training.dashboard.draw_charts", lambda report: {})
+        yield
 
 
 def exit_code(command: str, *arguments: str) -> int:

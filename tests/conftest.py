@@ -1,6 +1,8 @@
 """What every test stands on: its share of the cores, no network, no cache but its own."""
 
+import functools
 import gc
+import importlib.metadata
 import os
 import pwd
 import shutil
@@ -15,7 +17,6 @@ import torch
 from filelock import FileLock
 from hydra.core.config_store import ConfigStore
 from hypothesis import settings
-from markupsafe import Markup
 from threadpoolctl import threadpool_limits
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.load_profile("untimed")
     # For what is fixed when a test is imported; pytest-xdist's workers do not see the arguments.
     os.environ["THOROUGH"] = "1" if config.getoption("--thorough") else ""
+    # Lightning asks all installed packages for callbacks whenever it makes a trainer; here once.
+    pytest.MonkeyPatch().setattr(importlib.metadata, "entry_points", functools.cache(importlib.metadata.entry_points))
     # Read when huggingface_hub is imported.
     os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HOME": "/nonexistent"}
 
@@ -114,13 +117,10 @@ def forks() -> "Iterator[ForkServer]":
 
 @pytest.fixture(scope="module")
 def undrawn() -> Iterator[None]:
-    """Charts are made but not drawn, which takes longer than to train a small network; tests/report checks them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("weldnet.report.sections.embed_chart", lambda figure, name: Markup())
-        for module in ("report.writer", "training.crossval_report"):
-            patch.setattr(f"weldnet.{module}.save_chart", lambda figure, file: file.touch())
-        # Loggers draw what they get at once; they keep the confusion matrix.
-        patch.setattr("weldnet.training.dashboard.draw_charts", lambda report: {})
+    """See `without_charts`."""
+    from calling import without_charts
+
+    with without_charts():
         yield
 
 

@@ -196,7 +196,7 @@ def _become(task: dict[str, Any]) -> Callable[[], None]:
     sys.path[:] = task["path"]
     tempfile.tempdir = None
     os.chdir(task["folder"])
-    sys.argv = [f"weldnet-{task['command']}", *task["arguments"]]
+    sys.argv = [str(Path(sys.executable).with_name(f"weldnet-{task['command']}")), *task["arguments"]]
     main: Callable[[], None] = importlib.import_module(f"weldnet.commands.{task['command']}").main
     return main
 

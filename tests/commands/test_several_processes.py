@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import polars as pl
@@ -12,6 +13,7 @@ import pytest
 import torch
 from calling import call, refuse
 from drawing import write_welds
+from fork_server import ForkServer
 from trained import TINY
 from training_runs import quiet
 from two_processes import FROZEN, evaluate, make_trainer
@@ -86,31 +88,53 @@ def test_two_processes_train_and_measure_as_one(here: Path) -> None:
         torch.testing.assert_close(weights, both[1]["state_dict"][name], rtol=1e-4, atol=1e-6)
 
 
+ENDLESS = [*RECIPE, "trainer.devices=2", "trainer.strategy=ddp", "trainer.max_epochs=500", "output_dir=run"]
+
+
+def find_child(pid: int) -> int:
+    """The process that this one has started."""
+    (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(child)
+
+
+def check_end(here: Path, printed: str) -> None:
+    """The process that is left has said why it ends; what it printed works, here with one process."""
+    assert "Traceback" not in printed
+    assert "one of the 2 processes that train together has ended" in printed
+    assert "Resume with: " in printed
+    assert "ckpt_path=run" in printed
+    call("train", "ckpt_path=run", "trainer.devices=1", "trainer.strategy=auto", "trainer.max_epochs=3")
+    assert (here / "run" / "report.html").is_file()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("killed", ["first", "second"])
-def test_a_killed_process_ends_the_training_within_a_minute(here: Path, killed: str) -> None:
+def test_without_the_first_process_the_training_ends_within_a_minute(here: Path) -> None:
     script = str(Path(sys.executable).with_name("weldnet-train"))
-    arguments = [*RECIPE, "trainer.devices=2", "trainer.strategy=ddp", "trainer.max_epochs=500", "output_dir=run"]
-    with subprocess.Popen([script, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with subprocess.Popen([script, *ENDLESS], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith("epoch 2/500"):
                 break
-        (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        victim, other = (process.pid, int(child)) if killed == "first" else (int(child), process.pid)
-        os.kill(victim, signal.SIGKILL)
+        other = find_child(process.pid)
+        process.kill()
         late = threading.Timer(60, os.kill, (other, signal.SIGKILL))
         late.start()
         rest = process.stdout.read()
         late.cancel()
-        assert process.wait(60) == (-signal.SIGKILL if killed == "first" else 2), rest
-    assert "Traceback" not in rest
-    assert "one of the 2 processes that train together has ended" in rest
-    assert "Resume with: " in rest
-    assert "ckpt_path=run" in rest
-    # What was printed works, here with one process.
-    call("train", "ckpt_path=run", "trainer.devices=1", "trainer.strategy=auto", "trainer.max_epochs=3")
-    assert (here / "run" / "report.html").is_file()
+        assert process.wait(60) == -signal.SIGKILL
+    check_end(here, rest)
+
+
+@pytest.mark.slow
+def test_without_the_second_process_the_training_ends_within_a_minute(here: Path, forks: ForkServer) -> None:
+    with forks.start(here, "train", *ENDLESS, limit_s=600) as process:
+        before = process.wait_for("epoch 2/500")
+        os.kill(find_child(process.pid), signal.SIGKILL)
+        killed = time.monotonic()
+        done = process.wait()
+    assert time.monotonic() - killed < 60
+    assert done.code == 2, done
+    check_end(here, done.out.removeprefix(before) + done.err)
 
 
 @pytest.mark.parametrize(

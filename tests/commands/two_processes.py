@@ -5,7 +5,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from calling import call
+from calling import call, without_charts
 from lightning import Callback, LightningModule, Trainer
 from torch.nn import BatchNorm2d
 
@@ -45,8 +45,9 @@ def make_trainer(**settings: object) -> Trainer:
 
 def main(*arguments: str) -> None:
     """Trains `frozen` and `live` with these keys, and writes what the trainer measures of the second one."""
-    call("train", *arguments, FROZEN, "output_dir=frozen")
-    call("train", *arguments, "output_dir=live")
+    with without_charts():
+        call("train", *arguments, FROZEN, "output_dir=frozen")
+        call("train", *arguments, "output_dir=live")
     trainer = make_trainer(strategy="ddp", devices=2)
     figures = evaluate(Path("live"), trainer)
     if trainer.is_global_zero:
