@@ -8,7 +8,7 @@ import torch
 from weldnet.data.decode.images import Geometry
 from weldnet.inference.checkpoint import RECORD
 from weldnet.inference.trained_card import TrainedCard
-from weldnet.model.network import WeldNet
+from weldnet.model.network import WeldNet, make_backbone
 
 
 def make_card(**facts: Any) -> TrainedCard:
@@ -33,13 +33,18 @@ def make_card(**facts: Any) -> TrainedCard:
 
 
 def save_untrained(file: Path, classes: tuple[str, ...] = ("good", "crack", "pore"), **facts: Any) -> Path:
-    """Writes a checkpoint of a ResNet18 for 64 x 32 pixels; it is not calibrated. Other facts stand in its card."""
+    """Writes a checkpoint of a ResNet18 for 64 x 32 pixels; it is not calibrated. Other facts stand in its card.
+
+    With backbone="test_resnet" it has a thirtieth of the weights.
+    """
     torch.manual_seed(0)
-    network = WeldNet("resnet18", len(classes))
+    card = make_card(classes=list(classes), **facts)
+    size = (card.geometry.height, card.geometry.width)
+    network = WeldNet(make_backbone(card.backbone, size), len(classes))
     content = {
         "epoch": 0,
         "state_dict": {f"network.{name}": value for name, value in network.state_dict().items()},
-        RECORD: make_card(classes=list(classes), **facts).to_plain(),
+        RECORD: card.to_plain(),
     }
     file.parent.mkdir(parents=True, exist_ok=True)
     torch.save(content, file)

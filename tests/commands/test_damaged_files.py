@@ -24,7 +24,7 @@ TRUNCATED = ("rgb.png", "420.jpg", "lossy.webp")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a.ckpt and `photos/damaged`, `sound` and `unread`."""
     folder = tmp_path_factory.mktemp("home")
-    save_untrained(folder / "a.ckpt")
+    save_untrained(folder / "a.ckpt", backbone="test_resnet")
     contents = {f"damaged/{name}": make() for name, make in DAMAGED.items()}
     contents |= {f"sound/{name}": make() for name, make in (SOUND | BROKEN_METADATA).items()}
     contents |= {f"unread/{name}": content for name, (content, _) in FOREIGN.items()}

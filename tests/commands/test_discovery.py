@@ -34,7 +34,7 @@ def here(here: Path) -> Path:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that predicts, however badly."""
     folder = tmp_path_factory.mktemp("run")
-    save_untrained(folder / "checkpoints" / "best.ckpt", ("good", "crack"))
+    save_untrained(folder / "checkpoints" / "best.ckpt", ("good", "crack"), backbone="test_resnet")
     return folder
 
 

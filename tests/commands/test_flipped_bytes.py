@@ -30,7 +30,7 @@ def flip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], P
     """Flips a bit of a weight, at a share of the file."""
     monkeypatch.chdir(tmp_path)
     write_welds(tmp_path / "welds", seams=range(2), shots=1)
-    file = save_untrained(tmp_path / "a.ckpt")
+    file = save_untrained(tmp_path / "a.ckpt", backbone="test_resnet")
     whole = file.read_bytes()
 
     def change(share: float) -> Path:
@@ -54,7 +54,7 @@ def test_commands(flip: Callable[[float], Path], capsys: pytest.CaptureFixture[s
 @pytest.mark.slow
 def test_anywhere(flip: Callable[[float], Path]) -> None:
     flip(0)
-    whole = load_checkpoint(save_untrained(Path("whole.ckpt")))
+    whole = load_checkpoint(save_untrained(Path("whole.ckpt"), backbone="test_resnet"))
     for number in range(40):
         file = flip(number / 40)
         try:

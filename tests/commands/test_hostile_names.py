@@ -40,7 +40,7 @@ def names(paths: list[str]) -> set[str]:
 
 
 def test_predictions(here: Path) -> None:
-    save_untrained(here / "a.ckpt", ("good", 'po"re, x'))
+    save_untrained(here / "a.ckpt", ("good", 'po"re, x'), backbone="test_resnet")
     call("predict", "ckpt_path=a.ckpt", "source=welds", "output_dir=out")
     # Written anew, row by row, from the record.
     call("predict", "ckpt_path=a.ckpt", "source=welds", "output_dir=out", "resume=true")

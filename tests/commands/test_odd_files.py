@@ -36,7 +36,7 @@ FILES: dict[str, tuple[bytes, str]] = {
 
 
 def test_a_row_for_each_and_nothing_else(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    save_untrained(tmp_path / "a.ckpt")
+    save_untrained(tmp_path / "a.ckpt", backbone="test_resnet")
     (tmp_path / "scans").mkdir()
     for name, (content, _) in FILES.items():
         (tmp_path / "scans" / name).write_bytes(content)

@@ -448,7 +448,7 @@ UNDER_WAY = {
 def test_what_sigterm_proposes_works(
     command: str, welds: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], unheeded: object
 ) -> None:
-    save_untrained(Path("a.ckpt"), CLASSES)
+    save_untrained(Path("a.ckpt"), CLASSES, backbone="test_resnet")
     function, arguments = UNDER_WAY[command]
     with monkeypatch.context() as patch:
         patch.setattr(function, lambda *_: signal.raise_signal(signal.SIGTERM))

@@ -12,7 +12,7 @@ from untrained import save_untrained
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with `best.ckpt` and `welds`."""
     monkeypatch.chdir(tmp_path)
-    save_untrained(tmp_path / "best.ckpt")
+    save_untrained(tmp_path / "best.ckpt", backbone="test_resnet")
     write_welds(tmp_path / "welds", seams=range(2), shots=1)
     return tmp_path
 

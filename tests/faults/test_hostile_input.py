@@ -105,7 +105,7 @@ class Home:
 def home(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Home:
     folder = tmp_path_factory.mktemp("hostile")
     write_welds(folder / "photos", LABELS, seams=range(4), shots=1)
-    save_untrained(folder / "model.ckpt", LABELS)
+    save_untrained(folder / "model.ckpt", LABELS, backbone="test_resnet")
     return Home(forks, folder)
 
 

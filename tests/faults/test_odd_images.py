@@ -98,7 +98,7 @@ class Judged:
 @pytest.fixture(scope="module")
 def judged(forks: ForkServer, tmp_path_factory: pytest.TempPathFactory) -> Judged:
     home = tmp_path_factory.mktemp("odd")
-    checkpoint = save_untrained(home / "model.ckpt")
+    checkpoint = save_untrained(home / "model.ckpt", backbone="test_resnet")
     write_files(home / "photos")
     manifest = "".join(f"photos/{image.name},good\n" for image in ODD)
     (home / "odd.csv").write_text("path,label\n" + manifest)
@@ -124,7 +124,7 @@ def test_the_commands_end_well(judged: Judged) -> None:
 def test_no_photograph_of_a_folder_is_lost(forks: ForkServer, tmp_path: Path) -> None:
     """The content decides, not the ending."""
     write_files(tmp_path / "photos")
-    checkpoint = save_untrained(tmp_path / "model.ckpt")
+    checkpoint = save_untrained(tmp_path / "model.ckpt", backbone="test_resnet")
     done = forks.run(tmp_path, "predict", f"ckpt_path={checkpoint}", "source=photos", "output_dir=out")
     assert done.code == 1, done.err
     # What damage or an unknown coding has made of a file need not be an image any more.
@@ -167,7 +167,7 @@ def test_a_huge_transparent_picture_takes_little_memory(forks: ForkServer, tmp_p
     data = b"".join([*(packer.compress(row) for _ in range(height)), packer.flush()])
     chunks = header + make_chunk(b"IDAT", data) + make_chunk(b"IEND", b"")
     (tmp_path / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
-    checkpoint = save_untrained(tmp_path / "model.ckpt")
+    checkpoint = save_untrained(tmp_path / "model.ckpt", backbone="test_resnet")
     done = forks.run(tmp_path, "predict", f"ckpt_path={checkpoint}", "source=huge.png")
     assert done.code in (0, 1), done.err
     assert done.growth_mb < 800
@@ -186,7 +186,7 @@ def test_copies_that_other_programs_make_are_no_photographs(forks: ForkServer, t
     for name in names:
         (photos / name).parent.mkdir(parents=True, exist_ok=True)
         (photos / name).write_bytes(image.content)
-    checkpoint = save_untrained(tmp_path / "model.ckpt")
+    checkpoint = save_untrained(tmp_path / "model.ckpt", backbone="test_resnet")
     done = forks.run(tmp_path, "predict", f"ckpt_path={checkpoint}", "source=photos", "output_dir=out")
     assert done.code == 0, done.err
     assert read_rows(tmp_path / "out").keys() == {"a.jpg"}
