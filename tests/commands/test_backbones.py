@@ -20,7 +20,7 @@ TRAINER = ["trainer=cpu", "trainer.max_epochs=1", "callbacks.dashboard=null"]
 def welds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current directory, with photographs in `welds`."""
     monkeypatch.chdir(tmp_path)
-    write_welds(tmp_path / "welds", ("good", "pore"), seams=range(12))
+    write_welds(tmp_path / "welds", ("good", "pore"), seams=range(12), shots=1)
     return tmp_path
 
 

@@ -15,6 +15,8 @@ from weldnet.data.settings import ImageSettings
 from weldnet.data.sources.source import Manifest
 from weldnet.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SEAMS = range(40, 46)
 SMALL = [
     "model=timm",

@@ -11,12 +11,12 @@ import torch
 from calling import call
 from drawing import write_welds
 from torch import Tensor
-from trained import CLASSES, SMALL
+from trained import CLASSES, TINY
 
 from weldnet.data.storage import HeldImages, Rows
 
 ONE_EPOCH = [
-    *(setting for setting in SMALL if not setting.startswith(("trainer", "callbacks"))),
+    *(setting for setting in TINY if not setting.startswith(("trainer", "callbacks"))),
     "data.augmentation=weld",
     "data.mixup=0.2",
     "trainer.max_epochs=1",
@@ -51,6 +51,7 @@ class OnDevice(Tensor):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_nothing_takes_pictures_on_a_device_for_arrays(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class ImagesOnDevice(HeldImages):
         def to(self, device: torch.device) -> HeldImages:
