@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import torch
 from filelock import FileLock
 from hydra.core.config_store import ConfigStore
 from hypothesis import settings
@@ -66,6 +65,9 @@ def own_cores() -> None:
     """Each of pytest-xdist's workers keeps to its share of the cores, or to OMP_NUM_THREADS."""
     if "OMP_NUM_THREADS" in os.environ:
         return
+    # pytest-xdist's controller needs no torch.
+    import torch
+
     workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     share = max(1, len(os.sched_getaffinity(0)) // workers)
     torch.set_num_threads(share)
