@@ -8,7 +8,8 @@ import pwd
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,20 +93,37 @@ def own_schemas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "repo", dict(store.repo))
 
 
-@pytest.fixture(scope="session")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `train_small` makes, made once for all of pytest-xdist's workers; who changes it takes `copy_small`."""
-    from trained import train_small
-
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "small"
+def make_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that `make` fills, once for all of pytest-xdist's workers; no test changes what is in it."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
     with FileLock(f"{folder}.lock"):
         if not (folder / "complete").exists():
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
-            train_small(folder)
+            make(folder)
             (folder / "complete").touch()
     return folder
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `train_small` makes; who changes it takes `copy_small`."""
+    from trained import train_small
+
+    return make_once(tmp_path_factory, "small", train_small)
+
+
+@pytest.fixture(scope="session")
+def exported(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """By its format, the export of `small`."""
+    from exports import export_small
+
+    @cache
+    def make(name: str) -> Path:
+        return make_once(tmp_path_factory, f"exported_{name}", partial(export_small, small, name)) / "export"
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -5,19 +5,17 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import onnxruntime
 import openvino
 import pytest
-from exports import load_small
 from fetching import fetch
 from PIL import Image
 
-from weldnet.export.exporter import export_model
 from weldnet.export.graph import CODES
-from weldnet.export.settings import Bounds
 from weldnet.inference.onnx_format import OLDEST_RUNTIME
 
 pytestmark = pytest.mark.slow
@@ -25,11 +23,9 @@ pytestmark = pytest.mark.slow
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 
 
-@pytest.fixture(scope="module")
-def export(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("export")
-    export_model(*load_small(small, folder / "cache"), "onnx", folder / "onnx", Bounds())
-    return folder / "onnx"
+@pytest.fixture
+def export(exported: Callable[[str], Path]) -> Path:
+    return exported("onnx")
 
 
 def find_openvino(_: Path) -> tuple[Path, Path]:

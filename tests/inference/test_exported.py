@@ -26,11 +26,11 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def exports(small: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exports(exported: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an export in ONNX and one in OpenVINO."""
     folder = tmp_path_factory.mktemp("exported")
     for name in ("onnx", "openvino"):
-        write_export(small, folder / name, name)
+        write_export(exported(name), folder / name)
     return folder
 
 

@@ -4,12 +4,11 @@ import json
 import subprocess
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
-from exports import write_export
 from packaging.requirements import Requirement
 
 from weldnet.commands.overview import COMMANDS
@@ -68,14 +67,15 @@ def test_the_requirements_of_the_line_are_those_of_the_package() -> None:
 
 
 @pytest.mark.slow
-def test_an_export_runs_without_what_only_training_needs(small: Path, tmp_path: Path) -> None:
-    export = write_export(small, tmp_path / "export", "onnx")
+def test_an_export_runs_without_what_only_training_needs(
+    small: Path, exported: Callable[[str], Path], tmp_path: Path
+) -> None:
     unwanted = {Requirement(line).name for line in read_declared()} - read_requirements().keys()
     assert {"torch", "lightning", "scipy", "scikit-learn"} < unwanted
     modules = packages_distributions()
     absent = [module for module, names in modules.items() if unwanted & {name.lower() for name in names}]
     photographs = small / "welds" / "pore"
-    typed = json.dumps([absent, str(export), str(photographs)])
+    typed = json.dumps([absent, str(exported("onnx")), str(photographs)])
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT, typed], cwd=tmp_path, capture_output=True, text=True, check=False
     )

@@ -2,19 +2,18 @@
 
 import asyncio
 import json
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from calling import call
 from drawing import draw_noise, save_image
 from PIL import Image
 from trained import CLASSES, train_small
 
-from weldnet.commands.export import main as run_export
-from weldnet.commands.predict import main as run_predict
 from weldnet.inference.prediction_files import read_rows
 from weldnet.inference.predictor import Predictor, load_engine
 from weldnet.serve.app import create_app
@@ -25,16 +24,40 @@ pytestmark = pytest.mark.slow
 
 GATE = 1e-3
 EXPORTS = ("onnx", "openvino")
+FRAMED = (
+    *("data.normalize=per_image", "data.resize=letterbox", "data.image_size.height=64", "data.image_size.width=32"),
+    *("model=timm", "model.backbone=test_resnet", "model.zero_init_residual=false"),
+)
+"""A smaller network, whose photographs are standardised and get a frame."""
 
 Predictions = list[tuple[str, str, str, bool, list[float]]]
 
 
 @pytest.fixture(scope="module", params=["imagenet", "per_image"])
-def home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`run` and its exports `onnx` and `openvino`; `photos`: welds, also in less light, and pictures that are none."""
+def home(
+    request: pytest.FixtureRequest,
+    small: Path,
+    exported: Callable[[str], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """`run` and its exports `onnx` and `openvino`; `photos`: welds, also in less light, and pictures that are none.
+
+    Grey levels as they are: `small`. The other run is exported by the command.
+    """
     home = tmp_path_factory.mktemp("home")
-    train_small(home, f"data.normalize={request.param}", "data.resize=letterbox")
-    for number, file in enumerate(sorted((home / "welds").rglob("*.jpg"))[::12]):
+    if request.param == "imagenet":
+        for name, made in {"run": small / "run", **{kind: exported(kind) for kind in EXPORTS}}.items():
+            (home / name).symlink_to(made)
+        welds = small / "welds"
+    else:
+        train_small(home, *FRAMED)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(home)
+            patch.setenv("WELDNET_CACHE", str(home / "cache"))
+            for kind in EXPORTS:
+                call("export", "ckpt_path=run", f"format={kind}", f"output_dir={kind}")
+        welds = home / "welds"
+    for number, file in enumerate(sorted(welds.rglob("*.jpg"))[::12]):
         (home / "photos").mkdir(exist_ok=True)
         (home / "photos" / f"{number:02d}.jpg").write_bytes(file.read_bytes())
         save_image(home / "photos" / f"{number:02d}_dark.png", np.asarray(Image.open(file)) // 2)
@@ -43,21 +66,13 @@ def home(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         save_image(home / "photos" / f"even_{level}.png", np.full((50, 30, 3), level, np.uint8))
     for number in range(3):
         save_image(home / "photos" / f"noise_{number}.png", draw_noise(50, 30, seed=number))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(home)
-        patch.setenv("WELDNET_CACHE", str(home / "cache"))
-        for kind in EXPORTS:
-            patch.setattr(sys, "argv", ["weldnet-export", "ckpt_path=run", f"format={kind}", f"output_dir={kind}"])
-            run_export()
     return home
 
 
 def predict(home: Path, ckpt_path: str) -> Predictions:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
-        arguments = [f"ckpt_path={ckpt_path}", "source=photos", f"output_dir=predicted_{ckpt_path}"]
-        patch.setattr(sys, "argv", ["weldnet-predict", *arguments])
-        run_predict()
+        call("predict", f"ckpt_path={ckpt_path}", "source=photos", f"output_dir=predicted_{ckpt_path}")
     rows = read_rows(home / f"predicted_{ckpt_path}" / "predictions.jsonl")
     return [to_said(row | {"file": row["path"]}, [row[f"p_{name}"] for name in CLASSES]) for row in rows]
 
