@@ -1,7 +1,7 @@
-"""Whether a trained network looks at the defect: one minute's training on drawn welds, whose boxes are known.
+"""Whether a trained network looks at the defect: half a minute's training on drawn welds, whose boxes are known.
 
-Lift over nine seeds, accuracy 0.96 and more: integrated gradients 9.4 to 9.8, HiResCAM 4.1 to 4.4, and Grad-CAM 0.9 to
-4.1, three of them below 3; so nothing is asked of Grad-CAM on layer3.
+Lift of two seeds, accuracy 0.84 and more: integrated gradients 7.0 and 13.6, HiResCAM 4.6 and 5.3. Grad-CAM on layer3
+was below 3 in three seeds of nine, on twice as many and larger images; so nothing is asked of it.
 """
 
 from typing import NamedTuple
@@ -22,11 +22,12 @@ from weldnet.synthetic.drawing import draw_weld
 from weldnet.synthetic.surface import HEIGHT, WIDTH, Seam
 
 CLASSES = ("no_defect", "surface_pore", "burn_through")
-"""Learned in a minute, and their boxes are small; a spatter's box is 64 % of the image, nothing can be 3 times that."""
+"""Learned quickly, and their boxes are small; a spatter's box is 64 % of the image, nothing can be 3 times that."""
+HIGH, WIDE = 200, 20
 
 
 class Welds(NamedTuple):
-    """Photographs of 300 x 30 with the class and the box of each; a sound weld's box is empty."""
+    """Photographs of `HIGH` x `WIDE` with the class and the box of each; a sound weld's box is empty."""
 
     images: Tensor
     labels: Tensor
@@ -43,10 +44,10 @@ def draw_welds(seams: range, num_shots: int) -> Welds:
         for shot in range(num_shots):
             for label, name in enumerate(CLASSES):
                 weld = draw_weld(seam, name, [0, number, shot])
-                images.append(np.asarray(Image.fromarray(weld.pixels).resize((30, 300), Image.Resampling.BILINEAR)))
+                images.append(np.asarray(Image.fromarray(weld.pixels).resize((WIDE, HIGH), Image.Resampling.BILINEAR)))
                 labels.append(label)
                 boxes.append(weld.box or (0, 0, 0, 0))
-    scale = [30 / WIDTH, 300 / HEIGHT] * 2
+    scale = [WIDE / WIDTH, HIGH / HEIGHT] * 2
     return Welds(torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2), torch.tensor(labels), np.array(boxes) * scale)
 
 
@@ -72,7 +73,7 @@ def measure_lift(network: WeldNet, welds: Welds, method: str) -> float:
     seen = maps.any(axis=(1, 2))
     left, top, right, bottom = welds.boxes[seen].T
     shares = [share_inside(*pair) for pair in zip(maps[seen], welds.boxes[seen].tolist(), strict=True)]
-    return float(np.mean(shares) / np.mean((right - left) * (bottom - top) / (300 * 30)))
+    return float(np.mean(shares) / np.mean((right - left) * (bottom - top) / (HIGH * WIDE)))
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +81,7 @@ def trained() -> tuple[WeldNet, Welds]:
     """A network, and the defects on seams new to it that it classifies right."""
     torch.manual_seed(0)
     network = WeldNet("resnet18", len(CLASSES))
-    train(network, draw_welds(range(32), 4), num_epochs=4)
+    train(network, draw_welds(range(32), 2), num_epochs=4)
     welds = draw_welds(range(100, 115), 1)
     with torch.inference_mode():
         right = network.eval()(welds.images).argmax(1) == welds.labels
