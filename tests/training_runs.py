@@ -15,6 +15,24 @@ FEW_WELDS = ["callbacks=default", "data.shares.train=0.7", "data.shares.val=0.16
 """With `experiment=demo`, whose validation is large and whose weights are averaged: the usual splits and callbacks."""
 
 
+DEMO = [
+    "experiment=demo",
+    "model=timm",
+    "model.backbone=test_resnet",
+    "model.zero_init_residual=false",
+    "data.num_images=72",
+    "data.num_seams=12",
+    "data.image_size.height=32",
+    "data.image_size.width=16",
+    "trainer=cpu",
+    "trainer.precision=32-true",
+    "trainer.max_epochs=1",
+    "trainer.log_every_n_steps=1",
+    *FEW_WELDS,
+]
+"""What `weldnet-train` takes for a small network and an epoch of drawn welds, all kinds of them."""
+
+
 class Losses(Callback):
     """Notes the loss of every step."""
 

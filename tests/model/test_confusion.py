@@ -1,11 +1,6 @@
-"""What is counted in an epoch, by one process and by two."""
+"""What is counted in an epoch; tests/commands/test_several_processes.py counts it by two processes."""
 
-from pathlib import Path
-
-import pytest
 import torch
-from torch import distributed
-from torch.multiprocessing.spawn import spawn
 
 from weldnet.evaluation.metrics import measure_groups
 from weldnet.model.confusion import Answers, ConfusionMatrix
@@ -35,14 +30,3 @@ def test_answers_are_kept_until_they_are_reset() -> None:
     answers.reset()
     assert answers.answers == []
     assert not answers.state_dict(), "no checkpoint holds them"
-
-
-def count_share(rank: int, store: str) -> None:
-    distributed.init_process_group("gloo", f"file://{store}", rank=rank, world_size=2)
-    check(*count(ROWS[rank::2]))
-    distributed.destroy_process_group()
-
-
-@pytest.mark.slow
-def test_two_processes_count_together(tmp_path: Path) -> None:
-    spawn(count_share, (str(tmp_path / "store"),), nprocs=2)  # type: ignore[no-untyped-call]

@@ -1,8 +1,6 @@
 """What TensorBoard is given, and what a browser then shows."""
 
 import json
-import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -18,16 +16,15 @@ import torch
 from calling import call
 from torch import Tensor
 from trained import TINY
-from training_runs import FEW_WELDS, quiet
+from training_runs import DEMO, quiet
 
-from weldnet.commands.train import main as run_train
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.report.album import Pixels
 from weldnet.training import dashboard
 from weldnet.training.loggers import BoardLogger, Outcome, name_curve
 
 if TYPE_CHECKING:
-    from selenium.webdriver.remote.webdriver import WebDriver
+    from selenium.webdriver.chrome.webdriver import WebDriver
 
 RUN = "one_run"
 
@@ -52,9 +49,6 @@ ALL_TEXT = """const text = node => node.nodeType == 3 ? node.data
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
-    small = ["experiment=demo", "model.backbone=resnet18", "data.num_images=72", "data.num_seams=12"]
-    size = ["data.image_size.height=60", "data.image_size.width=12", "trainer=cpu", "trainer.max_epochs=1"]
-    size += ["trainer.log_every_n_steps=1", *FEW_WELDS]
     shown, pair = [], dashboard._pair
 
     def pair_and_check(data: WeldDataModule, split: str, rows: list[int], images: Tensor) -> list[Pixels]:
@@ -66,8 +60,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dashboard, "_pair", pair_and_check)
         patch.setenv("WELDNET_CACHE", str(folder / "cache"))
-        patch.setattr(sys, "argv", ["weldnet-train", *small, *size, f"output_dir={folder / RUN}"])
-        run_train()
+        call("train", *DEMO, f"output_dir={folder / RUN}")
     assert shown == ["train", "select"]
     return folder
 
@@ -198,37 +191,17 @@ def shows(words: str, browser: "WebDriver") -> bool:
 
 
 @pytest.mark.slow
-def test_a_browser_shows_scalars_images_and_hyperparameters(tensorboard: str, tmp_path: Path) -> None:
-    if not (shutil.which("chromium") and shutil.which("chromedriver")):
-        assert not os.environ.get("CI"), "CI must have chromium and chromedriver"
-        pytest.skip("chromium and chromedriver are not installed")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
+def test_a_browser_shows_scalars_images_and_hyperparameters(tensorboard: str, browser: "WebDriver") -> None:
     from selenium.webdriver.support.wait import WebDriverWait
 
-    options = webdriver.ChromeOptions()
-    for flag in (
-        "headless",
-        "no-sandbox",
-        "disable-gpu",
-        "disable-dev-shm-usage",
-        "disable-background-networking",
-        "window-size=1400,1000",
+    for tab, words in (
+        ("scalars", "throughput"),
+        ("images", "test/confusion_matrix"),
+        ("pr_curves", "test/crack"),
+        ("custom_scalars", "recall of each class"),
+        ("hparams", "data.augmentation"),
+        ("hparams", "final/test_accuracy"),
     ):
-        options.add_argument(f"--{flag}")
-    options.add_argument(f"--user-data-dir={tmp_path}")
-    browser = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
-    try:
-        for tab, words in (
-            ("scalars", "throughput"),
-            ("images", "test/confusion_matrix"),
-            ("pr_curves", "test/crack"),
-            ("custom_scalars", "recall of each class"),
-            ("hparams", "data.augmentation"),
-            ("hparams", "final/test_accuracy"),
-        ):
-            browser.get(f"{tensorboard}#{tab}")
-            browser.refresh()
-            WebDriverWait(browser, 40).until(partial(shows, words))
-    finally:
-        browser.quit()
+        browser.get(f"{tensorboard}#{tab}")
+        browser.refresh()
+        WebDriverWait(browser, 40).until(partial(shows, words))

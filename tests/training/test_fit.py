@@ -13,7 +13,7 @@ import pytest
 import torch
 from calling import call
 from drawing import write_welds
-from trained import QUIET, SMALL
+from trained import QUIET, SMALL, TINY
 from training_runs import heed_interrupts
 
 from weldnet.commands.train import main
@@ -73,7 +73,7 @@ def test_a_full_dev_shm_ends_a_run_and_nothing_hangs(tmp_path: Path) -> None:
     write_welds(tmp_path / "welds", seams=range(12), size=(224, 224))
     script = Path(sys.executable).with_name("weldnet-train")
     sizes = ["data.image_size.height=224", "data.image_size.width=224", "data.cache=none", "data.num_workers=2"]
-    settings = [each for each in SMALL if "image_size" not in each]
+    settings = [each for each in TINY if "image_size" not in each]
     small = 'mount -t tmpfs -o size=1m tmpfs /dev/shm && exec "$@"'
     words = ["unshare", "--mount", "bash", "-c", small, "bash", str(script), *settings, *sizes, "output_dir=run"]
     with subprocess.Popen(

@@ -9,30 +9,13 @@ from typing import Any
 import pytest
 from calling import call, refuse
 from omegaconf import OmegaConf
-from training_runs import FEW_WELDS
+from training_runs import DEMO
 
 from weldnet.errors import propose_extra
 from weldnet.evaluation.metrics import METRICS
 from weldnet.report.charts import draw_charts
 
 pytestmark = pytest.mark.usefixtures("undrawn")
-
-SMALL = [
-    "experiment=demo",
-    "model=timm",
-    "model.backbone=test_resnet",
-    "model.zero_init_residual=false",
-    "data.num_images=72",
-    "data.num_seams=12",
-    "data.image_size.height=32",
-    "data.image_size.width=16",
-    "trainer=cpu",
-    "trainer.precision=32-true",
-    "trainer.max_epochs=1",
-    "trainer.log_every_n_steps=1",
-    "output_dir=run",
-    *FEW_WELDS,
-]
 
 
 @pytest.fixture
@@ -60,8 +43,8 @@ def read_csv(file: Path) -> dict[str, float]:
 
 
 @pytest.mark.slow
-def test_csv_holds_curves_settings_and_the_outcome(run: Path) -> None:
-    call("train", *SMALL, "logger=csv")
+def test_csv_holds_curves_settings_and_the_outcome_and_is_resumed(run: Path) -> None:
+    call("train", *DEMO, "output_dir=run", "logger=csv")
     figures = read_csv(run / "csv" / "version_0" / "metrics.csv")
     assert read_final(run).items() <= figures.items()
     assert {f"val/{metric.key}" for metric in METRICS} | {"val_recall/crack", "lr-AdamW/head"} <= set(figures)
@@ -70,12 +53,7 @@ def test_csv_holds_curves_settings_and_the_outcome(run: Path) -> None:
     log = (run / "train.log").read_text()
     assert log.count("CSVLogger takes no pictures, texts or curves") == 1
     assert not list(run.rglob("events.out.tfevents.*"))
-
-
-@pytest.mark.slow
-def test_a_resumed_run_keeps_the_csv_file_so_far(run: Path) -> None:
-    call("train", *SMALL, "logger=csv")
-    figures = read_csv(run / "csv" / "version_0" / "metrics.csv")
+    # A resumed run keeps the file so far.
     call("train", "ckpt_path=run", "trainer.max_epochs=2")
     resumed = read_csv(run / "csv" / "version_1" / "metrics.csv")
     assert (resumed["epoch"], figures["epoch"]) == (1, 0)
@@ -97,7 +75,7 @@ def test_mlflow_keeps_all_in_the_run_folder_and_calls_nobody(run: Path, monkeypa
     monkeypatch.setattr(socket, "getaddrinfo", refuse_call)
     monkeypatch.setattr(socket.socket, "connect", refuse_call)
     monkeypatch.setattr("weldnet.training.dashboard.draw_charts", draw_charts)
-    call("train", *SMALL, "logger=mlflow")
+    call("train", *DEMO, "output_dir=run", "logger=mlflow")
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(f"sqlite:///{run / 'mlflow.db'}")
@@ -121,7 +99,7 @@ def test_a_logger_that_is_not_installed_is_refused(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("weldnet.training.loggers.find_spec", lambda name: None)
-    assert propose_extra("mlflow") in refuse(capsys, "train", *SMALL, "logger=mlflow")
+    assert propose_extra("mlflow") in refuse(capsys, "train", *DEMO, "output_dir=run", "logger=mlflow")
     monkeypatch.setattr("lightning.pytorch.loggers.wandb._WANDB_AVAILABLE", False)
-    assert "logger.wandb: " in refuse(capsys, "train", *SMALL, "logger=wandb")
+    assert "logger.wandb: " in refuse(capsys, "train", *DEMO, "output_dir=run", "logger=wandb")
     assert not run.exists()

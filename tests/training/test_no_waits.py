@@ -40,7 +40,7 @@ def test_no_operation_of_a_step_needs_its_result_on_the_cpu(here: Path, changes:
         "train",
         *TWO_EPOCHS,
         *changes,
-        "trainer=cpu",
+        *("model=timm", "model.backbone=test_resnet", "trainer=cpu"),
         "trainer.precision=32-true",
         "+callbacks.reads._target_=waiting.CountReads",
     )
