@@ -39,6 +39,8 @@ from weldnet.model.settings import ModelSettings
 from weldnet.training.fit import calibrate, describe
 
 GEOMETRY = Geometry(32, 16, "letterbox", "long_side_vertical")
+BACKBONE = "test_resnet"
+"""Its checkpoints have 2 MB."""
 CONFIG = "data:\n  source: folder  # ß\n"
 
 
@@ -54,7 +56,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> WeldDataModule:
 
 @pytest.fixture(scope="module")
 def model(data: WeldDataModule) -> WeldClassifier:
-    model = WeldClassifier(data.classes, ModelSettings("resnet18", "none", channels_last=False), torch.optim.SGD)
+    model = WeldClassifier(data.classes, ModelSettings(BACKBONE, "none", channels_last=False), torch.optim.SGD)
     model.record = describe(data, model, CONFIG).to_plain()
     return model
 
@@ -98,7 +100,7 @@ class Focused(WeldClassifier):
 @quiet
 @pytest.mark.parametrize("focus", [2.0, "strong", [1, {"crack": 0.5}], torch.ones(2)])
 def test_a_subclass_may_save_its_arguments(data: WeldDataModule, tmp_path: Path, focus: Any) -> None:
-    model = Focused(data.classes, ModelSettings("resnet18", "none"), torch.optim.SGD, lr=0.5, focus=focus)
+    model = Focused(data.classes, ModelSettings(BACKBONE, "none"), torch.optim.SGD, lr=0.5, focus=focus)
     trainer = make_trainer(tmp_path, max_steps=1, max_epochs=1)
     trainer.fit(model, datamodule=data)
     trainer.save_checkpoint(tmp_path / "last.ckpt")
@@ -114,7 +116,7 @@ def test_a_subclass_may_save_its_arguments(data: WeldDataModule, tmp_path: Path,
 def test_an_argument_that_runs_code_is_refused_before_training(
     data: WeldDataModule, tmp_path: Path, focus: Any
 ) -> None:
-    model = Focused(data.classes, ModelSettings("resnet18", "none"), focus=focus)
+    model = Focused(data.classes, ModelSettings(BACKBONE, "none"), focus=focus)
     with pytest.raises(InputError, match=r"Focused saves its argument focus, a .*\(ignore=\['focus'\]\)"):
         make_trainer(tmp_path, max_steps=1, max_epochs=1).fit(model, datamodule=data)
     assert model.global_step == 0
@@ -125,7 +127,7 @@ def test_round_trip(data: WeldDataModule, model: WeldClassifier, saved: Path) ->
     file = saved
     checkpoint = load_checkpoint(file)
     card = checkpoint.card
-    assert (card.classes, card.backbone, card.channels_last) == (["crack", "pore"], "resnet18", False)
+    assert (card.classes, card.backbone, card.channels_last) == (["crack", "pore"], BACKBONE, False)
     assert checkpoint.geometry == GEOMETRY
     assert (card.split_digest, card.validation_groups) == (data.split_digest, "unseen")
     assert (card.config, card.judge, card.versions) == (CONFIG, None, current_versions())
@@ -180,7 +182,7 @@ def change_record(**fields: Any) -> Change:
         (change_record(leaks=["a", 5]), "record is damaged"),
         (change_record(fingerprints=[1, 2]), "record is damaged"),
         (change_record(fingerprints=torch.zeros(3)), "record is damaged"),
-        (change_record(classes=["crack", "pore", "undercut"]), "weights do not fit its resnet18"),
+        (change_record(classes=["crack", "pore", "undercut"]), "weights do not fit its test_resnet"),
         (change_record(backbone="resnet50"), "weights do not fit its resnet50"),
         (change_record(backbone="vgg"), "backbone"),
         (change_record(backbone=5), "backbone|damaged"),
@@ -255,7 +257,7 @@ def test_code_does_not_run(content: dict[str, Any], tmp_path: Path) -> None:
     [
         {"_instantiator": "lightning.pytorch.cli.instantiate_module"},
         {"_instantiator": "os.system"},
-        {"settings": {"backbone": "resnet18", "weights": "no/such/file"}},
+        {"settings": {"backbone": BACKBONE, "weights": "no/such/file"}},
     ],
 )
 def test_lightning_makes_nothing_that_a_file_names(saved: Path, tmp_path: Path, hostile: dict[str, Any]) -> None:
@@ -410,7 +412,7 @@ def test_no_run_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: st
 
 
 def test_record_is_plain(data: WeldDataModule) -> None:
-    record = describe(data, WeldClassifier(data.classes, ModelSettings("resnet18", "none")), CONFIG)
+    record = describe(data, WeldClassifier(data.classes, ModelSettings(BACKBONE, "none")), CONFIG)
     plain = record.to_plain()
     assert type(pickle.loads(pickle.dumps(plain))) is dict
     assert record.fingerprints.tolist() == sorted(fingerprints(data.samples("train")["digest"]).tolist())
@@ -431,10 +433,10 @@ def test_format_3_is_brought_up_to_date(content: dict[str, Any], tmp_path: Path)
 def test_standardised_data_need_their_own_statistics(data: WeldDataModule) -> None:
     standardised = copy(data)
     standardised.geometry = replace(GEOMETRY, normalize="per_image")
-    plain = WeldClassifier(data.classes, ModelSettings("resnet18", "none"))
+    plain = WeldClassifier(data.classes, ModelSettings(BACKBONE, "none"))
     with pytest.raises(InputError, match=r"make it by WeldClassifier\(\.\.\., \*\*data\.geometry\.statistics\)"):
         describe(standardised, plain)
-    model = WeldClassifier(data.classes, ModelSettings("resnet18", "none"), **standardised.geometry.statistics)
+    model = WeldClassifier(data.classes, ModelSettings(BACKBONE, "none"), **standardised.geometry.statistics)
     record = describe(standardised, model)
     assert (record.geometry, record.mean, record.std) == (standardised.geometry, (128 / 255,) * 3, (40 / 255,) * 3)
     seen: list[torch.Tensor] = []

@@ -14,18 +14,21 @@ from weldnet.inference.checkpoint import RECORD, load_checkpoint
 from weldnet.inference.torch_engine import TorchEngine
 
 CLASSES = ("good", "crack", "pore")
+BACKBONE = "test_resnet"
+"""Small, and with 96 features."""
 
 
 @pytest.fixture(scope="module")
 def content(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What stands in a checkpoint with a judge of random outputs."""
-    content: dict[str, Any] = torch.load(save_untrained(tmp_path_factory.mktemp("engines") / "a.ckpt", CLASSES))
+    file = save_untrained(tmp_path_factory.mktemp("engines") / "a.ckpt", CLASSES, backbone=BACKBONE)
+    content: dict[str, Any] = torch.load(file)
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 3
-    features = rng.normal(size=(60, 512)).astype(np.float32)
+    features = rng.normal(size=(60, 96)).astype(np.float32)
     outputs = Outputs(rng.normal(size=(60, 3)), features, labels, [None] * 60)
     judge = fit_judge(CLASSES, ["good"], outputs, outputs, outputs, by_group=False)
-    return content | {RECORD: make_card(judge=judge).to_plain()}
+    return content | {RECORD: make_card(judge=judge, backbone=BACKBONE).to_plain()}
 
 
 def change(nest: Any, where: str, value: Any) -> Any:
@@ -62,8 +65,8 @@ def test_a_whole_one(content: dict[str, Any], tmp_path: Path) -> None:
         ("judge.point.accept_above", "0.9", "accept_above: .*valid number"),
         ("judge.point.good_classes", ["bad"], "good class"),
         ("judge.classes", ["crack", "good", "pore"], "other classes"),
-        ("judge.novelty.0.mean", torch.full((512,), float("nan")), "distances from training are not finite"),
-        ("judge.novelty.0.mean", torch.zeros(7), "512"),
+        ("judge.novelty.0.mean", torch.full((96,), float("nan")), "distances from training are not finite"),
+        ("judge.novelty.0.mean", torch.zeros(7), "96"),
         ("judge.novelty.0.residual_variance", 0.0, "distances from training are not finite"),
         ("classes", ["good", "good", "pore"], "twice"),
     ],
