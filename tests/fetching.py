@@ -15,8 +15,10 @@ def fetch(folder: Path, *wanted: str) -> dict[str, str]:
         folder: not there yet; what else is to be imported may be put there.
         wanted: as pip takes them.
     """
-    command: list[str | Path] = [sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--target", folder]
-    done = subprocess.run([*command, *wanted], capture_output=True, text=True)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-input"]
+    # Compiling all of it takes longer than the test needs of it.
+    command = [*pip, "--no-compile", "--target", str(folder), *wanted]
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         pytest.skip(f"pip cannot install {wanted[0]}: {done.stderr.strip().splitlines()[-1]}")
     return os.environ | {"PYTHONPATH": str(folder)}

@@ -35,8 +35,9 @@ def test_an_installed_wheel_trains_from_an_empty_folder(tmp_path: Path) -> None:
     subprocess.run([*pip, "--quiet", "install", "--no-deps", "--target", str(site), str(wheel)], check=True)
     here = tmp_path / "empty"
     here.mkdir()
-    small = ["experiment=demo", "model.backbone=resnet18", "data.num_images=36", "data.num_seams=6"]
-    size = ["data.image_size.height=60", "data.image_size.width=12", "trainer=cpu", "trainer.max_epochs=1"]
+    small = ["experiment=demo", "data.num_images=36", "data.num_seams=6", "trainer=cpu", "trainer.max_epochs=1"]
+    small += ["model=timm", "model.backbone=test_resnet", "model.zero_init_residual=false"]
+    size = ["data.image_size.height=32", "data.image_size.width=16"]
     environment = {**os.environ, "PYTHONPATH": str(site)}
     found = [sys.executable, "-c", "import weldnet, weldnet.configs as c; print(weldnet.__file__, c.__file__)"]
     where = subprocess.run(found, cwd=here, env=environment, check=True, capture_output=True, text=True).stdout

@@ -64,19 +64,20 @@ def test_normalisation_is_torchvisions(channels_last: bool) -> None:
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("channels_last", [True, False])
 @pytest.mark.parametrize(
     "backbone",
     [name if name == "resnet18" else pytest.param(name, marks=pytest.mark.slow) for name in RESNETS],
 )
-def test_logits_are_torchvisions(backbone: str, channels_last: bool) -> None:
+def test_logits_are_torchvisions(backbone: str) -> None:
     torch.manual_seed(0)
     model = plain_model(backbone)
-    network = copy_weights(WeldNet(backbone, 5, channels_last=channels_last), model)
-    images = random_images(2, 300, 30)
+    images = random_images(2, 100, 30)
     expected = model(normalise(images))
     scale = max(1.0, float(expected.abs().max()))
-    torch.testing.assert_close(network(images) / scale, expected / scale, rtol=0, atol=1e-5)
+    made = make_backbone(backbone)
+    for channels_last in (True, False):
+        network = copy_weights(WeldNet(made, 5, channels_last=channels_last), model)
+        torch.testing.assert_close(network(images) / scale, expected / scale, rtol=0, atol=1e-5)
 
 
 def test_unknown_backbone() -> None:

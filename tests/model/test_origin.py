@@ -79,8 +79,8 @@ def weldnet_losses(
 @quiet
 def test_first_losses_agree(tmp_path: Path) -> None:
     root = write_welds(tmp_path / "welds", ("crack", "no_defect", "pore"), shots=4, size=(160, 40))
-    # The recipe itself, a ResNet50, but for its batches of 32.
-    cfg = compose_origin(root, ["data.batch_size=8"])
+    # The recipe itself, a ResNet50, but for its batches of 32 and images of 300 x 30.
+    cfg = compose_origin(root, ["data.batch_size=8", "data.image_size.height=100"])
     data = build_data(cfg.data, cfg.seed)
     data.setup()
     torch.manual_seed(1)
