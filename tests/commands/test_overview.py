@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -34,6 +35,11 @@ def test_it_lists_every_command(arguments: list[str], capsys: pytest.CaptureFixt
     listed.remove("runs")
     assert sorted(f"weldnet-{name}" for name in listed) == sorted(set(scripts) - {"weldnet"})
     assert max(map(len, shown.splitlines())) <= 120
+
+
+def test_the_list_needs_no_framework() -> None:
+    code = "import sys; from weldnet.commands.overview import main; main(); sys.exit('hydra' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code, "--help"], check=True, stdout=subprocess.DEVNULL)
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
