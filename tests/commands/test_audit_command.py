@@ -189,6 +189,14 @@ def test_the_suggested_split_has_no_leak_and_trains(here: Path, capsys: pytest.C
     assert data.splits() == ["train", "val", "test"]
 
 
+def test_what_could_be_the_welds_is_listed_once(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_welds(here / "photos")
+    assert exit_code("audit", "photos") == 0
+    printed = capsys.readouterr().out
+    assert printed.count("data.group_by=prefix:1") == 1
+    assert printed.count("would measure memory. Type one of the keys above\n") == 2, "train and crossval"
+
+
 def test_a_split_of_too_few_groups_says_so(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_welds(here / "photos", seams=range(2), shots=4)
     arguments = ["data.root=photos", r"data.group_pattern=seam\d+", "audit.suggest_split=split.csv"]

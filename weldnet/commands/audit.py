@@ -87,9 +87,12 @@ def _print_advice(found: "Found", audited: "Audit", folder: Path) -> None:
 
     if skipped := found.describe_skipped():
         print(skipped)
-    if found.table["group"].null_count():
-        print(explain_groups(found.table))
+    advice = explain_groups(found.table) if found.table["group"].null_count() else None
+    if advice:
+        print(advice)
     for name, refusal in audited.refusals.items():
+        if refusal and advice:
+            refusal = refusal.replace(advice, "Type one of the keys above")
         taken = f"takes these data{', in spite of the errors above' if audited.of('error') else ''}"
         print(f"weldnet-{name} would refuse these data: {refusal}" if refusal else f"weldnet-{name} {taken}")
     print(f"the page:  {show(folder / 'audit.html')}")
