@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from urllib.error import URLError
 
 import polars as pl
 import pytest
@@ -105,6 +106,24 @@ def test_training_refuses_what_cannot_be_learned(here: Path, capsys: pytest.Capt
     message = refuse(capsys, "train", *write_manifest(split, rows, group), *SMALL)
     assert words in message
     assert not (here / "runs").exists()
+
+
+def unplug(*_: object, **__: object) -> None:
+    raise URLError("unplugged")
+
+
+@pytest.mark.parametrize(("split", "group"), [(repeat("train", "val", "test"), OWN), (repeat("train"), "g")])
+def test_missing_weights_are_refused_at_once_and_with_the_splits(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, split: Split, group: str
+) -> None:
+    monkeypatch.setattr("torch.hub.urlopen", unplug)
+    monkeypatch.setattr("urllib.request.urlopen", unplug)
+    # No image is decoded.
+    monkeypatch.delattr("weldnet.data.datamodule.decode_images")
+    message = refuse(capsys, "train", *write_manifest(split, group=group), "model=resnet18", "trainer=cpu")
+    assert "weights of model.weights=" in message
+    assert "experiment=scratch" in message
+    assert ("no image in val" in message) == (group == "g")
 
 
 WORKS = {

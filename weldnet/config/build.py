@@ -84,6 +84,13 @@ def check_nodes(cfg: DictConfig) -> None:
         _make_classifier(cfg, ["", ""], weights="none", size=(size.height, size.width))
 
 
+def check_weights(cfg: DictConfig) -> None:
+    """Makes the classifier of a training config, to find out whether its weights can be had."""
+    size = cfg.data.image_size
+    with torch.random.fork_rng(devices=[]):
+        _make_classifier(cfg, ["", ""], weights=cfg.model.weights, size=(size.height, size.width))
+
+
 def _check_optimizer(cfg: DictConfig) -> None:
     """Makes the optimizer and the scheduler for one number."""
     try:

@@ -9,7 +9,7 @@ from hydra.types import RunMode
 from lightning import Callback, Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
 
-from weldnet.config.build import build_data, build_model, build_trainer, check_nodes
+from weldnet.config.build import build_data, build_model, build_trainer, check_nodes, check_weights
 from weldnet.config.callbacks import describe_selection, resolve_monitor
 from weldnet.config.resumable import list_settings
 from weldnet.config.resume import CONFIG, StoppedRun
@@ -80,6 +80,8 @@ def train_run(
     trainer = prepare_trainer(cfg, folder)
     if trainer.world_size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
         raise InputError("--multirun and several processes exclude each other; start one run at a time")
+    if not stopped and cfg.model.weights != "none":
+        _require_weights(cfg)
     data, trainer = prepare_data(cfg, folder, trainer, further)
     if stopped:
         stopped.check_data(data)
@@ -102,6 +104,18 @@ def train_run(
             num_epochs = last.num_epochs if stopped and stopped.is_trained and last else trainer.current_epoch
             settings = list_settings(cfg)
             return finish_run(data, folder, trainer, num_epochs, test=cfg.test, settings=settings, **cfg.decision)
+
+
+def _require_weights(cfg: DictConfig) -> None:
+    """Refuses weights that cannot be had, before an image is decoded and together with what the splits lack."""
+    try:
+        check_weights(cfg)
+    except InputError as missing:
+        try:
+            build_data(cfg.data, cfg.seed).split()
+        except InputError as error:
+            raise InputError(f"{error}\nAnd {missing}") from missing
+        raise
 
 
 def _fill_folder(folder: Path, config: str, data: WeldDataModule) -> None:

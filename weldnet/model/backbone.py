@@ -128,6 +128,7 @@ def miss_weights(key: str, source: str, error: Exception, cached: str = "") -> I
     return InputError(
         f"the weights of {key} are not in the cache, and cannot be downloaded from {source} ({first_line(error)}): "
         f"{f'save them as {cached}, or ' if cached else ''}type one of\n"
-        "  model.weights=FILE   a state dict (.safetensors, or saved by torch) that you have\n"
-        "  model.weights=none   start from random weights; experiment=scratch is the recipe for that"
+        "  experiment=scratch   start from random weights, by the recipe for that (ResNets)\n"
+        "  model.weights=none   start from random weights, by the recipe that you typed\n"
+        "  model.weights=FILE   a state dict (.safetensors, or saved by torch) that you have"
     )

@@ -169,7 +169,7 @@ def checked(rows: Rows) -> pl.DataFrame:
     ("rows", "warning"),
     [
         (FINE, None),
-        ([*FINE, ("pore", "val", "a")], "validation holds welds that training knows (1 groups: a)"),
+        ([*FINE, ("pore", "val", "a")], "validation holds welds that training knows (1 weld: a)"),
         ([(label, split, None) for label, split, _ in FINE], "the splits come without groups"),
     ],
 )

@@ -129,8 +129,8 @@ def check_splits(table: pl.DataFrame) -> list[str]:
         warnings.append(f"{missing} of {len(table)} images have no group, so their welds are unknown")
     if known := shared_groups(table, "train", "val"):
         warnings.append(
-            f"validation holds welds that training knows ({len(known)} groups: {shorten(known)}), so its figures are "
-            "too high for unseen welds"
+            f"validation holds welds that training knows ({count(len(known), 'weld')}: {shorten(known)}), so its "
+            "figures are too high for unseen welds"
         )
     return warnings
 
@@ -176,10 +176,8 @@ def check_classes(table: pl.DataFrame, known: Sequence[str] | None = None) -> No
                 f"{', '.join(sorted(trained))}"
             )
     if "val" not in table["split"]:
-        raise InputError(
-            "no image in val; training needs train and val (data.shares, or the source's own splits)"
-            f"{_explain_few(table)}"
-        )
+        needs = "; training needs train and val (data.shares, or the source's own splits)"
+        raise InputError(f"no image in val{_explain_few(table) or needs}")
 
 
 def _explain_few(table: pl.DataFrame) -> str:
@@ -192,7 +190,7 @@ def _explain_few(table: pl.DataFrame) -> str:
     if not few:
         return ""
     return (
-        f". Each class needs at least 3 welds, for train, val and test; {shorten(few)}:\n"
+        f": each class needs at least 3 welds, for train, val and test; {shorten(few)}:\n"
         f"{list_some([f'{label}: {shorten(names)}' for label, names in welds.items()])}\n"
         "Type data.val=known: validation then takes photographs of the training welds, and what it chooses and "
         "measures holds for known welds. Or photograph further welds, or give a manifest with the splits. Do not make "
