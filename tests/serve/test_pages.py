@@ -86,6 +86,7 @@ def test_the_page_shows_what_the_predictor_says(small: Path, tmp_path: Path, bro
             check_shown(browser, prediction)
             browser.switch_to.active_element.send_keys(Keys.ARROW_DOWN)
         browser.switch_to.active_element.send_keys(Keys.HOME)
+        check_review_of_referred(browser, expected, tmp_path / "decisions")
         assert find(browser, "name").text == "good.jpg"
         find(browser, "explain").click()
         wait_for(browser, "document.getElementById('overlay').naturalWidth > 0")
@@ -95,6 +96,26 @@ def test_the_page_shows_what_the_predictor_says(small: Path, tmp_path: Path, bro
     check_accessible(browser)
     complaints = [entry["message"] for entry in noted if "422" not in entry["message"]]
     assert complaints == [], "the page keeps to its own policy"
+
+
+def check_review_of_referred(browser: "WebDriver", expected: list[Prediction], records: Path) -> None:
+    """One button, which agrees where the class is the one that was guessed."""
+    row = next(number for number, prediction in enumerate(expected) if prediction.verdict == "refer")
+    history = browser.find_elements("css selector", "#history button")
+    predicted = expected[row].predicted
+    history[row].click()
+    find(browser, "reviewer").send_keys("Kim")
+    for label in sorted(expected[row].probabilities):
+        find(browser, "label").find_element("css selector", f"[value={label}]").click()
+        (button,) = [
+            each for each in find(browser, "review").find_elements("tag name", "button") if each.is_displayed()
+        ]
+        assert button.text == "Record this class"
+        button.click()
+        wait_for(browser, f"document.getElementById('reviewed').textContent == 'Recorded by Kim: {label}.'")
+        review = read_lines(records)[-1]
+        assert (review["label"], review["agree"]) == (label, label == predicted)
+    history[0].click()
 
 
 def check_shown(browser: "WebDriver", prediction: Prediction) -> None:

@@ -31,7 +31,11 @@ function save(entries) {
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
-async function send(entry, agree, label) {
+// A photograph that is referred has no verdict to agree with: the class that was guessed stands in for it.
+const isReferred = ({ result }) => result.verdict === "refer";
+
+async function send(entry, button, label) {
+  const agree = isReferred(entry) ? label === entry.result.predicted : button === "agree";
   const [name, remark] = [find("reviewer").value.trim(), find("remark").value.trim()];
   const review = { agree, label, name, remark };
   const content = { ...review, request_id: entry.request, file: entry.result.file };
@@ -44,6 +48,12 @@ async function send(entry, agree, label) {
   }
 }
 
+function describe(entry, visible) {
+  const { review } = entry;
+  if (isReferred(entry)) return `Recorded by ${review.name}: ${visible(review.label)}.`;
+  return `Recorded: ${review.name} ${review.agree ? "agrees" : "overrules the verdict"}.`;
+}
+
 export function showReview(entry, classes, visible) {
   find("review").hidden = !entry.result;
   if (!entry.result) return;
@@ -52,8 +62,10 @@ export function showReview(entry, classes, visible) {
   find("label").replaceChildren(...options);
   find("label").value = review?.label ?? entry.result.predicted;
   find("remark").value = review?.remark ?? "";
-  const done = review && `Recorded: ${review.name} ${review.agree ? "agrees" : "overrules the verdict"}.`;
-  find("reviewed").textContent = refusal || done || "";
+  const [agree, overrule] = find("review").querySelectorAll("button");
+  agree.textContent = isReferred(entry) ? "Record this class" : "Agree with the verdict";
+  overrule.hidden = isReferred(entry);
+  find("reviewed").textContent = refusal || (review ? describe(entry, visible) : "");
 }
 
 export function setUpReviews(getEntries, getSelected, show) {
@@ -63,7 +75,7 @@ export function setUpReviews(getEntries, getSelected, show) {
     button.addEventListener("click", async () => {
       if (!find("review").reportValidity()) return;
       const entry = getSelected();
-      await send(entry, button.value === "agree", find("label").value);
+      await send(entry, button.value, find("label").value);
       if (entry === getSelected()) show(entry);
     });
 }
