@@ -192,7 +192,8 @@ def _explain_verdicts(report: Report) -> Iterator[Reason]:
             yield Reason(
                 f"No photograph is {verdict} yet: {count(found, 'calibration photograph')} {shown} cannot prove "
                 f"at most {target} {errors}; {needed} can.",
-                f"Add about {2 * (needed - found)} photographs {shown} to validation; half of them set thresholds.",
+                f"Add about {2 * (needed - found)} photographs {shown} to validation (new ones, or a larger "
+                "data.shares.val); half of them set thresholds.",
             )
         elif row["n"] and row["value"] > point[key]:
             yield Reason(
@@ -237,7 +238,8 @@ def _explain_welds(report: Report, missed: Sequence[str]) -> Iterator[Reason]:
         target = f"at most {100 * rate:g} % {errors}"
         if welds["n"] < needed:
             text = f"{count(welds['n'], f'{kind} weld')} cannot prove {target}; it takes {needed}."
-            yield Reason(text, f"Test about {needed - welds['n']} more {kind} welds (data=folder data.root=DIR).")
+            more = f"Test about {needed - welds['n']} more {kind} welds"
+            yield Reason(text, f"{more}: weldnet-test ckpt_path=RUN data=folder data.root=DIR.")
             continue
         for row, unit in ((welds, "weld"), (photographs, "photograph")):
             if row["value"] <= rate < (bound := _bound(report, row)):
