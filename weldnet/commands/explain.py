@@ -11,7 +11,7 @@ from weldnet.config.hydra_app import command, warn_of_no_effect
 from weldnet.config.own_data import find_origin
 from weldnet.config.runs import name_folder, propose_resuming, show, show_resume
 from weldnet.config.schema import ModelKeys
-from weldnet.errors import list_some
+from weldnet.errors import count, list_some
 from weldnet.explain.settings import HeatmapSettings
 from weldnet.inference.settings import DeviceSettings
 
@@ -54,7 +54,7 @@ def run(cfg: DictConfig) -> None:
         unreadable = explain_files(engine, paths, names, folder, HeatmapSettings(**choices), _find_labels(*lists))
     if skipped:
         print(skipped.describe(base))
-    print(f"{len(paths) - len(unreadable):,} pictures: {show(folder)}")
+    print(f"{count(len(paths) - len(unreadable), 'picture')}: {show(folder)}")
     print(f"the page: {show(folder / 'index.html')}")
     if unreadable:
         reasons = list_some([f"{path}: {reason}" for path, reason in unreadable.items()])
