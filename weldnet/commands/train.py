@@ -65,6 +65,9 @@ def _print_outcome(folder: Path, reports: "dict[str, EvaluationReport]") -> None
     print("\n".join(list_lines(report)))
     print(f"the page:   {show(folder / 'report.html')}")
     print(f"new photos: {show_command('weldnet-predict')} DIR ckpt_path={show(folder)}")
+    if reasons := report["headline"]["reasons"]:
+        # The first weighs most.
+        print(f"to improve: {reasons[0]['action']}")
 
 
 def _print_complete(run: StoppedRun) -> None:
