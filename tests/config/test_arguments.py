@@ -1,7 +1,9 @@
 """What is typed as Hydra takes it, and the help that says what can be typed."""
 
+import io
 import re
 import textwrap
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -94,11 +96,12 @@ def test_a_folder_is_audited(here: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "data.root is not read by data=manifest" in refuse(capsys, "audit", "photos", "data=manifest")
 
 
-@pytest.fixture
-def shown(capsys: pytest.CaptureFixture[str]) -> str:
+@pytest.fixture(scope="module")
+def shown() -> str:
     """What `weldnet-train --help` prints."""
-    assert exit_code("train", "--help") == 0
-    return capsys.readouterr().out
+    with redirect_stdout(io.StringIO()) as printed:
+        assert exit_code("train", "--help") == 0
+    return printed.getvalue()
 
 
 def test_help_lists_what_people_use(shown: str, capsys: pytest.CaptureFixture[str]) -> None:
