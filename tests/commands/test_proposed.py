@@ -41,7 +41,10 @@ def test_those_of_training(here: Path, capsys: pytest.CaptureFixture[str]) -> No
     error = refuse(capsys, "train", *one)
     (hint,) = re.findall(r"ckpt_path=.*", error)
     run_all(f"weldnet-train {hint}", capsys, "train")
+    # As a kill leaves it that comes after the last file.
+    (here / "a run" / ".lock").touch()
     call("train", "ckpt_path=a run")
+    assert not (here / "a run" / ".lock").exists()
     run_all(capsys.readouterr().out, capsys, "test", "train")
     call("export", "ckpt_path=a run", "format=onnx", "output_dir=b")
     run_all(capsys.readouterr().out, capsys, "predict")

@@ -132,7 +132,7 @@ ALL_SEEN = {"num_trained_on": 120}
             "not_proven",
             "too few welds",
             ["escapes"],
-            ["Test about 47 more defective welds (data=folder data.root=DIR)"],
+            ["Test about 47 more defective welds, by weldnet-test with data=folder data.root=DIR"],
         ),
         ({"number": 900, "classes": TWO, "skill": 9.0, "welds": 450}, "fit", "Fit to decide alone", [], []),
     ],

@@ -39,7 +39,9 @@ def run(cfg: DictConfig) -> Path:
         stopped = find_stopped_run(cfg, typed)
         cfg, folder = stopped.cfg, stopped.folder
         if stopped.is_complete:
-            _print_complete(stopped)
+            # A kill after the last file has left its lock there.
+            with work_alone(folder):
+                _print_complete(stopped)
             return folder
     # Before the data: while they are set up, another command could change what was found.
     with work_alone(folder) if stopped else nullcontext():

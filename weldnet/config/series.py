@@ -154,7 +154,9 @@ class Series(ABC):
         if not self.unfinished(only) and (only is not None or self.is_complete()):
             which = "" if only is None else f"{self.alike.member} {only} of "
             print(f"{which}{show(self.folder)} is complete: trained, tested, reported; nothing was done")
-            self._print_outcome(resume, save=False)
+            # A kill after the last file has left its lock there.
+            with work_alone(self.folder):
+                self._print_outcome(resume, save=False)
             return
         if self.unfinished(only):
             self._check()

@@ -239,7 +239,7 @@ def _explain_welds(report: Report, missed: Sequence[str]) -> Iterator[Reason]:
         if welds["n"] < needed:
             text = f"{count(welds['n'], f'{kind} weld')} cannot prove {target}; it takes {needed}."
             more = f"Test about {needed - welds['n']} more {kind} welds"
-            yield Reason(text, f"{more}: weldnet-test ckpt_path=RUN data=folder data.root=DIR.")
+            yield Reason(text, f"{more}, by weldnet-test with data=folder data.root=DIR.")
             continue
         for row, unit in ((welds, "weld"), (photographs, "photograph")):
             if row["value"] <= rate < (bound := _bound(report, row)):
