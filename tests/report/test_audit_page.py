@@ -225,6 +225,7 @@ def test_refusals_are_sentences_and_keys_are_code(tmp_path: Path) -> None:
     refusals = {
         "no image in val (data.shares, or <b>)": "No image in val (<code>data.shares</code>, or &lt;b&gt;).",
         "4 groups: type data.group_pattern='b; c'.": "4 groups: type <code>data.group_pattern=&#39;b; c&#39;</code>.",
+        "a larger data.shares.val; data.groups.": "A larger <code>data.shares.val</code>; <code>data.groups</code>.",
         "data.window=[0, 9] is dark; good/a.png": "<code>data.window=[0, 9]</code> is dark; good/a.png.",
         "good/a.png: audit.suggest_split=X.csv, or": "good/a.png: <code>audit.suggest_split=X.csv</code>, or.",
     }

@@ -238,14 +238,12 @@ def _explain_welds(report: Report, missed: Sequence[str]) -> Iterator[Reason]:
         target = f"at most {100 * rate:g} % {errors}"
         if welds["n"] < needed:
             text = f"{count(welds['n'], f'{kind} weld')} cannot prove {target}; it takes {needed}."
-            more = f"Test about {needed - welds['n']} more {kind} welds"
-            yield Reason(text, f"{more}, by weldnet-test with data=folder data.root=DIR.")
+            tested = "by weldnet-test with data=folder data.root=DIR"
+            yield Reason(text, f"Test about {needed - welds['n']} more {kind} welds, {tested}.")
             continue
         for row, unit in ((welds, "weld"), (photographs, "photograph")):
             if row["value"] <= rate < (bound := _bound(report, row)):
-                text = (
-                    f"{row['k']:,} of {row['n']:,} {kind} {unit}s went wrong, which proves at most {percent(bound)} "
-                    f"{errors}."
-                )
+                most = percent(bound)
+                text = f"{row['k']:,} of {row['n']:,} {kind} {unit}s went wrong, which proves at most {most} {errors}."
                 yield Reason(text, f"Test more {kind} {unit}s, until {target} are proven.")
                 break

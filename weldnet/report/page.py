@@ -9,7 +9,9 @@ from markupsafe import Markup, escape
 
 from weldnet.spelling import make_visible
 
-_KEY = re.compile(r"""(\b(?:data|audit|evaluation|decision)\.[a-z_]+(?:=(?:\[.*?\]|'.*?'|[^\s;,:)]*[^\s;,:).]))?)""")
+_KEY = re.compile(
+    r"""(\b(?:data|audit|evaluation|decision)(?:\.[a-z_]+)+(?:=(?:\[.*?\]|'.*?'|[^\s;,:)]*[^\s;,:).]))?)"""
+)
 _BEFORE_UNIT = re.compile(r"(?<=\d) (?=%)")
 
 
