@@ -45,8 +45,7 @@ def explain_files(
 ) -> dict[str, str]:
     """Draws heatmaps: `folder/<name>.png` for each photograph, and `index.html`.
 
-    A picture that is there and whole stays, so that an interrupted call can be resumed. Returns why a file could not be
-    read, by its path.
+    A whole picture stays, so that a stopped call can be resumed. Returns why a file could not be read, by its path.
 
     Args:
         names: relative paths: the pictures' without their last ending.
@@ -60,8 +59,8 @@ def explain_files(
     if not paths:
         return {}
     pictures = {name: _name_picture(folder, name) for name in names}
-    digest, base = engine.facts.checkpoint_digest, paths[0].removesuffix(names[0])
-    facts = {"checkpoint_digest": digest, **vars(heatmap), "base": base}
+    base = paths[0].removesuffix(names[0])
+    facts = {"checkpoint_digest": engine.facts.checkpoint_digest, **vars(heatmap), "base": base}
     _keep_facts(folder, facts)
     captions = {name: _read_caption(picture) for name, picture in pictures.items()}
     left = [(path, name) for path, name in zip(paths, names, strict=True) if captions[name] is None]
@@ -74,18 +73,18 @@ def explain_files(
         except UnreadableImage as error:
             unreadable[path] = str(error)
     shown = [
-        {
-            "name": name,
-            "link": quote(os.fsencode(pictures[name].relative_to(folder))),
-            "caption": captions[name],
-            "actual": (labels or {}).get(path),
-        }
+        _show(folder, name, pictures[name], captions[name], (labels or {}).get(path))
         for path, name in zip(paths, names, strict=True)
         if captions[name] is not None
     ]
     reasons = [(name, unreadable[path]) for path, name in left if path in unreadable]
     write_text(folder / "index.html", render("explained.html", **facts, pictures=shown, unreadable=reasons))
     return unreadable
+
+
+def _show(folder: Path, name: str, picture: Path, caption: str | None, actual: str | None) -> dict[str, str | None]:
+    """What the page names of a photograph."""
+    return {"name": name, "link": quote(os.fsencode(picture.relative_to(folder))), "caption": caption, "actual": actual}
 
 
 def _check_settings(engine: TorchEngine, heatmap: HeatmapSettings) -> HeatmapSettings:
