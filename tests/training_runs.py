@@ -14,14 +14,18 @@ Batch = tuple[Tensor, Tensor]
 FEW_WELDS = ["callbacks=default", "data.shares.train=0.7", "data.shares.val=0.16", "data.shares.test=0.14"]
 """With `experiment=demo`, whose validation is large and whose weights are averaged: the usual splits and callbacks."""
 
-
-DEMO = [
+DRAWN = [
     "experiment=demo",
     "model=timm",
     "model.backbone=test_resnet",
     "model.zero_init_residual=false",
     "data.num_images=72",
     "data.num_seams=12",
+]
+"""A small network on few drawn welds, of all kinds."""
+
+DEMO = [
+    *DRAWN,
     "data.image_size.height=32",
     "data.image_size.width=16",
     "trainer=cpu",

@@ -13,7 +13,7 @@ import torch
 from calling import call, exit_code, refuse
 from fork_server import ForkServer
 from lightning import Callback, LightningModule, Trainer
-from training_runs import FEW_WELDS, Batch
+from training_runs import DRAWN, FEW_WELDS, Batch
 
 import weldnet
 from weldnet.model.classifier import WeldClassifier
@@ -22,12 +22,7 @@ from weldnet.training import progress
 pytestmark = pytest.mark.usefixtures("undrawn")
 
 SMALL = [
-    "experiment=demo",
-    "model=timm",
-    "model.backbone=test_resnet",
-    "model.zero_init_residual=false",
-    "data.num_images=72",
-    "data.num_seams=12",
+    *DRAWN,
     "data.image_size.height=64",
     "data.image_size.width=16",
     "trainer.max_epochs=2",
