@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from calling import exit_code, refuse
 from drawing import write_welds
+from stopped import compose, write_stopped
 from trained import CLASSES
 
 from weldnet.data.datamodule import WeldDataModule
@@ -109,22 +110,56 @@ def test_training_refuses_what_cannot_be_learned(here: Path, capsys: pytest.Capt
     assert not (here / "runs").exists()
 
 
-def unplug(*_: object, **__: object) -> None:
-    raise URLError("unplugged")
+@pytest.fixture
+def without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No weights can be downloaded, and no image is decoded."""
 
+    def unplug(*_: object, **__: object) -> None:
+        raise URLError("unplugged")
 
-@pytest.mark.parametrize(("split", "group"), [(repeat("train", "val", "test"), OWN), (repeat("train"), "g")])
-def test_missing_weights_are_refused_at_once_and_with_the_splits(
-    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, split: Split, group: str
-) -> None:
     monkeypatch.setattr("torch.hub.urlopen", unplug)
     monkeypatch.setattr("urllib.request.urlopen", unplug)
-    # No image is decoded.
     monkeypatch.delattr("weldnet.data.datamodule.decode_images")
-    message = refuse(capsys, "train", *write_manifest(split, group=group), "model=resnet18", "trainer=cpu")
+
+
+NO_VAL = "no image in val"
+SWEEP = ["sweep", "sweep.space.optimizer.lr={low:1e-4,high:1e-3}"]
+
+
+@pytest.mark.parametrize(
+    ("command", "split", "group", "lacks"),
+    [
+        (["train"], repeat("train", "val", "test"), OWN, ""),
+        (["train"], repeat("train"), "g", NO_VAL),
+        (["train", "seeds=2"], repeat("train"), "g", NO_VAL),
+        (SWEEP, repeat("train"), "g", NO_VAL),
+        (["crossval", "num_folds=2"], None, OWN, ""),
+        (["crossval", "num_folds=2"], None, "g", "all images in one group"),
+    ],
+)
+def test_missing_weights_are_refused_at_once_and_with_the_splits(
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+    without: None,
+    command: list[str],
+    split: Split | None,
+    group: str,
+    lacks: str,
+) -> None:
+    message = refuse(capsys, *command, *write_manifest(split, group=group), "model=resnet18", "trainer=cpu")
     assert "weights of model.weights=" in message
     assert "experiment=scratch" in message
-    assert ("no image in val" in message) == (group == "g")
+    assert lacks in message
+    assert ("\nAnd the weights" in message) == bool(lacks)
+
+
+def test_a_run_that_stopped_in_its_first_epoch_still_needs_them(
+    here: Path, capsys: pytest.CaptureFixture[str], without: None
+) -> None:
+    own = write_manifest(repeat("train", "val", "test"))
+    folder = write_stopped(here / "run", compose("train", here / "run", *own, "model.weights=default"))
+    (folder / "checkpoints" / "last.ckpt").unlink()
+    assert "weights of model.weights=" in refuse(capsys, "train", "ckpt_path=run")
 
 
 WORKS = {

@@ -1,6 +1,7 @@
 """From a composed config to the data, the model and the trainer."""
 
 import sys
+import warnings
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -78,17 +79,16 @@ def check_nodes(cfg: DictConfig) -> None:
     check_decision(cfg.decision, own=False)
     _check_optimizer(cfg)
     check_callbacks(cfg)
-    size = cfg.data.image_size
-    # Without memory for its weights.
-    with torch.device("meta"):
-        _make_classifier(cfg, ["", ""], weights="none", size=(size.height, size.width))
+    check_model(cfg, "none")
 
 
-def check_weights(cfg: DictConfig) -> None:
-    """Makes the classifier of a training config, to find out whether its weights can be had."""
+def check_model(cfg: DictConfig, weights: str) -> None:
+    """Makes the classifier of a training config without memory for its weights: they need only be there and fit."""
     size = cfg.data.image_size
-    with torch.random.fork_rng(devices=[]):
-        _make_classifier(cfg, ["", ""], weights=cfg.model.weights, size=(size.height, size.width))
+    with torch.device("meta"), warnings.catch_warnings():
+        # What is wanted here: nothing but names and shapes is compared.
+        warnings.filterwarnings("ignore", "for .*: copying from a non-meta parameter")
+        _make_classifier(cfg, ["", ""], weights=weights, size=(size.height, size.width))
 
 
 def _check_optimizer(cfg: DictConfig) -> None:

@@ -10,7 +10,6 @@ from typing import ClassVar, Self
 
 from omegaconf import DictConfig, OmegaConf
 
-from weldnet.config.build import build_model
 from weldnet.config.literal import escape, map_texts, pin, read_config, to_plain
 from weldnet.config.resumable import Alike, check_changes, find_changes
 from weldnet.config.resume import CONFIG, StoppedRun, load_last
@@ -159,7 +158,7 @@ class Series(ABC):
                 self._print_outcome(resume, save=False)
             return
         if self.unfinished(only):
-            self._check()
+            self._check(only)
         only_this = "" if only is None else f" {self.alike.own}={only}"
         try:
             with work_alone(self.folder):
@@ -176,7 +175,7 @@ class Series(ABC):
         except KeyboardInterrupt:
             stop_here(resume + only_this)
 
-    def _check(self) -> None:
+    def _check(self, only: int | None) -> None:
         """Raises everything that could stop a later training before the first one is trained."""
         first = self.numbers[0]
         cfg = self.member_config(first)
@@ -185,14 +184,14 @@ class Series(ABC):
             raise InputError(f"a {self.alike.what} runs in one process; take trainer.devices=1")
         # Whatever this machine's precision is, a run that is resumed elsewhere keeps it.
         self.recipe.trainer.precision = cfg.trainer.precision
+        begins = any(self.find_stopped_member(number) is None for number in self.unfinished(only))
         for number in self.numbers:
             member = self.member_config(number)
             if member.data.cache != "none":
                 # The images are decoded once for all of them; here they need not be copied.
                 member.data.cache = "disk"
-            data, trainer = prepare_data(member, self.member_folder(number), trainer)
-            if number == first:
-                build_model(cfg, data)
+            needs_weights = begins and number == first
+            data, trainer = prepare_data(member, self.member_folder(number), trainer, needs_weights=needs_weights)
             if self.known_digest(number) not in (None, data.split_digest):
                 raise InputError(
                     f"the data are no longer those of {show(self.folder)}: {self.alike.member} {number} now has a "

@@ -9,7 +9,7 @@ from hydra.types import RunMode
 from lightning import Callback, Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
 
-from weldnet.config.build import build_data, build_model, build_trainer, check_nodes, check_weights
+from weldnet.config.build import build_data, build_model, build_trainer, check_model, check_nodes
 from weldnet.config.callbacks import describe_selection, resolve_monitor
 from weldnet.config.resumable import list_settings
 from weldnet.config.resume import CONFIG, StoppedRun
@@ -50,10 +50,16 @@ def prepare_trainer(cfg: DictConfig, folder: Path) -> Trainer:
 
 
 def prepare_data(
-    cfg: DictConfig, folder: Path, trainer: Trainer, further: Sequence[Callback] = ()
+    cfg: DictConfig, folder: Path, trainer: Trainer, further: Sequence[Callback] = (), *, needs_weights: bool = True
 ) -> tuple[WeldDataModule, Trainer]:
-    """The data of a run, set up, and its trainer with the monitor that they ask for; checks them together."""
+    """The data of a run, set up, and its trainer with the monitor that they ask for; checks them together.
+
+    Where the config `needs_weights`, which a checkpoint would hold, missing ones are refused before an image is
+    decoded, and together with what the splits lack.
+    """
     data = build_data(cfg.data, cfg.seed)
+    if needs_weights and cfg.model.weights != "none":
+        _require_weights(cfg, data)
     data.setup()
     if resolve_monitor(cfg, data.validation_groups):
         trainer = build_trainer(cfg, folder)
@@ -80,12 +86,10 @@ def train_run(
     trainer = prepare_trainer(cfg, folder)
     if trainer.world_size > 1 and HydraConfig.get().mode == RunMode.MULTIRUN:
         raise InputError("--multirun and several processes exclude each other; start one run at a time")
-    if not stopped and cfg.model.weights != "none":
-        _require_weights(cfg)
-    data, trainer = prepare_data(cfg, folder, trainer, further)
+    last = stopped.checkpoint if stopped else None
+    data, trainer = prepare_data(cfg, folder, trainer, further, needs_weights=last is None)
     if stopped:
         stopped.check_data(data)
-    last = stopped.checkpoint if stopped else None
     # A checkpoint holds the weights.
     model, good = build_model(cfg, data, weights="none" if last else None), cfg.evaluation.good_classes
     good_classes, selection = None if good is None else list(good), describe_selection(cfg, data.validation_groups)
@@ -106,13 +110,12 @@ def train_run(
             return finish_run(data, folder, trainer, num_epochs, test=cfg.test, settings=settings, **cfg.decision)
 
 
-def _require_weights(cfg: DictConfig) -> None:
-    """Refuses weights that cannot be had, before an image is decoded and together with what the splits lack."""
+def _require_weights(cfg: DictConfig, data: WeldDataModule) -> None:
     try:
-        check_weights(cfg)
+        check_model(cfg, cfg.model.weights)
     except InputError as missing:
         try:
-            build_data(cfg.data, cfg.seed).split()
+            data.split()
         except InputError as error:
             raise InputError(f"{error}\nAnd {missing}") from missing
         raise
