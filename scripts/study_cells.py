@@ -31,7 +31,7 @@ from weldnet.config.literal import pin
 from weldnet.config.mistakes import check_keys, explain
 from weldnet.config.runs import keep_log, make_absolute
 from weldnet.config.schema import TrainConfig, register_schema, take
-from weldnet.config.trainings import prepare_trainer
+from weldnet.config.trainings import prepare_data, prepare_trainer
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.sources.manifest import SCHEMA, SPLITS, read_manifest, write_manifest
 from weldnet.data.splits.rules import split_digest
@@ -45,7 +45,6 @@ from weldnet.inference.trained_card import current_commit
 from weldnet.model.classifier import WeldClassifier
 from weldnet.model.settings import ModelSettings
 from weldnet.training.fit import describe, guard_fit
-from weldnet.training.monitors import check_fit
 
 RESULT, PREDICTIONS, CHECKPOINTS = "cell.json", "predictions.parquet", "checkpoints"
 
@@ -408,10 +407,7 @@ def _train(cell: Cell, times: EpochTimes) -> tuple[EvaluationReport, int, Floats
     probabilities of `average_flips`."""
     cfg = pin(compose([*cell.overrides, *QUIET]), cell.folder)
     with keep_log(cell.folder / "train.log"):
-        trainer = prepare_trainer(cfg, cell.folder)
-        data = build_data(cfg.data, cfg.seed)
-        data.setup()
-        check_fit(data, trainer)
+        data, trainer = prepare_data(cfg, cell.folder, prepare_trainer(cfg, cell.folder))
         model = build_model(cfg, data)
         model.record = describe(data, model, OmegaConf.to_yaml(cfg)).to_plain()
         # First of all, so that the checkpoints' writing is no part of an epoch.

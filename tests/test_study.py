@@ -19,7 +19,7 @@ from sklearn.metrics import balanced_accuracy_score
 from study_table import Row, choose
 from training_runs import quiet
 
-from weldnet.errors import InputError, MachineError
+from weldnet.errors import InputError, MemoryShortageError
 from weldnet.evaluation.metrics import cross_entropy
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -51,7 +51,7 @@ rounds:
       drawn: {data: [data=synthetic, data.num_images=72, data.num_seams=12], split_seed: 1, seeds: [0, 1]}
 recipes:
   origin: []
-  long: [[trainer.max_epochs=3, callbacks=default], trainer.max_epochs=8]
+  long: [[trainer.max_epochs=3, callbacks=auto], trainer.max_epochs=8]
   wild: [optimizer=sgd, optimizer.lr=1e6]
 """
 """`wild` diverges at once."""
@@ -228,7 +228,7 @@ def make_cell(folder: Path, recipe: str) -> study_cells.Cell:
     return study_cells.Cell("screening", recipe, "drawn", None, 0, (), "test", 1, 1.0, 1.0, folder / recipe)
 
 
-@pytest.mark.parametrize("fault", [OSError("the disk is full"), MachineError("the device has too little memory")])
+@pytest.mark.parametrize("fault", [OSError("the disk is full"), MemoryShortageError("the batch needs 9 GB")])
 def test_what_hinders_one_cell_leaves_the_others_and_is_named(
     fault: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
