@@ -13,11 +13,22 @@ class InputError(ValueError):
     """A user's mistake: its message holds what is wrong, where, what is allowed and what to type instead.
 
     The commands print it and exit with code 2; every other exception is ours and keeps its traceback.
+
+    Attributes:
+        advice: the end of the message, for whoever has shown the same before.
     """
+
+    def __init__(self, message: str = "", advice: str = "") -> None:
+        super().__init__(message + advice)
+        self.advice = advice
 
 
 class MachineError(InputError):
     """What this machine could not do just now; with the same settings it may work another time."""
+
+
+class MemoryShortageError(MachineError):
+    """There is too little memory, of the machine or of its device, for what the settings ask."""
 
 
 class LostProcessError(InputError):

@@ -13,7 +13,7 @@ from weldnet.data.batches import WeldImages, make_batches
 from weldnet.data.cache import decode_images
 from weldnet.data.decode.images import Geometry
 from weldnet.data.storage import CACHES, Images, store
-from weldnet.errors import InputError
+from weldnet.errors import InputError, MemoryShortageError
 from weldnet.hardware import check_memory
 
 SMALL = Geometry(height=12, width=6)
@@ -53,6 +53,6 @@ def test_without_a_cache_a_changed_file_is_refused(tmp_path: Path) -> None:
 def test_memory_is_checked_first(tmp_path: Path) -> None:
     (tmp_path / "meminfo").write_text("MemTotal: 9000 kB\nMemAvailable:    1000 kB\n")
     check_memory("data.cache=memory", 900_000, "data.cache=disk", tmp_path / "meminfo")
-    with pytest.raises(InputError, match=r"needs 0\.0 GB.*take data\.cache=disk"):
+    with pytest.raises(MemoryShortageError, match=r"needs 0\.0 GB.*take data\.cache=disk"):
         check_memory("data.cache=memory", 950_000, "data.cache=disk", tmp_path / "meminfo")
     check_memory("data.cache=memory", 2**60, "data.cache=disk", tmp_path / "no such file")

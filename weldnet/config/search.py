@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import torch
 from filelock import FileLock
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -23,7 +22,7 @@ from weldnet.config.run_table import print_sweep
 from weldnet.config.runs import label_overrides, make_absolute, make_folder, name_folder, show, show_command
 from weldnet.config.sweep_settings import check_key, check_settings, list_ends, read_space, settle_monitor
 from weldnet.config.trainings import prepare_data, prepare_trainer, show_notes, train_run
-from weldnet.errors import InputError, MachineError, propose_extra
+from weldnet.errors import InputError, MachineError, MemoryShortageError, propose_extra
 from weldnet.files import write_text
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ OF_MEMORY = (
     *("data.batch_size", "data.image_size", "trainer.precision"),
     *(f"model.{name}" for name in ("backbone", "freeze_through", "unfreeze_at_epoch", "cuda_graphs")),
 )
-"""Keys by which a step of one trial needs more of the device's memory than that of another."""
+"""Keys by which one trial needs more memory than another."""
 
 SAVED = "sweep.yaml"
 
@@ -178,7 +177,9 @@ class Search:
         except TrialPruned:
             raise
         except InputError as error:
-            if isinstance(error, MachineError) and not self._is_too_large(error):
+            # By its own values a trial may need more memory than there is.
+            is_too_large = isinstance(error, MemoryShortageError) and find_among(self.space, OF_MEMORY)
+            if isinstance(error, MachineError) and not is_too_large:
                 retry(trial)
                 raise MachineError(f"{error}. The same command makes this trial again: {self._resume()}") from error
             # Such as a learning rate with which it diverges: worth knowing, and no reason to end the sweep.
@@ -197,10 +198,6 @@ class Search:
             trial.set_user_attr("error", f"{self.cfg.sweep.monitor} is no number")
             raise TrialPruned
         return figure
-
-    def _is_too_large(self, error: MachineError) -> bool:
-        """Whether it is by its own values that a trial needs more memory than the device has."""
-        return bool(find_among(self.space, OF_MEMORY)) and isinstance(error.__cause__, torch.OutOfMemoryError)
 
     def _write_experiment(self, values: Mapping[str, Any]) -> None:
         """Writes `experiment/best.yaml`, with which `weldnet-train` trains as the best trial, and tests."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from weldnet.data.decode.formats import read_content
 from weldnet.data.decode.images import Geometry, to_geometry
 from weldnet.data.splits.leaks import Fingerprints, fingerprint, fingerprints
-from weldnet.errors import InputError, count
+from weldnet.errors import InputError, MemoryShortageError, count
 from weldnet.hardware import check_memory
 
 CACHES = ("disk", "memory", "device", "none")
@@ -75,11 +75,11 @@ class HeldImages:
         return self.images[torch.as_tensor(rows).to(self.images.device, non_blocking=True)]
 
     def to(self, device: torch.device) -> "HeldImages":
-        """The same images on a device, or an InputError where they do not fit."""
+        """The same images on a device, or a MemoryShortageError."""
         try:
             return HeldImages(self.images.to(device))
         except torch.OutOfMemoryError as error:
-            raise InputError(
+            raise MemoryShortageError(
                 f"data.cache=device: {self.images.nbytes / 1e9:.1f} GB of images do not fit on {device}; take "
                 "data.cache=memory or disk"
             ) from error
@@ -110,7 +110,7 @@ class FileImages:
 
 
 def store(cache: str, table: pl.DataFrame, decoded: DecodedImages, geometry: Geometry) -> Images:
-    """The images of a table with `path` and `digest`, kept where `cache` chooses; an InputError if they do not fit."""
+    """The images of a table with `path` and `digest`, kept where `cache` chooses, or a MemoryShortageError."""
     if cache == "none":
         return FileImages(table["path"], fingerprints(table["digest"]), geometry)
     if cache == "disk":

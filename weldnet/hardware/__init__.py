@@ -7,7 +7,7 @@ import platform
 import sys
 from pathlib import Path
 
-from weldnet.errors import InputError
+from weldnet.errors import InputError, MemoryShortageError
 
 
 def available_cores(quota_file: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
@@ -63,7 +63,7 @@ def check_memory(key: str, num_bytes: int, instead: str, meminfo: Path = Path("/
         return
     free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     if num_bytes > 0.9 * free:
-        raise InputError(f"{key} needs {num_bytes / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; take {instead}")
+        raise MemoryShortageError(f"{key} needs {num_bytes / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; take {instead}")
 
 
 _M_MMAP_THRESHOLD = -3

@@ -16,7 +16,7 @@ from rich.progress import track
 from weldnet.data.batches import explain_workers
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.splits.leaks import ALL_THE_SAME, Fingerprints, fingerprint, is_known
-from weldnet.errors import InputError, MachineError, count, first_line, shorten
+from weldnet.errors import InputError, MemoryShortageError, count, first_line, shorten
 from weldnet.evaluation.arrays import Flags
 from weldnet.evaluation.judge import Judge, Outputs
 from weldnet.evaluation.verdicts import NOT_CALIBRATED
@@ -56,7 +56,7 @@ IRRELEVANT_WARNINGS = (
 def run_trainer() -> Iterator[None]:
     """Within it, a trainer's irrelevant warnings are hidden, and Ctrl-C raises KeyboardInterrupt.
 
-    Lightning itself would exit with code 1. Too little memory on the device is a MachineError.
+    Lightning itself would exit with code 1. Too little memory on the device is a MemoryShortageError.
     """
     logger = logging.getLogger("lightning.pytorch")
     level = logger.level
@@ -72,7 +72,7 @@ def run_trainer() -> Iterator[None]:
         except SystemExit as error:
             raise KeyboardInterrupt from error
         except torch.OutOfMemoryError as error:
-            raise MachineError(
+            raise MemoryShortageError(
                 f"the device has too little memory for a batch ({first_line(error)}); take a smaller data.batch_size, "
                 "and in training trainer.accumulate_grad_batches=2"
             ) from error
