@@ -84,8 +84,9 @@ def test_what_the_server_says_of_itself(client: Client) -> None:
     assert model["explains"] is False
     assert model["limits"]["max_images"] == 3
     assert (model["applied_temperature"], "temperature" in model) == (1.0, False)
+    assert model["rule"] == FACTS.point.describe()
     assert model == FACTS.model_dump(mode="json", by_alias=True) | {
-        key: model[key] for key in ("run", "limits", "explains")
+        key: model[key] for key in ("run", "headline", "rule", "limits", "explains")
     }
     described = client.ask("/openapi.json").json()
     assert "securitySchemes" not in described["components"]

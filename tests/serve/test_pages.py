@@ -74,8 +74,8 @@ def test_the_page_shows_what_the_predictor_says(small: Path, tmp_path: Path, bro
         browser.get(f"http://127.0.0.1:{port}")
         wait_for(browser, "document.getElementById('model').textContent.length > 20")
         assert engine.facts.digest[:12] in find(browser, "model").text
-        assert "accepts where the probability of good is above" in find(browser, "point").text
-        assert "for at most 25.0 % escapes and 25.0 % false rejects." in find(browser, "point").text
+        shown = [sentence.replace(" %", "\u00a0%") for sentence in engine.facts.point.describe()]
+        assert find(browser, "rule").text.split("\n") == shown
         assert find(browser, "fit").text.startswith("This model does not record whether it is proven fit")
         find(browser, "choose").send_keys("\n".join(map(str, files)))
         wait_for(browser, "document.querySelectorAll('#history li').length == 5")
@@ -256,8 +256,8 @@ def test_a_key_dialog_that_was_left_is_made_up_for(tmp_path: Path, browser: "Web
         find(browser, "key").send_keys(KEY + "\n")
         wait_for(browser, "document.getElementById('model').textContent.includes('brightness')")
         wait_for(browser, "document.getElementById('trouble').hidden")
-        assert find(browser, "fit").text.startswith("This model has no decision thresholds")
-        assert find(browser, "point").text == "The model refers every photograph to an inspector."
+        assert find(browser, "fit").text == "Not fit to decide alone: every photograph goes to an inspector."
+        assert find(browser, "rule").text.startswith("Every photograph is referred to an inspector.")
 
 
 def test_the_page_reports_that_there_is_no_evidence_for_a_class(

@@ -17,6 +17,9 @@ from weldnet.evaluation.arrays import Flags, Floats, Verdicts
 
 ACCEPT, REJECT, REFER = VERDICTS = ("accept", "reject", "refer")
 
+DECIDES_NOTHING = "Not fit to decide alone: every photograph goes to an inspector."
+"""What a report says of a model that accepts and rejects nothing, and the page of a server."""
+
 NOT_CALIBRATED = (
     "the checkpoint is not calibrated, so every image is referred; the one that its run keeps is (ckpt_path=best)"
 )
@@ -45,6 +48,30 @@ class OperatingPoint:
     num_defects: int
     num_sound: int
     reasons: tuple[str, ...] = ()
+
+    @property
+    def refers_all(self) -> bool:
+        """Whether every image is referred, since there are no thresholds."""
+        return self.accept_above is None and self.reject_below is None
+
+    def describe(self) -> list[str]:
+        """When a photograph is accepted, rejected or referred, and the targets, a paragraph each."""
+        limits = (("accepted", "above", self.accept_above), ("rejected", "below", self.reject_below))
+        rule = [
+            f"No photograph is {verdict}."
+            if limit is None
+            else f"A photograph is {verdict} if its probability of being sound is {side} {100 * limit:.2f} %."
+            for verdict, side, limit in limits
+        ]
+        rule.append("All others are referred to an inspector, and so is every photograph unlike anything in training.")
+        targets = (
+            f"Targets: at most {100 * self.max_escape_rate:g} % of defects accepted and at most "
+            f"{100 * self.max_false_reject_rate:g} % of sound photographs rejected, each with "
+            f"{100 * self.confidence:g} % confidence, on {self.num_defects:,} calibration photographs with a defect "
+            f"and {self.num_sound:,} without."
+        )
+        shown = "Every photograph is referred to an inspector." if self.refers_all else " ".join(rule)
+        return [shown, *([targets] if self.good_classes else [])]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for a checkpoint or JSON."""

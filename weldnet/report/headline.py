@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from weldnet.errors import count
 from weldnet.evaluation.intervals import needed_images, proportion
+from weldnet.evaluation.verdicts import DECIDES_NOTHING
 from weldnet.report.tables import show
 from weldnet.report.words import capitalize, percent
 
@@ -122,7 +123,7 @@ def _judge(report: Report, figures: Mapping[str, Mapping[str, Any]]) -> tuple[st
     if report["split"] in ("val", "all"):
         return INVALID, "These figures prove nothing: some of these photographs chose the epoch and the thresholds."
     if not figures["decided without an inspector"]["met"]:
-        return NOT_FIT, "Not fit to decide alone: every photograph goes to an inspector."
+        return NOT_FIT, DECIDES_NOTHING
     for name, fault in (("escapes", "accepts too many defects"), ("false rejects", "rejects too many sound welds")):
         figure = figures[name]
         if figure["value"] is not None and figure["value"] > figure["target"]:

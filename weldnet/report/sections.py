@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
+from weldnet.evaluation.verdicts import OperatingPoint
 from weldnet.files import write_json, write_text
 from weldnet.report.charts import draw_charts, embed_chart
 from weldnet.report.headline import describe_figures, lacks_images, write_headline
@@ -97,7 +98,9 @@ def show_classes(report: Values, gallery: Gallery) -> Values:
 def show_verdicts(report: Values, gallery: Gallery) -> Values:
     """Counts and bounds of the verdicts, and what the headline does not say of them."""
     statements = [capitalize(text) for text in report["statements"] if not lacks_images(text)]
-    return {"verdicts": tabulate_verdicts(report), "statements": statements}
+    point = report["operating_point"]
+    rule = OperatingPoint.from_dict(point).describe() if point else []
+    return {"rule": rule, "verdicts": tabulate_verdicts(report), "statements": statements}
 
 
 def show_photographs(report: Values, gallery: Gallery) -> Values:

@@ -75,8 +75,13 @@ class Status(BaseModel):
 
 
 class ServedModel(ModelFacts):
-    """The model, the run that it comes from, the limits of requests, and whether `/explain` answers."""
+    """The model, the run that it comes from, the limits of requests, and whether `/explain` answers.
+
+    `headline` is whether the model may decide alone, and `rule` how it decides, both as the page shows them.
+    """
 
     run: str
+    headline: str
+    rule: list[str]
     limits: Limits
     explains: bool

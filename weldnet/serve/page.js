@@ -103,8 +103,10 @@ function forget(entry) {
 async function drawThumbnail({ file, canvas }) {
   const whole = await createImageBitmap(file).catch(() => null);
   if (!whole) return;
-  const shorter = whole.width < whole.height ? "resizeWidth" : "resizeHeight";
-  const image = await createImageBitmap(whole, { [shorter]: THUMBNAIL });
+  // What its square shows of it, however long the photograph is.
+  const side = Math.min(whole.width, whole.height);
+  const corner = [(whole.width - side) / 2, (whole.height - side) / 2].map(Math.floor);
+  const image = await createImageBitmap(whole, ...corner, side, side, { resizeWidth: THUMBNAIL, resizeHeight: THUMBNAIL });
   whole.close();
   [canvas.width, canvas.height] = [image.width, image.height];
   canvas.getContext("bitmaprenderer").transferFromImageBitmap(image);
@@ -163,11 +165,6 @@ function show(entry) {
   showHeatmap(entry);
 }
 
-function describePoint({ good_classes, accept_above, reject_below }) {
-  const [above, below] = [accept_above, reject_below].map((share) => share !== null && percent(share));
-  return { sound: `probability of ${good_classes.map(visible).join(" or ")}`, above, below };
-}
-
 function giveReason({ verdict, unlike_training, damaged, probabilities }) {
   const faults = [
     damaged && "the file is damaged: part of the picture can be wrong or missing",
@@ -175,7 +172,7 @@ function giveReason({ verdict, unlike_training, damaged, probabilities }) {
   ].filter(Boolean);
   if (faults.length) return `Whatever its probabilities, because ${faults.join(", and ")}.`;
   if (!model.point) return "";
-  const { above, below } = describePoint(model.point);
+  const [above, below] = [model.point.accept_above, model.point.reject_below].map((limit) => limit !== null && percent(limit));
   const share = model.point.good_classes.reduce((sum, name) => sum + (probabilities[name] ?? 0), 0);
   if (!above && !below) return "Because the model refers every photograph.";
   const misses = [above && `not above the limit of ${above}`, below && `not below that of ${below}`].filter(Boolean).join(" and ");
@@ -246,19 +243,9 @@ async function introduce() {
   const answer = await ask("model");
   if (!answer.ok) throw new Error((await read(answer)).error);
   model = await answer.json();
-  const { above, below, sound } = describePoint(model.point);
   find("model").textContent = `${visible(model.run)}, model ${model.digest.slice(0, 12)}, ${model.runtime}`;
-  const accepts = above && `accepts where the ${sound} is above ${above}`;
-  const rejects = below && `rejects where the ${sound} is below ${below}`;
-  const what = [accepts, rejects].filter(Boolean).join(", ");
-  const rest = what ? `${what}, and refers the rest, and whatever is unlike anything in training,` : "refers every photograph";
-  const { max_escape_rate, max_false_reject_rate } = model.point;
-  const aims = [above && `${percent(max_escape_rate)} escapes`, below && `${percent(max_false_reject_rate)} false rejects`];
-  const targets = what && ` Its thresholds were chosen for at most ${aims.filter(Boolean).join(" and ")}.`;
-  find("point").textContent = `The model ${rest} to an inspector.${targets}`;
-  find("fit").textContent = what
-    ? "This model does not record whether it is proven fit to decide alone: see its test report."
-    : "This model has no decision thresholds: every photograph is referred to an inspector.";
+  find("fit").textContent = visible(model.headline);
+  find("rule").replaceChildren(...model.rule.map((sentence) => make("p", "", visible(sentence))));
   find("reasons").replaceChildren(...model.point.reasons.map((reason) => make("li", "", visible(reason))));
   if (selected) show(selected);
 }

@@ -20,7 +20,7 @@ from prometheus_client import (
 from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 
-from weldnet.evaluation.verdicts import VERDICTS
+from weldnet.evaluation.verdicts import DECIDES_NOTHING, VERDICTS
 from weldnet.inference.prediction import Prediction
 from weldnet.inference.predictor import Predictor
 from weldnet.serve.answers import Answer, Refusal, Review, ServedModel, Status
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from weldnet.serve.heatmaps import Explainer
 
 log = logging.getLogger(__name__)
+
+UNPROVEN = "This model does not record whether it is proven fit to decide alone: see its test report."
 
 MAX_REVIEW = 2**14
 """Bytes of a review."""
@@ -174,8 +176,15 @@ class Service:
 
     async def model(self) -> ServedModel:
         """Which model this is, when it accepts and rejects, and the limits of requests."""
-        explains = self.explainer is not None
-        return ServedModel(**dict(self.predictor.facts), run=self.run, limits=self.limits, explains=explains)
+        point, explains = self.predictor.facts.point, self.explainer is not None
+        return ServedModel(
+            **dict(self.predictor.facts),
+            run=self.run,
+            headline=DECIDES_NOTHING if point.refers_all else UNPROVEN,
+            rule=point.describe(),
+            limits=self.limits,
+            explains=explains,
+        )
 
     async def count(self) -> Response:
         """Counters in Prometheus's text format."""
