@@ -18,8 +18,9 @@ from rich.console import Console
 from weldnet.audit.audit import Audit, audit
 from weldnet.audit.findings import Finding
 from weldnet.data.decode.images import Geometry
+from weldnet.errors import InputError
 from weldnet.report.album import Album
-from weldnet.report.audit_page import group_refusals, judge, render_page
+from weldnet.report.audit_page import judge, list_refusals, render_page
 from weldnet.report.audit_report import print_audit, save_audit, summarise
 from weldnet.report.audit_tables import tabulate_groups
 from weldnet.report.charts import draw_sizes, embed_chart
@@ -140,7 +141,7 @@ def test_the_verdict_states_how_far_to_trust_a_score(tmp_path: Path, found: list
 
 def test_the_verdict_agrees_with_what_training_would_do(tmp_path: Path) -> None:
     found = audit_of(tmp_path / "a.png", [finding("unreadable", "error")])
-    assert judge(replace(found, refusals={"train": "it cannot be read"}))[0] == "not_fit"
+    assert judge(replace(found, refusals={"train": InputError("it cannot be read")}))[0] == "not_fit"
     status, sentence = judge(replace(found, refusals={"train": None}))
     assert (status, "Training takes these data" in sentence) == ("not_proven", True)
 
@@ -201,21 +202,36 @@ def test_what_cannot_be_shown_says_why(tmp_path: Path) -> None:
     ]
 
 
+def refuse(audited: Audit, **messages: str) -> Audit:
+    """The audit, with the refusal of each command; an empty one where it takes the data."""
+    return replace(audited, refusals={name: InputError(text) if text else None for name, text in messages.items()})
+
+
+def test_advice_is_given_once(tmp_path: Path) -> None:
+    errors = {name: InputError(f"{name} needs welds. ", advice="Type X, or Y") for name in ("train", "crossval")}
+    told = replace(audit_of(tmp_path / "a.png", []), refusals=errors)
+    brief = " needs welds. Type one of the keys above"
+    listed = [words for _, words in told.group_refusals()]
+    assert listed == ["train needs welds. Type X, or Y", f"crossval{brief}"]
+    assert [words for _, words in told.group_refusals(is_advised=True)] == [f"train{brief}", f"crossval{brief}"]
+    assert render_page(told, summarise(told)).count("Type X, or Y") == 1
+
+
 def test_what_training_would_refuse_comes_before_the_findings(tmp_path: Path) -> None:
     known = audit_of(tmp_path / "a.png", [finding("group_leak", "error")])
 
-    def render(train: str | None, crossval: str | None) -> str:
-        told = replace(known, refusals={"train": train, "crossval": crossval})
+    def render(train: str, crossval: str) -> str:
+        told = refuse(known, train=train, crossval=crossval)
         return render_page(told, summarise(told)).split("<h2>")[0]
 
-    assert "weldnet-train and weldnet-crossval take these data, in spite of the errors below" in render(None, None)
+    assert "weldnet-train and weldnet-crossval take these data, in spite of the errors below" in render("", "")
     assert "weldnet-train and weldnet-crossval would refuse these data" in render("leaks", "leaks")
-    page = render(f"leaks:\n  {tmp_path}/a &amp; <b>", None)
+    page = render(f"leaks:\n  {tmp_path}/a &amp; <b>", "")
     assert "weldnet-train would refuse these data" in page
     assert '<p class="indented">a &amp;amp; &lt;b&gt;</p>' in page
     assert "weldnet-crossval takes these data" in page
     for top in ("/", "/good/"):
-        assert group_refusals({"train": "leaks:\n  /good/a.png in train/val"}, top) == [
+        assert list_refusals(refuse(known, train="leaks:\n  /good/a.png in train/val"), top) == [
             (["weldnet-train"], ["Leaks:", f"  {'/good/' if top == '/' else ''}a.png in train/val"])
         ]
 
@@ -230,7 +246,7 @@ def test_refusals_are_sentences_and_keys_are_code(tmp_path: Path) -> None:
         "good/a.png: audit.suggest_split=X.csv, or": "good/a.png: <code>audit.suggest_split=X.csv</code>, or.",
     }
     for refusal, shown in refusals.items():
-        told = replace(known, refusals={"train": refusal})
+        told = refuse(known, train=refusal)
         assert f"<p>{shown}</p>" in render_page(told, summarise(told))
 
 
@@ -289,7 +305,9 @@ def test_axe_finds_nothing_on_the_page_of_every_kind(browser: "WebDriver", tmp_p
     cells = [("crack", "A"), ("pore", "A"), ("pore", "B"), ("pore", "a group with a long name " * 5)]
     labels = make_table((str(path), label, group, "train") for label, group in cells)
     images = pl.concat([every.images.drop(labels.columns)] * 4).hstack(labels)
-    every = replace(every, images=images, refusals={"train": "these data leak:\n  1 group", "crossval": None})
+    every = replace(
+        every, images=images, refusals={"train": InputError("these data leak:\n  1 group"), "crossval": None}
+    )
     page = tmp_path / "audit.html"
     page.write_text(render_page(every, summarise(every)), "utf-8")
     browser.get(page.as_uri())

@@ -1,6 +1,6 @@
 """The audit: what is wrong with a set of images, before anyone trains on them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,7 +35,7 @@ class Audit:
         geometry: the one that training would use.
         shapes: what it does to the photographs that can be read; None where none can be.
         doubts: of a cross-validation about the labels, as `HeldOut.doubt` gives them; None without one.
-        refusals: what each command would refuse of these images, in its own words; None where it takes them.
+        refusals: by which each command would refuse these images; None where it takes them.
     """
 
     images: pl.DataFrame
@@ -46,11 +46,25 @@ class Audit:
     shapes: Shapes | None = None
     skipped: Skipped = field(default_factory=Skipped)
     doubts: pl.DataFrame | None = None
-    refusals: Mapping[str, str | None] = field(default_factory=dict)
+    refusals: Mapping[str, InputError | None] = field(default_factory=dict)
 
     def of(self, severity: Severity) -> list[Finding]:
         """The findings of one severity."""
         return [finding for finding in self.findings if finding.severity == severity]
+
+    def group_refusals(self, *, is_advised: bool = False) -> Iterator[tuple[list[str], str]]:
+        """The commands that refuse alike, and their words, empty where they take the images.
+
+        The advice stands in the first of them, or in none where it `is_advised` already.
+        """
+        groups: dict[str, list[str]] = {}
+        for name, refusal in self.refusals.items():
+            groups.setdefault(str(refusal or ""), []).append(f"weldnet-{name}")
+        advice = {str(refusal): refusal.advice for refusal in self.refusals.values() if refusal}
+        for words, names in groups.items():
+            own = advice.get(words)
+            yield names, f"{words.removesuffix(own)}Type one of the keys above" if own and is_advised else words
+            is_advised = is_advised or bool(own)
 
 
 def audit(

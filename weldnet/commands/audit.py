@@ -87,14 +87,12 @@ def _print_advice(found: "Found", audited: "Audit", folder: Path) -> None:
 
     if skipped := found.describe_skipped():
         print(skipped)
-    advice = explain_groups(found.table) if found.table["group"].null_count() else None
-    if advice:
-        print(advice)
-    for name, refusal in audited.refusals.items():
-        if refusal and advice:
-            refusal = refusal.replace(advice, "Type one of the keys above")
-        taken = f"takes these data{', in spite of the errors above' if audited.of('error') else ''}"
-        print(f"weldnet-{name} would refuse these data: {refusal}" if refusal else f"weldnet-{name} {taken}")
+    if lacks_groups := found.table["group"].null_count() > 0:
+        print(explain_groups(found.table))
+    for names, refusal in audited.group_refusals(is_advised=lacks_groups):
+        in_spite = ", in spite of the errors above" if audited.of("error") else ""
+        taken = f"{'take' if names[1:] else 'takes'} these data{in_spite}"
+        print(f"{' and '.join(names)} {f'would refuse these data: {refusal}' if refusal else taken}")
     print(f"the page:  {show(folder / 'audit.html')}")
     print(f"all of it: {show(folder / 'audit.json')}")
     if (review := folder / REVIEW).is_file():
@@ -104,8 +102,8 @@ def _print_advice(found: "Found", audited: "Audit", folder: Path) -> None:
         )
 
 
-def _rehearse(cfg: DictConfig, found: "Found", audited: "Audit") -> dict[str, str | None]:
-    """What weldnet-train and weldnet-crossval would refuse of these data, in their own words."""
+def _rehearse(cfg: DictConfig, found: "Found", audited: "Audit") -> dict[str, InputError | None]:
+    """By which weldnet-train and weldnet-crossval would refuse these data."""
     folds = CrossvalConfig.num_folds
     settings: dict[str, list[dict[str, int | None]]] = {"train": [{}]}
     if cfg.data.num_folds is None:
@@ -115,8 +113,8 @@ def _rehearse(cfg: DictConfig, found: "Found", audited: "Audit") -> dict[str, st
 
 def _find_refusal(
     cfg: DictConfig, found: "Found", audited: "Audit", settings: "Sequence[Mapping[str, int | None]]"
-) -> str | None:
-    """The first message by which the data are refused under one of these settings of folds."""
+) -> InputError | None:
+    """The first error by which the data are refused under one of these settings of folds."""
     import numpy as np
 
     from weldnet.config.build import build_data
@@ -128,7 +126,7 @@ def _find_refusal(
         try:
             build_data(data, cfg.seed).rehearse(found, audited.images, pairs)
         except InputError as error:
-            return str(error)
+            return error
     return None
 
 
@@ -187,7 +185,7 @@ def _write_all(audited: "Audit", files: Mapping[str, Path | None], cfg: DictConf
         _write(split, "split", manifest, audited, cfg)
 
 
-def _refuse(samples: "pl.DataFrame", audited: "Audit", cfg: DictConfig) -> str | None:
+def _refuse(samples: "pl.DataFrame", audited: "Audit", cfg: DictConfig) -> InputError | None:
     """What weldnet-train would refuse of a manifest of these samples, all of which can be read."""
     from weldnet.data.sources.found import Found
 

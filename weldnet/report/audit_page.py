@@ -80,7 +80,7 @@ def render_page(audit: Audit, summary: Mapping[str, Any]) -> str:
         ],
         notes=[skipped] if skipped else [],
         has_errors=bool(audit.of("error")),
-        commands=group_refusals(audit.refusals, photographs.top),
+        commands=list_refusals(audit, photographs.top),
         summary=summary,
         # Before the findings, which may fill the album.
         sheet=photographs.show_classes(readable),
@@ -113,19 +113,19 @@ def judge(audit: Audit) -> tuple[str, str]:
     return "fit", "Nothing found here makes a test score wrong."
 
 
-def group_refusals(refusals: Mapping[str, str | None], top: str) -> list[tuple[list[str], list[str]]]:
-    """The commands that give a refusal, and its sentences, with paths below `top`; none where they take the data."""
+def list_refusals(audit: Audit, top: str) -> list[tuple[list[str], list[str]]]:
+    """The commands that refuse alike, and their sentences, with paths below `top`; none where they take the data."""
     return [
         (
-            [f"weldnet-{name}" for name, each in refusals.items() if each == refusal],
+            names,
             # The root is in every path, and in other words.
             [
                 line if line.startswith(" ") else capitalize(line)
-                for line in (refusal or "").replace(top if top != "/" else "", "").splitlines()
+                for line in words.replace(top if top != "/" else "", "").splitlines()
                 if line.strip()
             ],
         )
-        for refusal in dict.fromkeys(refusals.values())
+        for names, words in audit.group_refusals()
     ]
 
 

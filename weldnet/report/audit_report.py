@@ -53,7 +53,7 @@ def summarise(audit: Audit) -> dict[str, Any]:
         "skipped": audit.skipped.to_list(),
         "classes": sorted(images["label"].unique()),
         "splits": {split: len(images.filter(split=split)) for split in SPLITS if split in images["split"]},
-        "refusals": dict(audit.refusals),
+        "refusals": {name: refusal and str(refusal) for name, refusal in audit.refusals.items()},
         "findings": [asdict(found) for found in audit.findings],
         "formats": _tally(readable["format"]),
         "modes": _tally(readable["mode"]),

@@ -69,8 +69,9 @@ def refuse_views(leak: str, table: pl.DataFrame) -> None:
     """Refuses spots that are seen again in test, where the welds are unknown or each image counts as one."""
     refuse_leaks(
         [leak],
-        f"{explain_groups(table, even_per_image=False)}; or a manifest that weldnet-audit with the same data keys and "
-        "audit.suggest_groups=FILE.csv writes, with one group for each spot",
+        "Name the weld of each photograph: weldnet-audit with the same data keys and audit.suggest_groups=FILE.csv "
+        "writes a manifest with one group for each spot",
+        advice=explain_groups(table, even_per_image=False),
     )
 
 
@@ -88,10 +89,10 @@ def find_contradictions(table: pl.DataFrame) -> list[str]:
     return sentences
 
 
-def refuse_leaks(leaks: Sequence[str], remedy: str = _TO_ONE_SIDE) -> None:
+def refuse_leaks(leaks: Sequence[str], remedy: str = _TO_ONE_SIDE, advice: str = "") -> None:
     if leaks:
         found = f"these data leak, so a score would not measure unseen welds:\n{list_some(leaks)}"
-        raise InputError(f"{found}\n{remedy}. {ALL_THE_SAME}")
+        raise InputError(f"{found}\n{remedy}. {ALL_THE_SAME}{'. ' if advice else ''}", advice)
 
 
 def fingerprints(digests: pl.Series) -> Fingerprints:
