@@ -36,7 +36,7 @@ def test_a_folder(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (facts["method"], facts["layer"], facts["target"]) == ("hires_cam", "layer2", None)
 
 
-def test_the_page_names_the_actual_class_where_it_is_known(here: Path) -> None:
+def test_the_page_names_the_actual_class_where_it_is_known(here: Path, caplog: pytest.LogCaptureFixture) -> None:
     checkpoint = here / "run" / "checkpoints" / "a.ckpt"
     checkpoint.parent.mkdir(parents=True)
     (here / "a.ckpt").rename(checkpoint)
@@ -54,6 +54,11 @@ def test_the_page_names_the_actual_class_where_it_is_known(here: Path) -> None:
         page = (here / f"x{number}" / "index.html").read_text()
         assert page.count("<figure>") == 2
         assert re.findall("<br>predicted .*<br>actual <b><bdi>(.*)</bdi>", page) == known
+    assert not caplog.messages
+    (here / "run" / "split.csv").write_text("broken\n")
+    assert exit_code("explain", "device=cpu", f"ckpt_path={checkpoint}", "source=typed.csv", "output_dir=x") == 0
+    assert "no actual classes from the run: " in caplog.text
+    assert "<bdi>melted</bdi>" in (here / "x" / "index.html").read_text()
 
 
 def test_an_unreadable_file(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """weldnet-explain: draws a heatmap for each photograph."""
 
+import logging
 import os
 import sys
 from dataclasses import dataclass
@@ -11,9 +12,11 @@ from weldnet.config.hydra_app import command, warn_of_no_effect
 from weldnet.config.own_data import find_origin
 from weldnet.config.runs import name_folder, propose_resuming, show, show_resume
 from weldnet.config.schema import ModelKeys
-from weldnet.errors import count, list_some
+from weldnet.errors import InputError, count, list_some
 from weldnet.explain.settings import HeatmapSettings
 from weldnet.inference.settings import DeviceSettings
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -43,7 +46,7 @@ def run(cfg: DictConfig) -> None:
     base = find_base(cfg.source, paths)
     checkpoint = load_checkpoint(find_origin(cfg.ckpt_path, ", and an explanation needs gradients"))
     engine = TorchEngine(checkpoint, cfg.device)
-    lists = (run_of(checkpoint.path) / "split.csv", Path(cfg.source).expanduser())
+    labels = _find_labels(run_of(checkpoint.path) / "split.csv", Path(cfg.source).expanduser())
     names = [os.path.relpath(path, base) for path in paths]
     choices = {key: cfg[key] for key in ("method", "target", "layer")}
     # The path itself: by then, `best` may mean a different run.
@@ -51,7 +54,7 @@ def run(cfg: DictConfig) -> None:
     if cfg.method == "integrated_gradients":
         del resume_settings["layer"]
     with propose_resuming(show_resume("weldnet-explain", folder, resume_settings), folder, EXPLAINED_BY):
-        unreadable = explain_files(engine, paths, names, folder, HeatmapSettings(**choices), _find_labels(*lists))
+        unreadable = explain_files(engine, paths, names, folder, HeatmapSettings(**choices), labels)
     if skipped:
         print(skipped.describe(base))
     print(f"{count(len(paths) - len(unreadable), 'picture')}: {show(folder)}")
@@ -62,12 +65,18 @@ def run(cfg: DictConfig) -> None:
         sys.exit(1)
 
 
-def _find_labels(*lists: Path) -> dict[str, str]:
-    """The actual class of each path that a manifest among these files has a label for; a later one takes precedence."""
+def _find_labels(split: Path, source: Path) -> dict[str, str]:
+    """The actual class of each path that has one in the run's own list, or before that in a manifest as source."""
     from weldnet.data.sources.manifest import read_labels
 
-    found = [read_labels(file) for file in lists if file.suffix.lower() == ".csv" and file.is_file()]
-    return {path: label for labels in found for path, label in labels.items() if label}
+    found: dict[str, str | None] = {}
+    try:
+        found |= read_labels(split) if split.is_file() else {}
+    except InputError as error:
+        log.warning("the page has no actual classes from the run: %s", error)
+    if source.suffix.lower() == ".csv" and source.is_file():
+        found |= {path: label for path, label in read_labels(source).items() if label}
+    return {path: label for path, label in found.items() if label}
 
 
 main = command("explain", run, ExplainConfig)
