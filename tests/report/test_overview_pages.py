@@ -123,10 +123,11 @@ def test_numbers_keep_their_unit_on_the_line(tmp_path: Path) -> None:
 
 def test_a_comparison_shows_both_beside_their_difference() -> None:
     row = {"first": 0.5, "second": 0.479, "value": -0.021, "low": -0.05, "high": -0.00001}
-    table = tabulate_differences({"accuracy": row, "kappa": row})
+    table = tabulate_differences(dict.fromkeys(("accuracy", "kappa", "loss"), row))
     assert table.rows == [
         ["Accuracy", "50.0 %", "47.9 %", "\u22122.1 points", "\u22125.0 to +0.0 points"],
         ["Cohen's kappa", "0.5000", "0.4790", "\u22120.0210", "\u22120.0500 to +0.0000"],
+        ["Loss, uncalibrated (nats)", "0.5000", "0.4790", "\u22120.0210", "\u22120.0500 to +0.0000"],
     ]
     file = io.StringIO()
     print_table(table.draw(""), Console(width=200, file=file))

@@ -11,8 +11,8 @@ from weldnet.errors import count
 from weldnet.evaluation.metrics import CLASS_METRICS, METRICS
 from weldnet.report.page import render
 from weldnet.report.photographs import name_file
-from weldnet.report.tables import LABELS, Table, shape, tabulate_confusion
-from weldnet.report.words import common_folder, percent, show_number
+from weldnet.report.tables import LABELS, Table, shape, shape_difference, tabulate_confusion
+from weldnet.report.words import common_folder, percent
 
 Figures = Mapping[str, Any]
 Section = tuple[str, str, Markup]
@@ -109,14 +109,11 @@ def draw_differences(comparison: Figures) -> rich.Table:
 
 def _describe(name: str, row: Figures) -> tuple[str, str, str, str]:
     """The figures of A and B, their difference, in points where it is one of shares, and its interval."""
-    own = shape(name)(row["first"]), shape(name)(row["second"])
-    value, low, high = (
-        show_number(each, "+z.4f") if name == "kappa" or each is None else f"{show_number(100 * each, '+z.1f')} points"
-        for each in (row["value"], row["low"], row["high"])
-    )
+    first, second = (shape(name)(row[each]) for each in PAIR)
+    value, low, high = (shape_difference(name)(row[each]) for each in ("value", "low", "high"))
     if row["low"] is None:
-        return *own, value, f"no interval: {str(row['reason']).partition(':')[0].replace('group', 'weld')}"
-    return *own, value, f"{low.removesuffix(' points')} to {high}"
+        return first, second, value, f"no interval: {str(row['reason']).partition(':')[0].replace('group', 'weld')}"
+    return first, second, value, f"{low.removesuffix(' points')} to {high}"
 
 
 def _find_photograph(row: int, folder: Path) -> str | None:
