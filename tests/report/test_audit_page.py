@@ -243,6 +243,8 @@ def test_refusals_are_sentences_and_keys_are_code(tmp_path: Path) -> None:
         "4 groups: type data.group_pattern='b; c'.": "4 groups: type <code>data.group_pattern=&#39;b; c&#39;</code>.",
         "a larger data.shares.val; data.groups.": "A larger <code>data.shares.val</code>; <code>data.groups</code>.",
         "data.window=[0, 9] is dark; good/a.png": "<code>data.window=[0, 9]</code> is dark; good/a.png.",
+        "type data=folder data.root=a": "Type <code>data=folder</code> <code>data.root=a</code>.",
+        "'data.group_pattern=(a|b)_(c)' 4 groups": "<code>&#39;data.group_pattern=(a|b)_(c)&#39;</code> 4 groups.",
         "good/a.png: audit.suggest_split=X.csv, or": "good/a.png: <code>audit.suggest_split=X.csv</code>, or.",
     }
     for refusal, shown in refusals.items():

@@ -10,7 +10,8 @@ from markupsafe import Markup, escape
 from weldnet.spelling import make_visible
 
 _KEY = re.compile(
-    r"""(\b(?:data|audit|evaluation|decision)(?:\.[a-z_]+)+(?:=(?:\[.*?\]|'.*?'|[^\s;,:)]*[^\s;,:).]))?)"""
+    r"""('(?:data|audit)\.[a-z_]+=[^']+'|\b(?:data|split|ckpt_path)=\w+|"""
+    r"""\b(?:data|audit|evaluation|decision)(?:\.[a-z_]+)+(?:=(?:\[.*?\]|{.*?}|'.*?'|[^\s;,:)]*[^\s;,:).]))?)"""
 )
 _BEFORE_UNIT = re.compile(r"(?<=\d) (?=%)")
 
