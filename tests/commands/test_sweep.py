@@ -195,6 +195,7 @@ WRONG = {
     "sweep.space.optimizer.lr={low:0,high:1,log:true}": "sweep.space.optimizer.lr: ",
     "sweep.space.optimizer.lr={low:1}": "needs two numbers",
     "sweep.space.optimizer.lr={low:1,high:inf}": "needs two numbers",
+    "sweep.space.optimizer.lr={low:1,high:nan}": "needs two numbers",
     "sweep.space.optimizer.lr={low:1,high:2,logg:true}": "did you mean 'log'?",
     "sweep.space.optimizer.lr={choices:[]}": "sweep.space.optimizer.lr: ",
     "sweep.space.optimizer.lr=1": "allowed are {low:A,high:B} and {choices:[A,B]}",

@@ -52,7 +52,7 @@ def _check_spec(key: str, spec: dict[str, Any]) -> dict[str, Any]:
         choices = spec["choices"]
         if not isinstance(choices, list) or any(isinstance(each, (list, dict)) for each in choices):
             raise InputError(f"{where}.choices={choices}: allowed is a list of numbers, texts, true, false and null")
-    elif any(type(each) not in (int, float) or each in (-math.inf, math.inf) for each in map(spec.get, RANGE[:2])):
+    elif any(type(each) not in (int, float) or not abs(each) < math.inf for each in map(spec.get, RANGE[:2])):
         raise InputError(f"{where} needs two numbers, low and high; 1e-5 is one, '1e-5' and null are none")
     trial = FixedTrial({key: next(iter(list_ends(spec)), None)})
     try:
