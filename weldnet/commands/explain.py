@@ -65,18 +65,18 @@ def run(cfg: DictConfig) -> None:
         sys.exit(1)
 
 
-def _find_labels(split: Path, source: Path) -> dict[str, str]:
-    """The actual class of each path that has one in the run's own list, or before that in a manifest as source."""
+def _find_labels(*lists: Path) -> dict[str, str]:
+    """The actual class of each path that a manifest among these files has a label for; a later one takes precedence."""
     from weldnet.data.sources.manifest import read_labels
 
-    found: dict[str, str | None] = {}
-    try:
-        found |= read_labels(split) if split.is_file() else {}
-    except InputError as error:
-        log.warning("the page has no actual classes from the run: %s", error)
-    if source.suffix.lower() == ".csv" and source.is_file():
-        found |= {path: label for path, label in read_labels(source).items() if label}
-    return {path: label for path, label in found.items() if label}
+    found: dict[str, str] = {}
+    for file in lists:
+        if file.suffix.lower() == ".csv" and file.is_file():
+            try:
+                found |= {path: label for path, label in read_labels(file).items() if label}
+            except InputError as error:
+                log.warning("the page has no actual classes from the run: %s", error)
+    return found
 
 
 main = command("explain", run, ExplainConfig)

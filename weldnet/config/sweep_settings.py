@@ -52,7 +52,9 @@ def _check_spec(key: str, spec: dict[str, Any]) -> dict[str, Any]:
         choices = spec["choices"]
         if not isinstance(choices, list) or any(isinstance(each, (list, dict)) for each in choices):
             raise InputError(f"{where}.choices={choices}: allowed is a list of numbers, texts, true, false and null")
-    elif any(type(each) not in (int, float) or not abs(each) < math.inf for each in map(spec.get, RANGE[:2])):
+    elif not all(
+        type(end) in (int, float) and abs(end) < math.inf for end in (spec.get("low", ""), spec.get("high", ""))
+    ):
         raise InputError(f"{where} needs two numbers, low and high; 1e-5 is one, '1e-5' and null are none")
     trial = FixedTrial({key: next(iter(list_ends(spec)), None)})
     try:

@@ -18,7 +18,6 @@ from weldnet.evaluation.arrays import Flags, Floats, Verdicts
 ACCEPT, REJECT, REFER = VERDICTS = ("accept", "reject", "refer")
 
 DECIDES_NOTHING = "Not fit to decide alone: every photograph goes to an inspector."
-"""What a report says of a model that accepts and rejects nothing, and the page of a server."""
 
 NOT_CALIBRATED = (
     "the checkpoint is not calibrated, so every image is referred; the one that its run keeps is (ckpt_path=best)"
@@ -49,29 +48,25 @@ class OperatingPoint:
     num_sound: int
     reasons: tuple[str, ...] = ()
 
-    @property
-    def refers_all(self) -> bool:
-        """Whether every image is referred, since there are no thresholds."""
-        return self.accept_above is None and self.reject_below is None
-
     def describe(self) -> list[str]:
         """When a photograph is accepted, rejected or referred, and the targets, a paragraph each."""
         limits = (("accepted", "above", self.accept_above), ("rejected", "below", self.reject_below))
-        rule = [
-            f"No photograph is {verdict}."
-            if limit is None
-            else f"A photograph is {verdict} if its probability of being sound is {side} {100 * limit:.2f} %."
+        rules = [
+            f"A photograph is {verdict} if its probability of being sound is {side} {100 * limit:.2f} %."
             for verdict, side, limit in limits
+            if limit is not None
         ]
-        rule.append("All others are referred to an inspector, and so is every photograph unlike anything in training.")
+        others = (
+            "Every other photograph is referred to an inspector, and so is each that is unlike anything in training."
+        )
         targets = (
             f"Targets: at most {100 * self.max_escape_rate:g} % of defects accepted and at most "
             f"{100 * self.max_false_reject_rate:g} % of sound photographs rejected, each with "
             f"{100 * self.confidence:g} % confidence, on {self.num_defects:,} calibration photographs with a defect "
             f"and {self.num_sound:,} without."
         )
-        shown = "Every photograph is referred to an inspector." if self.refers_all else " ".join(rule)
-        return [shown, *([targets] if self.good_classes else [])]
+        rule = " ".join([*rules, others]) if rules else "Every photograph is referred to an inspector."
+        return [rule, targets] if self.good_classes else [rule]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain types, for a checkpoint or JSON."""

@@ -4,15 +4,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup
 from rich import table as rich
 
 from weldnet.errors import count
-from weldnet.evaluation.metrics import CLASS_METRICS, METRICS
+from weldnet.evaluation.metrics import CLASS_METRICS, METRICS, measure_proportions
 from weldnet.report.page import render
 from weldnet.report.photographs import name_file
-from weldnet.report.tables import LABELS, Table, shape, shape_difference, tabulate_confusion
-from weldnet.report.words import common_folder, percent
+from weldnet.report.tables import LABELS, Table, shape, tabulate_confusion
+from weldnet.report.words import common_folder, percent, show_number
 
 Figures = Mapping[str, Any]
 Section = tuple[str, str, Markup]
@@ -22,7 +23,6 @@ MOST_SHOWN = 500
 """Photographs on the page of a comparison; comparison.json has all."""
 
 PAIR = ("first", "second")
-_KINDS = (("escape",), ("escape", "right", "mix_up"))
 _MAIN = ("balanced_accuracy", "escapes", "false_calls")
 
 
@@ -110,7 +110,11 @@ def draw_differences(comparison: Figures) -> rich.Table:
 def _describe(name: str, row: Figures) -> tuple[str, str, str, str]:
     """The figures of A and B, their difference, in points where it is one of shares, and its interval."""
     first, second = (shape(name)(row[each]) for each in PAIR)
-    value, low, high = (shape_difference(name)(row[each]) for each in ("value", "low", "high"))
+    is_number = shape(name) is show_number
+    value, low, high = (
+        show_number(each, "+z.4f") if is_number or each is None else f"{show_number(100 * each, '+z.1f')} points"
+        for each in (row["value"], row["low"], row["high"])
+    )
     if row["low"] is None:
         return first, second, value, f"no interval: {str(row['reason']).partition(':')[0].replace('group', 'weld')}"
     return first, second, value, f"{low.removesuffix(' points')} to {high}"
@@ -158,10 +162,14 @@ def render_crossval(metrics: Figures, good_classes: Sequence[str]) -> str:
 
 def _count_escapes(matrix: Figures) -> list[Figures]:
     """The card of the defects predicted as sound; none where no class of sound welds is known."""
-    defects = [cells for name, cells in tabulate_confusion(matrix) if name not in matrix["good_classes"]]
-    k, n = (sum(cell.number for row in defects for cell in row if cell.kind in kinds) for kinds in _KINDS)
-    shown = {"name": LABELS["escapes"], "value": percent(k / n if n else None), "bound": f"{k:,} of {n:,}"}
-    return [shown] if matrix["good_classes"] else []
+    confusion = np.array(matrix["confusion_matrix"])
+    row = measure_proportions(confusion, matrix["classes"], matrix["good_classes"]).get("escapes")
+    shown = row and {
+        "name": LABELS["escapes"],
+        "value": percent(row["value"]),
+        "bound": f"{row['k']:,} of {row['n']:,}",
+    }
+    return [shown] if shown else []
 
 
 def tabulate_pooled(pooled: Figures) -> Table:

@@ -1,7 +1,6 @@
 """The tables of every page, and of the terminal: plain rows of text and figures."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -15,7 +14,7 @@ from weldnet.errors import count
 from weldnet.evaluation.bootstrap import FEWEST_GROUPS
 from weldnet.evaluation.metrics import CLASS_METRICS, ERRORS, METRICS, RANKINGS
 from weldnet.evaluation.verdicts import VERDICTS
-from weldnet.report.words import describe_range, name_columns, percent, show_number, show_points
+from weldnet.report.words import describe_range, name_columns, percent, show_number
 from weldnet.spelling import make_visible
 
 Figures = Mapping[str, Any]
@@ -70,11 +69,6 @@ class Table(NamedTuple):
 def shape(name: str) -> Callable[[float | None], str]:
     """How a figure of this key becomes text."""
     return show_number if name in _NUMBERS else percent
-
-
-def shape_difference(name: str) -> Callable[[float | None], str]:
-    """How a difference of two figures of this key becomes text."""
-    return partial(show_number, form="+z.4f") if name in _NUMBERS else show_points
 
 
 def show(value: Any) -> str:

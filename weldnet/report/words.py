@@ -35,11 +35,6 @@ def show_number(value: float | None, form: str = "z.4f") -> str:
     return "-" if value is None else f"{value:{form}}".replace("-", "\u2212")
 
 
-def show_points(value: float | None) -> str:
-    """A difference of shares as `+1.2 points`; `-` for none."""
-    return "-" if value is None else f"{show_number(100 * value, '+z.1f')} points"
-
-
 def describe_range(
     low: float | None, high: float | None, as_text: Callable[[float | None], str] = percent
 ) -> str | None:

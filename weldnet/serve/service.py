@@ -177,14 +177,9 @@ class Service:
     async def model(self) -> ServedModel:
         """Which model this is, when it accepts and rejects, and the limits of requests."""
         point, explains = self.predictor.facts.point, self.explainer is not None
-        return ServedModel(
-            **dict(self.predictor.facts),
-            run=self.run,
-            headline=DECIDES_NOTHING if point.refers_all else UNPROVEN,
-            rule=point.describe(),
-            limits=self.limits,
-            explains=explains,
-        )
+        headline = DECIDES_NOTHING if point.accept_above is point.reject_below is None else UNPROVEN
+        about: dict[str, Any] = {"run": self.run, "headline": headline, "rule": point.describe()}
+        return ServedModel(**dict(self.predictor.facts), **about, limits=self.limits, explains=explains)
 
     async def count(self) -> Response:
         """Counters in Prometheus's text format."""
