@@ -212,8 +212,8 @@ def describe_table(
         notes.append(f"Chance: the spread of `{study.baseline}` over its own seeds is a gain of {chance:.2f}.")
     if missing := [str(cell) for cell in cells if not cell.read()]:
         notes.append(f"Not measured yet: {'; '.join(missing)}.")
-    commits = sorted({str(result["commit"]) for cell in cells if (result := cell.read())})
-    notes.append(f"weldnet at {', '.join(commits)}.")
+    if commits := sorted({str(result["commit"]) for cell in cells if (result := cell.read())}):
+        notes.append(f"weldnet at {', '.join(commits)}.")
     if name == SCORE:
         notes.append(f"Scoring number {len(json.loads((output / SEAL).read_text()))} of these tests.")
     elif num_done == len(cells) and (chosen := choose(rows)):

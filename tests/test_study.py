@@ -245,6 +245,8 @@ def test_what_hinders_one_cell_leaves_the_others_and_is_named(
     table = study_cells.Study(baseline="origin", rounds=rounds, recipes={})
     notes = study.describe_table(table, "screening", [], cells, [row("origin", 0.0)], tmp_path)
     assert "Not measured yet: long, drawn, seed 0." in notes
+    notes = study.describe_table(table, "screening", [], cells[:1], [row("origin", 0.0)], tmp_path)
+    assert notes[-1] == "Not measured yet: long, drawn, seed 0.", "no commit has measured anything"
 
 
 def test_an_interruption_ends_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
