@@ -21,7 +21,7 @@ from weldnet.data.thumbnails import THUMBNAIL_SIZE, Thumbnails, make_thumbnail
 from weldnet.errors import count
 
 FACTS = {
-    **dict.fromkeys(("reason", "remains", "digest", "format", "mode"), pl.String()),
+    **dict.fromkeys(("reason", "remains", "digest", "format"), pl.String()),
     "damaged": pl.Boolean(),
     **dict.fromkeys(("bits", "pages", "width", "height"), pl.Int64()),
     **dict.fromkeys(("low", "high", "range", "mean", "deviation", "black", "white"), pl.Float64()),
@@ -130,7 +130,6 @@ def _measure(path: str, window: Window, thumbnail: Thumbnails) -> dict[str, Any]
     return {
         "digest": hashlib.sha256(content).hexdigest(),
         "format": picture.format,
-        "mode": picture.mode,
         "bits": picture.bits,
         "pages": picture.pages,
         "width": width,

@@ -56,7 +56,6 @@ def summarise(audit: Audit) -> dict[str, Any]:
         "refusals": {name: refusal and str(refusal) for name, refusal in audit.refusals.items()},
         "findings": [asdict(found) for found in audit.findings],
         "formats": _tally(readable["format"]),
-        "modes": _tally(readable["mode"]),
         "bit_depths": _tally(readable["bits"]),
         "sizes": {
             side: {"min": readable[side].min(), "median": readable[side].median(), "max": readable[side].max()}

@@ -45,8 +45,8 @@ def tabulate_proven(summary: Mapping[str, Any]) -> Table:
 
 
 def tabulate_files(summary: Mapping[str, Any]) -> Table:
-    """Which formats, modes, depths and sizes there are."""
-    titles = {"formats": "format", "modes": "pixel mode", "bit_depths": "bits a channel"}
+    """Which formats, depths and sizes there are."""
+    titles = {"formats": "format", "bit_depths": "bits a channel"}
     rows = [
         [title, ", ".join(f"{name}: {number:,}" for name, number in summary[key].items())]
         for key, title in titles.items()

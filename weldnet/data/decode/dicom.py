@@ -71,7 +71,6 @@ def open_dicom(content: bytes, window: Window, max_pixels: int) -> Picture:
     return Picture(
         image=Image.fromarray(stored.show(window)),
         format="DICOM",
-        mode=header.PhotometricInterpretation,
         bits=header.BitsStored,
         size=size,
         pages=pages,

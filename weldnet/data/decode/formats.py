@@ -148,7 +148,7 @@ def _open_raster(
     shown = _to_eight_bit(pixels) if stored is None else _show(stored, window, image.info.get("transparency"))
     shown = turn_upright(shown, _find_turn(image))
     pages, exif = int(getattr(image, "n_frames", 1)), image.info.get("exif", b"")
-    return Picture(shown, name, mode, bits, size, pages, stored, damage, exif)
+    return Picture(shown, name, bits, size, pages, stored, damage, exif)
 
 
 def _find_turn(image: ImageFile.ImageFile) -> int:

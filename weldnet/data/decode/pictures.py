@@ -138,7 +138,6 @@ class Picture:
     Attributes:
         image: 8 bits, mode "L" or "RGB": windowed, EXIF orientation applied, transparent pixels over black.
         format: "JPEG", "PNG", "BMP", "TIFF", "WEBP" or "DICOM", by the content.
-        mode: pixel mode as stored: Pillow's name ("I;16", "RGB", "L") or DICOM's photometric interpretation.
         bits: bits a channel as stored; for DICOM, Bits Stored.
         size: width and height in pixels as stored, before the EXIF turn.
         pages: pages or frames in the file, counted up to 10,000; the first one is used.
@@ -149,7 +148,6 @@ class Picture:
 
     image: Image.Image
     format: str
-    mode: str
     bits: int
     size: Size
     pages: int

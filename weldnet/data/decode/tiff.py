@@ -58,7 +58,6 @@ def open_tiff(content: bytes, window: Window, max_pixels: int) -> Picture:
     return Picture(
         image=turn_upright(Image.fromarray(shown), find_number(tags, Tag.ORIENTATION, 1)),
         format="TIFF",
-        mode=_name_mode(layout, "I;16" if content.startswith(b"II") else "I;16B"),
         bits=layout.bits,
         size=(layout.width, layout.height),
         pages=pages,
@@ -101,18 +100,6 @@ def _weigh(values: NDArray[Any], weight: NDArray[Any], most: int) -> None:
     for row in range(0, len(values), step):
         band, share = values[row : row + step].astype(wide), weight[row : row + step].astype(wide)
         values[row : row + step] = (band * (share[..., None] if band.ndim == 3 else share) + most // 2) // most
-
-
-def _name_mode(layout: Layout, sixteen_bits: str) -> str:
-    """Pillow's name for pixels like these."""
-    if layout.photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO):
-        if layout.kind == "f":
-            return "F"
-        if layout.bits > 8:
-            return "I" if layout.bits > 16 else sixteen_bits
-        return "1" if layout.bits == 1 else "LA" if layout.extra else "L"
-    name = {RGB: "RGB", PALETTE: "P", CMYK: "CMYK", YCBCR: "YCbCr"}[layout.photometric]
-    return f"{name}A" if layout.extra and name in ("RGB", "P") else name
 
 
 def read_samples(content: bytes, tags: Tags, layout: Layout) -> NDArray[Any]:
