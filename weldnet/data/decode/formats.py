@@ -35,9 +35,6 @@ _READERS: dict[str, type[ImageFile.ImageFile]] = {
     "BMP": BmpImagePlugin.BmpImageFile,
     "WEBP": WebPImagePlugin.WebPImageFile,
 }
-_DEEP = {"I;16", "I;16B", "I;16L", "I", "F"}
-_ALPHA = {"LA", "La", "PA", "RGBA", "RGBa"}
-_EIGHT_BIT = {"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr"} | _ALPHA
 _ORIENTATION = 274
 _STRIP = 2**20
 """Pixels that are laid over black at once."""
@@ -121,17 +118,15 @@ def _open_raster(
         with blame_file(name):
             image = _READERS[name](io.BytesIO(content))
     check_pixels(image.size, max_pixels)
-    size, mode, bits = image.size, image.mode, 1 if image.mode == "1" else 8
+    # Pillow reads grey of 16 bits as it is, and of other 16 bits a channel the high byte of each.
+    size, is_deep, bits = image.size, image.mode.startswith("I"), 1 if image.mode == "1" else 8
     if isinstance(image, PngImagePlugin.PngImageFile):
         bits = content[24]
-    if mode not in _EIGHT_BIT | _DEEP:
-        raise UnreadableImage(f"{mode} pixels are not read; save the image as grey or RGB")
-    if mode in _EIGHT_BIT and bits > 8 and window != "full":
-        # Pillow keeps the high byte of each.
+    if bits > 8 and not is_deep and window != "full":
         raise UnreadableImage(f"{bits} bits a channel with colour or transparency: data.window can only be full")
     pixels: Image.Image = image
     if isinstance(image, JpegImagePlugin.JpegImageFile):
-        can_shrink = window == "full" and mode in ("L", "RGB")
+        can_shrink = window == "full" and image.mode in ("L", "RGB")
         scale = choose_scale(size, _find_turn(image) >= 5, least) if least and can_shrink else 1
         pixels, met = decode_jpeg(image, content, scale)
         damage = damage or met
@@ -141,7 +136,7 @@ def _open_raster(
         if name == "WEBP":
             damage = check_webp(content, image)
     stored = None
-    if mode in _DEEP:
+    if is_deep:
         stored = Stored(np.asarray(image), (0, 2**bits - 1))
     elif window != "full":
         stored = Stored(np.asarray(_to_eight_bit(pixels)), (0, 255))
@@ -167,18 +162,17 @@ def _show(stored: Stored, window: Window, transparent: Any) -> Image.Image:
 
 
 def _to_eight_bit(image: Image.Image) -> Image.Image:
-    if image.mode in _ALPHA or "transparency" in image.info:
+    if image.mode in ("LA", "RGBA") or "transparency" in image.info:
         return _lay_over_black(image)
     wanted = "L" if image.mode in ("1", "L") else "RGB"
     return image if image.mode == wanted else image.convert(wanted)
 
 
 def _lay_over_black(image: Image.Image) -> Image.Image:
-    shown = Image.new("L" if image.mode in ("LA", "La") else "RGB", image.size)
+    shown = Image.new("L" if image.mode == "LA" else "RGB", image.size)
     # Some rows at a time: as a whole, a picture of the largest size allowed would need a gigabyte more.
     step = max(1, _STRIP // image.width)
     for top in range(0, image.height, step):
         strip = image.crop((0, top, image.width, min(top + step, image.height))).convert("RGBA")
-        black = Image.new("RGBA", strip.size, (0, 0, 0, 255))
-        shown.paste(Image.alpha_composite(black, strip).convert(shown.mode), (0, top))
+        shown.paste(strip, (0, top), strip)
     return shown
