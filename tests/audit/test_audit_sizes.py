@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from weldnet.audit.cues import SIZE, check_sizes, score_columns
+from weldnet.audit.cues import SIZE, find_cue
 
 
 def sized(labels: Sequence[str], groups: Sequence[Any], width: Any, height: Any) -> pl.DataFrame:
@@ -32,13 +32,10 @@ def test_a_size_that_predicts_the_class_is_found(grouping: str) -> None:
     }
     noise = np.random.default_rng(0).integers(0, 10, 80)
     samples = sized(list(labels), groupings[grouping], 60 + noise + 6 * (labels == "b"), 50)
-    score = score_columns(samples, SIZE)
-    assert score is not None
-    assert score.is_clear
-    assert score.by_group == (grouping != "none")
-    assert 0.65 < score.balanced_accuracy < 0.95
-    (found,) = check_sizes(score, samples)
-    assert f"balanced accuracy {score.balanced_accuracy:.2f}" in found.detail
+    found = find_cue(samples, SIZE)
+    assert found is not None
+    assert (found.kind, found.severity) == ("size_predicts_class", "warning")
+    assert 0.65 < float(found.detail.partition("accuracy ")[2][:4]) < 0.95
     widths = samples.filter(pl.col("path").is_in(found.paths))["width"].to_list()
     assert sorted(widths) == sorted([*samples["width"].sort().head(3), *samples["width"].sort().tail(3)])
 
@@ -46,15 +43,12 @@ def test_a_size_that_predicts_the_class_is_found(grouping: str) -> None:
 def test_the_aspect_alone_is_enough() -> None:
     rng = np.random.default_rng(0)
     scale, labels = rng.integers(10, 200, 200), np.repeat(["a", "b"], 100)
-    score = score_columns(sized(list(labels), [None] * 200, scale * (2 + (labels == "b")), scale * 2), SIZE)
-    assert score is not None
-    assert score.is_clear
+    assert find_cue(sized(list(labels), [None] * 200, scale * (2 + (labels == "b")), scale * 2), SIZE)
 
 
 def test_one_size_predicts_nothing() -> None:
-    assert score_columns(sized(["a", "b"] * 20, [None] * 40, 60, 50), SIZE) is None
-    assert score_columns(sized(["a"] * 40, [None] * 40, np.arange(40), 50), SIZE) is None
-    assert check_sizes(None, pl.DataFrame()) == []
+    assert find_cue(sized(["a", "b"] * 20, [None] * 40, 60, 50), SIZE) is None
+    assert find_cue(sized(["a"] * 40, [None] * 40, np.arange(40), 50), SIZE) is None
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -62,7 +56,7 @@ def test_random_sizes_of_a_small_clean_set_raise_no_alarm(seed: int) -> None:
     rng = np.random.default_rng(seed)
     for groups in ([None] * 24, list(range(24)), [i // 4 for i in range(24)]):
         samples = sized(["a", "b"] * 12, groups, rng.integers(40, 120, 24), rng.integers(40, 120, 24))
-        assert check_sizes(score_columns(samples, SIZE), samples) == []
+        assert find_cue(samples, SIZE) is None
 
 
 def test_a_size_of_its_own_for_each_weld_is_no_alarm() -> None:
@@ -71,12 +65,12 @@ def test_a_size_of_its_own_for_each_weld_is_no_alarm() -> None:
     for seed in range(10):
         sizes = np.random.default_rng(seed).integers(40, 120, 12).repeat(10)
         samples = sized(["a"] * 60 + ["b"] * 60, list(np.arange(120) // 10), sizes, 50)
-        alarms += len(check_sizes(score_columns(samples, SIZE), samples))
+        alarms += find_cue(samples, SIZE) is not None
     assert alarms <= 1
 
 
 def test_many_images_are_sampled() -> None:
     labels = np.repeat(["a", "b", "rare"], [20_000, 20_000, 2])
-    score = score_columns(sized(list(labels), [None] * 40_002, np.where(labels == "a", 60, 61), 50), SIZE)
-    assert score is not None
-    assert (score.balanced_accuracy, score.chance) == (1.0, 0.5)
+    found = find_cue(sized(list(labels), [None] * 40_002, np.where(labels == "a", 60, 61), 50), SIZE)
+    assert found is not None
+    assert "balanced accuracy 1.00 (chance 0.50)" in found.detail

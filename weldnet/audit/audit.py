@@ -9,7 +9,7 @@ import polars as pl
 
 from weldnet.audit.classes import check_confounding, check_groups, check_names, check_small_classes
 from weldnet.audit.copies import check_alike, find_alike_contents
-from weldnet.audit.cues import SIZE, SizeScore, check_cues, check_sizes, score_columns
+from weldnet.audit.cues import check_cues
 from weldnet.audit.facts import read_facts
 from weldnet.audit.findings import SEVERITIES, Finding, Severity
 from weldnet.audit.labels import HeldOut, check_labels
@@ -31,7 +31,6 @@ class Audit:
             `weldnet.audit.facts.FACTS`, and `content`: a number for each distinct content, null where unreadable.
         findings: worst first.
         alike: pairs of contents that look alike.
-        size_score: None where all have one size.
         geometry: the one that training would use.
         shapes: what it does to the photographs that can be read; None where none can be.
         doubts: of a cross-validation about the labels, as `HeldOut.doubt` gives them; None without one.
@@ -41,7 +40,6 @@ class Audit:
     images: pl.DataFrame
     findings: list[Finding]
     alike: Alike
-    size_score: SizeScore | None
     geometry: Geometry
     shapes: Shapes | None = None
     skipped: Skipped = field(default_factory=Skipped)
@@ -92,7 +90,6 @@ def audit(
     images = samples.hstack(facts).with_columns(content=content.cast(pl.Int64))
     readable = images.filter(pl.col("reason").is_null())
     alike = find_alike_contents(images, thumbnails, window)
-    size_score = score_columns(readable, SIZE)
     doubts = None if held_out is None else held_out.doubt(readable)
     sizes = readable["width", "height"].to_numpy()
     shapes = measure_shapes(sizes, geometry) if len(sizes) else None
@@ -105,11 +102,10 @@ def audit(
         *(() if doubts is None else check_labels(doubts)),
         *check_small_classes(readable),
         *check_confounding(readable),
-        *check_sizes(size_score, readable),
         *check_cues(readable),
     ]
     findings.sort(key=lambda found: SEVERITIES.index(found.severity))
-    return Audit(images, findings, alike, size_score, geometry, shapes, skipped, doubts)
+    return Audit(images, findings, alike, geometry, shapes, skipped, doubts)
 
 
 def suggest_groups(audit: Audit) -> pl.DataFrame:

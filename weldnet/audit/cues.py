@@ -4,7 +4,6 @@ import math
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -15,16 +14,13 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from sklearn.tree import DecisionTreeClassifier
 
 from weldnet.audit.classes import FEWEST_IMAGES
-from weldnet.audit.findings import Finding
+from weldnet.audit.findings import Finding, Severity
 from weldnet.console import watch
 from weldnet.data.sources.groups import PART
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.int64]
 Folds = list[tuple[Rows, Rows]]
-
-SIZE = ("width", "height", (pl.col("width") / pl.col("height")).alias("aspect"))
-"""What of a size a network could see."""
 
 _MARGIN_OF_FEW = 0.35
 _MARGIN = 0.15
@@ -35,86 +31,114 @@ FEWEST_GROUPS = 4
 _PERMUTATIONS = 99
 _EXTREMES = 3
 
-_ENDS = {"look": "first the lowest, then the highest", "order": "the first ones, then the last ones"}
+_ENDS = {
+    "size": "first the narrowest, then the widest",
+    "look": "first the lowest, then the highest",
+    "order": "the first ones, then the last ones",
+}
 _MOST_SHARED = 0.05
 """Of the names, the share that may have the numbers of another one, where one camera counted them all."""
 
-_HALF_WAY = 0.5
 
+class Cue(NamedTuple):
+    """Columns of facts from which a small tree predicts; a page shows the extremes of the first one.
 
-@dataclass(frozen=True)
-class SizeScore:
-    """How well a small tree predicts the class, cross-validated, `by_group` where each fold holds out whole groups.
-
-    `chance` is what guessing gives, 1 / C; `is_clear` whether the score is well and significantly above it.
+    `kind`, with what is predicted, is that of the finding: `look_predicts_class`. `least` is the share of the way from
+    chance to perfect below which nothing is found: a defect changes the look as well.
     """
 
-    balanced_accuracy: float
-    chance: float
-    by_group: bool
-    is_clear: bool
+    kind: str
+    name: str
+    columns: tuple[str | pl.Expr, ...]
+    least: float = 0.5
+    severity: Severity = "note"
 
 
-def score_columns(samples: pl.DataFrame, columns: Sequence[str | pl.Expr], least: float = 0) -> SizeScore | None:
-    """Trains a tree of depth 3 on some columns, cross-validated by group where every class has two groups or more.
+SIZE = Cue(
+    "size",
+    "size",
+    ("width", "height", (pl.col("width") / pl.col("height")).alias("aspect")),
+    least=0,
+    severity="warning",
+)
+_CUES = (
+    Cue("look", "brightness", ("mean", "shadows", "lights")),
+    Cue("look", "contrast", ("deviation",)),
+    Cue("look", "colour", ("red", "blue")),
+    Cue("look", "sharpness", ("sharpness",)),
+    Cue("order", "the order of the numbers in the file names", ("number",)),
+    Cue("order", "the date on which the camera took it", ("date",)),
+)
+_OF_CLASSES = (SIZE, *_CUES)
+_OF_SPLITS = (*_CUES, Cue("look", SIZE.name, SIZE.columns))
 
-    None where they cannot matter: one value for all, or fewer than two classes that are not tiny. Below `least`, the
-    share of the way from chance to perfect, a score is not clear.
+
+def check_cues(samples: pl.DataFrame) -> list[Finding]:
+    """`size_predicts_class`, `look_predicts_class`, `order_predicts_class`, and the same of test and validation.
+
+    Of a split, size is part of its look. Fewer than four welds in a split prove nothing.
     """
-    if len(samples) > _MOST_IMAGES:
-        samples = samples.sample(_MOST_IMAGES, seed=0)
-    table = samples.filter(pl.len().over("label") >= FEWEST_IMAGES)
-    features = (
-        table.select(pl.col(each) if isinstance(each, str) else each for each in columns).to_numpy().astype(np.float32)
+    table = samples.with_columns(
+        # Ranks, which a tree distinguishes as float32. A photograph without a date ranks before all others.
+        date=pl.col("taken").rank("dense").fill_null(0),
+        number=number_names(samples),
     )
+    tasks: list[tuple[pl.DataFrame, Cue, str, str]] = [
+        (table, cue, "class", "predicts the class") for cue in _OF_CLASSES
+    ]
+    for split in ("test", "val"):
+        sides = table.filter(pl.col("split").is_in(["train", split])).with_columns(label="split")
+        welds = sides.group_by("label").agg(pl.coalesce("group", "path").n_unique())["group"]
+        if len(welds) < 2 or min(welds) < FEWEST_GROUPS:
+            continue
+        tasks += [(sides, cue, "split", f"distinguishes {split} from train") for cue in _OF_SPLITS]
+    found = (find_cue(*task) for task in watch(tasks, len(tasks), "looking for cues", "cues"))
+    return [finding for finding in found if finding]
+
+
+def find_cue(
+    samples: pl.DataFrame, cue: Cue, target: str = "class", claim: str = "predicts the class"
+) -> Finding | None:
+    """Trains a tree of depth 3 on a cue, cross-validated by group where every class has two groups or more.
+
+    None where its score is not well and significantly above chance, or the cue cannot matter: one value for all, or
+    fewer than two classes that are not tiny.
+    """
+    table = samples.sample(_MOST_IMAGES, seed=0) if len(samples) > _MOST_IMAGES else samples
+    table = table.filter(pl.len().over("label") >= FEWEST_IMAGES)
+    features = table.select(cue.columns).to_numpy().astype(np.float32)
     classes, labels = np.unique(table["label"].to_numpy(), return_inverse=True)
     if len(classes) < 2 or not np.ptp(features, axis=0).any():
         return None
-    folds, blocks, by_group = _make_folds(table, labels)
+    folds, blocks, has_few_groups = _make_folds(table, labels)
     score, chance = _score(features, labels, folds), 1 / len(classes)
     # Guesses on a few images stray far from chance: three standard deviations.
-    margin = max(_MARGIN, least * (1 - chance), 3 * math.sqrt(chance * (1 - chance) / len(labels)))
-    if by_group and len(blocks) == 1 and table["group"].n_unique() < len(table):
+    margin = max(_MARGIN, cue.least * (1 - chance), 3 * math.sqrt(chance * (1 - chance) / len(labels)))
+    if has_few_groups:
         # Too few welds for folds: sizes that only distinguish welds score higher by luck.
         margin = max(margin, _MARGIN_OF_FEW)
-    is_clear = score >= chance + margin and _is_significant(features, labels, folds, blocks, score)
-    return SizeScore(score, chance, by_group, is_clear)
-
-
-def check_sizes(score: SizeScore | None, samples: pl.DataFrame) -> list[Finding]:
-    """`size_predicts_class` where the score is clear, with the smallest and the largest of the samples."""
-    if score is None or not score.is_clear:
-        return []
-    detail = (
-        f"width, height and aspect alone predict the class with balanced accuracy {score.balanced_accuracy:.2f} "
-        f"(chance {score.chance:.2f}); a network could learn the crop instead of the defect; first the "
-        "smallest, then the largest"
-    )
-    return [
-        Finding("size_predicts_class", "warning", find_extremes(samples, pl.col("width") * pl.col("height")), detail)
-    ]
-
-
-def find_extremes(samples: pl.DataFrame, by: str | pl.Expr) -> tuple[str, ...]:
-    """The paths of the three lowest and the three highest, for a page to show."""
-    ordered = samples.sort(by, "path")["path"]
-    return tuple(dict.fromkeys([*ordered.head(_EXTREMES), *ordered.tail(_EXTREMES)]))
+    if score < chance + margin or not _is_significant(features, labels, folds, blocks, score):
+        return None
+    detail = f"{cue.name} alone {claim} with balanced accuracy {score:.2f} (chance {chance:.2f}); {_ENDS[cue.kind]}"
+    ordered = samples.sort(cue.columns[0], "path")["path"]
+    # For a page to show.
+    extremes = tuple(dict.fromkeys([*ordered.head(_EXTREMES), *ordered.tail(_EXTREMES)]))
+    return Finding(f"{cue.kind}_predicts_{target}", cue.severity, extremes, detail)
 
 
 def _make_folds(table: pl.DataFrame, labels: Rows) -> tuple[Folds, list[Rows], bool]:
-    """Folds as (train, held out) rows, the blocks of rows that a permutation keeps together, whether by group."""
+    """Folds as (train, held out) rows, the blocks of rows that a permutation keeps together, and if groups are few."""
     per_class = table.group_by("label").agg(groups=pl.col("group").n_unique(), images=pl.len())
     images, fewest = (int(per_class[name].min()) for name in ("images", "groups"))  # type: ignore[arg-type]
-    has_groups = not table["group"].null_count() and fewest > 1
-    if not has_groups or table["group"].n_unique() == len(table):
+    if table["group"].null_count() or fewest < 2 or table["group"].n_unique() == len(table):
         plain = StratifiedKFold(min(_MOST_FOLDS, images), shuffle=True, random_state=0)
-        return list(plain.split(labels, labels)), [np.arange(len(table))], has_groups
+        return list(plain.split(labels, labels)), [np.arange(len(table))], False
     groups = np.unique(table["group"].to_numpy(), return_inverse=True)[1]
     grouped = StratifiedGroupKFold(min(_MOST_FOLDS, fewest), shuffle=True, random_state=0)
-    # Otherwise single images are permuted.
-    order = np.argsort(groups, kind="stable")
-    blocks = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1) if fewest >= FEWEST_GROUPS else [order]
-    return list(grouped.split(labels, labels, groups)), blocks, True
+    order, is_few = np.argsort(groups, kind="stable"), fewest < FEWEST_GROUPS
+    # Of few groups single images are permuted.
+    blocks = [order] if is_few else np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+    return list(grouped.split(labels, labels, groups)), blocks, is_few
 
 
 def _score(features: Floats, labels: Rows, folds: Folds) -> float:
@@ -151,62 +175,6 @@ def _deal(features: Floats, blocks: Sequence[Rows], rng: np.random.Generator) ->
     for block, source in zip(blocks, rng.permutation(len(blocks)), strict=True):
         dealt[block] = features[np.resize(rng.permutation(blocks[source]), len(block))]
     return dealt
-
-
-class Cue(NamedTuple):
-    """Columns of facts from which a small tree predicts; a page shows the extremes of the first one.
-
-    `kind`, with what is predicted, is that of the finding: `look_predicts_class`.
-    """
-
-    kind: str
-    name: str
-    columns: tuple[str | pl.Expr, ...]
-
-
-_CUES = (
-    Cue("look", "brightness", ("mean", "shadows", "lights")),
-    Cue("look", "contrast", ("deviation",)),
-    Cue("look", "colour", ("red", "blue")),
-    Cue("look", "sharpness", ("sharpness",)),
-    Cue("order", "the order of the numbers in the file names", ("number",)),
-    Cue("order", "the date on which the camera took it", ("date",)),
-)
-# Of the class, `size_predicts_class` is the finding.
-_OF_SPLITS = (*_CUES, Cue("look", "size", SIZE))
-
-
-def check_cues(samples: pl.DataFrame) -> list[Finding]:
-    """`look_predicts_class`, `order_predicts_class`, and the same of the split where test or validation has one.
-
-    Each is a cue that leads a small tree more than half the way from chance to perfect: a defect changes the look as
-    well, and neighbours in a series show one weld, so less proves nothing. Nor do fewer than four welds in a split.
-    """
-    table = samples.with_columns(
-        # Ranks, which a tree distinguishes as float32. A photograph without a date ranks before all others.
-        date=pl.col("taken").rank("dense").fill_null(0),
-        number=number_names(samples),
-    )
-    tasks: list[tuple[pl.DataFrame, Cue, str, str]] = [(table, cue, "class", "predicts the class") for cue in _CUES]
-    for split in ("test", "val"):
-        sides = table.filter(pl.col("split").is_in(["train", split])).with_columns(label="split")
-        welds = sides.group_by("label").agg(pl.coalesce("group", "path").n_unique())["group"]
-        if len(welds) < 2 or min(welds) < FEWEST_GROUPS:
-            continue
-        tasks += [(sides, cue, "split", f"distinguishes {split} from train") for cue in _OF_SPLITS]
-    found = (_find(*task) for task in watch(tasks, len(tasks), "looking for cues", "cues"))
-    return [finding for finding in found if finding]
-
-
-def _find(table: pl.DataFrame, cue: Cue, target: str, claim: str) -> Finding | None:
-    score = score_columns(table, cue.columns, least=_HALF_WAY)
-    if score is None or not score.is_clear:
-        return None
-    detail = (
-        f"{cue.name} alone {claim} with balanced accuracy {score.balanced_accuracy:.2f} (chance {score.chance:.2f}); "
-        f"{_ENDS[cue.kind]}"
-    )
-    return Finding(f"{cue.kind}_predicts_{target}", "note", find_extremes(table, cue.columns[0]), detail)
 
 
 def number_names(samples: pl.DataFrame) -> pl.Series:

@@ -46,7 +46,6 @@ def summarise(audit: Audit) -> dict[str, Any]:
     """The keys of `audit.json`: plain types, paths in full, nothing that has a row for each image."""
     images = audit.images
     readable = images.filter(pl.col("reason").is_null())
-    score = audit.size_score
     return {
         "num_images": len(images),
         "num_unreadable": len(images) - len(readable),
@@ -63,12 +62,6 @@ def summarise(audit: Audit) -> dict[str, Any]:
         },
         "shapes": audit.shapes
         and {name: getattr(audit.shapes, name) for name in ("enlarged", "squeezed", "across", "settings")},
-        "size_score": score
-        and {
-            "balanced_accuracy": score.balanced_accuracy,
-            "chance": score.chance,
-            "method": f"a tree of depth 3, cross-validated by {'group' if score.by_group else 'image'}",
-        },
         "counts": count_samples(images).to_dicts(),
         "recall_if_none_missed": tabulate_recall(readable),
         "defects_needed": {f"{recall:.2f}": needed_images(1 - recall) for recall in _RECALLS},
