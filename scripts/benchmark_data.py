@@ -18,10 +18,10 @@ import polars as pl
 import torch
 from benchmark_common import Options, PlainImages, draw_photographs
 from rich.table import Table
-from torch.utils.data import RandomSampler
+from torch.utils.data import BatchSampler, RandomSampler
 
 from weldnet.console import print_table
-from weldnet.data.batches import WeldImages, make_batches
+from weldnet.data.batches import WeldImages, load_batches
 from weldnet.data.cache import decode_images
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.decode.images import Geometry
@@ -72,7 +72,7 @@ def time_cached(paths: pl.Series, cache: Path, *, augmented: bool = False, secon
     images = decode_images(paths, Geometry(), cache)
     data = WeldDataModule(Synthetic(), batch_settings=BatchSettings(augmentation="weld"), seed=0)
     dataset = WeldImages(images, np.arange(len(paths)), np.zeros(len(paths), np.int64))
-    batches = make_batches(dataset, 32, RandomSampler(dataset))
+    batches = load_batches(dataset, BatchSampler(RandomSampler(dataset), 32, drop_last=False))
     started, seen, step = time.perf_counter(), 0, 0
     while time.perf_counter() - started < seconds:
         for batch in batches:

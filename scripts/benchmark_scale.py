@@ -16,10 +16,11 @@ from benchmark_common import Options, peak_memory
 from PIL import Image
 from rich.table import Table
 from scipy.ndimage import gaussian_filter
+from torch.utils.data import BatchSampler
 
 from weldnet.audit.audit import audit
 from weldnet.console import print_table
-from weldnet.data.batches import WeldImages, make_batches
+from weldnet.data.batches import WeldImages, load_batches
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.decode.images import Geometry
 from weldnet.data.duplicates import find_alike
@@ -114,8 +115,9 @@ def measure_workers(size: int, folder: Path) -> dict[str, float]:
     images = FileImages(pl.Series([str(files[index]) for index in which]), known[which], Geometry())
     dataset = WeldImages(images, np.arange(size), which)
     order = np.random.default_rng(0).permutation(size)[:6400].tolist()
+    batches = BatchSampler(order, 32, drop_last=False)
     started, private = time.perf_counter(), 0.0
-    for step, _ in enumerate(make_batches(dataset, 32, order, num_workers=NUM_WORKERS)):
+    for step, _ in enumerate(load_batches(dataset, batches, num_workers=NUM_WORKERS)):
         if step == 150:
             private = sum(private_memory(child) for child in children())
     return {"seconds": time.perf_counter() - started, "workers_mib": private}

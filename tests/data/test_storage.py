@@ -9,7 +9,7 @@ import pytest
 import torch
 from drawing import draw_noise, save_image
 
-from weldnet.data.batches import WeldImages, make_batches
+from weldnet.data.batches import EvaluationBatches, WeldImages, load_batches
 from weldnet.data.cache import decode_images
 from weldnet.data.decode.images import Geometry
 from weldnet.data.storage import CACHES, Images, store
@@ -33,7 +33,8 @@ def keep(cache: str, tmp_path: Path) -> Images:
 def test_batches_are_alike(tmp_path: Path, cache: str, num_workers: int) -> None:
     rows, labels = np.array([3, 0, 2, 1, 3]), np.arange(5)
     images = keep(cache, tmp_path)
-    batches = list(make_batches(WeldImages(images, rows, labels), 2, num_workers=num_workers))
+    dataset = WeldImages(images, rows, labels)
+    batches = list(load_batches(dataset, EvaluationBatches(5, 2), num_workers=num_workers))
     expected = np.asarray(keep("disk", tmp_path).read(rows))
     assert torch.equal(torch.cat([batch[0] for batch in batches]), torch.from_numpy(expected))
     assert torch.cat([batch[1] for batch in batches]).tolist() == labels.tolist()

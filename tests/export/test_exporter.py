@@ -56,7 +56,7 @@ def test_the_checkpoint_s_words(setting: Setting, exported: Exported, name: str,
     checkpoint, data = setting
     engine = load_export(exported(name), device="auto", precision="float32")
     reference = TorchEngine(checkpoint, "cpu")
-    welds = data.dataset("val").__getitems__(range(num_images))[0].numpy()
+    welds = data.dataset("val")[range(num_images)][0].numpy()
     noise = np.random.default_rng(0).integers(0, 256, welds.shape, np.uint8)
     for images in (welds, noise):
         ours, theirs = engine.score(images), reference.score(images)

@@ -29,18 +29,12 @@ class WeldImages(Dataset[Any]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int | Sequence[int] | Tensor) -> tuple[Tensor, ...]:
-        """One image with its label, and its group if it has one; or a batch of them."""
-        if not isinstance(index, int):
-            return self.__getitems__(index)
-        return tuple(each[0] for each in self.__getitems__([index]))
-
-    def __getitems__(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, ...]:
+    def __getitem__(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, ...]:
         return torch.as_tensor(self.images.read(self.rows[indices])), *(each[indices] for each in self.facts)
 
     def pictures(self, indices: Sequence[int]) -> NDArray[np.uint8]:
         """uint8 (B, 3, H, W), wherever the images are held."""
-        pixels: NDArray[np.uint8] = self.__getitems__(indices)[0].cpu().numpy()
+        pixels: NDArray[np.uint8] = self[indices][0].cpu().numpy()
         return pixels
 
     def index_on(self, device: torch.device) -> None:
@@ -74,11 +68,8 @@ def order_images(
     return DistributedSampler(labels, num_replicas, rank, shuffle=True, seed=seed)  # type: ignore[arg-type]
 
 
-class TrainingBatches(DistributedSampler[Any]):
-    """The batches of an order, as indices; one image that would be left alone joins the batch before it.
-
-    Batch norm learns from no single value, as a network has where its last stage is one pixel in size; and mixup and
-    CutMix take two. So a `batch_size` below 2, or fewer images for a process, raise an InputError.
+class Batches(DistributedSampler[Any]):
+    """The batches of an order, as indices.
 
     Attributes:
         device: where the indices of a whole epoch are sent at once; None for lists.
@@ -86,57 +77,56 @@ class TrainingBatches(DistributedSampler[Any]):
 
     device: torch.device | None = None
 
-    def __init__(self, order: "DistributedSampler[Any]", batch_size: int) -> None:
+    def __init__(self, order: Any, batch_size: int, num_replicas: int, rank: int) -> None:
         # A DistributedSampler, so that Lightning neither shuffles nor divides it, and calls `set_epoch`.
-        super().__init__(order.dataset, order.num_replicas, order.rank)
+        super().__init__(order, num_replicas, rank)
+        self.order, self.batch_size = order, batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.order) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Any]:
+        indices: Any = list(self.order)
+        if self.device is not None:
+            indices = torch.tensor(indices, dtype=torch.int64).to(self.device)
+        starts = [number * self.batch_size for number in range(len(self))]
+        for start, end in zip(starts, [*starts[1:], None], strict=False):
+            yield indices[start:end]
+
+
+class TrainingBatches(Batches):
+    """The batches of a sampler; one image that would be left alone joins the batch before it.
+
+    Batch norm learns from no single value, as a network has where its last stage is one pixel in size; and mixup and
+    CutMix take two. So a `batch_size` below 2, or fewer images for a process, raise an InputError.
+    """
+
+    def __init__(self, order: "DistributedSampler[Any]", batch_size: int) -> None:
+        super().__init__(order, batch_size, order.num_replicas, order.rank)
         if batch_size < 2:
             raise InputError(f"data.batch_size={batch_size}: training takes 2 or more, since batch norm does")
-        self.num_images = len(order)
-        if self.num_images < 2:
+        if len(order) < 2:
             raise InputError(
-                f"{self.num_images} training image for each of {order.num_replicas} processes: batch norm needs 2 or "
+                f"{len(order)} training image for each of {order.num_replicas} processes: batch norm needs 2 or "
                 "more; take more images, or fewer trainer.devices"
             )
-        self.order, self.batch_size = order, batch_size
 
     def set_epoch(self, epoch: int) -> None:
         self.order.set_epoch(epoch)
 
     def __len__(self) -> int:
-        full, rest = divmod(self.num_images, self.batch_size)
+        full, rest = divmod(len(self.order), self.batch_size)
         return full + (rest > 1)
 
-    def __iter__(self) -> Iterator[Any]:
-        indices: Any = list(self.order)
-        if self.device is not None:
-            indices = torch.tensor(indices).to(self.device)
-        starts = [number * self.batch_size for number in range(len(self))]
-        for start, end in zip(starts, [*starts[1:], len(indices)], strict=True):
-            yield indices[start:end]
 
+class EvaluationBatches(Batches):
+    """The batches of the images in their order; each image is in one batch of one process.
 
-class EvaluationBatches(DistributedSampler[Any]):
-    """The batches of the images in their order, as indices; each image is in one batch of one process.
-
-    Lightning's own way repeats some images, so that every process has equally many. Indices are lists, or on `device`.
+    Lightning's own way repeats some images, so that every process has equally many.
     """
 
-    device: torch.device | None = None
-
     def __init__(self, num_images: int, batch_size: int, num_replicas: int = 1, rank: int = 0) -> None:
-        # A DistributedSampler, so that Lightning does not divide it once more.
-        super().__init__(range(num_images), num_replicas, rank, shuffle=False)  # type: ignore[arg-type]
-        self.share = range(rank, num_images, num_replicas)
-        self.batch_size = batch_size
-
-    def __len__(self) -> int:
-        return -(-len(self.share) // self.batch_size)
-
-    def __iter__(self) -> Iterator[Any]:
-        indices = torch.tensor(self.share, dtype=torch.int64, device=self.device)
-        for start in range(0, len(indices), self.batch_size):
-            batch = indices[start : start + self.batch_size]
-            yield batch.tolist() if self.device is None else batch
+        super().__init__(range(rank, num_images, num_replicas), batch_size, num_replicas, rank)
 
 
 def derive_seed(*entropy: int) -> int:
@@ -145,19 +135,14 @@ def derive_seed(*entropy: int) -> int:
     return int(state) % 2**63
 
 
-def make_batches(
-    dataset: WeldImages,
-    batch_size: int | None,
-    sampler: Sampler[Any] | Sequence[Any] | None = None,
-    *,
-    num_workers: int = 0,
-    pin_memory: bool = False,
-) -> "DataLoader[Batch]":
-    """Batches in the data set's order or the sampler's; `batch_size` is None where that gives whole batches."""
+def load_batches(
+    dataset: WeldImages, batches: Sampler[Any], *, num_workers: int = 0, pin_memory: bool = False
+) -> "DataLoader[Any]":
+    """The images of batches of indices, in worker processes or in this one."""
     return DataLoader(
         dataset,
-        batch_size,
-        sampler=sampler,
+        batch_size=None,
+        sampler=batches,
         collate_fn=_hand_over,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,

@@ -17,11 +17,12 @@ from torch.utils.data import DataLoader
 from weldnet.data.augmentation import BatchAugmentation, EachImage
 from weldnet.data.batches import (
     Batch,
+    Batches,
     EvaluationBatches,
     TrainingBatches,
     WeldImages,
     derive_seed,
-    make_batches,
+    load_batches,
     order_images,
 )
 from weldnet.data.cache import decode_images
@@ -141,9 +142,7 @@ class WeldDataModule(WeldSamples, LightningDataModule):
                 return FileImages(table["path"], fingerprints(table["digest"]), plain).read(np.arange(len(table)))
         return self.dataset(split).pictures(rows)
 
-    def batches(
-        self, split: str, sampler: TrainingBatches | EvaluationBatches | None = None, *, grouped: bool = False
-    ) -> "DataLoader[Any]":
+    def batches(self, split: str, sampler: Batches | None = None, *, grouped: bool = False) -> "DataLoader[Any]":
         """The batches of a split, in the order of the table or of the sampler; with groups if `grouped`."""
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         sampler = sampler or self.evaluation_batches(split)
@@ -152,11 +151,11 @@ class WeldDataModule(WeldSamples, LightningDataModule):
             self.images, sampler.device = self.images.to(device), device
             dataset = self.dataset(split, grouped=grouped)
             dataset.index_on(device)
-            return make_batches(dataset, None, sampler)
+            return load_batches(dataset, sampler)
         dataset, num_workers = self.dataset(split, grouped=grouped), self.count_workers()
         # With worker processes, a thread would pin the memory and could break the capture of a CUDA graph.
         pin = device.type == "cuda" and not num_workers
-        return make_batches(dataset, None, sampler, num_workers=num_workers, pin_memory=pin)
+        return load_batches(dataset, sampler, num_workers=num_workers, pin_memory=pin)
 
     def count_workers(self) -> int:
         """The number of worker processes for each training process: `num_workers`, or an equal share of the cores."""
