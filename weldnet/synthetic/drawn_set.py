@@ -22,9 +22,6 @@ from weldnet.synthetic.surface import Seam
 
 MOST_IMAGES = 1_000_000
 
-_IMAGE_BYTES = 16 * 1024
-"""A drawn photograph as a file."""
-
 CLASSES = ("no_defect", *DEFECTS)
 
 JPEG_QUALITY = 92
@@ -38,7 +35,7 @@ MANIFEST_SCHEMA = {
 }
 
 
-def write_synthetic(root: Path, *, num_images: int, num_seams: int, seed: int, num_workers: int = 2) -> Path:
+def write_synthetic(root: Path, *, num_images: int, num_seams: int, seed: int) -> Path:
     """Writes `root/manifest.csv` and `root/images/<label>/<seam>_<number>.jpg`, unless they are there.
 
     The files depend on `num_images`, `num_seams` and `seed` alone, to the byte. They are written beside `root` and
@@ -48,10 +45,9 @@ def write_synthetic(root: Path, *, num_images: int, num_seams: int, seed: int, n
     Args:
         root: must be new, empty, or hold a data set already.
         num_images: in all, shared evenly over seams and classes.
-        num_workers: threads. NumPy and Pillow release the interpreter's lock for about half of the work.
 
     Raises:
-        InputError: too few images for every seam to show every class, too many for the disk, or other files in `root`.
+        InputError: too few images for every seam to show every class, too many, or other files in `root`.
     """
     root = Path(root)
     manifest = root / "manifest.csv"
@@ -61,7 +57,7 @@ def write_synthetic(root: Path, *, num_images: int, num_seams: int, seed: int, n
     draft = root.absolute().parent / f".{root.name}.{uuid.uuid4().hex[:8]}.partial"
     try:
         with name_failures(root):
-            _write_images(draft, num_images, num_seams, seed, num_workers)
+            _write_images(draft, num_images, num_seams, seed)
             move_into_place(draft, root)
     except OSError:
         # A run at the same time finished first.
@@ -79,18 +75,13 @@ def _check(root: Path, num_images: int, num_seams: int) -> None:
             f"num_images={num_images} is too few for num_seams={num_seams}: every seam shows all "
             f"{len(CLASSES)} classes. Use at least num_images={max(fewest, len(CLASSES))}, or fewer seams."
         )
-    free = shutil.disk_usage(next(folder for folder in root.absolute().parents if folder.exists())).free
-    if num_images > MOST_IMAGES or num_images * _IMAGE_BYTES > free:
-        size = num_images * _IMAGE_BYTES
-        raise InputError(
-            f"num_images={num_images}: allowed are at most {MOST_IMAGES:,}, and these take {size / 1e9:,.1f} GB of "
-            f"disk, of which {free / 1e9:,.1f} GB are free at {root.parent}"
-        )
+    if num_images > MOST_IMAGES:
+        raise InputError(f"num_images={num_images}: allowed are at most {MOST_IMAGES:,}")
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise InputError(f"{root} exists but has no manifest.csv. Name a new or an empty folder, or remove it.")
 
 
-def _write_images(folder: Path, num_images: int, num_seams: int, seed: int, num_workers: int) -> None:
+def _write_images(folder: Path, num_images: int, num_seams: int, seed: int) -> None:
     """Spreads images over seams, and the classes over each seam, as evenly as whole numbers allow."""
     for label in CLASSES:
         (folder / "images" / label).mkdir(parents=True)
@@ -107,7 +98,8 @@ def _write_images(folder: Path, num_images: int, num_seams: int, seed: int, num_
         Image.fromarray(weld.pixels).save(folder / path, quality=JPEG_QUALITY)
         return (path, label, group, *(weld.box or (None,) * 4))
 
-    with ThreadPoolExecutor(num_workers) as pool:
+    # NumPy and Pillow release the interpreter's lock for about half of the work.
+    with ThreadPoolExecutor(2) as pool:
         try:
             rows = list(watch(pool.map(write_image, shots), len(shots), "drawing welds"))
         except BaseException:  # Ctrl-C, or a full disk: do not draw the rest first
