@@ -14,6 +14,7 @@ from weldnet.audit.audit import Audit, audit
 from weldnet.audit.facts import read_facts
 from weldnet.console import watch
 from weldnet.data.duplicates import Pairs, find_alike
+from weldnet.data.sources.found import Found
 from weldnet.data.sources.manifest import read_manifest
 from weldnet.data.thumbnails import Floats, compare_views
 
@@ -48,7 +49,7 @@ class Photographs:
     def __init__(self, manifest: Path) -> None:
         self.samples = read_manifest(manifest).with_columns(split=pl.lit(None, pl.String))
         started = time.process_time()
-        self.audit: Audit = audit(self.samples)
+        self.audit: Audit = audit(Found(self.samples))
         self.seconds = time.process_time() - started
         self.contents = self.audit.images.sort("content").unique("content", keep="first", maintain_order=True)
         assert self.contents["content"].to_list() == list(range(len(self.contents))), "unreadable photographs"

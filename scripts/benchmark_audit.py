@@ -17,6 +17,7 @@ from weldnet.audit.copies import check_alike
 from weldnet.console import print_table
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.settings import ImageSettings
+from weldnet.data.sources.found import Found
 from weldnet.data.sources.manifest import read_manifest, write_manifest
 from weldnet.data.sources.source import Manifest
 from weldnet.errors import InputError
@@ -92,7 +93,7 @@ def run(options: Options) -> dict[str, Any]:
     welds, tiles = Photographs(options.manifest), Photographs(options.tiles)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        drawn = audit(read_manifest(write_synthetic(folder / "drawn", num_images=1500, num_seams=50, seed=0)))
+        drawn = audit(Found(read_manifest(write_synthetic(folder / "drawn", num_images=1500, num_seams=50, seed=0))))
         return {
             "splits": measure_splits(welds, folder),
             "welds": {

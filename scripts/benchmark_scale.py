@@ -24,6 +24,7 @@ from weldnet.data.batches import WeldImages, load_batches
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.decode.images import Geometry
 from weldnet.data.duplicates import find_alike
+from weldnet.data.sources.found import Found
 from weldnet.data.sources.source import Manifest
 from weldnet.data.splits.leaks import fingerprint
 from weldnet.data.storage import FileImages
@@ -93,7 +94,7 @@ def measure_audit(size: int, folder: Path) -> dict[str, float]:
     samples = samples.with_columns(split=pl.lit(None, pl.String))
     before = peak_memory()
     started, used = time.perf_counter(), time.process_time()
-    audited = audit(samples)
+    audited = audit(Found(samples))
     save_audit(audited, folder)
     return {
         "seconds": time.perf_counter() - started,

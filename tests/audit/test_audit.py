@@ -253,7 +253,7 @@ def test_a_page_shows_both_sides_of_a_contradiction_first() -> None:
 def test_suggested_groups_join_views(groups: str, expected: list[str]) -> None:
     table = make_table((f"/{i}", "x", group.strip() or None, None) for i, group in enumerate(groups))
     images = table.with_columns(reason=pl.lit(None, pl.String), content=pl.Series([3, 1, 0, 2]))
-    audit = Audit(images, [], make_alike([], [(0, 3)]), None, Geometry())
+    audit = Audit(images, [], make_alike([], [(0, 3)]), Geometry())
     assert suggest_groups(audit)["group"].to_list() == expected
 
 
@@ -263,7 +263,7 @@ def test_the_suggested_split_joins_what_shares_a_picture(drawn: tuple[pl.DataFra
     table, *pairs = drawn
     images = table.with_columns(reason=pl.lit(None, pl.String))
     unread = pl.DataFrame([{"path": "/no", "label": "a", "group": "Z", "reason": "torn"}])
-    audit = Audit(pl.concat([images, unread], how="diagonal"), [], make_alike(*pairs), None, Geometry())
+    audit = Audit(pl.concat([images, unread], how="diagonal"), [], make_alike(*pairs), Geometry())
     split = split_by_group(suggest_groups(audit), SHARES, seed)
     assert split["path"].to_list() == table["path"].to_list()
     assert split["label"].to_list() == table["label"].to_list()

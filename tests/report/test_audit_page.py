@@ -18,6 +18,7 @@ from rich.console import Console
 from weldnet.audit.audit import Audit, audit
 from weldnet.audit.findings import Finding
 from weldnet.data.decode.images import Geometry
+from weldnet.data.sources.found import Found
 from weldnet.errors import InputError
 from weldnet.report.album import Album
 from weldnet.report.audit_page import judge, list_refusals, render_page
@@ -49,7 +50,7 @@ def hostile(tmp_path: Path) -> Audit:
         label = HOSTILE[number % 2].replace("/", "")
         file = save_image(tmp_path / label / f"{name.replace('/', '')}.png", draw_blobs(30, 20 + number, number % 3))
         rows.append((str(file), label, name, ("train", "test")[number % 2]))
-    return audit(make_table(rows))
+    return audit(Found(make_table(rows)))
 
 
 def test_the_page_of_hostile_names(hostile: Audit, tmp_path: Path) -> None:
@@ -83,8 +84,8 @@ def finding(kind: str = "exact_duplicate", severity: str = "warning", *paths: st
 def audit_of(path: Path, findings: list[Finding]) -> Audit:
     """An audit of one picture with made-up findings."""
     save_image(path, draw_noise(200, 200))
-    known = audit(make_table([(str(path), "crack", "seam1", "train")]))
-    return Audit(known.images, findings, known.alike, None, Geometry())
+    known = audit(Found(make_table([(str(path), "crack", "seam1", "train")])))
+    return Audit(known.images, findings, known.alike, Geometry())
 
 
 def test_many_findings_and_many_paths_are_counted_not_listed(tmp_path: Path) -> None:
@@ -189,7 +190,7 @@ def test_what_cannot_be_shown_says_why(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("<b>not a picture")
     (tmp_path / "empty.png").touch()
     files = [tmp_path / name for name in ("text.png", "empty.png", "none.png")]
-    broken = audit(make_table((str(file), "crack", None, None) for file in files))
+    broken = audit(Found(make_table((str(file), "crack", None, None) for file in files)))
     heic = str(tmp_path / "photo.heic")
     broken = replace(broken, findings=[*broken.findings, finding("unread_format", "warning", heic)])
     page = render_page(broken, summarise(broken))

@@ -1,8 +1,7 @@
 """The audit: what is wrong with a set of images, before anyone trains on them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -16,9 +15,8 @@ from weldnet.audit.labels import HeldOut, check_labels
 from weldnet.audit.photographs import check_files, check_photographs
 from weldnet.data.decode.images import Geometry, Shapes, measure_shapes
 from weldnet.data.duplicates import Alike, connect
-from weldnet.data.sources.found import Skipped
+from weldnet.data.sources.found import Found, Skipped
 from weldnet.data.sources.groups import knows_groups, per_image
-from weldnet.data.sources.names import Misnamed
 from weldnet.errors import InputError
 
 
@@ -65,27 +63,19 @@ class Audit:
             is_advised = is_advised or bool(own)
 
 
-def audit(
-    samples: pl.DataFrame,
-    geometry: Geometry | None = None,
-    within: Path | None = None,
-    misnamed: Sequence[Misnamed] = (),
-    skipped: Skipped | None = None,
-    held_out: HeldOut | None = None,
-) -> Audit:
+def audit(found: Found, geometry: Geometry | None = None, held_out: HeldOut | None = None) -> Audit:
     """Reads every image once and finds what would make training fail or a score wrong.
 
     Args:
-        samples: table of `weldnet.data.sources.manifest.SCHEMA`, absolute paths, at least one row.
+        found: at least one image.
         geometry: the one that training would use.
-        within: files below this folder may not be symbolic links that leave it.
         held_out: of a cross-validation, which may doubt the labels; one of different images is an InputError.
     """
+    samples, geometry = found.table, geometry or Geometry()
     if held_out is not None:
         held_out.check(samples)
-    geometry, skipped = geometry or Geometry(), Skipped() if skipped is None else skipped
     window = geometry.window
-    facts, thumbnails = read_facts(samples["path"], window, within)
+    facts, thumbnails = read_facts(samples["path"], window, found.within)
     content = pl.when(pl.col("reason").is_null()).then(pl.col("digest")).rank("dense") - 1
     images = samples.hstack(facts).with_columns(content=content.cast(pl.Int64))
     readable = images.filter(pl.col("reason").is_null())
@@ -94,7 +84,7 @@ def audit(
     sizes = readable["width", "height"].to_numpy()
     shapes = measure_shapes(sizes, geometry) if len(sizes) else None
     findings = [
-        *check_names(samples, misnamed, skipped),
+        *check_names(found),
         *check_groups(samples),
         *check_files(images, window),
         *check_photographs(images, window),
@@ -104,8 +94,8 @@ def audit(
         *check_confounding(readable),
         *check_cues(readable),
     ]
-    findings.sort(key=lambda found: SEVERITIES.index(found.severity))
-    return Audit(images, findings, alike, geometry, shapes, skipped, doubts)
+    findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
+    return Audit(images, findings, alike, geometry, shapes, found.skipped, doubts)
 
 
 def suggest_groups(audit: Audit) -> pl.DataFrame:

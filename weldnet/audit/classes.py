@@ -1,15 +1,14 @@
 """Classes and groups: names, leaks between the splits, classes that are too small, classes that are one weld."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
 
 from weldnet.audit.findings import Finding, Severity
-from weldnet.data.sources.found import UNREAD, Skipped
+from weldnet.data.sources.found import UNREAD, Found
 from weldnet.data.sources.groups import knows_groups
 from weldnet.data.sources.manifest import SPLITS
-from weldnet.data.sources.names import Misnamed
+from weldnet.data.sources.names import find_misnamed
 from weldnet.errors import count, shorten
 from weldnet.evaluation.intervals import proportion
 from weldnet.spelling import find_alike
@@ -21,14 +20,17 @@ _PURE = 0.95
 _FEW_GROUPS = 2
 
 
-def check_names(samples: pl.DataFrame, misnamed: Sequence[Misnamed], skipped: Skipped) -> list[Finding]:
+def check_names(found: Found) -> list[Finding]:
     """`alike_names` and `split_names` where training refuses a class; `alike_names` of groups; `unread_format`."""
-    findings = [Finding(each.kind, "error", each.paths, f"{each.detail}: {shorten(each.where)}") for each in misnamed]
+    findings = [
+        Finding(each.kind, "error", each.paths, f"{each.detail}: {shorten(each.where)}")
+        for each in find_misnamed(found)
+    ]
     unread = [
         Finding("unread_format", "warning", (path,), "a photograph that weldnet does not read")
-        for path in sorted(skipped.get(UNREAD, ()))
+        for path in sorted(found.skipped.get(UNREAD, ()))
     ]
-    return findings + _find_alike_groups(samples) + unread
+    return findings + _find_alike_groups(found.table) + unread
 
 
 def _find_alike_groups(samples: pl.DataFrame) -> list[Finding]:

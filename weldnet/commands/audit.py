@@ -66,7 +66,6 @@ def run(cfg: DictConfig) -> None:
 def _audit(cfg: DictConfig, files: Mapping[str, Path | None]) -> tuple["Found", "Audit"]:
     from weldnet.audit.audit import audit
     from weldnet.config.build import build_data
-    from weldnet.data.sources.names import find_misnamed
     from weldnet.data.splits.rules import check_shares, require_groups
 
     held_out = _read_held_out(cfg)
@@ -76,7 +75,7 @@ def _audit(cfg: DictConfig, files: Mapping[str, Path | None]) -> tuple["Found", 
     if files["suggest_split"] is not None:
         check_shares(data.shares)
         require_groups(found.table, "audit.suggest_split needs groups")
-    audited = audit(found.table, data.geometry, found.within, find_misnamed(found), found.skipped, held_out)
+    audited = audit(found, data.geometry, held_out)
     return found, replace(audited, refusals=_rehearse(cfg, found, audited))
 
 
@@ -189,9 +188,7 @@ def _refuse(samples: "pl.DataFrame", audited: "Audit", cfg: DictConfig) -> Input
     """What weldnet-train would refuse of a manifest of these samples, all of which can be read."""
     from weldnet.data.sources.found import Found
 
-    unfolded: dict[str, int | None] = {"num_folds": None, "fold": None}
-    readable = replace(audited, images=audited.images.filter(audited.images["reason"].is_null()))
-    return _find_refusal(cfg, Found(samples), readable, [unfolded])
+    return _find_refusal(cfg, Found(samples), audited, [{"num_folds": None, "fold": None}])
 
 
 def _write(samples: "pl.DataFrame", what: str, manifest: Path, audited: "Audit", cfg: DictConfig) -> None:

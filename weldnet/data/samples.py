@@ -103,9 +103,9 @@ class WeldSamples:
             images: `path`, `digest`, `content` (a number), and `reason`, null where the file can be read.
             pairs: int64 (P, 2): contents that look alike.
         """
-        broken, known = images.drop_nulls("reason"), images.select("path", "digest", row="content")
+        known = images.select("path", "digest", "reason", row="content")
         table = self.split(found).join(known, on="path", how="left", maintain_order="left")
-        table = self.leave_out(table, dict(broken.select("path", "reason").iter_rows()))
+        table = self.leave_out(table, dict(table.drop_nulls("reason").select("path", "reason").iter_rows()))
         self.check_views(table, lambda: pairs)
 
     def leave_out(self, table: pl.DataFrame, unreadable: Mapping[str, str]) -> pl.DataFrame:
