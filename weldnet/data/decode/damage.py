@@ -1,5 +1,6 @@
 """Signs that a PNG or a WebP was damaged, and the words for a file that no decoder reads."""
 
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from weldnet.data.decode.pictures import UnreadableImage
 
 MIN_ZEROS = 64
 """Bytes of zero in a row that compressed data hold by accident only: a disk or a copy that lost them."""
+
+_ZEROS = re.compile(rb"\0{%d,}" % MIN_ZEROS)
 
 # What libraries raise for a damaged file; the second row is for fields of the wrong type or size.
 READER_ERRORS = (
@@ -77,24 +80,13 @@ def check_webp(content: bytes, image: Image.Image) -> str | None:
     picture, `image`, has even area for (measured: `docs/guide.md`, Damaged files).
     """
     kind, data = _find_webp_data(content)
-    longest = find_zeros(data)
+    longest = max(map(len, _ZEROS.findall(data)), default=0)
     pixels = image.width * image.height
     if kind == b"VP8L":
         is_sound = longest <= MIN_ZEROS + pixels // 512 or 2 * longest <= _find_even(image)
     else:
         is_sound = longest <= MIN_ZEROS + pixels // 4096
     return None if longest < MIN_ZEROS or is_sound else f"{longest:,} bytes of its compressed data are zero"
-
-
-def find_zeros(data: bytes) -> int:
-    """The longest run of zero bytes of at least `MIN_ZEROS`; 0 where there is none."""
-    longest, start = 0, data.find(bytes(MIN_ZEROS))
-    while start >= 0:
-        rest = data[start : start + 2**24]
-        end = start + len(rest) - len(rest.lstrip(b"\0"))
-        longest = max(longest, end - start)
-        start = data.find(bytes(MIN_ZEROS), end)
-    return longest
 
 
 def _find_webp_data(content: bytes) -> tuple[bytes, bytes]:
