@@ -111,9 +111,9 @@ def attribute(
     maps = []
     with _frozen(network, device):
         # One at a time: in a batch of a different size float32 rounds differently.
-        for image, target in zip(images.split(1), targets.split(1), strict=True):
+        for image, target in zip(images, targets, strict=True):
             # Copies: a tensor of the caller's inference mode cannot be part of a graph.
-            pixels, classes = image.to(device, torch.float32, copy=True), target.to(device, copy=True)
+            pixels, classes = image[None].to(device, torch.float32, copy=True), target[None].to(device, copy=True)
             if method == "integrated_gradients":
                 evidence = _integrate_gradients(network, pixels, classes)
             else:
