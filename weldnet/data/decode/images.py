@@ -17,10 +17,6 @@ from weldnet.errors import InputError, check_choice
 DECODER_VERSION = 3
 """Part of every cache key: raise it when the same file would decode to other pixels."""
 
-RESIZES = ("stretch", "letterbox")
-ORIENTS = ("as_is", "long_side_vertical")
-NORMALIZES = ("imagenet", "per_image")
-
 STANDARD_MEAN, STANDARD_DEVIATION = 128, 40
 """Of the grey levels of a standardised photograph."""
 
@@ -38,9 +34,9 @@ class Geometry(Framing, ImageSize):
         for name, size in (("height", self.height), ("width", self.width)):
             if not 1 <= size <= 4096:
                 raise InputError(f"data.image_size.{name}={size}: allowed are 1 to 4096 pixels")
-        check_choice("data.resize", self.resize, RESIZES)
-        check_choice("data.orient", self.orient, ORIENTS)
-        check_choice("data.normalize", self.normalize, NORMALIZES)
+        check_choice("data.resize", self.resize, ("stretch", "letterbox"))
+        check_choice("data.orient", self.orient, ("as_is", "long_side_vertical"))
+        check_choice("data.normalize", self.normalize, ("imagenet", "per_image"))
         self.window = check_window(self.window)
 
     @property
