@@ -45,7 +45,6 @@ _STARTS = {
     "an OpenEXR file": rb"v/1\x01",
     "a GIF": rb"GIF8[79]a",
     "a Photoshop file": rb"8BPS",
-    "a PDF": rb"%PDF",
 }
 _PATTERNS = {name: re.compile(pattern, re.DOTALL) for name, pattern in _STARTS.items()}
 HEAD = 132
@@ -81,8 +80,7 @@ def sort_file(path: str) -> Kind:
         return "image"
     if found in FORMAT_ENDINGS:
         return "image"
-    # A document is not a photograph that would be missed.
-    return "unread" if found not in ("", "a PDF") or name.endswith(_UNREAD) else "other"
+    return "unread" if found or name.endswith(_UNREAD) else "other"
 
 
 def is_raw(path: str) -> bool:
