@@ -219,7 +219,7 @@ class Series(ABC):
         if save and is_whole:
             self.save()
         print()
-        for table in report.tables() if is_whole else [report.table(report.metrics())]:
+        for table in report.tables():
             print_table(table)
         lines = self.list_files() if is_whole else {f"{self.alike.member}s": show(self.folder), "next": resume}
         for what, line in lines.items():

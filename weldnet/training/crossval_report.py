@@ -3,22 +3,22 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-from rich.markup import escape
 from rich.table import Table
 
 from weldnet.errors import InputError, first_line
-from weldnet.evaluation.metrics import BY_GROUP, index_groups, measure_groups, show_figure, summarise_confusion
+from weldnet.evaluation.metrics import BY_GROUP, index_groups, measure_groups, summarise_confusion
 from weldnet.files import read_csv, write_csv, write_json, write_text
-from weldnet.inference.evaluation_report import caption_leaks, draw_table
+from weldnet.inference.evaluation_report import draw_table
 from weldnet.report.charts import save_chart
 from weldnet.report.confusion_chart import draw_confusion
 from weldnet.report.overview import render_crossval
-from weldnet.training.spread import FIGURES, close_table, gather_notes, head_table, summarise_spread
+from weldnet.training.spread import FIGURES, draw_spread, gather_notes, summarise_spread
 
 FILES = ("metrics.json", "predictions.csv", "confusion_matrix.png")
 """The files that the test of a fold leaves; a fold that has all of them is finished."""
@@ -42,6 +42,7 @@ class CrossvalReport:
     num_folds: int
     good_classes: Sequence[str] = ()
 
+    @cached_property
     def metrics(self) -> dict[str, Any]:
         """The content of `crossval.json`."""
         groups = dict(self.predictions.group_by("fold").agg(pl.col("group").n_unique()).iter_rows())
@@ -49,7 +50,7 @@ class CrossvalReport:
         return {
             "num_folds": self.num_folds,
             **summarise_spread(rows, "folds"),
-            "pooled": self.pooled(),
+            "pooled": self._pool(),
             "folds": [
                 {"fold": fold, "num_groups": groups[fold], **{name: metrics[name] for name in (*FIGURES, *_OF_FOLD)}}
                 for fold, metrics in self.folds.items()
@@ -57,7 +58,7 @@ class CrossvalReport:
             **gather_notes(rows),
         }
 
-    def pooled(self) -> dict[str, Any]:
+    def _pool(self) -> dict[str, Any]:
         """The keys of `summarise` for all held-out images together, every image counted once."""
         metrics = list(self.folds.values())
         confusion = np.sum([fold["confusion_matrix"] for fold in metrics], axis=0)
@@ -70,12 +71,13 @@ class CrossvalReport:
 
     def save(self, folder: Path) -> None:
         """Writes `predictions.csv`, the confusion matrix, the page and, last, `crossval.json`, each all or nothing."""
-        metrics = self.metrics()
         write_csv(folder / "predictions.csv", self.predictions)
-        matrix, classes = np.array(metrics["pooled"]["confusion_matrix"]), metrics["pooled"]["classes"]
-        save_chart(draw_confusion(matrix, classes, self.title(), self.good_classes), folder / "confusion_matrix.png")
-        write_text(folder / "crossval.html", render_crossval(metrics, self.good_classes))
-        write_json(folder / "crossval.json", metrics)
+        pooled = self.metrics["pooled"]
+        matrix = np.array(pooled["confusion_matrix"])
+        chart = draw_confusion(matrix, pooled["classes"], self.title(), self.good_classes)
+        save_chart(chart, folder / "confusion_matrix.png")
+        write_text(folder / "crossval.html", render_crossval(self.metrics, self.good_classes))
+        write_json(folder / "crossval.json", self.metrics)
 
     def title(self) -> str:
         """What was tested, and whether some of it leaks."""
@@ -83,24 +85,11 @@ class CrossvalReport:
         return f"pooled: {len(self.predictions)} images, each held out once, {self.num_folds} folds{leak}"
 
     def tables(self) -> list[Table]:
-        """For the terminal: the pooled confusion matrix, the pooled figures of each class, the folds."""
-        metrics = self.metrics()
-        pooled = metrics["pooled"]
-        title = "all folds together; rows: actual, columns: predicted"
-        counts = draw_counts(pooled["confusion_matrix"], pooled["classes"], title)
-        return [counts, draw_table(pooled, self.title()), self.table(metrics)]
-
-    def table(self, metrics: dict[str, Any]) -> Table:
-        """The figures of each fold, their mean and spread, from `metrics()`."""
-        num_done = len(metrics["folds"])
+        """For the terminal: the pooled figures of each class, once all folds are here; each fold, mean and spread."""
+        num_done = len(self.folds)
+        pooled = [draw_table(self.metrics["pooled"], self.title())] if num_done == self.num_folds else []
         title = f"{num_done} of {self.num_folds} folds; spread: the standard deviation over them"
-        table = head_table("fold", ["groups", "images"], title=title, caption=caption_leaks(metrics["leaks"]))
-        for row in metrics["folds"]:
-            cells = (row["fold"], row["num_groups"], row["num_images"])
-            table.add_row(*map(str, cells), *(show_figure(row[name]) for name in FIGURES))
-        if num_done > 1:
-            close_table(table, metrics, 2)
-        return table
+        return [*pooled, draw_spread(self.metrics["folds"], ("fold", "num_groups", "num_images"), self.metrics, title)]
 
 
 def read_folds(folders: dict[int, Path], num_folds: int) -> CrossvalReport:
@@ -114,8 +103,7 @@ def read_folds(folders: dict[int, Path], num_folds: int) -> CrossvalReport:
         known = {BY_GROUP: _measure_by_group(predictions)}
         known |= summarise_confusion(np.array(metrics["confusion_matrix"]), metrics["classes"])
         folds[fold] = known | metrics
-        if (report := folder / "report.json").is_file():
-            good_classes = json.loads(report.read_text("utf-8"))["good_classes"]
+        good_classes = json.loads((folder / "report.json").read_text("utf-8"))["good_classes"]
         tables.append(predictions.insert_column(3, pl.lit(fold).alias("fold")))
     try:
         return CrossvalReport(folds, pl.concat(tables), num_folds, good_classes)
@@ -128,15 +116,3 @@ def _measure_by_group(predictions: pl.DataFrame) -> float:
     predicted, labels = (predictions[name].cast(names).to_physical().to_numpy() for name in ("predicted", "label"))
     _, groups = index_groups(predictions["group"].to_list())
     return float(measure_groups(predicted, labels.astype(np.int64), groups).mean())
-
-
-def draw_counts(matrix: Sequence[Sequence[int]], classes: Sequence[str], title: str) -> Table:
-    """A confusion matrix (C, C) as a table for the terminal; what was right is bold, nothing is a point."""
-    table = Table("", title=title, title_justify="left")
-    for i in range(len(classes)):
-        # Names across would not fit.
-        table.add_column(str(i), justify="right")
-    for i, (name, row) in enumerate(zip(classes, matrix, strict=True)):
-        cells = [f"[bold]{number}[/]" if i == j else str(number or ".") for j, number in enumerate(row)]
-        table.add_row(f"{i} {escape(name)}", *cells)
-    return table

@@ -2,19 +2,14 @@
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
-from rich.text import Text
 
-from weldnet.evaluation.metrics import show_figure
 from weldnet.files import write_json
-from weldnet.inference.evaluation_report import caption_leaks
-from weldnet.training.spread import FIGURES, close_table, gather_notes, head_table, summarise_spread
-
-HEADLINE = "balanced_accuracy"
-"""Whose intervals the table shows."""
+from weldnet.training.spread import FIGURES, draw_spread, gather_notes, summarise_spread
 
 _OF_SEED = (
     "num_images",
@@ -34,6 +29,7 @@ class SeedsReport:
     reports: dict[int, dict[str, Any]]
     num_seeds: int
 
+    @cached_property
     def metrics(self) -> dict[str, Any]:
         """The content of `seeds.json`; the intervals of each seed's figures are those over whole groups."""
         reports = list(self.reports.values())
@@ -49,37 +45,13 @@ class SeedsReport:
 
     def save(self, folder: Path) -> None:
         """Writes `seeds.json`, all or nothing."""
-        write_json(folder / "seeds.json", self.metrics())
+        write_json(folder / "seeds.json", self.metrics)
 
     def tables(self) -> list[Table]:
-        """For the terminal: the seeds."""
-        return [self.table(self.metrics())]
-
-    def table(self, metrics: dict[str, Any]) -> Table:
-        """The figures of each seed, mean and spread, from `metrics()`; of `HEADLINE` the intervals, too."""
-        seeds = metrics["seeds"]
-        found = seeds[0]["figures"][HEADLINE]
-        reason = (
-            f"no interval: {found['reason'].partition(':')[0]}"
-            if found["low"] is None
-            else f"95 %: {found['interval_is']}"
-        )
-        table = head_table(
-            "seed",
-            ["images"],
-            title=f"{metrics['split']}: {len(seeds)} of {self.num_seeds} seeds; spread: their standard deviation",
-            caption=Text("\n").join(filter(None, [Text(reason), caption_leaks(metrics["leaks"])])),
-        )
-        table.add_column("balanced, 95 %", justify="right")
-        for row in seeds:
-            figures = row["figures"]
-            low, high = (figures[HEADLINE][bound] for bound in ("low", "high"))
-            interval = "-" if low is None else f"{show_figure(low)} to {show_figure(high)}"
-            values = (show_figure(figures[name]["value"]) for name in FIGURES)
-            table.add_row(str(row["seed"]), str(row["num_images"]), *values, interval)
-        if len(seeds) > 1:
-            close_table(table, metrics, 1)
-        return table
+        """For the terminal: the figures of each seed, mean and spread."""
+        rows = [report | {"seed": seed} for seed, report in self.reports.items()]
+        title = f"{rows[0]['split']}: {len(rows)} of {self.num_seeds} seeds; spread: their standard deviation"
+        return [draw_spread(rows, ("seed", "num_images"), self.metrics, title)]
 
 
 def read_seeds(folders: dict[int, Path], num_seeds: int) -> SeedsReport:

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from weldnet.evaluation.metrics import METRICS, show_figure
+from weldnet.evaluation.metrics import BY_GROUP, METRICS, show_figure
+from weldnet.inference.evaluation_report import caption_leaks
 
 FIGURES = [metric.key for metric in METRICS]
 
@@ -32,19 +33,26 @@ def gather_notes(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     return {name: list(dict.fromkeys(note for row in rows for note in row[name])) for name in ("leaks", "warnings")}
 
 
-def head_table(member: str, facts: Sequence[str], **settings: Any) -> Table:
-    """A table without rows: a column for the training, one for each fact about it and one for each figure."""
-    table = Table(member, title_justify="left", caption_justify="left", **settings)
+def draw_spread(
+    rows: Sequence[Mapping[str, Any]], facts: Sequence[str], summary: Mapping[str, Any], title: str
+) -> Table:
+    """A row for each of several trainings, and below them mean and spread.
+
+    Args:
+        rows: the `facts` and the figures of each.
+        facts: the keys of what names and describes a training.
+        summary: what `summarise_spread` returns, with the `leaks`.
+    """
+    leaks = caption_leaks(summary["leaks"])
+    table = Table(title=title, title_justify="left", caption=leaks, caption_justify="left")
     for name in (*facts, *FIGURES):
-        table.add_column(
-            name.removesuffix("_accuracy").replace("balanced_accuracy_by_group", "by weld"), justify="right"
-        )
+        heading = "by weld" if name == BY_GROUP else name.removeprefix("num_").removesuffix("_accuracy")
+        table.add_column(heading, justify="left" if name == facts[0] else "right")
+    for row in rows:
+        table.add_row(*(str(row[name]) for name in facts), *(show_figure(row[name]) for name in FIGURES))
+    if len(rows) > 1:
+        blanks = [""] * (len(facts) - 1)
+        table.add_section()
+        table.add_row("mean", *blanks, *(show_figure(summary["mean"][name]) for name in FIGURES))
+        table.add_row("spread", *blanks, *(f"± {show_figure(summary['spread'][name])}" for name in FIGURES))
     return table
-
-
-def close_table(table: Table, summary: Mapping[str, Any], num_facts: int) -> None:
-    """Adds the mean and the spread from `summarise_spread` as the last rows."""
-    blanks = [""] * num_facts
-    table.add_section()
-    table.add_row("mean", *blanks, *(show_figure(summary["mean"][name]) for name in FIGURES))
-    table.add_row("spread", *blanks, *(f"± {show_figure(summary['spread'][name])}" for name in FIGURES))
