@@ -2,7 +2,6 @@
 
 import re
 import unicodedata
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -29,13 +28,14 @@ def fold(name: str) -> str:
 
 def tidy_all(names: "pl.Series") -> "pl.Series":
     """The names (N,) as `tidy` has them; null where nothing is left."""
-    return _spell(names, names, tidy)
+    distinct = names.drop_nulls().unique()
+    return names.replace(distinct, distinct.map_elements(tidy, return_dtype=names.dtype).replace("", None))
 
 
 def find_alike(names: "pl.Series") -> list[list[str]]:
     """Those of some names that differ from one another by case and blanks only, sorted, a list for each such set."""
     distinct = names.drop_nulls().unique().sort().rename("name")
-    folded = _spell(distinct, distinct.str.to_lowercase().str.replace_all(" ", "", literal=True), fold)
+    folded = distinct.map_elements(fold, return_dtype=distinct.dtype)
     alike = distinct.to_frame().with_columns(folded=folded).filter(folded.is_duplicated())
     return alike.group_by("folded", maintain_order=True).agg("name")["name"].to_list()
 
@@ -43,13 +43,3 @@ def find_alike(names: "pl.Series") -> list[list[str]]:
 def make_visible(text: str) -> str:
     """The text with what a terminal would obey or hide (control characters, changes of direction) written out."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-
-
-def _spell(names: "pl.Series", plain: "pl.Series", function: Callable[[str], str]) -> "pl.Series":
-    """`function` of each name, or null: `plain` is that of names in ASCII with single blanks, for a million at once."""
-    # A server has no tables, and starts sooner without.
-    import polars as pl
-
-    odd = ~names.str.contains(r"^[!-~]+(?: [!-~]+)*$").fill_null(True)
-    spelled = pl.Series([function(name) or None for name in names.filter(odd)], dtype=pl.String)
-    return plain.clone().scatter(odd.arg_true(), spelled)
