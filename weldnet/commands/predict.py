@@ -12,6 +12,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from weldnet.config.arguments import quote
 from weldnet.config.endings import stop_with_signals
 from weldnet.config.hydra_app import command, warn_of_no_effect
+from weldnet.config.own_data import find_origin
 from weldnet.config.runs import make_folder, name_folder, propose_resuming, show, show_resume
 from weldnet.config.schema import ModelKeys
 from weldnet.errors import InputError, count, shorten
@@ -60,12 +61,9 @@ def run(cfg: DictConfig) -> None:
     task = _plan(cfg, share)
     # The path, not the name: `best` may mean a different run by the time this one is resumed.
     model = find_model(cfg.ckpt_path)
+    if cfg.explain != "none":
+        find_origin(str(model), f", and explain={cfg.explain} needs gradients")
     engine = load_engine(str(model), device=share.choose_device(cfg.device), precision=cfg.precision)
-    if cfg.explain != "none" and not engine.has_gradients:
-        raise InputError(
-            f"explain={cfg.explain} needs gradients, which an export does not have; give the checkpoint it was made "
-            f"from (SHA-256 {engine.facts.checkpoint_digest[:12]}), or explain=none"
-        )
     if task.sort_into:
         make_folder(task.sort_into, "sort_into")
     make_folder(task.folder)

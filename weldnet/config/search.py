@@ -37,7 +37,8 @@ OF_MEMORY = (
 )
 """Keys by which one trial needs more memory than another."""
 
-SAVED = "sweep.yaml"
+LOCK = ".study.lock"
+"""Of a folder whose sweep can be joined: two processes at once would both make the tables, or both write the report."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,9 @@ class Search:
         make_absolute(cfg.data)
         for key in space:
             check_key(cfg, key)
-        is_joined = cfg.output_dir is not None and any(Path(cfg.output_dir).expanduser().glob(f"*{SAVED}*"))
-        folder = Path(cfg.output_dir).expanduser().absolute() if is_joined else name_folder("sweep", cfg.output_dir)
+        folder = Path(cfg.output_dir or "").expanduser().absolute()
+        if cfg.output_dir is None or not (folder / LOCK).exists():
+            folder = name_folder("sweep", cfg.output_dir)
         return cls(cfg, space, folder)
 
     def check(self) -> None:
@@ -110,11 +112,8 @@ class Search:
         settings, recipe = self.cfg.sweep, self._list_recipe()
         # As a URI, since a question mark in the path would begin a query.
         url = settings.storage or f"sqlite:///file:{quote(str(self.folder / 'study.db'))}?uri=true"
-        # Two processes that begin at once would both make the tables, and two that end at once both write the report.
-        lock = FileLock(self.folder / ".study.lock")
+        lock = FileLock(self.folder / LOCK)
         with lock:
-            if not (self.folder / SAVED).exists():
-                write_text(self.folder / SAVED, OmegaConf.to_yaml(OmegaConf.create(recipe)))
             study = open_study(url, settings.name, settings.monitor, settings.heartbeat, prune=settings.prune)
             known = json.loads(study.user_attrs.get("recipe", "{}")) or recipe
             changes = find_changes(known, recipe)
@@ -149,14 +148,10 @@ class Search:
         return {str(key): value for key, value in plain.items()}
 
     def _trial_folder(self, number: int, values: Mapping[str, Any]) -> Path:
-        """The run folder of a trial: the one with its number, whose name may be of an older version, or a new one."""
-        name = f"trial_{number:04}"
-        there = [each for each in self.folder.iterdir() if f"{each.name}_".startswith(f"{name}_")]
-        if there:
-            return there[0]
+        """The run folder of a trial."""
         shown = {key: f"{value:.3g}" if isinstance(value, float) else value for key, value in sorted(values.items())}
         overrides = ",".join(f"{key}={value}" for key, value in shown.items())
-        return self.folder / f"{name}{label_overrides(overrides)}"
+        return self.folder / f"trial_{number:04}{label_overrides(overrides)}"
 
     def _resume(self) -> str:
         typed = [word for word in sys.argv[1:] if not word.startswith("output_dir=")]
