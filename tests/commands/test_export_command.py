@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from calling import call
+from calling import call, refuse
 from drawing import SEAM, write_welds
 from fork_server import ForkServer
 from trained import CLASSES, copy_small
@@ -49,14 +49,13 @@ def test_an_export_is_where_it_says_and_runs(
     ]
     assert load_engine(str(folder)).facts.classes == list(CLASSES)
     digest = json.loads((folder / "model.json").read_text())["checkpoint"]["digest"]
-    for arguments, message in (
-        ([f"ckpt_path={folder}"], digest),
-        ([f"ckpt_path={trained / 'run'}", f"output_dir={folder}"], "nothing is overwritten"),
-    ):
-        with pytest.raises(SystemExit) as stop:
-            call("export", *arguments, "format=onnx")
-        assert stop.value.code == 2
-        assert message in capsys.readouterr().err
+    own = ["format=onnx", f"ckpt_path={folder}"]
+    assert digest in refuse(capsys, "export", *own)
+    assert "nothing is overwritten" in refuse(
+        capsys, "export", f"ckpt_path={trained / 'run'}", *own[:1], f"output_dir={folder}"
+    )
+    photos = ["explain=all", f"source={trained / 'others'}"]
+    assert "explain=all needs gradients; give the checkpoint" in refuse(capsys, "predict", own[1], *photos)
     assert [path.name for path in (workplace / "runs" / "export").iterdir()] == [folder.name]
 
 

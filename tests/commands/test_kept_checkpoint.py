@@ -123,7 +123,6 @@ MEAN = "+callbacks.mean._target_=lightning.pytorch.callbacks.WeightAveraging"
         f"{FAST_AVERAGE} {AT_EPOCH_END}",
         f"{FAST_AVERAGE} trainer.val_check_interval=0.5 callbacks.best.save_weights_only=false",
         f"{MOVING} trainer.val_check_interval=0.5",
-        f"{MOVING} {AT_EPOCH_END}",
         MEAN,
     ],
 )

@@ -18,24 +18,10 @@ class MovingAverage(EMAWeightAveraging):
         decay: the share of the old average that each update keeps.
         warm_up: keep at most n / (n + 9) of it at the update after the n-th one, so that the average of a short run
             is one of its last tenth, not of its first steps.
-        update_every_n_steps, update_starting_at_step, update_starting_at_epoch: as Lightning's.
     """
 
-    def __init__(
-        self,
-        decay: float = 0.999,
-        update_every_n_steps: int = 1,
-        update_starting_at_step: int | None = None,
-        update_starting_at_epoch: int | None = None,
-        *,
-        warm_up: bool = False,
-    ) -> None:
-        super().__init__(
-            decay=decay,
-            update_every_n_steps=update_every_n_steps,
-            update_starting_at_step=update_starting_at_step,
-            update_starting_at_epoch=update_starting_at_epoch,
-        )
+    def __init__(self, decay: float = 0.999, *, warm_up: bool = False) -> None:
+        super().__init__(decay=decay)
         self.decay, self.warm_up, self.num_updates = decay, warm_up, 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -51,14 +37,10 @@ class MovingAverage(EMAWeightAveraging):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.global_step > self._latest_update_step and self.should_update(step_idx=trainer.global_step - 1):
+        # Where gradients accumulate, not every batch ends a step.
+        if trainer.global_step > self._latest_update_step:
             self._update()
             self._latest_update_step = trainer.global_step
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.current_epoch > self._latest_update_epoch and self.should_update(epoch_idx=trainer.current_epoch):
-            self._update()
-            self._latest_update_epoch = trainer.current_epoch
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._copy_counts()
