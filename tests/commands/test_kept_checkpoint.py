@@ -178,16 +178,16 @@ def test_a_resumed_average_equals_an_uninterrupted_one(here: Path, typed: str) -
         (
             "callbacks=early_stopping callbacks.early_stopping.monitor=val/loss callbacks.early_stopping.patience=1 "
             "+callbacks.early_stopping.min_delta=9",
-            "after epoch 2 of 9: val/loss has not got better in 1 validation (best",
+            "after epoch 2 of 9: Monitored metric val/loss did not improve in the last 1 records. Best score:",
         ),
         (
             "callbacks=early_stopping callbacks.early_stopping.patience=1 +callbacks.early_stopping.min_delta=9 "
             "trainer.min_epochs=4",
-            "after epoch 4 of 9: val/balanced_accuracy has not got better in 3 validations",
+            "after epoch 4 of 9: Monitored metric val/balanced_accuracy did not improve in the last 3 records.",
         ),
         (
             "callbacks=early_stopping +callbacks.early_stopping.stopping_threshold=0.1",
-            "after epoch 1 of 9: val/balanced_accuracy has reached stopping_threshold=0.1",
+            "after epoch 1 of 9: Stopping threshold reached: val/balanced_accuracy = ",
         ),
         # Time for an epoch on a slow machine, and more epochs than a fast one can do in it.
         ("trainer.max_time=00:00:00:04 trainer.max_epochs=99999", "trainer.max_time is over"),

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, Timer
-from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 from torch import Tensor
 
 from weldnet.evaluation.metrics import METRICS
@@ -177,16 +176,8 @@ def _find_reason(trainer: Trainer) -> str:
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, Timer) and (callback.time_remaining() or 0) <= 0:
             return "trainer.max_time is over"
-        if isinstance(callback, EarlyStopping) and callback.stopping_reason is not EarlyStoppingReason.NOT_STOPPED:
-            number = callback.wait_count
-            reasons = {
-                EarlyStoppingReason.PATIENCE_EXHAUSTED: f"has not got better in {number} validation"
-                f"{'s'[: number > 1]} (best {float(callback.best_score):.4f})",
-                EarlyStoppingReason.STOPPING_THRESHOLD: f"has reached stopping_threshold={callback.stopping_threshold}",
-                EarlyStoppingReason.DIVERGENCE_THRESHOLD: "is worse than divergence_threshold="
-                f"{callback.divergence_threshold}",
-            }
-            return f"{callback.monitor} {reasons.get(callback.stopping_reason, 'is no longer finite')}"
+        if isinstance(callback, EarlyStopping) and callback.stopping_reason_message:
+            return callback.stopping_reason_message.removesuffix(" Signaling Trainer to stop.")
     if 0 <= trainer.max_steps <= trainer.global_step:
         return f"trainer.max_steps={trainer.max_steps} are done"
     return "a callback asked for it"
