@@ -116,8 +116,10 @@ def test_an_interrupted_trial_is_made_again_and_a_failed_one_is_not(
     assert [trial.value for trial in read_trials(here / "found")[5:]] == [0.75, 0.75]
     assert "6 of 6 trials done" in capsys.readouterr().out
 
-    call("sweep", *SWEEP, "sweep.trials=6")
-    assert "best:       trial 5, found/trial_0005_data.batch_size=" in capsys.readouterr().out
+    call("sweep", "--config-dir", "welds", *SWEEP, "sweep.trials=6")
+    printed = capsys.readouterr().out
+    assert "best:       trial 5, found/trial_0005_data.batch_size=" in printed
+    assert f"file://{here / 'welds'}" in printed.partition("--config-dir found experiment=best 'hydra.searchpath=[")[2]
 
 
 FAULTS = {

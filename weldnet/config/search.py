@@ -16,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from weldnet.config import arguments
 from weldnet.config.literal import pin
 from weldnet.config.resumable import GROUPS, OF_MACHINE, find_among, find_changes
 from weldnet.config.run_table import print_sweep
@@ -130,16 +131,13 @@ class Search:
             self._write_experiment(best.params)
         print_sweep([path for path in self.folder.iterdir() if path.is_dir()])
         print(f"best:       trial {best.number}, {show(self._trial_folder(best.number, best.params))}")
-        command, sources = show_command("weldnet-train"), HydraConfig.get().runtime.config_sources
-        typed = [Path(each.path) for each in sources if each.provider == "command-line"]
-        if not typed:
-            print(f"train it:   {command} --config-dir {show(self.folder)} experiment=best")
-        for own in typed:
-            # Hydra takes one --config-dir, and the experiment names groups of this one.
-            print(
-                f"train it:   copy {show(self.folder / 'experiment' / 'best.yaml')} to {show(own / 'experiment')}, then"
-            )
-            print(f"            {command} --config-dir {show(own)} experiment=best")
+        command = f"{show_command('weldnet-train')} --config-dir {show(self.folder)} experiment=best"
+        for source in HydraConfig.get().runtime.config_sources:
+            if source.provider == "command-line":
+                # Hydra takes one --config-dir, and the experiment names groups of this one.
+                own = arguments.quote(f"file://{Path(source.path).absolute()}")
+                command += f" {shlex.quote(f'hydra.searchpath=[{own}]')}"
+        print(f"train it:   {command}")
 
     def _list_recipe(self) -> dict[str, Any]:
         """What all trials share, unresolved."""
