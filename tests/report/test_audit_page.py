@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import polars as pl
 import pytest
 from drawing import draw_blobs, draw_noise, make_table, save_image
@@ -24,7 +23,6 @@ from weldnet.report.album import Album
 from weldnet.report.audit_page import judge, list_refusals, render_page
 from weldnet.report.audit_report import print_audit, save_audit, summarise
 from weldnet.report.audit_tables import tabulate_groups
-from weldnet.report.charts import draw_sizes, embed_chart
 from weldnet.report.kinds import KINDS, group_findings
 from weldnet.report.words import common_folder
 from weldnet.spelling import make_visible
@@ -258,36 +256,6 @@ def test_names_are_made_visible() -> None:
     assert make_visible("a\x1b\u202eb\n") == r"a\x1b\u202eb\n"
     assert common_folder(["/a/b/c.png", "/a/bd/e.png"]) == "/a/"
     assert common_folder(["/c.png", "/d.png"]) == "/"
-
-
-def test_the_sizes_of_many_classes_are_drawn() -> None:
-    rng = np.random.default_rng(0)
-    names = [*HOSTILE, *(f"class {i}" for i in range(6))]
-    table = pl.DataFrame({"label": [names[i % 12] for i in range(5000)]}).with_columns(
-        width=pl.Series(rng.integers(5, 900, 5000)), height=pl.Series(rng.integers(5, 90, 5000))
-    )
-    figure = draw_sizes(table)
-    assert figure is not None
-    (axes,), (legend,) = figure.axes, figure.legends
-    shown = [text.get_text() for text in legend.get_texts()]
-    assert len(shown) == len(axes.lines) == 7
-    assert shown[-1] == "6 other classes"
-    # Long ones are wrapped, none is cut off.
-    whole = {"".join(make_visible(name).split()) for name in names}
-    assert {"".join(each.split()) for each in shown[:-1]} <= whole
-    assert len({line.get_color() for line in axes.lines}) == len({line.get_marker() for line in axes.lines}) == 7
-    assert sum(len(np.asarray(line.get_xdata())) for line in axes.lines) == 2000
-    check_page(embed_chart(figure, "sizes"))
-    assert draw_sizes(table.with_columns(width=pl.lit(3), height=pl.lit(4))) is None
-    assert draw_sizes(table.clear()) is None
-
-
-def test_a_class_may_be_called_anything_in_the_legend() -> None:
-    names = ["_hidden", "$\\frac$", "<i>"]
-    figure = draw_sizes(pl.DataFrame({"label": names, "width": [1, 2, 3], "height": [1, 1, 1]}))
-    assert figure is not None
-    drawn = embed_chart(figure, "sizes")
-    assert [name for name in ("_hidden", "$\\frac$", "&lt;i&gt;") if name not in drawn] == []
 
 
 def test_groups_are_tabulated_with_their_splits() -> None:

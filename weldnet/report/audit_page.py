@@ -15,7 +15,6 @@ from weldnet.data.decode.images import to_geometry
 from weldnet.data.decode.pictures import UnreadableImage
 from weldnet.report.album import Album, Picture
 from weldnet.report.audit_tables import tabulate_files, tabulate_groups, tabulate_needed, tabulate_proven
-from weldnet.report.charts import MOST_DOTS, draw_sizes, embed_chart
 from weldnet.report.kinds import KINDS, group_findings
 from weldnet.report.page import render
 from weldnet.report.tables import count_splits, tabulate_data
@@ -64,7 +63,6 @@ def render_page(audit: Audit, summary: Mapping[str, Any]) -> str:
     """The page as HTML; `summary` is that of `summarise`."""
     readable = audit.images.filter(pl.col("reason").is_null())
     photographs = Photographs(audit)
-    sizes = draw_sizes(readable)
     status, sentence = judge(audit)
     skipped = audit.skipped.describe(photographs.top) if audit.skipped else ""
     groups, num_left = tabulate_groups(readable) or (None, 0)
@@ -93,9 +91,6 @@ def render_page(audit: Audit, summary: Mapping[str, Any]) -> str:
         needed=tabulate_needed(summary),
         proven=tabulate_proven(summary),
         files=tabulate_files(summary),
-        sizes=sizes and embed_chart(sizes, "sizes"),
-        num_dots=min(len(readable), MOST_DOTS),
-        num_readable=len(readable),
     )
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-import polars as pl
 from markupsafe import Markup
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -20,22 +19,12 @@ from weldnet.files import replace_file
 from weldnet.spelling import make_visible
 
 # Okabe and Ito's colours, which colour-blind people can distinguish on light and dark backgrounds.
-_BLUE, _ORANGE, _GREY = "#0072b2", "#d55e00", "#8c8c8c"
-_MARKS = (
-    ("o", _BLUE),
-    ("s", _ORANGE),
-    ("^", "#009e73"),
-    ("D", "#cc79a7"),
-    ("v", "#e69f00"),
-    ("P", "#56b4e9"),
-    ("X", _GREY),
-)
+_BLUE, _ORANGE, _GREEN, _GREY = "#0072b2", "#d55e00", "#009e73", "#8c8c8c"
 Floats = NDArray[np.float64]
 
 _INK = "#010203"
 """Black that no picture has by chance: in the page it becomes the colour of the text."""
 
-_DPI = 130
 _OUTSIDE = {"loc": "outside upper right", "ncols": 2}
 _STYLE: dict[Any, Any] = {
     **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
@@ -46,9 +35,8 @@ _STYLE: dict[Any, Any] = {
     "grid.linewidth": 0.6,
     "legend.fontsize": 8,
 }
-MOST_DOTS = 2_000
-_TICK_COLUMNS, _LEGEND_COLUMNS = 28, 40
-"""Letters of a line beside an axis, and in a legend, where even the widest fit into the figure."""
+_TICK_COLUMNS = 28
+"""Letters of a line beside an axis, where even the widest fit into the figure."""
 
 
 def draw_charts(report: Mapping[str, Any]) -> dict[str, Figure]:
@@ -75,8 +63,8 @@ def draw_reliability(calibration: Mapping[str, Any]) -> Figure:
     if calibration["temperature"] != 1:
         points = [(each["mean_confidence"], each["accuracy"]["value"]) for each in before]
         axes.plot(*zip(*points, strict=True), "o", mfc="none", color=_ORANGE, label="before the temperature")
-    y, bars = _collect([each["accuracy"] for each in after])
     x = [each["mean_confidence"] for each in after]
+    y, bars = _collect([each["accuracy"] for each in after])
     axes.errorbar(x, y, bars, fmt="s", color=_BLUE, elinewidth=1, capsize=2, label="as in use, exact 95 %")
     axes.set(ylabel="share that is right", xlim=(0, 1), ylim=(-0.02, 1.02))
     figure.legend(**_OUTSIDE | {"ncols": 3})
@@ -111,11 +99,16 @@ def draw_history(history: Sequence[Mapping[str, float | None]], kept: int) -> di
         "loss": ("train/loss_epoch", "val/loss"),
         "balanced_accuracy": ("train/balanced_accuracy", "val/balanced_accuracy", f"val/{BY_GROUP}"),
     }
-    labels, charts = ("training, augmented", "validation", "validation, mean over welds"), {}
+    lines = (
+        ("training, augmented", "o", _BLUE),
+        ("validation", "s", _ORANGE),
+        ("validation, mean over welds", "^", _GREEN),
+    )
+    charts = {}
     for name, keys in curves.items():
         figure = charts[f"history_{name}"] = Figure(figsize=(5.2, 3.6))
         axes = figure.subplots()
-        for key, label, (mark, colour) in zip(keys, labels, _MARKS, strict=False):
+        for key, (label, mark, colour) in zip(keys, lines, strict=False):
             points = [(row["epoch"], row[key]) for row in history if row.get(key) is not None]
             if points:
                 axes.plot(*zip(*points, strict=True), f"-{mark}", color=colour, label=label, linewidth=1, markersize=3)
@@ -154,38 +147,10 @@ def _collect(rows: Iterable[Mapping[str, Any]]) -> tuple[Floats, Floats]:
     return value, np.maximum([value - low, high - value], 0)
 
 
-def draw_sizes(images: pl.DataFrame) -> Figure | None:
-    """Width against height, a colour and a shape a class, the smallest classes sharing the last; None for one size.
-
-    Args:
-        images: `label`, `width` and `height`; of more than `MOST_DOTS` that many are drawn, chosen at random.
-    """
-    if len(images.unique(["width", "height"])) < 2:
-        return None
-    labels = images["label"].value_counts().sort("count", "label", descending=[True, False])["label"].to_list()
-    last = len(_MARKS) - 1
-    names = labels if len(labels) <= len(_MARKS) else [*labels[:last], f"{len(labels) - last} other classes"]
-    wrapped = [textwrap.fill(make_visible(name), _LEGEND_COLUMNS) for name in names]
-    shown = images.sample(min(len(images), MOST_DOTS), seed=0)
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(5.2, 3.8 + 0.14 * len("\n".join(wrapped).splitlines())))
-        axes = figure.subplots()
-        for i, (mark, colour) in enumerate(_MARKS[: len(names)]):
-            dots = shown.filter(pl.col("label").is_in(labels[i:] if i == last else labels[i : i + 1]))
-            axes.plot(dots["width"], dots["height"], mark, color=colour, alpha=0.8, markersize=4, markeredgewidth=0)
-        numbers = map(str, range(len(names)))
-        legend = figure.legend(axes.lines, numbers, loc="outside upper left", markerscale=1.5)
-        # As labels, names that begin with _ would be left out.
-        for text, name in zip(legend.get_texts(), wrapped, strict=True):
-            text.set(text=name, parse_math=False)
-        axes.set(xlabel="width in pixels", ylabel="height in pixels", xlim=(0, None), ylim=(0, None))
-    return figure
-
-
 def save_chart(figure: Figure, file: Path) -> None:
     """Writes a PNG, all or nothing."""
     with replace_file(file) as temporary:
-        figure.savefig(temporary, dpi=_DPI, format="png")
+        figure.savefig(temporary, dpi=130, format="png")
 
 
 def embed_chart(figure: Figure, name: str) -> Markup:
