@@ -14,7 +14,7 @@ from weldnet.data.decode.formats import open_picture, read_content
 from weldnet.data.decode.images import to_geometry
 from weldnet.data.decode.pictures import UnreadableImage
 from weldnet.report.album import Album, Picture
-from weldnet.report.audit_tables import tabulate_files, tabulate_groups, tabulate_needed, tabulate_proven
+from weldnet.report.audit_tables import tabulate_files, tabulate_groups, tabulate_proven
 from weldnet.report.kinds import KINDS, group_findings
 from weldnet.report.page import render
 from weldnet.report.tables import count_splits, tabulate_data
@@ -88,7 +88,6 @@ def render_page(audit: Audit, summary: Mapping[str, Any]) -> str:
         num_left=num_left,
         shapes=audit.shapes and audit.shapes.describe(),
         strips=photographs.show_strips(readable),
-        needed=tabulate_needed(summary),
         proven=tabulate_proven(summary),
         files=tabulate_files(summary),
     )

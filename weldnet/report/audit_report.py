@@ -15,15 +15,12 @@ from weldnet.audit.labels import REVIEW, list_for_review
 from weldnet.console import print_table
 from weldnet.data.sources.manifest import SPLITS
 from weldnet.errors import count, shorten
-from weldnet.evaluation.intervals import needed_images
 from weldnet.files import write_csv, write_json, write_text
 from weldnet.report.audit_page import render_page
 from weldnet.report.kinds import KINDS, group_findings
 from weldnet.report.tables import count_splits, tabulate_data
 from weldnet.report.words import common_folder
 from weldnet.spelling import make_visible
-
-_RECALLS = (0.90, 0.95, 0.99)
 
 _LINES = 12
 _PATHS = 3
@@ -64,7 +61,6 @@ def summarise(audit: Audit) -> dict[str, Any]:
         and {name: getattr(audit.shapes, name) for name in ("enlarged", "squeezed", "across", "settings")},
         "counts": count_samples(images).to_dicts(),
         "recall_if_none_missed": tabulate_recall(readable),
-        "defects_needed": {f"{recall:.2f}": needed_images(1 - recall) for recall in _RECALLS},
     }
 
 

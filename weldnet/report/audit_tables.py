@@ -27,12 +27,6 @@ def tabulate_groups(readable: pl.DataFrame) -> tuple[Table, int] | None:
     return Table(["class", *heads], rows), len(sizes) - len(largest)
 
 
-def tabulate_needed(summary: Mapping[str, Any]) -> Table:
-    """How many defects prove a recall, if none is missed."""
-    needed = summary["defects_needed"]
-    return Table(["recall to prove", *needed], [["defects in the test", *map(str, needed.values())]])
-
-
 def tabulate_proven(summary: Mapping[str, Any]) -> Table:
     """What a test of these images could prove for each class, if it missed none; without rows where none is a test."""
     heads = ["class", "images", "groups", "recall, by images", "by groups"]
