@@ -23,6 +23,9 @@ CAVEAT = (
 )
 """What every report of an operating point states."""
 
+ADVICE = "; add "
+"""Stands in a reason of an operating point before what to do about it, where anything can be."""
+
 BOUND_OF_MEMBERS = (
     "this is an ensemble: the bounds on escapes and false rejects behind its thresholds were measured out of fold, on "
     "single members and welds that each had not seen, not on the ensemble; they hold for its members on average"
@@ -66,8 +69,8 @@ def choose_operating_point(
     reject_below = None if mirrored is None else min(-mirrored, 0.5)
     reasons = [
         f"no photograph can be {verdict} automatically yet: proving at most {100 * rate:g} % {errors} takes {needed} "
-        f"calibration photographs {shown}, and there are {found}; add about {2 * (needed - found)} to validation (half "
-        "of them set the thresholds)"
+        f"calibration photographs {shown}, and there are {found}{ADVICE}about {2 * (needed - found)} to validation "
+        "(half of them set the thresholds)"
         for verdict, errors, shown, rate, found in (
             ("accepted", "escapes", "with a defect", max_escape_rate, len(defects)),
             ("rejected", "false rejects", "of sound welds", max_false_reject_rate, len(sound)),

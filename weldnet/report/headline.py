@@ -4,14 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from weldnet.errors import count
+from weldnet.evaluation.decision import ADVICE
 from weldnet.evaluation.intervals import needed_images, proportion
 from weldnet.evaluation.verdicts import DECIDES_NOTHING
 from weldnet.report.tables import show
 from weldnet.report.words import capitalize, percent
 
 Report = Mapping[str, Any]
-
-FIT, NOT_FIT, NOT_PROVEN, INVALID = "fit", "not_fit", "not_proven", "invalid"
 
 _MANY_UNLIKE = 0.1
 """The share of images unlike training that is worth a reason."""
@@ -38,7 +37,10 @@ def write_headline(report: Report) -> dict[str, Any]:
     figures += _measure_errors(report, "false_rejects")
     status, sentence = _judge(report, {figure["name"]: figure for figure in figures})
     missed = [figure["name"] for figure in figures if not figure["met"]]
-    reasons = [*_refuse(report), *_explain_verdicts(report), *_explain_welds(report, missed), *_doubt(report)]
+    reasons = [*_explain_verdicts(report), *_explain_welds(report, missed), *_doubt(report)]
+    if refusal := _refuse(report):
+        status, sentence = "invalid", refusal[0]
+        reasons.insert(0, refusal[1])
     return {
         "status": status,
         "sentence": sentence,
@@ -78,11 +80,6 @@ def _count_welds(report: Report) -> dict[str, Any]:
     return _figure("defective welds tested", value, None, needed, met=bool(value and needed and value >= needed))
 
 
-def lacks_images(text: str) -> bool:
-    """Whether a reason of an operating point is that it lacks images, which the headline states in its own words."""
-    return "calibration photographs" in text
-
-
 def list_lines(report: Report) -> list[str]:
     """The headline as lines for the terminal: the sentence, each reason and what to do, and which epoch was kept."""
     headline, selection = report["headline"], report.get("selection")
@@ -118,37 +115,32 @@ def _figure(name: str, value: Any, bound: float | None, target: Any, *, met: boo
 
 
 def _judge(report: Report, figures: Mapping[str, Mapping[str, Any]]) -> tuple[str, str]:
-    if _is_memory(report):
-        return INVALID, "These figures prove nothing: training has seen these welds or photographs."
-    if report["split"] in ("val", "all"):
-        return INVALID, "These figures prove nothing: some of these photographs chose the epoch and the thresholds."
     if not figures["decided without an inspector"]["met"]:
-        return NOT_FIT, DECIDES_NOTHING
+        return "not_fit", DECIDES_NOTHING
     for name, fault in (("escapes", "accepts too many defects"), ("false rejects", "rejects too many sound welds")):
         figure = figures[name]
         if figure["value"] is not None and figure["value"] > figure["target"]:
-            return NOT_FIT, f"Not fit to decide alone: it {fault}."
+            return "not_fit", f"Not fit to decide alone: it {fault}."
     if report["not_measured"]:
-        return NOT_PROVEN, "Not proven fit to decide alone: the test holds no photograph of some classes."
+        return "not_proven", "Not proven fit to decide alone: the test holds no photograph of some classes."
     if all(figure["met"] for figure in figures.values()):
-        return FIT, "Fit to decide alone, within its targets, on welds like these."
-    return NOT_PROVEN, "Not proven fit to decide alone: too few welds were tested to hold it to its targets."
+        return "fit", "Fit to decide alone, within its targets, on welds like these."
+    return "not_proven", "Not proven fit to decide alone: too few welds were tested to hold it to its targets."
 
 
-def _is_memory(report: Report) -> bool:
-    return bool(report.get("leaks") or report.get("num_trained_on"))
-
-
-def _refuse(report: Report) -> Iterator[Reason]:
-    """Why the images of the test prove nothing."""
-    if _is_memory(report):
-        seen = report.get("num_trained_on") or 0
+def _refuse(report: Report) -> tuple[str, Reason] | None:
+    """The sentence, and the reason, where the images of the test prove nothing."""
+    seen = report.get("num_trained_on")
+    if seen or report.get("leaks"):
         text = (
             f"Training has seen {seen:,} of these {report['num_images']:,} photographs." if seen else "There is a leak."
         )
-        yield Reason(text, "Test photographs of different welds: data=folder data.root=DIR.")
-    elif report["split"] in ("val", "all"):
-        yield Reason("Validation photographs are among them.", "Test the split that nothing has seen: split=test.")
+        reason = Reason(text, "Test photographs of different welds: data=folder data.root=DIR.")
+        return "These figures prove nothing: training has seen these welds or photographs.", reason
+    if report["split"] in ("val", "all"):
+        reason = Reason("Validation photographs are among them.", "Test the split that nothing has seen: split=test.")
+        return "These figures prove nothing: some of these photographs chose the epoch and the thresholds.", reason
+    return None
 
 
 def _doubt(report: Report) -> Iterator[Reason]:
@@ -183,29 +175,23 @@ def _explain_verdicts(report: Report) -> Iterator[Reason]:
             "No class of sound welds is known.", "Name the classes of sound welds: evaluation.good_classes=[CLASS]."
         )
         return
-    for verdict, name, shown, key, found in (
-        ("accepted", "escapes", "with a defect", "max_escape_rate", point["num_defects"]),
-        ("rejected", "false_rejects", "of sound welds", "max_false_reject_rate", point["num_sound"]),
+    for reason in point["reasons"]:
+        text, has_advice, advice = reason.partition(ADVICE)
+        if has_advice:
+            yield Reason(capitalize(text), f"Add {advice}.")
+        elif not _measure_decided(report)["met"]:
+            yield Reason(capitalize(text), "Train on more photographs of each class.")
+    for verdict, name, shown, key in (
+        ("accepted", "escapes", "with a defect", "max_escape_rate"),
+        ("rejected", "false_rejects", "of sound welds", "max_false_reject_rate"),
     ):
-        target = f"{100 * point[key]:g} %"
-        errors, row = name.replace("_", " "), verdicts["photographs"][name]
-        if found < (needed := needed_images(point[key], point["confidence"])):
+        row = verdicts["photographs"][name]
+        if row["n"] and row["value"] > point[key]:
             yield Reason(
-                f"No photograph is {verdict} yet: {count(found, 'calibration photograph')} {shown} cannot prove "
-                f"at most {target} {errors}; {needed} can.",
-                f"Add about {2 * (needed - found)} photographs {shown} to validation (new ones, or a larger "
-                "data.shares.val); half of them set thresholds.",
-            )
-        elif row["n"] and row["value"] > point[key]:
-            yield Reason(
-                f"{row['k']:,} of {row['n']:,} photographs {shown} were {verdict}; the target is {target}.",
+                f"{row['k']:,} of {row['n']:,} photographs {shown} were {verdict}; the target is "
+                f"{100 * point[key]:g} %.",
                 "Look at the mistakes, and add photographs like them, of different welds, to training.",
             )
-    if not _measure_decided(report)["met"]:
-        # What the checkpoint says of its thresholds, apart from the images that they lack, which stand above.
-        for text in point["reasons"]:
-            if not lacks_images(text):
-                yield Reason(capitalize(text), "Train on more photographs of each class.")
     unlike, images = report["num_unlike_training"], report["num_images"]
     if unlike > _MANY_UNLIKE * images:
         yield Reason(

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
+from weldnet.evaluation.decision import ADVICE
 from weldnet.evaluation.verdicts import OperatingPoint
 from weldnet.files import write_json, write_text
 from weldnet.report.charts import draw_charts, embed_chart
-from weldnet.report.headline import describe_figures, lacks_images, write_headline
+from weldnet.report.headline import describe_figures, write_headline
 from weldnet.report.kinds import KINDS
 from weldnet.report.page import render
 from weldnet.report.photographs import ESCAPE, Gallery
@@ -97,7 +98,7 @@ def show_classes(report: Values, gallery: Gallery) -> Values:
 
 def show_verdicts(report: Values, gallery: Gallery) -> Values:
     """Counts and bounds of the verdicts, and what the headline does not say of them."""
-    statements = [capitalize(text) for text in report["statements"] if not lacks_images(text)]
+    statements = [capitalize(text) for text in report["statements"] if ADVICE not in text]
     point = report["operating_point"]
     rule = OperatingPoint.from_dict(point).describe() if point else []
     return {"rule": rule, "verdicts": tabulate_verdicts(report), "statements": statements}
