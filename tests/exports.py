@@ -46,7 +46,7 @@ def write_export(exported: Path, folder: Path) -> Path:
         "classes": card.classes,
         "geometry": asdict(card.geometry),
         "temperature": card.temperature,
-        "point": card.point.to_dict(),
+        "point": asdict(card.point),
         "vocabulary": {"pore": "2017 surface pore"},
         "files": {},
         "checkpoint": card.checkpoint.model_dump(),

@@ -19,16 +19,15 @@ HISTORY = [{"epoch": n + 1.0, "train/loss_epoch": 2.0, "val/loss": None if n els
 CLASSES = ("good", "<script>alert(1)</script>", "long " * 20, "$\\frac$ \x1b[2J", "\u202egnp")
 
 
-def make_outputs(rng: np.random.Generator, number: int, num_classes: int, welds: int | None, skill: float) -> Outputs:
+def make_outputs(rng: np.random.Generator, number: int, num_classes: int, skill: float) -> Outputs:
     labels = rng.integers(0, num_classes, number)
     logits = rng.normal(size=(number, num_classes))
     logits[np.arange(number), labels] += skill
-    groups = [None if welds is None else f"<b>weld {row % welds}</b>" for row in range(number)]
-    return Outputs(logits, rng.normal(size=(number, 4)).astype(np.float32), labels, groups)
+    return Outputs(logits, rng.normal(size=(number, 4)).astype(np.float32), labels)
 
 
 def make_judge(rng: np.random.Generator, classes: tuple[str, ...], good: tuple[str, ...]) -> Judge:
-    train, select, calibrate = (make_outputs(rng, 200, len(classes), 20, 2.0) for _ in range(3))
+    train, select, calibrate = (make_outputs(rng, 200, len(classes), 2.0) for _ in range(3))
     return fit_judge(classes, good, train, select, calibrate, by_group=True, max_escape_rate=0.05)
 
 
@@ -48,20 +47,20 @@ def make_report(
     judge = make_judge(rng, classes, good) if calibrated else None
     reports = []
     for split, more in (("test", skill), ("val", skill + 2)):
-        outputs = make_outputs(rng, number, len(classes), welds, more)
+        outputs = make_outputs(rng, number, len(classes), more)
         labels = outputs.labels % (keep or len(classes))
-        outputs = Outputs(outputs.logits, outputs.features, labels, outputs.groups)
+        outputs = Outputs(outputs.logits, outputs.features, labels)
         table = pl.DataFrame(
             {
                 "path": [f"/data/{split}/<i>{row}.png" for row in range(number)],
                 "label": [classes[label] for label in labels],
-                "group": outputs.groups,
+                "group": [None if welds is None else f"<b>weld {row % welds}</b>" for row in range(number)],
             },
             schema_overrides={"group": pl.String},
         )
         known = {"split": split, "leaks": [], "warnings": [], "validation_groups": "known", "num_trained_on": 0}
-        judgement = judge.judge(outputs) if judge else None
-        reports.append(EvaluationReport(outputs.logits, labels, classes, table, known | facts, judgement))
+        judgement, good_classes = (judge.judge(outputs), good) if judge else (None, ())
+        reports.append(EvaluationReport(outputs.logits, labels, classes, table, known | facts, judgement, good_classes))
     test, validation = reports
     report = test.assess() | {"validation": validation.assess()}
     ranked = rank(test.predictions(), cross_entropy(test.logits, test.labels), test.good_classes or good)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ EXPORTED = {
     "classes": ["good"],
     "geometry": {"height": 64, "width": 32},
     "temperature": 1.0,
-    "point": choose_operating_point(np.zeros(0), np.zeros(0, np.bool_), ()).to_dict(),
+    "point": asdict(choose_operating_point(np.zeros(0), np.zeros(0, np.bool_), ())),
     "vocabulary": {},
     "files": {},
     "checkpoint": {"name": "best.ckpt", "digest": "12ab"},

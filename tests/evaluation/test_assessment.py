@@ -19,15 +19,20 @@ def judge() -> Judge:
     return fit_judge(CLASSES, ["good"], draw(300, 0), draw(200, 1), draw(400, 2), by_group=True)
 
 
-def report(outputs: Outputs, judge: Judge | None) -> dict[str, Any]:
-    judgement = None if judge is None else judge.judge(outputs)
-    figures = assess(outputs.logits, outputs.labels, CLASSES, outputs.groups, judgement)
+def name_welds(outputs: Outputs, number: int | None) -> list[str | None]:
+    return [None if number is None else f"weld{i % number}" for i in range(len(outputs.labels))]
+
+
+def report(outputs: Outputs, judge: Judge | None, groups: list[str | None]) -> dict[str, Any]:
+    judgement, good = (judge.judge(outputs), judge.good_classes) if judge else (None, ())
+    figures = assess(outputs.logits, outputs.labels, CLASSES, groups, judgement, good)
     return dict(json.loads(json.dumps(figures, allow_nan=False)))
 
 
 def test_figures_equal_their_references(judge: Judge) -> None:
     outputs = draw(400, 3)
-    figures, judgement = report(outputs, judge), judge.judge(outputs)
+    welds = name_welds(outputs, 12)
+    figures, judgement = report(outputs, judge, welds), judge.judge(outputs)
     predicted, labels = outputs.logits.argmax(1), outputs.labels
     defects = labels != 1
     k, n = int((predicted[defects] == 1).sum()), int(defects.sum())
@@ -51,8 +56,8 @@ def test_figures_equal_their_references(judge: Judge) -> None:
     assert sum(rows[name]["k"] for name in ("accept", "reject", "refer")) == 400
     assert figures["loss"] != figures["loss_calibrated"]
     escaping = 0
-    for weld in sorted(set(outputs.groups), key=str):
-        own = np.array([group == weld for group in outputs.groups])
+    for weld in sorted(set(welds), key=str):
+        own = np.array([group == weld for group in welds])
         escaping += bool(defects[own].any() and (predicted[own] == 1).all())
     assert (figures["per_weld"]["escapes"]["k"], figures["per_weld"]["escapes"]["n"]) == (escaping, 12)
     assert figures["calibration"]["before"]["negative_log_likelihood"] == pytest.approx(figures["loss"])
@@ -62,8 +67,7 @@ def test_figures_equal_their_references(judge: Judge) -> None:
 
 def test_few_welds_list_each(judge: Judge) -> None:
     outputs = draw(60, 4)
-    few = Outputs(outputs.logits, outputs.features, outputs.labels, [f"weld{i % 3}" for i in range(60)])
-    row = report(few, judge)["by_group"]["accuracy"]
+    row = report(outputs, judge, name_welds(outputs, 3))["by_group"]["accuracy"]
     assert (row["low"], row["high"]) == (None, None)
     assert "3 groups" in row["reason"]
     assert set(row["per_group"]) == {"weld0", "weld1", "weld2"}
@@ -74,9 +78,9 @@ def test_few_welds_list_each(judge: Judge) -> None:
 def test_what_is_lacking_is_reported(judge: Judge, groups: str, calibrated: bool) -> None:
     outputs = draw(40, 5)
     keep = outputs.labels != 0
-    names: list[str | None] = [f"weld{i % 12}" if groups == "known" else None for i in range(int(keep.sum()))]
-    part = Outputs(outputs.logits[keep], outputs.features[keep], outputs.labels[keep], names)
-    figures = report(part, judge if calibrated else None)
+    kept = Outputs(outputs.logits[keep], outputs.features[keep], outputs.labels[keep])
+    names = name_welds(kept, 12 if groups == "known" else None)
+    figures = report(kept, judge if calibrated else None, names)
     assert figures["not_measured"] == ["crack"]
     assert figures["num_without_group"] == (0 if groups == "known" else len(names))
     if calibrated:

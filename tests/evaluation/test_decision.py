@@ -1,6 +1,7 @@
 """The operating point: by enumeration, by simulation against known distributions, and at its edges."""
 
 import json
+from dataclasses import asdict
 from fractions import Fraction
 from math import comb
 
@@ -238,7 +239,7 @@ def test_without_good_classes_every_image_is_referred() -> None:
 def test_point_survives_json(good_classes: tuple[str, ...]) -> None:
     point = choose_operating_point(*draw_set(0, num_defects=3), good_classes)
     assert point.reasons
-    assert OperatingPoint.from_dict(json.loads(json.dumps(point.to_dict()))) == point
+    assert OperatingPoint.from_dict(json.loads(json.dumps(asdict(point)))) == point
 
 
 def test_good_classes_are_found_by_name() -> None:
@@ -312,7 +313,7 @@ def test_curve_passes_through_the_operating_point() -> None:
     curve = referral_curve(scores, is_defect, point.reject_below, unlike)
     assert point.accept_above in curve["accept_above"]
     for threshold, referred, escape_rate in zip(*curve.values(), strict=True):
-        moved = OperatingPoint.from_dict(point.to_dict() | {"accept_above": threshold})
+        moved = OperatingPoint.from_dict(asdict(point) | {"accept_above": threshold})
         verdicts = decide(scores, unlike, moved)
         assert referred == pytest.approx((verdicts == REFER).mean())
         assert escape_rate == pytest.approx((verdicts == ACCEPT)[is_defect].mean())

@@ -124,7 +124,7 @@ def test_the_network_describes_itself(setting: Setting, exported: Exported) -> N
     assert (network.ir_version, [each.version for each in network.opset_import if not each.domain]) == (8, [18])
     facts = {each.key: each.value for each in network.metadata_props}
     assert json.loads(facts["classes"]) == checkpoint.card.classes
-    assert json.loads(facts["operating_point"]) == require_judge(checkpoint).point.to_dict()
+    assert OperatingPoint.from_dict(json.loads(facts["operating_point"])) == require_judge(checkpoint).point
     assert json.loads(facts["geometry"]) == asdict(checkpoint.geometry)
     assert facts["checkpoint_digest"] == checkpoint.digest
     assert "licence" in facts

@@ -26,7 +26,7 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 3
     features = rng.normal(size=(60, 96)).astype(np.float32)
-    outputs = Outputs(rng.normal(size=(60, 3)), features, labels, [None] * 60)
+    outputs = Outputs(rng.normal(size=(60, 3)), features, labels)
     judge = fit_judge(CLASSES, ["good"], outputs, outputs, outputs, by_group=False)
     return content | {RECORD: make_card(judge=judge, backbone=BACKBONE).to_plain()}
 

@@ -18,6 +18,7 @@ import pytest
 from exports import sign, write_export
 
 from weldnet.errors import InputError, propose_extra
+from weldnet.evaluation.verdicts import OperatingPoint
 from weldnet.inference.engines import import_extra
 from weldnet.inference.exported import FORMATS, load_export
 from weldnet.inference.predictor import load_engine
@@ -43,7 +44,7 @@ def test_facts(exports: Path, name: str) -> None:
     assert facts.checkpoint_digest == record["checkpoint"]["digest"]
     assert facts.classes == ["good", "pore"]
     assert (facts.geometry.height, facts.geometry.width) == (32, 16)
-    assert facts.point.to_dict() == record["point"]
+    assert facts.point == OperatingPoint.from_dict(record["point"])
     assert facts.vocabulary == {"pore": "2017 surface pore"}
     runtime = FORMATS[name].packages[-1]
     assert facts.runtime == f"{runtime} {import_extra(runtime).__version__.split('-')[0]} float32"

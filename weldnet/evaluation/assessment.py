@@ -1,6 +1,7 @@
 """Everything `report.json` holds of one tested set: each figure with its uncertainty, and what it rests on."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ def assess(
 ) -> dict[str, Any]:
     """The figures of N images, at least 1, as plain types for JSON.
 
-    An image whose group, its weld, is None counts as a weld of its own. `good_classes` count without a judgement alone.
+    An image whose group, its weld, is None counts as a weld of its own.
 
     Returns:
         The keys of `summarise` and `assess_verdicts`; `calibration`; `proportions`: exact intervals by name
@@ -43,7 +44,7 @@ def assess(
     """
     good, temperature, losses = list(good_classes), 1.0, {"loss": cross_entropy(logits, labels)}
     if judgement is not None:
-        good, temperature = list(judgement.judge.good_classes), judgement.judge.temperature
+        temperature = judgement.judge.temperature
         losses["loss_calibrated"] = cross_entropy(logits / temperature, labels)
     predicted = logits.argmax(axis=1)
     confusion = confusion_matrix(labels, predicted, labels=range(len(classes)))
@@ -97,7 +98,7 @@ def assess_verdicts(
     counts = summarise_verdicts(judgement.verdicts, is_defect, groups)
     curve = referral_curve(judgement.sound, is_defect, point.reject_below, judgement.unlike_training)
     return {
-        "operating_point": point.to_dict(),
+        "operating_point": asdict(point),
         "verdicts": {unit: _with_intervals(rows) for unit, rows in counts.items()},
         "num_unlike_training": int(judgement.unlike_training.sum()),
         "referral_curve": {name: [make_plain(x) for x in row] for name, row in curve.items()},

@@ -1,7 +1,7 @@
 """Judge: turns a network's logits and features into calibrated probabilities and verdicts."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -19,24 +19,19 @@ from weldnet.spelling import tidy
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
-    """Of N images: a network's logits (N, C) and pooled features (N, F), the actual class, the weld if it is known."""
+    """Of N images: a network's logits (N, C) and pooled features (N, F), and the actual class."""
 
     logits: Floats
     features: NDArray[np.float32]
     labels: Labels
-    groups: Sequence[str | None]
 
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """The scores and verdicts of N images: calibrated probabilities (N, C); of being `sound`, and the others, (N,).
-
-    An image with a distance from the training images above 1 is `unlike_training`.
-    """
+    """The scores and verdicts of N images: calibrated probabilities (N, C); of being `sound`, and the others, (N,)."""
 
     probabilities: Floats
     sound: Floats
-    distances: Floats
     unlike_training: Flags
     verdicts: Verdicts
     judge: "Judge"
@@ -53,8 +48,7 @@ class Judge:
             own columns of the features, and the mean of their distances counts.
         max_distance: the largest distance of an image that is like training.
         point: the thresholds.
-        logits, labels, groups: of the M calibration images, which chose neither the epoch nor the temperature.
-        by_group: whether none of these images shows a weld of the `select` split.
+        logits, labels: of the M calibration images, which chose neither the epoch nor the temperature.
         notes: reasons to trust the calibration less, a sentence each.
     """
 
@@ -66,15 +60,13 @@ class Judge:
     point: OperatingPoint
     logits: Floats
     labels: Labels
-    groups: tuple[str | None, ...]
-    by_group: bool
     notes: tuple[str, ...] = ()
 
     def judge(self, outputs: Outputs) -> Judgement:
         """The scores and verdicts of some images."""
         probabilities, distances = self.score(outputs.logits, outputs.features)
         sound, unlike, verdicts = give_verdicts(probabilities, distances, self.classes, self.point)
-        return Judgement(probabilities, sound, distances, unlike, verdicts, self)
+        return Judgement(probabilities, sound, unlike, verdicts, self)
 
     def score(self, logits: Floats, features: NDArray[np.float32]) -> tuple[Floats, Floats]:
         """Calibrated probabilities (B, C) and distances (B,) from logits (B, C) and features (B, F)."""
@@ -98,9 +90,11 @@ class Judge:
         """The inverse of `dataclasses.asdict`."""
         # Checkpoints from before there were ensembles hold one distance, not a list.
         members = [values["novelty"]] if isinstance(values["novelty"], Mapping) else values["novelty"]
-        tuples = {name: tuple(values[name]) for name in ("classes", "good_classes", "groups", "notes")}
+        tuples = {name: tuple(values[name]) for name in ("classes", "good_classes", "notes")}
         novelty, point = tuple(map(FeatureDistance.from_dict, members)), OperatingPoint.from_dict(values["point"])
-        return cls(**{**values, **tuples, "novelty": novelty, "point": point})
+        # Older checkpoints hold more.
+        known = {each.name: values[each.name] for each in fields(cls)}
+        return cls(**{**known, **tuples, "novelty": novelty, "point": point})
 
 
 def fit_judge(
@@ -140,8 +134,6 @@ def fit_judge(
         point=choose_operating_point(np.zeros(0), np.zeros(0, bool), ()),
         logits=calibrate.logits,
         labels=calibrate.labels,
-        groups=tuple(calibrate.groups),
-        by_group=by_group,
         notes=tuple(notes),
     )
     return judge.choose(good_classes, **targets)

@@ -6,7 +6,7 @@ another, and referred between the two or when it is unlike anything in training.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import numpy as np
@@ -68,13 +68,9 @@ class OperatingPoint:
         rule = " ".join([*rules, others]) if rules else "Every photograph is referred to an inspector."
         return [rule, targets] if self.good_classes else [rule]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain types, for a checkpoint or JSON."""
-        return asdict(self) | {"good_classes": list(self.good_classes), "reasons": list(self.reasons)}
-
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "OperatingPoint":
-        """The inverse of `to_dict`."""
+        """The inverse of `dataclasses.asdict`; takes lists for tuples."""
         return cls(**{**values, "good_classes": tuple(values["good_classes"]), "reasons": tuple(values["reasons"])})
 
 

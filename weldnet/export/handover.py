@@ -222,7 +222,7 @@ def describe_network(network: Any, card: ExportCard) -> None:
     values = {
         "classes": card.classes,
         "geometry": asdict(card.geometry),
-        "operating_point": card.point.to_dict(),
+        "operating_point": asdict(card.point),
         "rule": card.rule,
     }
     # Our own reader refuses a file that has this word, which names weights in a file of their own.

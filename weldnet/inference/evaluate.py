@@ -105,7 +105,7 @@ def predict(classifier: WeldClassifier, data: WeldDataModule, split: str, device
     logits = torch.cat([output["logits"] for output in outputs]).double().numpy()
     check_finite(logits)
     features = torch.cat([output["features"] for output in outputs]).numpy()
-    return Outputs(logits, features, data.dataset(split).labels.numpy(), data.samples(split)["group"].to_list())
+    return Outputs(logits, features, data.dataset(split).labels.numpy())
 
 
 def evaluate(

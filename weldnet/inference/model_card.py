@@ -33,7 +33,6 @@ def bring_up(formats: tuple[int, ...]) -> BeforeValidator:
 
 # As long as a folder's name gets.
 Name = Annotated[str, Field(max_length=255)]
-Point = Annotated[OperatingPoint, from_dict(OperatingPoint.from_dict)]
 
 
 class ModelCard(BaseModel):
@@ -86,7 +85,7 @@ class CalibratedCard(ModelCard):
         validation_alias=AliasChoices("applied_temperature", "temperature"),
         serialization_alias="applied_temperature",
     )
-    point: Point
+    point: OperatingPoint
 
 
 class Origin(BaseModel):

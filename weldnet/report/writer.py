@@ -146,8 +146,7 @@ def compare_reports(first: EvaluationReport, second: EvaluationReport) -> dict[s
             "the two were tested on different images, labels or welds; name the data for both: data=folder "
             "data.root=DIR"
         )
-    judges = [each.judgement.judge for each in (first, second) if each.judgement]
-    good = judges[0].good_classes if judges and all(j.good_classes == judges[0].good_classes for j in judges) else ()
+    good = first.good_classes if list(first.good_classes) == list(second.good_classes) else ()
     groups = [group or path for group, path in first.samples.select("group", "path").iter_rows()]
     predicted = first.logits.argmax(axis=1), second.logits.argmax(axis=1)
     found = compare(*predicted, first.labels, groups, first.classes, good)

@@ -116,8 +116,6 @@ def _fit_judge(report: CrossvalReport, members: Sequence[Checkpoint]) -> Judge:
         point=first.point,
         logits=np.log(np.maximum(probabilities, np.finfo(np.float64).tiny)),
         labels=labels,
-        groups=tuple(table["group"]),
-        by_group=True,
     )
     return judge.choose(first.good_classes, **_targets(members[0]))
 
