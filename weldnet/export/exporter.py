@@ -52,8 +52,7 @@ def export_model(
     `parity.json` holds.
 
     Raises:
-        InputError: the checkpoint has no judge, its backbone has no such stage or no int8, the format does not take
-            such an input, or a bound is exceeded.
+        InputError: the checkpoint has no judge, its backbone has no such stage or no int8, or a bound is exceeded.
     """
     judge, chosen = require_judge(checkpoint), FORMATS[export_format]
     int8, layout = int8 or Int8Settings(), choose_layout(takes or InputSettings(), chosen)
@@ -102,11 +101,8 @@ def _pass_gate(
 
 
 def choose_layout(takes: InputSettings, chosen: ExportFormat) -> str | None:
-    """The layout of the photographs that an export takes, None for a finished image; refuses what a format cannot."""
-    if takes.input == "photograph" and not chosen.takes_photographs:
-        can = ", ".join(each.name for each in FORMATS.values() if each.takes_photographs)
-        raise InputError(f"export.input=photograph works with format={can} only; type export.input=fixed")
-    return takes.layout if takes.input != "fixed" and chosen.takes_photographs else None
+    """The layout of the photographs that an export takes; None for a finished image."""
+    return takes.layout if takes.input == "auto" and chosen.takes_photographs else None
 
 
 def require_judge(checkpoint: Checkpoint) -> Judge:
@@ -162,5 +158,5 @@ def _write_card(folder: Path, card: ExportCard) -> None:
 
 def _decide(card: ExportCard, point: OperatingPoint) -> ExportCard:
     """The card with an operating point, and the rule in its words."""
-    rule = describe_rule(card.classes, point, takes_photographs=card.input == "photograph")
-    return card.model_copy(update={"point": point, "rule": rule})
+    card = card.model_copy(update={"point": point})
+    return card.model_copy(update={"rule": describe_rule(card)})

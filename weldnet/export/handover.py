@@ -14,7 +14,7 @@ from PIL import Image
 
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.decode.images import Geometry
-from weldnet.evaluation.verdicts import OperatingPoint, give_verdicts
+from weldnet.evaluation.verdicts import give_verdicts
 from weldnet.export.file_parity import FileAnswers, read_photograph
 from weldnet.export.graph import CODES
 from weldnet.export.parity import measure_margins
@@ -27,9 +27,6 @@ NUM_CHECKS = 3
 
 TOLERANCE, TOLERANCE_INT8 = 1e-3, 0.1
 """Of an output, relative above 1. Other processors compute int8 differently."""
-
-MODEL_VERSION = 3
-"""Of the graph's inputs and outputs, as `model_version`: that of `model.json`, in which they changed."""
 
 OUTPUTS = {
     "probabilities": "float32 (batch, {classes}), calibrated, in the order of the classes",
@@ -113,11 +110,12 @@ def describe_input(geometry: Geometry, layout: str | None) -> list[str]:
     ]
 
 
-def describe_rule(classes: Sequence[str], point: OperatingPoint, *, takes_photographs: bool) -> list[str]:
+def describe_rule(card: ExportCard) -> list[str]:
     """How the outputs become a verdict, a sentence each."""
+    point, names = card.point, ", ".join(f"{i} {name}" for i, name in enumerate(card.classes))
     good = ", ".join(point.good_classes) or "none"
     sentences = [
-        f"The classes, in the order of `probabilities`: {', '.join(f'{i} {name}' for i, name in enumerate(classes))}.",
+        f"The classes, in the order of `probabilities`: {names}.",
         "The temperature is already applied to the probabilities.",
         f"The score is the sum of the probabilities of the good classes ({good}), at most 1.",
         "First: a distance greater than 1 means unlike training, and refers, whatever the score; so does a distance "
@@ -130,7 +128,7 @@ def describe_rule(classes: Sequence[str], point: OperatingPoint, *, takes_photog
         else f"Then: a score smaller than {point.reject_below!r} (reject_below), not equal to it, rejects.",
         "Everything else refers.",
     ]
-    if not takes_photographs:
+    if card.input == "fixed":
         return sentences
     codes = ", ".join(f"{code} {verdict}" for verdict, code in CODES.items())
     result = f"`verdict` is what these rules give: {codes}; `class_index`: the class of the highest probability."
@@ -215,7 +213,8 @@ def _list(sentences: Any) -> str:
 def describe_network(network: Any, card: ExportCard) -> None:
     """Writes an export's facts into an `onnx_ir.Model`."""
     network.producer_name, network.producer_version = "weldnet", version("weldnet")
-    network.domain, network.model_version = "weldnet", MODEL_VERSION
+    # Of the graph's inputs and outputs, which changed with that of `model.json`.
+    network.domain, network.model_version = "weldnet", card.format_version
     network.doc_string = "\n".join(
         ["A weld classifier; metadata_props hold its classes and its rule.", *card.input_rule]
     )

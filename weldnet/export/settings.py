@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 
 from weldnet.errors import InputError, check_choice
 
-INPUTS = ("auto", "photograph", "fixed")
+INPUTS = ("auto", "fixed")
 LAYOUTS = ("nhwc", "nchw")
 
 FOR_FLOAT = {"max_probability_error"}
@@ -43,8 +43,7 @@ class InputSettings:
     """What an export takes.
 
     Attributes:
-        input: a `photograph` as it is, of any size; a finished image of a `fixed` size; or `auto`: a photograph where
-            the format can.
+        input: `auto`: a photograph as it is, of any size, where the format can; or a finished image of a `fixed` size.
         layout: of a photograph's axes, `nhwc` or `nchw`; a finished image is always `nchw`.
     """
 
