@@ -25,15 +25,17 @@ def make_manifest(records: Path, folder: Path) -> tuple[pl.DataFrame, dict[str, 
     """
     if not (folder / REVIEWED).is_dir():
         raise InputError(f"serve.keep_images={folder} holds no reviewed photographs; name the folder of weldnet-serve")
+    kept = {decision: (digest, str(path)) for decision, digest, path in find_reviewed(folder)}
     reviews: dict[str, dict[str, Any]] = {}
+    references: dict[str, str] = {}
     for line in _read_lines(records):
+        decision = name_decision(line["request_id"], line["file"])
         if line.get("kind") == REVIEW:
-            decision = name_decision(line["request_id"], line["file"])
             # The last one counts, and stands last.
             reviews.pop(decision, None)
             reviews[decision] = line
-    kept = {decision: (digest, str(path)) for decision, digest, path in find_reviewed(folder)}
-    references = _find_references(records, {decision: kept[decision][0] for decision in reviews if decision in kept})
+        elif decision in kept and line.get("sha256") == kept[decision][0] and (reference := _read_reference(line)):
+            references[decision] = reference
     left_out: Counter[str] = Counter()
     rows: dict[str, tuple[str, str, str | None]] = {}
     for decision, review in reviews.items():
@@ -52,17 +54,6 @@ def make_manifest(records: Path, folder: Path) -> tuple[pl.DataFrame, dict[str, 
     if table.is_empty():
         raise InputError(f"{records} holds no review of a photograph that is in {folder / REVIEWED}")
     return table, dict(+left_out)
-
-
-def _find_references(records: Path, digests: dict[str, str]) -> dict[str, str]:
-    """Decision to reference, of those decisions whose photograph has this SHA-256."""
-    references = {}
-    for line in _read_lines(records):
-        if line.get("kind") != REVIEW and (reference := _read_reference(line)):
-            decision = name_decision(line["request_id"], line["file"])
-            if digests.get(decision) == line.get("sha256"):
-                references[decision] = reference
-    return references
 
 
 def _read_reference(line: dict[str, Any]) -> str:

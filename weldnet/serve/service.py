@@ -18,7 +18,6 @@ from prometheus_client import (
     generate_latest,
 )
 from pydantic import ValidationError
-from starlette.requests import ClientDisconnect
 
 from weldnet.evaluation.verdicts import DECIDES_NOTHING, VERDICTS
 from weldnet.inference.prediction import Prediction
@@ -28,7 +27,7 @@ from weldnet.serve.kept_images import KeptImages
 from weldnet.serve.limits import Limits
 from weldnet.serve.records import DecisionRecords
 from weldnet.serve.request_queue import Batcher, WorkQueue
-from weldnet.serve.uploads import Upload, Uploads
+from weldnet.serve.uploads import Upload, Uploads, await_body
 
 if TYPE_CHECKING:
     from weldnet.serve.heatmaps import Explainer
@@ -126,12 +125,8 @@ class Service:
         if int(request.headers["content-length"]) > MAX_REVIEW:
             raise Refusal(413, f"a review has at most {MAX_REVIEW} bytes")
         try:
-            async with asyncio.timeout(self.limits.request_timeout_s):
+            async with await_body(self.limits.request_timeout_s):
                 review = Review.model_validate_json(await request.body())
-        except ClientDisconnect:
-            raise Refusal(400, "the request ended before its body did") from None
-        except TimeoutError:
-            raise Refusal(408, "the review did not arrive in time (serve.request_timeout_s)") from None
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise Refusal(422, f"{'.'.join(map(str, first['loc'])) or 'the body'}: {first['msg']}"[:300]) from None

@@ -53,20 +53,24 @@ class Uploads:
             raise Refusal(429, "other uploads fill the server's memory; send it again")
         self.held += length
         try:
-            yield await self._read(request, max_files)
+            async with await_body(self.limits.request_timeout_s):
+                content_type = request.headers.get("content-type", "nothing")
+                form = await read_form(content_type, request.stream(), max_files)
+            yield form
         finally:
             self.held -= length
 
-    async def _read(self, request: Request, max_files: int) -> "Form":
-        timeout = self.limits.request_timeout_s
-        try:
-            async with asyncio.timeout(timeout):
-                return await read_form(request.headers.get("content-type", "nothing"), request.stream(), max_files)
-        except TimeoutError:
-            reason = f"the body did not arrive within {timeout:g} s (serve.request_timeout_s)"
-            raise Refusal(408, reason) from None
-        except ClientDisconnect:
-            raise Refusal(400, "the request ended before its body did") from None
+
+@asynccontextmanager
+async def await_body(timeout_s: float) -> AsyncIterator[None]:
+    """Within it, a body is read; a Refusal where it does not arrive in time, or not as a whole."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except TimeoutError:
+        raise Refusal(408, f"the body did not arrive within {timeout_s:g} s (serve.request_timeout_s)") from None
+    except ClientDisconnect:
+        raise Refusal(400, "the request ended before its body did") from None
 
 
 async def read_form(content_type: str, chunks: AsyncIterable[bytes], max_files: int) -> "Form":
