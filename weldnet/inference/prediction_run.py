@@ -128,8 +128,8 @@ def _name_model(digest: str, runtime: str) -> str:
 
 def claim(folder: Path, facts: ModelFacts, base: str, sort_into: Path | None) -> None:
     """Notes which model writes here, and what becomes of the files; refuses a different one than before."""
-    task = {"base": base, "sort_into": None if sort_into is None else str(sort_into)}
-    file, model = folder / JUDGED_BY, _name_model(facts.digest, facts.runtime)
+    model, target = _name_model(facts.digest, facts.runtime), None if sort_into is None else str(sort_into)
+    file, task = folder / JUDGED_BY, {"model": model, "base": base, "sort_into": target}
     if not file.exists():
         if any(folder.glob("predictions*")):
             raise InputError(
@@ -138,20 +138,14 @@ def claim(folder: Path, facts: ModelFacts, base: str, sort_into: Path | None) ->
         write_json(file, facts.model_dump(mode="json") | {"task": task})
         return
     try:
-        noted: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        before, its_task = _name_model(noted["digest"], noted["runtime"]), {key: noted["task"][key] for key in task}
-    except (ValueError, KeyError, TypeError, AttributeError):
+        noted = json.loads(file.read_text(encoding="utf-8"))["task"]
+        differing = [f"{key}={noted[key]}, not {value}" for key, value in task.items() if noted[key] != value]
+    except (ValueError, KeyError, TypeError):
         raise InputError(f"{file} is damaged; name a different output_dir") from None
-    if before != model:
+    if differing:
         raise InputError(
-            f"output_dir={folder} holds predictions of a different model or precision, {before}; this is {model}. "
-            "Name a different folder"
-        )
-    if its_task != task:
-        raise InputError(
-            f"output_dir={folder} holds predictions of images below {its_task['base']}, sort_into="
-            f"{its_task['sort_into']}; these are below {task['base']}, sort_into={task['sort_into']}. Name a "
-            "different folder"
+            f"output_dir={folder} holds predictions of a different model, precision, base folder or sort_into "
+            f"({'; '.join(differing)}); name a different folder"
         )
 
 
