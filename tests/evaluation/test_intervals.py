@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
-from weldnet.evaluation.intervals import Side, describe_bounds, explain_shortage, needed_images, proportion
+from weldnet.evaluation.intervals import Side, describe_bounds, needed_images, proportion
 
 # In scipy the alternative names the side that the interval leaves open below or above.
 ALTERNATIVES: dict[Side, str] = {"two-sided": "two-sided", "upper": "less", "lower": "greater"}
@@ -66,11 +66,3 @@ def test_needed_images_are_the_fewest(rate: float, confidence: float) -> None:
     needed = needed_images(rate, confidence)
     assert bound(needed) <= rate + 1e-9
     assert needed == 1 or bound(needed - 1) > rate - 1e-9
-
-
-def test_a_shortage_is_explained() -> None:
-    assert explain_shortage(299, 0.01) is None
-    assert explain_shortage(298, 0.01) == (
-        "298 images cannot show a rate below 0.01 with 95 % confidence, even without a mistake: that takes 299, each "
-        "of a different weld"
-    )

@@ -12,7 +12,7 @@ from weldnet.evaluation.arrays import Floats, Labels
 from weldnet.evaluation.bootstrap import bootstrap_groups, resample_means, resample_ranking, resample_rates
 from weldnet.evaluation.calibration import summarise_calibration
 from weldnet.evaluation.decision import CAVEAT, NO_GOOD_CLASS, Counts, mark_defects, referral_curve, summarise_verdicts
-from weldnet.evaluation.intervals import explain_shortage, proportion
+from weldnet.evaluation.intervals import proportion
 from weldnet.evaluation.judge import Judgement
 from weldnet.evaluation.metrics import (
     ONE_SIDED,
@@ -93,8 +93,7 @@ def assess_verdicts(
         statements, is_defect = [NO_GOOD_CLASS], np.zeros(len(labels), bool)
     else:
         is_defect = mark_defects(labels, classes, judge.good_classes)
-        short = explain_shortage(int(is_defect.sum()), point.max_escape_rate, point.confidence)
-        statements = [*point.reasons, *judge.notes, CAVEAT, *([f"this test: {short}"] if short else [])]
+        statements = [*point.reasons, *judge.notes, CAVEAT]
     counts = summarise_verdicts(judgement.verdicts, is_defect, groups)
     curve = referral_curve(judgement.sound, is_defect, point.reject_below, judgement.unlike_training)
     return {

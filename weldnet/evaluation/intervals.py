@@ -45,14 +45,3 @@ def needed_images(rate: float, confidence: float = 0.95) -> int:
     With n of them the one-sided upper bound is `1 - (1 - confidence) ** (1 / n)`.
     """
     return math.ceil(math.log1p(-confidence) / math.log1p(-rate))
-
-
-def explain_shortage(n: int, rate: float, confidence: float = 0.95) -> str | None:
-    """Why n images cannot show a rate of mistakes below `rate`, whatever the outcome; None where they can."""
-    needed = needed_images(rate, confidence)
-    if n >= needed:
-        return None
-    return (
-        f"{n} images cannot show a rate below {rate:g} with {100 * confidence:g} % confidence, even without a mistake: "
-        f"that takes {needed}, each of a different weld"
-    )
