@@ -83,8 +83,8 @@ def test_sigterm_leaves_nothing(trained: Path, workplace: Path, forks: ForkServe
 
 
 def test_the_table_of_int8() -> None:
-    referred, half = ({"count": count, "of": 4} for count in (3, 2))
-    worth: dict[str, Any] = {"accuracy": 1.0, "balanced_accuracy": 1.0, "escapes": {"count": 0, "of": 2}}
+    referred, half = ({"k": count, "n": 4} for count in (3, 2))
+    worth: dict[str, Any] = {"accuracy": 1.0, "balanced_accuracy": 1.0, "escapes": {"k": 0, "n": 2}}
     errors = dict.fromkeys(("largest_probability_error", "mean_probability_error", "largest_distance_error"), 0.1)
     changes = {"verdict_changes": 1, "class_changes": 7, "unlike_changes": 8}
     sides: dict[str, Any] = {"bounds": {}, "before": worth | {"refer": half}, "after": worth | {"refer": referred}}

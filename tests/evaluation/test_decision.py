@@ -275,21 +275,24 @@ def test_counts_per_photograph_and_per_weld() -> None:
     ]
     welds, verdicts, is_defect = (list(column) for column in zip(*rows, strict=True))
     summary = summarise_verdicts(np.array(verdicts), np.array(is_defect), welds)
-    assert summary["photographs"] == {
-        "accept": {"count": 6, "of": 9},
-        "reject": {"count": 1, "of": 9},
-        "refer": {"count": 2, "of": 9},
-        "escapes": {"count": 2, "of": 3},
-        "false_calls": {"count": 2, "of": 6},
-        "false_rejects": {"count": 1, "of": 6},
+    counts = {
+        unit: {name: (row["k"], row["n"]) for name, row in (rows or {}).items()} for unit, rows in summary.items()
     }
-    assert summary["welds"] == {
-        "accept": {"count": 2, "of": 5},
-        "reject": {"count": 1, "of": 5},
-        "refer": {"count": 2, "of": 5},
-        "escapes": {"count": 1, "of": 2},
-        "false_calls": {"count": 2, "of": 3},
-        "false_rejects": {"count": 1, "of": 3},
+    assert counts["photographs"] == {
+        "accept": (6, 9),
+        "reject": (1, 9),
+        "refer": (2, 9),
+        "escapes": (2, 3),
+        "false_calls": (2, 6),
+        "false_rejects": (1, 6),
+    }
+    assert counts["welds"] == {
+        "accept": (2, 5),
+        "reject": (1, 5),
+        "refer": (2, 5),
+        "escapes": (1, 2),
+        "false_calls": (2, 3),
+        "false_rejects": (1, 3),
     }
     of_groupless = summarise_verdicts(np.array(verdicts), np.array(is_defect), [None, *welds[1:]])
     assert of_groupless == {"photographs": summary["photographs"], "welds": None}

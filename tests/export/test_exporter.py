@@ -348,7 +348,7 @@ def test_bounds(value: float) -> None:
         Bounds(max_escape_increase=value)
 
 
-WORTH = {"balanced_accuracy": 0.9, "escapes": {"count": 2, "of": 100}}
+WORTH = {"balanced_accuracy": 0.9, "escapes": {"k": 2, "n": 100}}
 WORSE: dict[str, Any] = {
     "num_images": 200,
     "before": WORTH,
@@ -404,7 +404,7 @@ def test_int8_counts_what_referred_images_hide() -> None:
     bounds = Bounds().of(is_int8=True)
     figures = measure(before, after, np.array([0, 1]), ("good", "pore"), (point, point), bounds)
     assert [figures[f"{name}_changes"] for name in ("verdict", "class", "unlike")] == [0, 1, 1]
-    assert figures["after"]["refer"] == {"count": 2, "of": 2}
+    assert (figures["after"]["refer"]["k"], figures["after"]["refer"]["n"]) == (2, 2)
 
 
 @pytest.mark.parametrize(
@@ -413,7 +413,7 @@ def test_int8_counts_what_referred_images_hide() -> None:
         ({}, None),
         ({"after": {"balanced_accuracy": 0.88}}, "max_accuracy_drop"),
         ({"after": {"balanced_accuracy": float("nan")}}, "max_accuracy_drop"),
-        ({"after": {"escapes": {"count": 4, "of": 100}}}, "max_escape_increase"),
+        ({"after": {"escapes": {"k": 4, "n": 100}}}, "max_escape_increase"),
         ({"verdict_changes": 11}, "max_verdict_changes"),
         ({"unlike_changes": 11}, "max_verdict_changes"),
     ],

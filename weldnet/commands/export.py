@@ -83,7 +83,7 @@ def draw_parity(figures: dict[str, Any]) -> "Table":
         for name in ("accuracy", "balanced_accuracy"):
             table.add_row(name.replace("_", " "), f"{before[name]:.4f} -> {after[name]:.4f}")
         for label, name in (("defects accepted", "escapes"), ("referred", "refer")):
-            table.add_row(label, f"{before[name]['count']} -> {after[name]['count']} of {after[name]['of']}")
+            table.add_row(label, f"{before[name]['k']} -> {after[name]['k']} of {after[name]['n']}")
         table.add_row("classes that differ", str(figures["class_changes"]))
         table.add_row("unlike training that differ", str(figures["unlike_changes"]))
     return table

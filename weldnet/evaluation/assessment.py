@@ -11,8 +11,7 @@ from sklearn.metrics import confusion_matrix
 from weldnet.evaluation.arrays import Floats, Labels
 from weldnet.evaluation.bootstrap import bootstrap_groups, resample_means, resample_ranking, resample_rates
 from weldnet.evaluation.calibration import summarise_calibration
-from weldnet.evaluation.decision import CAVEAT, NO_GOOD_CLASS, Counts, mark_defects, referral_curve, summarise_verdicts
-from weldnet.evaluation.intervals import proportion
+from weldnet.evaluation.decision import CAVEAT, NO_GOOD_CLASS, mark_defects, referral_curve, summarise_verdicts
 from weldnet.evaluation.judge import Judgement
 from weldnet.evaluation.metrics import (
     ONE_SIDED,
@@ -22,7 +21,7 @@ from weldnet.evaluation.metrics import (
     measure_proportions,
     summarise,
 )
-from weldnet.evaluation.verdicts import ACCEPT, NOT_CALIBRATED, REJECT, VERDICTS
+from weldnet.evaluation.verdicts import ACCEPT, NOT_CALIBRATED, REJECT
 
 
 def assess(
@@ -76,7 +75,7 @@ def _count_welds(
 ) -> dict[str, Any] | None:
     """Escapes and false calls of whole welds by the predicted class; None where the weld of some image is unknown."""
     verdicts = np.where(mark_defects(predicted, classes, good), REJECT, ACCEPT)
-    welds = _with_intervals(summarise_verdicts(verdicts, mark_defects(labels, classes, good), groups)["welds"])
+    welds = summarise_verdicts(verdicts, mark_defects(labels, classes, good), groups)["welds"]
     return welds and {name: welds[name] for name in ("escapes", "false_calls")}
 
 
@@ -94,19 +93,11 @@ def assess_verdicts(
     else:
         is_defect = mark_defects(labels, classes, judge.good_classes)
         statements = [*point.reasons, *judge.notes, CAVEAT]
-    counts = summarise_verdicts(judgement.verdicts, is_defect, groups)
     curve = referral_curve(judgement.sound, is_defect, point.reject_below, judgement.unlike_training)
     return {
         "operating_point": asdict(point),
-        "verdicts": {unit: _with_intervals(rows) for unit, rows in counts.items()},
+        "verdicts": summarise_verdicts(judgement.verdicts, is_defect, groups),
         "num_unlike_training": int(judgement.unlike_training.sum()),
         "referral_curve": {name: [make_plain(x) for x in row] for name, row in curve.items()},
         "statements": statements,
-    }
-
-
-def _with_intervals(counts: Counts | None) -> dict[str, Any] | None:
-    return counts and {
-        name: proportion(row["count"], row["of"], side="two-sided" if name in VERDICTS else "upper")
-        for name, row in counts.items()
     }

@@ -1,16 +1,17 @@
 """Thresholds of `verdicts` that hold an error rate with a stated confidence, and what verdicts add up to."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from scipy.stats import binom
 
 from weldnet.evaluation.arrays import Flags, Floats, Labels, Verdicts
-from weldnet.evaluation.intervals import needed_images
+from weldnet.evaluation.intervals import needed_images, proportion
 from weldnet.evaluation.settings import Targets
 from weldnet.evaluation.verdicts import ACCEPT, REFER, REJECT, VERDICTS, OperatingPoint, mark_good
 
-Counts = dict[str, dict[str, int]]
+Counts = dict[str, dict[str, Any]]
 
 GOOD_NAMES = ("good", "no defect")
 """Usual names of a class of sound welds, in lower case, with spaces for `_` and `-`."""
@@ -111,7 +112,7 @@ def summarise_verdicts(verdicts: Verdicts, is_defect: Flags, groups: Sequence[st
     Returns:
         `photographs` and `welds` (None where the weld of some photograph is unknown), each with `accept`, `reject`,
         `refer` (of all), `escapes` (accepted of the defective), `false_calls` (not accepted of the sound) and
-        `false_rejects` (rejected of the sound), all as `{"count": k, "of": n}`.
+        `false_rejects` (rejected of the sound), all as `proportion` gives them, errors with an upper bound alone.
     """
     if any(group is None for group in groups):
         return {"photographs": _count(verdicts, is_defect), "welds": None}
@@ -128,7 +129,10 @@ def _count(verdicts: Verdicts, is_defect: Flags) -> Counts:
         "false_calls": (verdicts != ACCEPT, ~is_defect),
         "false_rejects": (verdicts == REJECT, ~is_defect),
     }
-    return {name: {"count": int((hit & of).sum()), "of": int(of.sum())} for name, (hit, of) in cases.items()}
+    return {
+        name: proportion(int((hit & of).sum()), int(of.sum()), side="two-sided" if name in VERDICTS else "upper")
+        for name, (hit, of) in cases.items()
+    }
 
 
 def referral_curve(

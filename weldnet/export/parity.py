@@ -139,7 +139,7 @@ def _list_measured(figures: dict[str, Any]) -> Iterator[tuple[str, float, str]]:
     yield "max_probability_error", math.inf if number else 0, words
     drop = before["balanced_accuracy"] - after["balanced_accuracy"]
     yield "max_accuracy_drop", drop, f"balanced accuracy falls by {drop:.4f}, to {after['balanced_accuracy']:.4f}"
-    number, former, defects = after["escapes"]["count"], before["escapes"]["count"], after["escapes"]["of"]
+    number, former, defects = after["escapes"]["k"], before["escapes"]["k"], after["escapes"]["n"]
     words = f"{number} of {defects} defects are accepted, {former} before"
     yield "max_escape_increase", (number - former) / max(1, defects), words
     # If every image is referred before and after, no verdict can differ: `unlike` is compared as well.
