@@ -23,7 +23,6 @@ from weldnet.spelling import tidy
 
 _PICTURED = 144
 """Photographs of one kind of findings."""
-_LISTED = 200
 _PER_FINDING = 6
 _PER_CLASS = 8
 _CLASSES = 24
@@ -143,25 +142,20 @@ class Photographs:
     def show_findings(self, severity: str, kind: str, found: Sequence[Finding]) -> dict[str, Any]:
         """One section of the page: a kind of one severity, the first findings with their photographs."""
         most = max(len(finding.paths[:_PER_FINDING]) for finding in found)
-        num_pictured = _PICTURED // max(1, most)
-        shown = []
-        for number, finding in enumerate(found[: num_pictured + _LISTED]):
-            first = finding.paths[:_PER_FINDING]
-            shown.append(
-                {
-                    "detail": finding.detail,
-                    "figures": self._show((self.known[path] for path in first if number < num_pictured), _SIDE),
-                    "paths": [path.removeprefix(self.top) for path in first],
-                    "left": len(finding.paths) - len(first),
-                }
-            )
+        shown = [
+            {
+                "detail": finding.detail,
+                "figures": self._show((self.known[path] for path in finding.paths[:_PER_FINDING]), _SIDE),
+                "left": max(0, len(finding.paths) - _PER_FINDING),
+            }
+            for finding in found[: _PICTURED // max(1, most)]
+        ]
         return {
             "severity": severity,
             "kind": kind,
             "words": KINDS[kind],
             "number": len(found),
-            "pictured": shown[:num_pictured],
-            "listed": shown[num_pictured:],
+            "shown": shown,
             "left": len(found) - len(shown),
         }
 
