@@ -9,6 +9,7 @@ from markupsafe import Markup
 from weldnet.evaluation.decision import ADVICE
 from weldnet.evaluation.verdicts import OperatingPoint
 from weldnet.files import write_json, write_text
+from weldnet.inference.predictor import name_run
 from weldnet.report.charts import draw_charts, embed_chart
 from weldnet.report.headline import describe_figures, write_headline
 from weldnet.report.kinds import KINDS
@@ -54,8 +55,7 @@ def save_report(report: Values, gallery: Gallery, folder: Path) -> None:
         each.key: render(f"sections/{each.key}.html", **common, **each.show(report, gallery)) for each in SECTIONS
     }
     origin = report.get("provenance") or {}
-    checkpoint = Path(origin.get("checkpoint", ""))
-    run = checkpoint.parents[1].name if checkpoint.parent.name == "checkpoints" else checkpoint.stem
+    run = name_run(Path(origin.get("checkpoint", "")))
     date = f"{origin['date'][:10]}: " if "date" in origin else ""
     images = f"{report['num_images']:,} {name_columns(report, False)[0][0]}"
     page = render(
