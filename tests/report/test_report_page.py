@@ -22,7 +22,7 @@ from weldnet.report.headline import write_headline
 from weldnet.report.photographs import FOLDER, choose_samples, copy_photographs, name_file, rank
 from weldnet.report.tables import tabulate_confusion, tabulate_welds
 from weldnet.report.terms import TERMS
-from weldnet.report.words import compare_with_validation, describe_range, percent
+from weldnet.report.words import compare_with_validation, percent
 
 
 def test_the_page_of_hostile_names_is_whole_and_loads_nothing(tmp_path: Path) -> None:
@@ -300,8 +300,6 @@ def test_sizes() -> None:
 def test_numbers_in_words() -> None:
     shown = [percent(value) for value in (None, 0.0, 1.0, 0.5, 0.9999, 0.00001)]
     assert shown == ["-", "0 %", "100 %", "50.0 %", ">99.9 %", "<0.1 %"]
-    assert describe_range(0.5, 0.75) == "50.0 to 75.0 %"
-    assert describe_range(None, None) is None
 
 
 def test_welds_are_listed_the_least_accurate_first() -> None:

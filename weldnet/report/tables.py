@@ -14,7 +14,7 @@ from weldnet.errors import count
 from weldnet.evaluation.bootstrap import FEWEST_GROUPS
 from weldnet.evaluation.metrics import CLASS_METRICS, ERRORS, METRICS, RANKINGS
 from weldnet.evaluation.verdicts import VERDICTS
-from weldnet.report.words import describe_range, name_columns, percent, show_number
+from weldnet.report.words import name_columns, percent, show_number
 from weldnet.spelling import make_visible
 
 Figures = Mapping[str, Any]
@@ -100,9 +100,9 @@ def measure(report: Figures, name: str) -> Cell:
     return Cell(cell.value, [*notes, *_show_bounds("over welds", group, shape(name))])
 
 
-def show_proportion(row: Figures | None) -> Cell:
+def show_proportion(row: Figures) -> Cell:
     """k of n with its exact interval."""
-    if row is None or not row["n"]:
+    if not row["n"]:
         return Cell("-")
     return Cell(percent(row["value"]), [f"{row['k']:,} of {row['n']:,}", *_show_bounds("95 %", row, percent)])
 
@@ -112,8 +112,7 @@ def _show_bounds(title: str, row: Figures | None, as_text: Callable[[float | Non
         return []
     if "high_is" in row:
         return [f"{title}: at most {as_text(row['high'])}"]
-    interval = describe_range(row["low"], row["high"], as_text)
-    return [f"{title}: {interval}"] if interval else []
+    return [f"{title}: {as_text(row['low']).removesuffix(' %')} to {as_text(row['high'])}"]
 
 
 def tabulate_classes(report: Figures) -> Table:

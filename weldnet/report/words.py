@@ -1,12 +1,11 @@
 """The words of a report: shares, paths, which images and which welds its figures are of."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 Figures = Mapping[str, Any]
 
-_UNIT = " %"
 _SAME = 0.01
 """Balanced accuracies that differ by less are "about the same"."""
 
@@ -25,21 +24,14 @@ def percent(value: float | None) -> str:
     if value is None:
         return "-"
     if value in (0, 1):
-        return f"{100 * value:.0f}{_UNIT}"
+        return f"{100 * value:.0f} %"
     shown = f"{100 * value:.1f}"
-    return {"100.0": ">99.9", "0.0": "<0.1"}.get(shown, shown) + _UNIT
+    return {"100.0": ">99.9", "0.0": "<0.1"}.get(shown, shown) + " %"
 
 
 def show_number(value: float | None, form: str = "z.4f") -> str:
     """A figure with a true minus sign; `-` for none."""
     return "-" if value is None else f"{value:{form}}".replace("-", "\u2212")
-
-
-def describe_range(
-    low: float | None, high: float | None, as_text: Callable[[float | None], str] = percent
-) -> str | None:
-    """`80.1 to 95.0 %`; None without an interval."""
-    return None if low is None or high is None else f"{as_text(low).removesuffix(_UNIT)} to {as_text(high)}"
 
 
 def capitalize(text: str) -> str:
