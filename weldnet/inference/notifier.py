@@ -35,10 +35,6 @@ MOST_SHOWN = 300
 """Characters of what a command complains of."""
 
 
-class CallError(Exception):
-    """A call that was made, and did not succeed."""
-
-
 class Notifier(ExitStack):
     """Hands rows of predictions on, one after the other, in a thread of its own. Use it as a context manager.
 
@@ -106,7 +102,7 @@ class Notifier(ExitStack):
         content, error = json.dumps(row, ensure_ascii=False).encode(), None
         try:
             self._post(content) if self.url else self._run(content)
-        except (OSError, HTTPException, CallError) as failure:
+        except (OSError, HTTPException) as failure:
             error = str(failure) or type(failure).__name__
             what = f"{row['path']}: the verdict {row['verdict']} was not handed on: {error}"
             log.warning("%s", make_visible(what))
@@ -131,12 +127,12 @@ class Notifier(ExitStack):
                     process.communicate(content, self.settings.timeout_s)
                 except subprocess.TimeoutExpired:
                     os.killpg(process.pid, signal.SIGKILL)
-                    raise CallError(f"no end within {self.settings.timeout_s:g} s (notify.timeout_s)") from None
+                    raise TimeoutError(f"no end within {self.settings.timeout_s:g} s (notify.timeout_s)") from None
             if process.returncode:
                 complaints.seek(0)
                 lines = complaints.read(2**16).decode(errors="replace").strip().splitlines()
                 last = f": {lines[-1][:MOST_SHOWN]}" if lines else ""
-                raise CallError(f"exit code {process.returncode}{last}")
+                raise OSError(f"exit code {process.returncode}{last}")
 
     def _post(self, content: bytes) -> None:
         assert self.url
@@ -161,13 +157,13 @@ class Notifier(ExitStack):
             status = connection.getresponse().status
         except (OSError, HTTPException) as error:
             if is_over.is_set() or isinstance(error, TimeoutError):
-                raise CallError(f"no answer within {seconds:g} s (notify.timeout_s)") from error
+                raise TimeoutError(f"no answer within {seconds:g} s (notify.timeout_s)") from error
             raise
         finally:
             timer.cancel()
             connection.close()
         if not 200 <= status < 300:
-            raise CallError(f"status {status}")
+            raise OSError(f"status {status}")
 
 
 def _describe(row: Row) -> Row:
