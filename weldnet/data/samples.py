@@ -1,4 +1,4 @@
-"""WeldSamples: the images of a source, split and checked."""
+"""WeldSamples: finds the images of a source, splits them and checks the splits."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -35,7 +35,7 @@ from weldnet.errors import InputError, check_choice, list_some, shorten
 
 
 def find_pairs(images: Images, num_images: int, geometry: Geometry) -> Pairs:
-    """Pairs of the first images that look alike, int64 (P, 2)."""
+    """Finds the pairs of rows that look alike among the first `num_images` rows of `images`: int64 (P, 2)."""
     thumbnails = np.empty((num_images, THUMBNAIL_SIZE, THUMBNAIL_SIZE), np.uint8)
     for rows in np.array_split(np.arange(num_images), -(-num_images // 256)):
         for row, image in zip(rows, np.asarray(images.read(rows)), strict=True):
@@ -46,7 +46,7 @@ def find_pairs(images: Images, num_images: int, geometry: Geometry) -> Pairs:
 
 @lru_cache(maxsize=1)
 def _find_pairs(thumbnails: bytes) -> Pairs:
-    """What looks alike; kept, since every fold of a cross-validation asks the same."""
+    """Pairs of thumbnails that look alike; cached, because each fold of a cross-validation compares the same ones."""
     return np.concatenate(find_alike(np.frombuffer(thumbnails, np.uint8).reshape(-1, THUMBNAIL_SIZE, THUMBNAIL_SIZE)))
 
 
@@ -54,9 +54,10 @@ class WeldSamples:
     """Finds the images of a source and splits them so that the test images show welds that training never saw.
 
     Attributes:
-        table: a row for each image with its split, once the data module has set it up.
+        table: a row for each image with its split; empty until the data module has set it up.
         found: the images that the source found.
-        warnings, leaks: reasons to trust the metrics less, and leaks that were allowed, one sentence each.
+        warnings: reasons to trust the metrics less, one sentence each.
+        leaks: leaks that `allow_leak` permits, one sentence each.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class WeldSamples:
         return self.found
 
     def split(self, found: Found | None = None) -> pl.DataFrame:
-        """The table of `found`, or of what the source finds, with its splits, checked without opening a file."""
+        """Splits the images of `found`, or else those of the source, and checks the splits, without opening a file."""
         self.found = found or self.find()
         if misnamed := find_misnamed(self.found):
             raise InputError("\n".join(f"{each.detail}:\n{list_some(each.where)}" for each in misnamed))
@@ -95,13 +96,15 @@ class WeldSamples:
         return table
 
     def rehearse(self, found: Found, images: pl.DataFrame, pairs: Pairs) -> None:
-        """Raises what `setup` would raise of what was found, without decoding an image.
+        """Raises the errors that `setup` would raise about the images found, without decoding an image.
 
-        `setup` compares the network's inputs, so of spots that are seen again it may count a few more or fewer.
+        Its count of spots that test shares with train or val may differ a little from that of `setup`, which compares
+        the network's inputs.
 
         Args:
-            images: `path`, `digest`, `content` (a number), and `reason`, null where the file can be read.
-            pairs: int64 (P, 2): contents that look alike.
+            images: columns `path`, `digest`, `content` (a number that copies share), and `reason`: why the file
+                cannot be read, or null.
+            pairs: int64 (P, 2): the `content` of images that look alike.
         """
         known = images.select("path", "digest", "reason", row="content")
         table = self.split(found).join(known, on="path", how="left", maintain_order="left")
@@ -109,7 +112,7 @@ class WeldSamples:
         self.check_views(table, lambda: pairs)
 
     def leave_out(self, table: pl.DataFrame, unreadable: Mapping[str, str]) -> pl.DataFrame:
-        """The table, with digests, without the files that cannot be read; checked once more, now by content."""
+        """Removes the unreadable files from a table with digests, and checks its splits again, now by content."""
         table, skipped = self.found.skip_unreadable(table, unreadable, self.on_unreadable)
         if self.takes_known:
             table = return_copies(table)
@@ -139,7 +142,7 @@ class WeldSamples:
         return table
 
     def _check(self, table: pl.DataFrame) -> list[str]:
-        """Refuses splits that leak or lack images; returns warnings."""
+        """Raises an InputError for splits that leak or lack images; returns warnings."""
         self.leaks = find_leaks(table)
         if not self.rule.allow_leak:
             refuse_leaks(self.leaks)
@@ -151,9 +154,9 @@ class WeldSamples:
         return check_splits(table) + find_contradictions(table)
 
     def check_views(self, table: pl.DataFrame, find: Callable[[], Pairs]) -> None:
-        """Refuses many spots that test and train or val both show, where the welds are unknown; of a few, warns.
+        """Where the welds are unknown, refuses a test that shares many spots with train or val; warns of a few.
 
-        `find` returns pairs of the table's `row` that look alike, int64 (P, 2); it is not called where welds are known.
+        `find` returns the pairs of the table's `row` that look alike, int64 (P, 2); only called if welds are unknown.
         """
         num_tested = len(table.filter(split="test"))
         if knows_groups(table) or num_tested in (0, len(table)):
@@ -170,7 +173,7 @@ class WeldSamples:
             refuse_views(sentence, table)
 
     def samples(self, split: str) -> pl.DataFrame:
-        """The rows of a split, of `select` or `calibrate` (which divide val) or of `all`, in the order of `batches`."""
+        """The rows of a split, of `select` or `calibrate` (halves of val) or of `all`, in the order of `batches`."""
         if split in ("select", "calibrate"):
             return self.table.filter(half=split)
         return self.table if split == "all" else self.table.filter(split=split)

@@ -1,4 +1,4 @@
-"""Signs that a PNG or a WebP was damaged, and the words for a file that no decoder reads."""
+"""Detects damage in PNG and WebP files, and turns a decoder's errors into `UnreadableImage`."""
 
 import re
 import struct
@@ -13,7 +13,7 @@ from PIL import Image
 from weldnet.data.decode.pictures import UnreadableImage
 
 MIN_ZEROS = 64
-"""Bytes of zero in a row that compressed data hold by accident only: a disk or a copy that lost them."""
+"""Consecutive zero bytes: compressed data hardly ever hold so many, unless a disk or a copy lost what was there."""
 
 _ZEROS = re.compile(rb"\0{%d,}" % MIN_ZEROS)
 
@@ -23,7 +23,7 @@ READER_ERRORS = (
     *(LookupError, TypeError, AttributeError, ArithmeticError, struct.error, imagecodecs.TiffError),
 )
 
-# Those that change the picture, and those that are kept only where they are whole: the turn, the number of pictures.
+# Chunks that change the pixels; chunks that are kept only if undamaged: orientation, number of frames.
 _PNG_PIXELS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 _PNG_FACTS = {b"eXIf", b"acTL", b"fcTL"}
 _PNG_START = 8
@@ -31,7 +31,10 @@ _PNG_START = 8
 
 @contextmanager
 def blame_file(name: str) -> Iterator[None]:
-    """Raises a library's refusal of a file in our words. Within it, nothing but the library may be called."""
+    """Turns a library's errors about a file into `UnreadableImage`.
+
+    Call nothing but the library inside, so that a bug of ours is not reported as a damaged file.
+    """
     try:
         yield
     except UnreadableImage:
@@ -44,10 +47,10 @@ def blame_file(name: str) -> Iterator[None]:
 
 
 def check_png(content: bytes) -> tuple[bytes, str | None]:
-    """Compares the check sum of every chunk: the PNG to decode, and the sign that it was damaged.
+    """Compares the checksum of every chunk; returns the PNG to decode, and what is damaged or None.
 
-    A chunk that does not change the picture is removed: text, colour profiles and the like can be damaged, or be far
-    larger than they look. The sums of the others are corrected, so that what is left of the picture is decoded.
+    Chunks that do not change the picture, such as text and colour profiles, are removed: they can be damaged, or
+    decompress to a huge size. Wrong checksums of the others are corrected, so that what is left can be decoded.
     """
     kept: list[bytes | memoryview] = [content[:_PNG_START]]
     damaged: list[str] = []
@@ -67,30 +70,30 @@ def check_png(content: bytes) -> tuple[bytes, str | None]:
             break
     else:
         damaged.append("IEND")
-    # Most have nothing else: a copy would cost them time.
+    # Most files hold nothing else: save them the copy.
     if not (damaged or is_changed):
         return content, None
     return b"".join(kept), f"its {damaged[0]} chunk is damaged or missing" if damaged else None
 
 
 def check_webp(content: bytes, image: Image.Image) -> str | None:
-    """Looks for lost bytes in the first picture's compressed data, which have no check sum.
+    """Finds runs of zero bytes in the first picture's compressed data, which have no checksum; None if it is sound.
 
-    Some zeros can be sound: an even area costs next to no bits. They are damage where there are more of them than the
-    picture, `image`, has even area for (measured: `docs/guide.md`, Damaged files).
+    A run is no damage if the picture, `image`, has an area of one colour to match, since that compresses to zeros
+    (limits measured: `docs/guide.md`, Damaged files).
     """
     kind, data = _find_webp_data(content)
     longest = max(map(len, _ZEROS.findall(data)), default=0)
     pixels = image.width * image.height
     if kind == b"VP8L":
-        is_sound = longest <= MIN_ZEROS + pixels // 512 or 2 * longest <= _find_even(image)
+        is_sound = longest <= MIN_ZEROS + pixels // 512 or 2 * longest <= _measure_uniform(image)
     else:
         is_sound = longest <= MIN_ZEROS + pixels // 4096
     return None if longest < MIN_ZEROS or is_sound else f"{longest:,} bytes of its compressed data are zero"
 
 
 def _find_webp_data(content: bytes) -> tuple[bytes, bytes]:
-    """Kind and data of the first picture's chunk; of a film, that of its first frame."""
+    """Kind and data of the first picture's chunk; in an animation, of its first frame's."""
     start = 12
     while start + 8 <= len(content):
         kind, size = content[start : start + 4], int.from_bytes(content[start + 4 : start + 8], "little")
@@ -101,8 +104,8 @@ def _find_webp_data(content: bytes) -> tuple[bytes, bytes]:
     return b"", b""
 
 
-def _find_even(image: Image.Image) -> int:
-    """The longest run of equal pixels, row after row."""
+def _measure_uniform(image: Image.Image) -> int:
+    """The length of the longest run of equal pixels, row after row."""
     pixels = np.asarray(image).reshape(image.width * image.height, -1)
     changes = np.flatnonzero((pixels[1:] != pixels[:-1]).any(1))
     return int(np.diff(changes, prepend=-1, append=len(pixels) - 1).max())
