@@ -37,14 +37,14 @@ _ENDS = {
     "order": "the first ones, then the last ones",
 }
 _MOST_SHARED = 0.05
-"""Of the names, the share that may have the numbers of another one, where one camera counted them all."""
+"""The share of file names whose numbers recur, above which they are not the numbers of one camera."""
 
 
 class Cue(NamedTuple):
     """Columns of facts from which a small tree predicts; a page shows the extremes of the first one.
 
-    `kind`, with what is predicted, is that of the finding: `look_predicts_class`. `least` is the share of the way from
-    chance to perfect below which nothing is found: a defect changes the look as well.
+    `kind` and what is predicted name the finding, as in `look_predicts_class`. `least` is the fraction of the way from
+    chance to perfect below which nothing is found: a defect changes the look, too.
     """
 
     kind: str
@@ -99,10 +99,10 @@ def check_cues(samples: pl.DataFrame) -> list[Finding]:
 def find_cue(
     samples: pl.DataFrame, cue: Cue, target: str = "class", claim: str = "predicts the class"
 ) -> Finding | None:
-    """Trains a tree of depth 3 on a cue, cross-validated by group where every class has two groups or more.
+    """Cross-validates a decision tree of depth 3 on a cue, by group if every class has two groups or more.
 
-    None where its score is not well and significantly above chance, or the cue cannot matter: one value for all, or
-    fewer than two classes that are not tiny.
+    Returns None if its balanced accuracy is not well and significantly above chance, if the columns are constant, or
+    if fewer than two classes have `FEWEST_IMAGES`.
     """
     table = samples.sample(_MOST_IMAGES, seed=0) if len(samples) > _MOST_IMAGES else samples
     table = table.filter(pl.len().over("label") >= FEWEST_IMAGES)
@@ -112,10 +112,10 @@ def find_cue(
         return None
     folds, blocks, has_few_groups = _make_folds(table, labels)
     score, chance = _score(features, labels, folds), 1 / len(classes)
-    # Guesses on a few images stray far from chance: three standard deviations.
+    # On a few images guesses can score far above chance by luck: allow three standard deviations.
     margin = max(_MARGIN, cue.least * (1 - chance), 3 * math.sqrt(chance * (1 - chance) / len(labels)))
     if has_few_groups:
-        # Too few welds for folds: sizes that only distinguish welds score higher by luck.
+        # Too few welds to permute whole: a size that distinguishes welds, not classes, scores higher by luck.
         margin = max(margin, _MARGIN_OF_FEW)
     if score < chance + margin or not _is_significant(features, labels, folds, blocks, score):
         return None
@@ -127,7 +127,7 @@ def find_cue(
 
 
 def _make_folds(table: pl.DataFrame, labels: Rows) -> tuple[Folds, list[Rows], bool]:
-    """Folds as (train, held out) rows, the blocks of rows that a permutation keeps together, and if groups are few."""
+    """Returns the folds, as (train, held-out) rows; the blocks that a permutation exchanges; whether groups are few."""
     per_class = table.group_by("label").agg(groups=pl.col("group").n_unique(), images=pl.len())
     images, fewest = (int(per_class[name].min()) for name in ("images", "groups"))  # type: ignore[arg-type]
     if table["group"].null_count() or fewest < 2 or table["group"].n_unique() == len(table):
@@ -136,7 +136,7 @@ def _make_folds(table: pl.DataFrame, labels: Rows) -> tuple[Folds, list[Rows], b
     groups = np.unique(table["group"].to_numpy(), return_inverse=True)[1]
     grouped = StratifiedGroupKFold(min(_MOST_FOLDS, fewest), shuffle=True, random_state=0)
     order, is_few = np.argsort(groups, kind="stable"), fewest < FEWEST_GROUPS
-    # Of few groups single images are permuted.
+    # With too few groups, all rows are one block, within which single images are permuted.
     blocks = [order] if is_few else np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
     return list(grouped.split(labels, labels, groups)), blocks, is_few
 
