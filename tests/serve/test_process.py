@@ -109,7 +109,7 @@ def test_the_queue_is_bounded_and_empties(tmp_path: Path) -> None:
         connection.request("POST", "/predict", body, {"Content-Type": "multipart/form-data; boundary=b0undary"})
         answer = connection.getresponse()
         assert (answer.status, answer.headers["Retry-After"]) == (429, "1")
-        assert "2 requests are waiting already (serve.max_queue)" in json.loads(answer.read())["error"]
+        assert "2 requests are already waiting (serve.max_queue)" in json.loads(answer.read())["error"]
         connection.close()
         engine.gate.set()
         assert [job.result()[0] for job in waiting] == [200, 200]

@@ -1,4 +1,4 @@
-"""The requests that wait for a verdict, and the batches that they are predicted in."""
+"""Queues the requests for a verdict, and predicts their images in batches."""
 
 import asyncio
 import threading
@@ -11,30 +11,31 @@ from weldnet.serve.answers import Refusal
 from weldnet.serve.limits import Limits
 
 MAX_BATCH = 8
-"""A ResNet50 at 300 x 30 gives nearly all that batches give; twice as many would keep the next request waiting."""
+"""Larger batches hardly speed up a ResNet50 at 300 x 30, and would delay the next request."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 class Batcher(Generic[Item, Result]):
-    """Does items in batches of what waits when a thread is free: nothing waits for a batch to fill.
+    """Processes items in batches: a free thread takes the items that wait at that moment, and waits for no others.
 
-    A network reads all its weights for each batch, so that eight images cost little more than three one by one.
+    A network reads all its weights once for each batch, so eight images in one batch cost little more than three one
+    by one.
     """
 
     def __init__(self, pool: Executor, num_threads: int, work: Callable[[Sequence[Item]], Sequence[Result]]) -> None:
         self.pool, self.num_threads, self.work = pool, num_threads, work
         self.lock = threading.Lock()
-        # In the order in which they came.
+        # In order of arrival.
         self.waiting: dict[Future[Result], Item] = {}
 
     def submit(self, item: Item) -> Future[Result]:
-        """The item's result, when it is there; an error in a batch is that of all its items."""
+        """Returns the future of the item's result. An error in a batch fails all items of the batch."""
         future: Future[Result] = Future()
         with self.lock:
             self.waiting[future] = item
-        # A cancelled one lets go of its photograph at once.
+        # Frees the photograph of a cancelled item at once.
         future.add_done_callback(self._forget)
         self.pool.submit(self._take_batch)
         return future
@@ -45,7 +46,7 @@ class Batcher(Generic[Item, Result]):
 
     def _take_batch(self) -> None:
         with self.lock:
-            # Shared out, so that no thread is idle while another one has all of it.
+            # Divided among the threads, so that none is idle while a different one takes all items.
             size = min(MAX_BATCH, -(-len(self.waiting) // self.num_threads))
             taken = {future: self.waiting.pop(future) for future in list(islice(self.waiting, size))}
         begun = {future: item for future, item in taken.items() if future.set_running_or_notify_cancel()}
@@ -60,21 +61,23 @@ class Batcher(Generic[Item, Result]):
 
 
 class WorkQueue:
-    """The requests that are predicted or wait for it: `length` of them."""
+    """Limits the requests that wait or are being predicted; `length` is their number."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits, self.length = limits, 0
 
     def check_room(self) -> None:
-        """Refuses a request where the queue is full."""
+        """Raises a Refusal if the queue is full."""
         if self.length >= self.limits.max_queue:
-            reason = f"{self.length} requests are waiting already (serve.max_queue); send it again in a moment"
+            reason = f"{self.length} requests are already waiting (serve.max_queue); send it again in a moment"
             raise Refusal(429, reason)
 
     async def run(self, submit: Callable[[Item], Future[Result]], items: Sequence[Item]) -> list[Result]:
-        """The results of the items of one request, which `submit` begins; a Refusal if there is no room or time.
+        """Submits the items of one request and returns their results.
 
-        What has begun by then ends by itself, and keeps the request's place until it has.
+        Raises:
+            Refusal: the queue is full, or the time is up. Items that are being predicted are then still completed, and
+                until they are, the request counts in `length`.
         """
         self.check_room()
         jobs = [submit(item) for item in items]
@@ -85,7 +88,7 @@ class WorkQueue:
         if (await asyncio.wait([results], timeout=timeout))[1]:
             for job in jobs:
                 job.cancel()
-            reason = f"no answer within {timeout:g} s (serve.request_timeout_s); send fewer or smaller images, or later"
+            reason = f"no answer within {timeout:g} s (serve.request_timeout_s); retry later, or send less at a time"
             raise Refusal(503, reason)
         return [job.result() for job in jobs]
 
