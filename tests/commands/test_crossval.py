@@ -191,7 +191,7 @@ def test_other_data_and_damaged_folds_are_refused(here: Path, capsys: pytest.Cap
     last.write_bytes(b"half a file")
     assert "To train fold 1 anew, remove run/fold_1" in refuse(capsys, "crossval", "ckpt_path=run")
     (here / "run").rename(here / "moved")
-    assert "was made as" in refuse(capsys, "crossval", "ckpt_path=moved")
+    assert "was created as" in refuse(capsys, "crossval", "ckpt_path=moved")
     assert "no cross-validation at" in refuse(capsys, "crossval", "ckpt_path=moved/fold_0/checkpoints")
 
 

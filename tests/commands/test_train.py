@@ -95,7 +95,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
         arguments = ["ckpt_path=stopped", STOP, changed, "data.shares.val=0.2" if "shares" in changed else "test=false"]
         assert "no longer those of the run" in refuse(capsys, "train", *arguments)
     shutil.copytree("stopped", "copied")
-    assert "was made as" in refuse(capsys, "train", "ckpt_path=copied", STOP)
+    assert "was created as" in refuse(capsys, "train", "ckpt_path=copied", STOP)
     call("train", "ckpt_path=stopped", STOP)
     weights = [
         torch.load(here / run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]

@@ -1,4 +1,4 @@
-"""Resuming a run: its folder, its config with what was typed now, and how far it has come."""
+"""Finds the run to resume: its folder, its config with the keys typed now, and how far it has trained."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,12 +30,19 @@ if TYPE_CHECKING:
     from weldnet.inference.checkpoint import Checkpoint
 
 CONFIG = "config.yaml"
-"""In a run folder: the config in force, literally."""
+"""In a run folder: the config of the run, every interpolation resolved."""
 
 
 @dataclass(frozen=True)
 class StoppedRun:
-    """A run to resume: its config with what was typed now, pinned, and its `last.ckpt`, None in its first epoch."""
+    """A run to resume.
+
+    Attributes:
+        cfg: its saved config with the keys typed now, every interpolation resolved.
+        checkpoint: its `last.ckpt`; None if it was stopped before one was written.
+        is_trained: whether it has no epoch left.
+        is_complete: whether it is also tested and reported, so that nothing is left to do.
+    """
 
     cfg: DictConfig
     folder: Path
@@ -44,27 +51,27 @@ class StoppedRun:
     is_complete: bool = False
 
     def check_data(self, data: "WeldDataModule") -> None:
-        """Checks that geometry, splits and classes are still those of the run."""
+        """Raises an InputError unless geometry, splits and classes are those that the run trained on."""
         if self.checkpoint is None:
             return
         card = self.checkpoint.card
         now = (data.geometry, data.split_digest, data.classes)
         if now != (self.checkpoint.geometry, card.split_digest, card.classes):
             raise InputError(
-                "the data are no longer those of the run: their splits differ, and welds it has trained on could stand "
-                "in its test. Bring the data back as they were, or start a new run without ckpt_path"
+                "the data are no longer those of the run: its splits, classes or image geometry have changed, so its "
+                "test could hold welds that it has trained on. Restore the data, or start a new run without ckpt_path"
             )
 
 
 def find_saved_config(ckpt_path: str, typed: list[str]) -> DictConfig:
-    """The config of the run that `ckpt_path` means, on which what was typed is composed; nothing is made of it yet."""
+    """The saved config of the run at `ckpt_path`, for Hydra to compose `typed` over; no object is built from it yet."""
     folder, saved = _find_run(ckpt_path)
     if "num_folds" in saved:
         raise InputError(
             f"{show(folder)} is a cross-validation; resume it by weldnet-crossval ckpt_path={show(folder)}"
         )
     check_words(typed, OF_SEEDS if saved.get("seeds") is not None else None)
-    return claim(saved, TrainConfig, folder)
+    return check_saved(saved, TrainConfig, folder)
 
 
 def find_saved_crossval(ckpt_path: str, typed: list[str]) -> DictConfig:
@@ -77,7 +84,7 @@ def find_saved_crossval(ckpt_path: str, typed: list[str]) -> DictConfig:
         where = f"below {Path('runs', 'crossval').absolute()}" if ckpt_path == "last" else f"at {folder}"
         raise InputError(f"no cross-validation {where}; ckpt_path takes a folder below runs/crossval, or last")
     check_words(typed, OF_FOLDS)
-    return claim(saved, CrossvalConfig, folder)
+    return check_saved(saved, CrossvalConfig, folder)
 
 
 def holds_seeds(folder: Path) -> bool:
@@ -86,7 +93,7 @@ def holds_seeds(folder: Path) -> bool:
 
 
 def find_stopped_run(cfg: DictConfig, typed: list[str]) -> StoppedRun:
-    """The run that `find_saved_config` found, from its own config on which what was typed is composed."""
+    """The run that `find_saved_config` found; `cfg` is its saved config with the keys of `typed` composed over it."""
     from weldnet.training.fit import has_ended, is_complete
 
     folder = Path(cfg.output_dir)
@@ -96,7 +103,7 @@ def find_stopped_run(cfg: DictConfig, typed: list[str]) -> StoppedRun:
     check_trusted(plain, folder, typed)
     checkpoint = load_last(folder)
     if checkpoint is None:
-        # A run that is killed before its first last.ckpt may have a best.ckpt; one without `last` never has more.
+        # Killed before it wrote its first last.ckpt, unless its config never writes one: then it cannot be resumed.
         if not (plain.get("callbacks") or {}).get("last"):
             raise InputError(f"{show(folder)} holds no checkpoints/last.ckpt, so it cannot be resumed")
         return StoppedRun(cfg, folder, None)
@@ -106,8 +113,8 @@ def find_stopped_run(cfg: DictConfig, typed: list[str]) -> StoppedRun:
     num_epochs, most = checkpoint.num_epochs, cfg.trainer.get("max_epochs") or 0
     if "trainer.max_epochs" in changes and 0 < most < num_epochs:
         raise InputError(
-            f"trainer.max_epochs={most}: {show(folder)} has trained {num_epochs} epochs already; give it more, "
-            f"trainer.max_epochs={2 * num_epochs}"
+            f"trainer.max_epochs={most}: {show(folder)} has already trained {num_epochs} epochs; type a larger "
+            f"number, such as trainer.max_epochs={2 * num_epochs}"
         )
     is_trained = num_epochs >= most > 0 or (has_ended(folder, num_epochs) and not find_among(changes, OF_LENGTH))
     if is_trained and (keys := find_among(changes, WITHOUT_EPOCHS)):
@@ -131,17 +138,17 @@ def load_last(folder: Path) -> "Checkpoint | None":
     return checkpoint
 
 
-def claim(saved: DictConfig, schema: type, folder: Path) -> DictConfig:
-    """A saved config, checked as the folder is, with the folder that holds it as its `output_dir`."""
+def check_saved(saved: DictConfig, schema: type, folder: Path) -> DictConfig:
+    """Checks a saved config and the folder that holds it, and returns it with `output_dir` as a literal path."""
     try:
         OmegaConf.merge(OmegaConf.structured(schema), saved)
     except OmegaConfBaseException as error:
         raise InputError(f"{show(folder)}: the config in it is damaged: {first_line(error)}") from error
-    made_as = str(OmegaConf.select(saved, "output_dir"))
-    if Path(made_as).resolve() != folder.resolve():
+    created_as = str(OmegaConf.select(saved, "output_dir"))
+    if Path(created_as).resolve() != folder.resolve():
         raise InputError(
-            f"{show(folder)} was made as {made_as}; a moved or copied run can be tested, but not resumed. Move it "
-            "back, or start a new run"
+            f"{show(folder)} was created as {created_as}; a moved or copied run can be tested, but not resumed. Move "
+            "it back, or start a new run"
         )
     check_links(folder)
     saved.output_dir = escape(str(folder))
@@ -156,7 +163,7 @@ def find_folder(ckpt_path: str, runs: Path) -> Path:
 
 
 def _find_run(ckpt_path: str) -> tuple[Path, DictConfig]:
-    """The folder of a run, and its saved config."""
+    """The folder of the run at `ckpt_path`, a folder or a checkpoint file, and the run's saved config."""
     from weldnet.inference.checkpoint import find_checkpoint, load_checkpoint
     from weldnet.inference.evaluate import run_of
 
@@ -167,6 +174,6 @@ def _find_run(ckpt_path: str) -> tuple[Path, DictConfig]:
         if not (folder / CONFIG).is_file():
             saved = parse_config(load_checkpoint(file).card.config, show(file))
             if not saved:
-                raise InputError(f"{show(file)} was not trained by a command, so none can resume it")
+                raise InputError(f"{show(file)} was not trained by a command, so no command can resume it")
             return folder, saved
     return folder, read_config(folder / CONFIG)
