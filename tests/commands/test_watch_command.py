@@ -65,7 +65,7 @@ def test_a_watch_over_stops_and_kills(watch: Watch) -> None:
     code, printed, errors = watch.end(signal.SIGTERM)
     assert code == 0, errors
     assert "watching photos (Ctrl-C ends it), model " in printed
-    assert "3 verdicts handed on, 0 calls failed: out/calls.jsonl" in printed
+    assert "3 verdicts passed on, 0 calls failed: out/calls.jsonl" in printed
     assert "without a verdict, because unreadable: 1" in printed
     watch.start()
     watch.move_in(3)

@@ -270,7 +270,7 @@ def test_a_failing_command_stops_nothing_and_its_failures_are_kept(
     assert len(place.rows()) == 2
     calls = [json.loads(line) for line in (place.out / "calls.jsonl").read_text().splitlines()]
     assert [call["error"] for call in calls] == ["exit code 1: the gate is stuck"] * 2
-    assert caplog.text.count("was not handed on: exit code 1: the gate is stuck") == 2
+    assert caplog.text.count("was not passed on: exit code 1: the gate is stuck") == 2
 
 
 def test_a_stop_ends_after_the_photograph_under_way(place: Place) -> None:

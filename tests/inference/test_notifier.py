@@ -1,4 +1,4 @@
-"""Verdicts handed on: to a command within its time, to loopback alone."""
+"""Verdicts passed on: to a command within its time, to loopback alone."""
 
 import json
 import sys
@@ -109,7 +109,7 @@ CHILD = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', '
         ("import sys; print('x' * 2**20); sys.exit(3)", "exit code 3"),
         ("import os; os.kill(os.getpid(), 9)", "exit code -9"),
         (f"{CHILD} sys.exit(0)", None),
-        (f"{CHILD} time.sleep(600)", "no end within 5 s (notify.timeout_s)"),
+        (f"{CHILD} time.sleep(600)", "it did not end within 5 s (notify.timeout_s)"),
     ],
 )
 def test_a_verdict_is_given_to_a_command(tmp_path: Path, code: str, error: str | None) -> None:
@@ -121,7 +121,7 @@ def test_no_name_of_a_file_reaches_a_terminal(tmp_path: Path, caplog: pytest.Log
     with Notifier(NotifySettings(["false"]), tmp_path) as notifier:
         notifier.submit(ROW | {"path": "/photos/\x1b[2J\n.jpg"})
         notifier.calls[0].result()
-    assert r"/photos/\x1b[2J\n.jpg: the verdict reject was not handed on: exit code 1" in caplog.text
+    assert r"/photos/\x1b[2J\n.jpg: the verdict reject was not passed on: exit code 1" in caplog.text
 
 
 def test_no_shell_reads_a_command(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_a_full_disk_is_not_taken_for_a_failed_call(tmp_path: Path) -> None:
     ],
 )
 def test_other_machines_are_refused(url: str) -> None:
-    with pytest.raises(InputError, match="allowed are addresses of this machine alone"):
+    with pytest.raises(InputError, match="allowed are http addresses of this machine alone"):
         check_notify(NotifySettings(url=url))
 
 

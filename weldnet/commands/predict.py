@@ -162,7 +162,7 @@ def _watch(cfg: DictConfig, task: _Task, predictor: "Predictor") -> None:
         watched = watch.run(stop, cfg.poll_s)
     _print_outcome(watched.outcome, task.folder)
     if notify.command or notify.url:
-        calls = f"{count(watched.made, 'verdict')} handed on, {count(watched.failed, 'call')} failed"
+        calls = f"{count(watched.made, 'verdict')} passed on, {count(watched.failed, 'call')} failed"
         owed = f", {watched.owed:,} left for the next start" if watched.owed else ""
         print(f"{calls}{owed}: {show(task.folder / CALLS)}")
     if watched.incomplete:

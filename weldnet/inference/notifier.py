@@ -1,4 +1,4 @@
-"""Each verdict handed on: to a command by its standard input, or to a URL of this machine."""
+"""Passes each verdict on, to the standard input of a command or to a URL of this machine."""
 
 import ipaddress
 import json
@@ -27,19 +27,20 @@ from weldnet.spelling import make_visible
 log = logging.getLogger(__name__)
 
 CALLS = "calls.jsonl"
-"""In a folder of predictions: each call that was made, and why it failed."""
+"""In a folder of predictions: each call, and its error if it failed."""
 
 MOST_SECONDS = 86_400.0
+"""The longest time limit: the system cannot wait for centuries."""
 
 MOST_SHOWN = 300
-"""Characters of what a command complains of."""
+"""Characters that are reported of the last line of a command's standard error."""
 
 
 class Notifier(ExitStack):
-    """Hands rows of predictions on, one after the other, in a thread of its own. Use it as a context manager.
+    """Passes rows of predictions on, one after the other, in a thread of its own. Use it as a context manager.
 
-    What is written of each call tells the next start which rows still have to be handed on: a stop, even by a kill,
-    loses none, though the last one may be handed on twice. `made` counts the calls that succeeded (True) and failed.
+    Every call is recorded, so the next start finds the rows that are left. A stop, even by a kill, loses none, but the
+    last row may be passed on twice. `made` counts the calls that succeeded (True) and those that failed (False).
     """
 
     def __init__(self, settings: NotifySettings, folder: Path) -> None:
@@ -50,11 +51,11 @@ class Notifier(ExitStack):
         self.made = Counter[bool]()
         self.calls = deque[Future[None]]()
         self.pool = ThreadPoolExecutor(1, "weldnet-notify")
-        # The call under way ends within its time.
+        # Waits for the call that is running, which ends within its time limit.
         self.callback(self.pool.shutdown, cancel_futures=True)
 
     def finish(self) -> int:
-        """Ends with the call under way, and returns how many rows the next start has to hand on."""
+        """Waits for the running call, drops those behind it, and returns how many rows are left for the next start."""
         self.close()
         for call in self.calls:
             if not call.cancelled():
@@ -62,12 +63,12 @@ class Notifier(ExitStack):
         return sum(call.cancelled() for call in self.calls)
 
     def submit_owed(self) -> None:
-        """Hands on what earlier runs in this folder wrote after the last row that they handed on."""
+        """Submits the rows that earlier runs wrote to this folder but did not pass on."""
         if not self.is_on:
             return
         rows = read_rows(self.file.with_name(LINES))
         if not self.file.exists():
-            # Nobody asked for the rows that are there already.
+            # Rows from before the first watch with a call are not passed on: the record begins after the last of them.
             with append_rows(self.file) as append:
                 for row in deque(rows, 1):
                     append(_describe(row) | {"called": None, "error": None})
@@ -75,12 +76,12 @@ class Notifier(ExitStack):
         if last := self._read_last():
             rows = dropwhile(lambda row: (row["path"], row["time"]) != last, rows)
             if next(rows, None) is None:
-                log.warning("%s names no row of %s, so rows of earlier runs are not handed on", self.file, LINES)
+                log.warning("%s names no row of %s, so rows of earlier runs are not passed on", self.file, LINES)
         for row in rows:
             self.submit(row)
 
     def _read_last(self) -> tuple[str, str] | None:
-        """Path and time of the last row that was handed on; ends a line that a kill cut off."""
+        """Path and time of the last row that was passed on; completes the newline of a record that a kill cut off."""
         last, line = None, b"\n"
         with self.file.open("rb") as lines:
             for line in lines:
@@ -92,7 +93,7 @@ class Notifier(ExitStack):
         return last
 
     def submit(self, row: Row) -> None:
-        """Hands a row on once those before it are; raises what an earlier call could not be recorded for."""
+        """Queues a row to be passed on; raises the error of an earlier call that could not be recorded."""
         while self.calls and self.calls[0].done():
             self.calls.popleft().result()
         if self.is_on:
@@ -104,7 +105,7 @@ class Notifier(ExitStack):
             self._post(content) if self.url else self._run(content)
         except (OSError, HTTPException) as failure:
             error = str(failure) or type(failure).__name__
-            what = f"{row['path']}: the verdict {row['verdict']} was not handed on: {error}"
+            what = f"{row['path']}: the verdict {row['verdict']} was not passed on: {error}"
             log.warning("%s", make_visible(what))
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         with append_rows(self.file) as append:
@@ -112,14 +113,14 @@ class Notifier(ExitStack):
         self.made[error is None] += 1
 
     def _run(self, content: bytes) -> None:
-        # A file, not a pipe: a child of the command that holds one open would keep this waiting.
-        with tempfile.TemporaryFile() as complaints:
-            # In a session of its own: Ctrl-C does not end it, and its children end with it.
+        # A file, not a pipe: a child process that outlives the command would hold the pipe open and block this thread.
+        with tempfile.TemporaryFile() as stderr:
+            # A session of its own, so that Ctrl-C does not end it, and a kill reaches its children, too.
             process = subprocess.Popen(
                 self.settings.command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
-                stderr=complaints,
+                stderr=stderr,
                 start_new_session=True,
             )
             with process:
@@ -127,10 +128,12 @@ class Notifier(ExitStack):
                     process.communicate(content, self.settings.timeout_s)
                 except subprocess.TimeoutExpired:
                     os.killpg(process.pid, signal.SIGKILL)
-                    raise TimeoutError(f"no end within {self.settings.timeout_s:g} s (notify.timeout_s)") from None
+                    raise TimeoutError(
+                        f"it did not end within {self.settings.timeout_s:g} s (notify.timeout_s)"
+                    ) from None
             if process.returncode:
-                complaints.seek(0)
-                lines = complaints.read(2**16).decode(errors="replace").strip().splitlines()
+                stderr.seek(0)
+                lines = stderr.read(2**16).decode(errors="replace").strip().splitlines()
                 last = f": {lines[-1][:MOST_SHOWN]}" if lines else ""
                 raise OSError(f"exit code {process.returncode}{last}")
 
@@ -138,16 +141,16 @@ class Notifier(ExitStack):
         assert self.url
         target = (self.url.path or "/") + (f"?{self.url.query}" if self.url.query else "")
         seconds, is_over = self.settings.timeout_s, threading.Event()
-        # It follows no redirection and asks no proxy, either of which could lead elsewhere.
+        # Follows no redirect and uses no proxy: either could lead to a different machine.
         connection = HTTPConnection(self.url.hostname or "", self.url.port or 80, timeout=seconds)
 
         def end() -> None:
             is_over.set()
-            # It may be closed, and have no socket any more.
+            # The connection may already be closed.
             with suppress(OSError, AttributeError):
                 connection.sock.shutdown(socket.SHUT_RDWR)
 
-        # The connection's own limit is for each byte: an answer could come slowly for ever.
+        # The connection's own timeout applies to each read: a slow answer would never reach it.
         timer = threading.Timer(seconds, end)
         timer.daemon = True
         try:
@@ -171,13 +174,16 @@ def _describe(row: Row) -> Row:
 
 
 def check_seconds(key: str, seconds: float) -> None:
-    """Refuses what is no time to wait; the system cannot wait for centuries."""
+    """Raises an InputError unless a time limit is above 0 and at most `MOST_SECONDS`."""
     if not 0 < seconds <= MOST_SECONDS:
         raise InputError(f"{key}={seconds:g}: allowed are numbers above 0, up to {MOST_SECONDS:g} (a day)")
 
 
 def check_notify(settings: NotifySettings) -> SplitResult | None:
-    """The URL, if one is given; refuses both, a program that is not there, and a URL of a different machine."""
+    """Returns the URL, or None if none is given.
+
+    Raises an InputError for a command beside a URL, a program that does not exist, or a URL of a different machine.
+    """
     check_seconds("notify.timeout_s", settings.timeout_s)
     if settings.command and settings.url is not None:
         raise InputError("notify.command and notify.url are both given; type one of them")
@@ -193,7 +199,7 @@ def check_notify(settings: NotifySettings) -> SplitResult | None:
         is_named = is_ours = False
     if not (is_named and is_ours and settings.url.isascii() and settings.url.isprintable() and " " not in settings.url):
         raise InputError(
-            f"notify.url={settings.url}: allowed are addresses of this machine alone, such as "
-            "http://127.0.0.1:9000/verdict; a program there can pass verdicts on"
+            f"notify.url={settings.url}: allowed are http addresses of this machine alone, such as "
+            "http://127.0.0.1:9000/verdict; a program there can forward the verdicts"
         )
     return url
