@@ -169,7 +169,7 @@ def test_the_headline_says_whether_it_may_decide_alone(
             "at most 6.5 % escapes",
         ),
         ({"confidence": 0.95, "photographs": (1, 100), "welds": (1, 100)}, "fit", ""),
-        ({"photographs": (3, 120), "welds": (1, 100)}, "not_proven", "3 of 120 defective photographs went wrong"),
+        ({"photographs": (3, 120), "welds": (1, 100)}, "not_proven", "3 of 120 defective photographs were accepted"),
     ],
 )
 def test_fit_is_proven_at_the_confidence_that_was_asked_for(changes: dict[str, Any], status: str, shown: str) -> None:

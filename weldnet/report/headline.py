@@ -1,4 +1,4 @@
-"""The head of a report: may the classifier decide alone, its figures beside their targets, and what to do next."""
+"""The headline of a report: whether the classifier may decide alone, figures beside targets, and what to do next."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ from weldnet.report.words import capitalize, percent
 Report = Mapping[str, Any]
 
 _MANY_UNLIKE = 0.1
-"""The share of images unlike training that is worth a reason."""
+"""The share of images unlike training above which the headline mentions them."""
 
 
 class Reason(NamedTuple):
@@ -24,20 +24,20 @@ class Reason(NamedTuple):
 
 
 def write_headline(report: Report) -> dict[str, Any]:
-    """What a person who signs reads first, from the keys of `report.json`.
+    """Writes what the person who signs the report reads first, from the keys of `report.json`.
 
     Returns:
-        `status`: `fit` where every target is met on images that prove something, `not_fit` where one is missed,
-            `not_proven` where too few welds were tested to tell, `invalid` where the images cannot tell anything.
+        `status`: `fit` if every target is met; `not_fit` if a measured rate is above its target, or nothing is
+            decided; `not_proven` if the test has too few welds; `invalid` if training or validation used the images.
         `sentence`: the status in words.
         `figures`: `name`, `value`, `bound` (one-sided, at the confidence of the targets), `target` and `met` of each.
-        `reasons`: `text` and `action` of each, what weighs most first.
+        `reasons`: `text` and `action` of each, the most important first.
     """
     figures = [*_measure_errors(report, "escapes"), _measure_decided(report), _count_welds(report)]
     figures += _measure_errors(report, "false_rejects")
-    status, sentence = _judge(report, {figure["name"]: figure for figure in figures})
+    status, sentence = _find_status(report, {figure["name"]: figure for figure in figures})
     missed = [figure["name"] for figure in figures if not figure["met"]]
-    reasons = [*_explain_verdicts(report), *_explain_welds(report, missed), *_doubt(report)]
+    reasons = [*_explain_verdicts(report), *_explain_bounds(report, missed), *_explain_doubts(report)]
     if refusal := _refuse(report):
         status, sentence = "invalid", refusal[0]
         reasons.insert(0, refusal[1])
@@ -50,7 +50,7 @@ def write_headline(report: Report) -> dict[str, Any]:
 
 
 def _measure_errors(report: Report, name: str) -> list[dict[str, Any]]:
-    """`escapes` or `false_rejects` of the verdicts; the weaker of the bounds by photograph and by weld."""
+    """The figure of `escapes` or `false_rejects`; its bound is the larger of those by photograph and by weld."""
     point, verdicts = report["operating_point"], report["verdicts"]
     if verdicts is None or not report["good_classes"]:
         return [_figure(name.replace("_", " "), None, None, None, met=False)] if name == "escapes" else []
@@ -62,7 +62,7 @@ def _measure_errors(report: Report, name: str) -> list[dict[str, Any]]:
 
 
 def _bound(report: Report, row: Report) -> float:
-    """What the true share does not exceed, at the confidence of the targets."""
+    """The upper bound of a rate, one-sided, at the confidence of the targets."""
     return float(proportion(row["k"], row["n"], report["operating_point"]["confidence"], side="upper")["high"])
 
 
@@ -73,7 +73,7 @@ def _measure_decided(report: Report) -> dict[str, Any]:
 
 
 def _count_welds(report: Report) -> dict[str, Any]:
-    """Defective welds in the test, beside those that could prove the escape rate."""
+    """The figure of defective welds tested; its target is how many could prove the target of escapes."""
     point, welds, value, needed = report["operating_point"], (report["verdicts"] or {}).get("welds"), None, None
     if point and report["good_classes"]:
         value, needed = welds and welds["escapes"]["n"], needed_images(point["max_escape_rate"], point["confidence"])
@@ -81,7 +81,7 @@ def _count_welds(report: Report) -> dict[str, Any]:
 
 
 def list_lines(report: Report) -> list[str]:
-    """The headline as lines for the terminal: the sentence, each reason and what to do, and which epoch was kept."""
+    """The headline as lines for the terminal: the sentence, each reason with its action, and which epoch was kept."""
     headline, selection = report["headline"], report.get("selection")
     reasons = [f"  - {reason['text']} {reason['action']}" for reason in headline["reasons"]]
     return [headline["sentence"], *reasons, *([capitalize(selection)] if selection else [])]
@@ -98,7 +98,7 @@ def describe_figures(report: Report) -> list[dict[str, str]]:
         if bound is not None:
             shown, measured = f"at most {percent(bound)}", f"measured: {percent(value)}"
             if not rows[verdicts[name]]["k"]:
-                # No share of nothing is praised or blamed.
+                # Where nothing was accepted, a rate of escapes is neither met nor missed.
                 shown, measured, mark = f"none {verdicts[name]}ed", "", ""
         figures.append({"name": name.capitalize(), "value": shown, "bound": measured, "target": wanted, "mark": mark})
     return figures
@@ -114,7 +114,7 @@ def _figure(name: str, value: Any, bound: float | None, target: Any, *, met: boo
     return {"name": name, "value": value, "bound": bound, "target": target, "met": met}
 
 
-def _judge(report: Report, figures: Mapping[str, Mapping[str, Any]]) -> tuple[str, str]:
+def _find_status(report: Report, figures: Mapping[str, Mapping[str, Any]]) -> tuple[str, str]:
     if not figures["decided without an inspector"]["met"]:
         return "not_fit", DECIDES_NOTHING
     for name, fault in (("escapes", "accepts too many defects"), ("false rejects", "rejects too many sound welds")):
@@ -138,24 +138,27 @@ def _refuse(report: Report) -> tuple[str, Reason] | None:
         reason = Reason(text, "Test photographs of different welds: data=folder data.root=DIR.")
         return "These figures prove nothing: training has seen these welds or photographs.", reason
     if report["split"] in ("val", "all"):
-        reason = Reason("Validation photographs are among them.", "Test the split that nothing has seen: split=test.")
-        return "These figures prove nothing: some of these photographs chose the epoch and the thresholds.", reason
+        reason = Reason(
+            "Some of them are validation photographs.", "Test the split that training never saw: split=test."
+        )
+        sentence = "These figures prove nothing: some of these photographs chose the epoch and the thresholds."
+        return sentence, Reason(text, action)
     return None
 
 
-def _doubt(report: Report) -> Iterator[Reason]:
+def _explain_doubts(report: Report) -> Iterator[Reason]:
     """Why the images of the test prove less than it seems."""
     groups = str(report.get("validation_groups"))
     if groups == "known":
         yield Reason(
-            "Validation holds welds that training has seen: a new weld is harder than what set the thresholds.",
+            "Validation shows welds that training has seen: new welds are harder than those that set the thresholds.",
             "Photograph more welds of each class, so that validation has welds of its own.",
         )
     elif groups in ("per_image", "unknown"):
         text = "Each photograph was declared a weld of its own" if groups == "per_image" else "The welds are unknown"
         yield Reason(
             f"{text}: if photographs in two splits show one weld, the figures are too good.",
-            "Say which photographs show one weld: data.group_by=folder or prefix:N.",
+            "State which photographs show one weld: data.group_by=folder or prefix:N.",
         )
     if report["not_measured"]:
         names = ", ".join(report["not_measured"])
@@ -201,7 +204,7 @@ def _explain_verdicts(report: Report) -> Iterator[Reason]:
         )
 
 
-def _explain_welds(report: Report, missed: Sequence[str]) -> Iterator[Reason]:
+def _explain_bounds(report: Report, missed: Sequence[str]) -> Iterator[Reason]:
     """Why the bounds on the errors are not lower."""
     if (verdicts := report["verdicts"]) is None or not report["good_classes"]:
         return
@@ -213,9 +216,9 @@ def _explain_welds(report: Report, missed: Sequence[str]) -> Iterator[Reason]:
             )
         return
     point = report["operating_point"]
-    for name, kind, key in (
-        ("escapes", "defective", "max_escape_rate"),
-        ("false_rejects", "sound", "max_false_reject_rate"),
+    for name, kind, verdict, key in (
+        ("escapes", "defective", "accepted", "max_escape_rate"),
+        ("false_rejects", "sound", "rejected", "max_false_reject_rate"),
     ):
         welds, photographs = verdicts["welds"][name], verdicts["photographs"][name]
         rate, errors = point[key], name.replace("_", " ")
@@ -230,7 +233,7 @@ def _explain_welds(report: Report, missed: Sequence[str]) -> Iterator[Reason]:
             continue
         for row, unit in ((welds, "weld"), (photographs, "photograph")):
             if row["value"] <= rate < (bound := _bound(report, row)):
-                most = percent(bound)
-                text = f"{row['k']:,} of {row['n']:,} {kind} {unit}s went wrong, which proves at most {most} {errors}."
+                wrong = f"{kind} {unit}s were {verdict}"
+                text = f"{row['k']:,} of {row['n']:,} {wrong}, which proves at most {percent(bound)} {errors}."
                 yield Reason(text, f"Test more {kind} {unit}s, until {target} are proven.")
                 break
