@@ -19,7 +19,7 @@ from weldnet.spelling import tidy
 
 @dataclass(frozen=True, eq=False)
 class Outputs:
-    """Of N images: a network's logits (N, C) and pooled features (N, F), and the actual class."""
+    """A network's logits (N, C) and pooled features (N, F) of N images, and their actual classes."""
 
     logits: Floats
     features: NDArray[np.float32]
@@ -28,7 +28,13 @@ class Outputs:
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """The scores and verdicts of N images: calibrated probabilities (N, C); of being `sound`, and the others, (N,)."""
+    """The scores and verdicts of N images.
+
+    Attributes:
+        probabilities: of the classes, calibrated, (N, C).
+        sound: probabilities of a sound weld, (N,).
+        judge: the one that gave the verdicts.
+    """
 
     probabilities: Floats
     sound: Floats
@@ -42,14 +48,14 @@ class Judge:
     """Turns outputs into verdicts, and holds the calibration images, so that thresholds can be chosen again.
 
     Attributes:
-        classes: C names; `good_classes` are those of sound welds.
+        classes: the names of the C classes; `good_classes`, those of sound welds.
         temperature: divides the logits.
-        novelty: measures the distance from the training images; an ensemble has one for each member, which takes its
-            own columns of the features, and the mean of their distances counts.
-        max_distance: the largest distance of an image that is like training.
+        novelty: measures the distance from the training images. An ensemble has one for each member, which measures on
+            the member's own columns of the features; the distances are averaged.
+        max_distance: the distance above which an image is unlike training.
         point: the thresholds.
         logits, labels: of the M calibration images, which chose neither the epoch nor the temperature.
-        notes: reasons to trust the calibration less, a sentence each.
+        notes: reasons to trust the calibration less, one sentence each.
     """
 
     classes: tuple[str, ...]
@@ -76,7 +82,11 @@ class Judge:
         return softmax(logits / self.temperature, axis=1), distances / self.max_distance
 
     def choose(self, good_classes: Sequence[str], **targets: float) -> "Judge":
-        """The judge with other thresholds, by `choose_operating_point` on its images; raises as `mark_good` does."""
+        """Returns a judge with new thresholds, chosen by `choose_operating_point` on the calibration images.
+
+        Raises:
+            InputError: a good class is not one of the classes.
+        """
         good_classes = [tidy(name) for name in good_classes]
         sound = sound_probability(softmax(self.logits / self.temperature, axis=1), self.classes, good_classes)
         is_defect = mark_defects(self.labels, self.classes, good_classes)
@@ -107,7 +117,7 @@ def fit_judge(
     by_group: bool,
     **targets: float,
 ) -> Judge:
-    """Calibrates a trained network; raises as `mark_good` does.
+    """Calibrates a trained network, and returns its judge.
 
     Args:
         train: the training images; distances are measured from them.
@@ -115,10 +125,13 @@ def fit_judge(
         calibrate: the other validation images; they choose the thresholds.
         by_group: whether no weld is in both `select` and `calibrate`.
         targets: arguments of `choose_operating_point`.
+
+    Raises:
+        InputError: a good class is not one of the classes.
     """
     notes = []
     if is_separated(select.logits, select.labels):
-        notes.append("the temperature stays 1, because the network is right on every image that would fit it")
+        notes.append("the temperature stays 1, because the network is right on every image that could fit it")
     if not by_group:
         notes.append(
             "too few welds to keep the thresholds' data apart from the model selection: one weld may have chosen both "

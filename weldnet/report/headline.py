@@ -138,9 +138,7 @@ def _refuse(report: Report) -> tuple[str, Reason] | None:
         reason = Reason(text, "Test photographs of different welds: data=folder data.root=DIR.")
         return "These figures prove nothing: training has seen these welds or photographs.", reason
     if report["split"] in ("val", "all"):
-        reason = Reason(
-            "Some of them are validation photographs.", "Test the split that training never saw: split=test."
-        )
+        text, action = "Some of them are validation photographs.", "Test the split that training never saw: split=test."
         sentence = "These figures prove nothing: some of these photographs chose the epoch and the thresholds."
         return sentence, Reason(text, action)
     return None
