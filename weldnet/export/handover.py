@@ -1,4 +1,4 @@
-"""What an export holds for whoever writes the line's software: the way to a verdict in words, and a check to run."""
+"""Writes what the programmer of the line's software needs of an export: a README, a check to run, the graph's facts."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ from weldnet.inference.onnx_format import FINISHED, IR_VERSION, OLDEST_RUNTIME, 
 NUM_CHECKS = 3
 
 TOLERANCE, TOLERANCE_INT8 = 1e-3, 0.1
-"""Of an output, relative above 1. Other processors compute int8 differently."""
+"""The largest allowed error of an output, absolute up to 1 and relative above. Processors differ in int8."""
 
 OUTPUTS = {
     "probabilities": "float32 (batch, {classes}), calibrated, in the order of the classes",
@@ -35,7 +35,7 @@ OUTPUTS = {
     "score": "float32 (batch), the sum of the good classes' probabilities",
     "verdict": "int64 (batch): 0 refer, 1 accept, 2 reject",
 }
-"""What each output holds."""
+"""What each output holds; exports of a fixed size have the first two."""
 
 _RUNTIMES = {
     "onnx": (
@@ -45,9 +45,9 @@ _RUNTIMES = {
     ),
     "openvino": (
         "`model.xml` and `model.bin` run in OpenVINO {version} or later, on the CPU. Left to itself OpenVINO computes "
-        "in bfloat16 where the processor can: set INFERENCE_PRECISION_HINT to f32. It takes the finished image, and "
-        "gives no verdict: resizing in bfloat16 or int8 would give other grey levels, and int8 has thresholds of its "
-        "own. format=onnx takes photographs as they are."
+        "in bfloat16 where the processor can: set INFERENCE_PRECISION_HINT to f32. It takes images that are already "
+        "resized, and gives no verdict: resizing in bfloat16 or int8 would change grey levels, and int8 has thresholds "
+        "of its own. format=onnx takes photographs as they are."
     ),
 }
 
@@ -69,18 +69,18 @@ Written by weldnet {weldnet} on {date} from the checkpoint {checkpoint}.
 {runtime}
 
 ## Check
-`python check.py`, with numpy, Pillow and the runtime alone, runs the images of `check/` and compares the outputs with
-those that this export gave when it was made; it exits with 1 where they differ. Run it on the line's PC, and send the
-same images through your own software: `check/expected.json` holds what it must find.
+`python check.py`, which needs only numpy, Pillow and the runtime, runs the images of `check/` and compares the outputs
+with those that this export gave when it was made; it exits with 1 if they differ. Run it on the line's PC, and send the
+same images through your own software: `check/expected.json` holds the outputs that it must give.
 
-`model.json` has the same in a form for programs; `parity.json` holds how near the export is to its checkpoint.
+`model.json` holds all of this for programs to read; `parity.json`, how closely the export agrees with its checkpoint.
 """
 
 
 def describe_input(geometry: Geometry, layout: str | None) -> list[str]:
     """How a file becomes `images`, a sentence each; `layout` as `trace_graph` takes it."""
     windows = {
-        "full": "a file of more bits is first mapped to 8, the whole range of its type from black to white",
+        "full": "a file of more bits is first mapped to 8 bits, the whole range of its type from black to white",
         "percentile": "each file's grey levels are first mapped to 8 bits, its 0.5th to its 99.5th percentile from "
         "black to white",
     }
@@ -88,10 +88,10 @@ def describe_input(geometry: Geometry, layout: str | None) -> list[str]:
     window = geometry.window
     mapped = windows[window] if isinstance(window, str) else low_high.format(*window)
     sentences = [
-        "Decode the file to 8 bits a channel in the order R, G, B, not B, G, R; grey gives three equal channels, "
-        f"transparent pixels lie over black; {mapped}.",
-        "Turn the picture upright, as its EXIF orientation tells; many decoders do not, unless they are asked to.",
-        "Whatever the outputs are, refer a file that its decoder finds damaged.",
+        "Decode the file to 8 bits a channel in the order R, G, B, not B, G, R; a grey file gives three equal "
+        f"channels, transparent pixels are laid over black; {mapped}.",
+        "Turn the picture upright by its EXIF orientation; many decoders do so only if they are asked to.",
+        "If the decoder reports that a file is damaged, refer it, whatever the outputs.",
     ]
     if layout:
         shape = "height, width, 3" if layout == "nhwc" else "3, height, width"
@@ -119,7 +119,7 @@ def describe_rule(card: ExportCard) -> list[str]:
         "The temperature is already applied to the probabilities.",
         f"The score is the sum of the probabilities of the good classes ({good}), at most 1.",
         "First: a distance greater than 1 means unlike training, and refers, whatever the score; so does a distance "
-        "that is no number.",
+        "that is not a number.",
         "Then: nothing is accepted, since accept_above is null."
         if point.accept_above is None
         else f"Then: a score greater than {point.accept_above!r} (accept_above), not equal to it, accepts.",
@@ -131,12 +131,12 @@ def describe_rule(card: ExportCard) -> list[str]:
     if card.input == "fixed":
         return sentences
     codes = ", ".join(f"{code} {verdict}" for verdict, code in CODES.items())
-    result = f"`verdict` is what these rules give: {codes}; `class_index`: the class of the highest probability."
+    result = f"`verdict` is the result of these rules: {codes}; `class_index`, the class of the highest probability."
     return [result, *sentences]
 
 
 def write_file_check(folder: Path, answers: FileAnswers, card: ExportCard, data: WeldDataModule) -> None:
-    """Writes the check of an export that takes photographs, from what it gave to validation files."""
+    """Writes the check of an export that takes photographs, from its outputs for validation files."""
     scores = Scores(*(answers.outputs[name].astype(np.float64) for name in ("probabilities", "distance")))
     chosen, paths = choose_checks(scores, card), data.samples("val")["path"]
     images = [read_photograph(paths[int(answers.rows[index])], data)[1] for index in chosen]
@@ -146,7 +146,7 @@ def write_file_check(folder: Path, answers: FileAnswers, card: ExportCard, data:
 def write_image_check(folder: Path, scores: Scores, engine: Engine, card: ExportCard, data: WeldDataModule) -> None:
     """Writes the check of an export of a fixed size, from its scores of all validation images."""
     images = [data.dataset("val").pictures([index]) for index in choose_checks(scores, card)]
-    # One by one, as the check does: a batch of another size rounds in another way, most of all in int8.
+    # One by one, as the check does: batches of different sizes round differently, most of all in int8.
     given = [engine.score(image) for image in images]
     outputs = {
         "probabilities": np.concatenate([each.probabilities for each in given]),
@@ -156,7 +156,7 @@ def write_image_check(folder: Path, scores: Scores, engine: Engine, card: Export
 
 
 def choose_checks(scores: Scores, card: ExportCard) -> list[int]:
-    """Which of N images show that an export works: of each verdict the one farthest from any threshold, then others."""
+    """Chooses the images of the check: for each verdict the one farthest from any threshold, then the next farthest."""
     sound, _, verdicts = give_verdicts(*scores, card.classes, card.point)
     order = np.argsort(-measure_margins(scores.distances, sound, card.point), kind="stable")
     _, first = np.unique(verdicts[order], return_index=True)
@@ -167,7 +167,7 @@ def choose_checks(scores: Scores, card: ExportCard) -> list[int]:
 def _write_check(
     folder: Path, images: Sequence[NDArray[np.uint8]], outputs: Mapping[str, NDArray[Any]], card: ExportCard
 ) -> None:
-    """Writes `check.py`, and `check/` with images, uint8 (h, w, 3), and the outputs, by name (N, ...)."""
+    """Writes `check.py`, and `check/` with N `images`, uint8 (h, w, 3), and their `outputs` by name, (N, ...)."""
     (folder / "check").mkdir()
     cases, tolerance = [], TOLERANCE_INT8 if "int8" in card.format else TOLERANCE
     for index, image in enumerate(images):
@@ -192,7 +192,7 @@ def write_readme(folder: Path, card: ExportCard) -> None:
         version=card.versions.get("openvino"), oldest=OLDEST_RUNTIME, opset=OPSET, ir=IR_VERSION
     )
     if card.format == "onnx" and card.input == "photograph" and card.geometry.normalize == "per_image":
-        runtime += f" The optional input `{FINISHED}`, of which ONNX Runtime warns, is weldnet's own: leave it away."
+        runtime += f" The optional input `{FINISHED}`, about which ONNX Runtime warns, is for weldnet: leave it out."
     text = README.format(
         title=f"A weld classifier: {', '.join(card.classes)}",
         weldnet=version("weldnet"),
@@ -224,20 +224,20 @@ def describe_network(network: Any, card: ExportCard) -> None:
         "operating_point": asdict(card.point),
         "rule": card.rule,
     }
-    # Our own reader refuses a file that has this word, which names weights in a file of their own.
+    # Escape "location": our reader refuses files with this word, the key of weights that lie outside the file.
     facts = {name: json.dumps(value).replace("location", r"\u006cocation") for name, value in values.items()} | {
         "input": card.input,
         "layout": card.layout,
         "checkpoint_digest": card.checkpoint.digest,
         "split_digest": card.split_digest,
         "date": card.date,
-        "licence": "of whoever trained it, bound by the licences of the photographs and of the weights that training "
+        "licence": "set by whoever trained it, within the licences of the photographs and of the weights that training "
         "began with; weldnet's own licence, MIT, does not cover it",
     }
     network.metadata_props.update(facts)
     texts = describe_outputs(card) | {
         "images": " ".join(card.input_rule),
-        FINISHED: "weldnet's own: the images are in the network's geometry already. Leave it away",
+        FINISHED: "for weldnet: whether the images already have the network's geometry. Leave it out",
     }
     for value in (*network.graph.inputs, *network.graph.outputs):
         value.doc_string = texts[value.name]
