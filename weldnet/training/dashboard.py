@@ -1,4 +1,4 @@
-"""Pictures and tables beside the curves, for every logger that takes them."""
+"""Logs pictures and tables beside the curves, to every logger that takes them."""
 
 from collections.abc import Mapping
 from time import perf_counter
@@ -35,9 +35,10 @@ class Dashboard(Callback):
     Goes to the run's loggers, see `weldnet.training.loggers`; what they cannot take is reported once.
 
     Args:
-        num_mistakes: pictures in the gallery of the validation images with the highest loss among the wrong ones.
-        num_augmented: training images on the augmentation sheet.
-        max_share: of the time; a validation is left out that comes too soon for it, unless it is the last.
+        num_mistakes: validation images in the gallery of mistakes: the wrong ones with the highest losses.
+        num_augmented: training images in the gallery of augmented images.
+        max_share: the largest share of the time to spend on drawing; a validation that comes too soon for it is not
+            drawn, unless it is the last.
     """
 
     def __init__(self, num_mistakes: int = 12, num_augmented: int = 24, max_share: float = 0.1) -> None:
@@ -55,7 +56,7 @@ class Dashboard(Callback):
             report_limits(trainer)
         if not can_draw(trainer):
             return
-        data, model = _parts(trainer, pl_module)
+        data, model = _data_and_model(trainer, pl_module)
         self.started, self.drawing_s, self.title = perf_counter(), 0.0, ""
         for logger in trainer.loggers:
             if isinstance(logger, BoardLogger):
@@ -104,9 +105,9 @@ class Dashboard(Callback):
         if trainer.sanity_checking or not can_draw(trainer):
             return
         self.title, self.step = f"validation after epoch {trainer.current_epoch + 1}", last_step(trainer)
-        # Of this process alone: the others do not come here, and the metric would wait for them. It starts anew before
-        # a later drawing.
-        self.counts = _parts(trainer, pl_module)[1].val_sums.confusion.counts.clone()
+        # The counts of this process: computing the metric would wait for the other processes, which never get here.
+        # Cloned, because the metric is reset before a later drawing.
+        self.counts = _data_and_model(trainer, pl_module)[1].val_sums.confusion.counts.clone()
         if self.drawing_s <= self.max_share * (perf_counter() - self.started):
             self._draw(trainer, pl_module)
 
@@ -117,16 +118,16 @@ class Dashboard(Callback):
     def _draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws the last validation."""
         began, title, self.title = perf_counter(), self.title, ""
-        data, model = _parts(trainer, pl_module)
+        data, model = _data_and_model(trainer, pl_module)
         assert self.counts is not None
         matrix, good = self.counts.view(len(model.classes), -1).cpu().numpy(), model.record.get("good_classes", ())
         confusion = draw_confusion(matrix, model.classes, title, good)
         log_extra(trainer, "val/confusion_matrix", confusion, self.step)
-        _, answers, actual, certainty, rows, images = (each.cpu() for each in self.worst)
-        wrong = answers != actual
+        _, predicted, actual, certainty, rows, images = (each.cpu() for each in self.worst)
+        wrong = predicted != actual
         captions = [
-            f"{model.classes[label]}\npredicted {model.classes[answer]}\n{share:.0%}"
-            for label, answer, share in zip(actual[wrong], answers[wrong], certainty[wrong], strict=True)
+            f"{model.classes[label]}\npredicted {model.classes[guess]}\n{share:.0%}"
+            for label, guess, share in zip(actual[wrong], predicted[wrong], certainty[wrong], strict=True)
         ]
         if captions:
             pictures = _pair(data, "select", rows[wrong].tolist(), images[wrong])
@@ -144,7 +145,7 @@ def draw_test(trainer: Trainer, tested: EvaluationReport, report: Mapping[str, A
     for number, name in enumerate(tested.classes):
         if (tested.labels == number).any():
             log_extra(trainer, f"{split}/{name}", Curve(tested.labels == number, probabilities[:, number]))
-    # The loggers have the curves themselves.
+    # The loggers already have the learning curves.
     charts = {name: figure for name, figure in draw_charts(report).items() if not name.startswith("history")}
     matrix = np.array(report["confusion_matrix"])
     charts["confusion_matrix"] = draw_confusion(matrix, tested.classes, tested.title(), tested.good_classes)
@@ -155,7 +156,7 @@ def draw_test(trainer: Trainer, tested: EvaluationReport, report: Mapping[str, A
 
 
 def _pair(data: WeldDataModule, split: str, rows: list[int], images: Tensor) -> list[Pixels]:
-    """Each photograph, where its file is at hand, beside the image uint8 (3, H, W) that the network sees of it."""
+    """Each photograph, if its file is still there, beside the image uint8 (3, H, W) that the network sees."""
     table = data.samples(split)[rows]
     pictures = []
     for path, known, image in zip(table["path"], fingerprints(table["digest"]), images, strict=True):
@@ -171,7 +172,7 @@ def _pair(data: WeldDataModule, split: str, rows: list[int], images: Tensor) -> 
     return pictures
 
 
-def _parts(trainer: Trainer, pl_module: LightningModule) -> tuple[WeldDataModule, WeldClassifier]:
+def _data_and_model(trainer: Trainer, pl_module: LightningModule) -> tuple[WeldDataModule, WeldClassifier]:
     data = getattr(trainer, "datamodule", None)
     assert isinstance(data, WeldDataModule)
     assert isinstance(pl_module, WeldClassifier)
