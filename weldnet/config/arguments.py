@@ -5,7 +5,6 @@ import os
 import re
 from collections.abc import Sequence
 from importlib.resources import files
-from itertools import pairwise
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -29,10 +28,8 @@ VERBATIM = {
 _WORD = re.compile(r"""("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|[^\[\],'"\s](?:[^\[\],'"]*[^\[\],'"\s])?""", re.DOTALL)
 """In a list as it is typed: a quoted word, or one that is not."""
 
-ALL_HELP = (
-    "${hydra.help.header}\n== Groups (group=option) ==\n$APP_CONFIG_GROUPS\n"
-    "== Config (key=value) ==\n$CONFIG\n${hydra.help.footer}"
-)
+ALL = "\n== Groups (group=option) ==\n$APP_CONFIG_GROUPS\n== Config (key=value) ==\n$CONFIG"
+"""What `--help all` of weldnet-train lists further, as a template of Hydra's."""
 
 
 def name_paths(command: str, arguments: Sequence[str]) -> list[str]:
@@ -85,12 +82,15 @@ def _name(command: str, path: str) -> list[str]:
 
 
 def split_help(command: str, arguments: list[str]) -> list[str]:
-    """The arguments with `--help all` as Hydra's option and a template of every group and key."""
-    for i, pair in enumerate(pairwise(arguments)):
-        if pair in (("--help", "all"), ("-h", "all")):
-            template = [f"hydra.help.template='{ALL_HELP}'"] if command == "train" else []
-            return [*arguments[: i + 1], *arguments[i + 2 :], *template]
-    return arguments
+    """The arguments with `--help all` as Hydra's option, and in training with a template: only `all` lists every key.
+
+    In the config the template would cost each call: OmegaConf resolves the text that another one replaces.
+    """
+    asked = [i for i, word in enumerate(arguments) if word in ("--help", "-h")]
+    is_all = [i for i in asked if arguments[i + 1 : i + 2] == ["all"]][:1]
+    template = f"hydra.help.template='${{hydra.help.header}}{ALL if is_all else ''}\n${{hydra.help.footer}}'"
+    kept = [word for i, word in enumerate(arguments) if i - 1 not in is_all]
+    return [*kept, template] if asked and command == "train" else kept
 
 
 def quote_verbatim(argument: str, *, is_sweep: bool = False) -> str:

@@ -1,6 +1,5 @@
 """The wrapper around Hydra's entry point: values as typed, and one message for a user's mistake."""
 
-import copy
 import logging
 import os
 import re
@@ -30,6 +29,9 @@ from weldnet.hardware import shorten_waits
 log = logging.getLogger(__name__)
 
 CONFIGS = "weldnet.configs"
+
+UNREAD = [f"~hydra/{group}" for group in ("launcher", "sweeper", "hydra_help", "hydra_logging", "job_logging")]
+"""Leave out of a composed config what only Hydra's own command line reads: a quarter of the composing."""
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
@@ -169,12 +171,11 @@ class _Call:
             return
         # Hydra's command line composes everything twice, to find out whether it is a sweep.
         with hydra.initialize_config_module(CONFIGS, version_base="1.3"):
-            cfg = hydra.compose(self.root, words, return_hydra_config=True)
+            cfg = hydra.compose(self.root, [*words, *UNREAD], return_hydra_config=True)
         HydraConfig.instance().set_config(cfg)
-        own = copy.deepcopy(cfg)
-        with read_write(own), open_dict(own):
-            del own["hydra"]
-        self.add_job(own)
+        with open_dict(cfg):
+            del cfg["hydra"]
+        self.add_job(cfg)
 
     def add_job(self, cfg: DictConfig) -> None:
         """Keeps a config that Hydra has composed, with Hydra's own; its run need not pass through Hydra."""
