@@ -1,5 +1,6 @@
 """What every test stands on: its share of the cores, no network, no cache but its own."""
 
+import copy
 import functools
 import gc
 import importlib.metadata
@@ -11,12 +12,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from filelock import FileLock
 from hydra.core.config_store import ConfigStore
 from hypothesis import settings
+from omegaconf import OmegaConf
 from threadpoolctl import threadpool_limits
 
 if TYPE_CHECKING:
@@ -39,8 +41,26 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["THOROUGH"] = "1" if config.getoption("--thorough") else ""
     # Lightning asks all installed packages for callbacks whenever it makes a trainer; here once.
     pytest.MonkeyPatch().setattr(importlib.metadata, "entry_points", functools.cache(importlib.metadata.entry_points))
+    compose_cheaply()
     # Read when huggingface_hub is imported.
     os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HOME": "/nonexistent"}
+
+
+def compose_cheaply() -> None:
+    """Hydra parses every file of configs/ in each call, and copies all schemas before it copies those it takes."""
+    load, parsed = OmegaConf.load, dict[str, Any]()
+
+    def load_once(file: Any) -> Any:
+        if isinstance(file, (str, Path)):
+            return load(file)
+        text = file.read()
+        file.seek(0)
+        if text not in parsed:
+            parsed[text] = load(file)
+        return copy.deepcopy(parsed[text])
+
+    pytest.MonkeyPatch().setattr(OmegaConf, "load", load_once)
+    pytest.MonkeyPatch().setattr(ConfigStore, "__deepcopy__", lambda store, _: store, raising=False)
 
 
 def pytest_collection_finish() -> None:
@@ -88,7 +108,7 @@ def own_caches(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture(autouse=True)
 def own_schemas(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test starts with Hydra's own schemas, as a process does; each composing copies all that there are."""
+    """A test starts with Hydra's own schemas, as a process does."""
     store = ConfigStore.instance()
     monkeypatch.setattr(store, "repo", dict(store.repo))
 
