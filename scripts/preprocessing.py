@@ -33,8 +33,9 @@ from weldnet.errors import InputError
 from weldnet.evaluation.verdicts import give_verdicts
 from weldnet.export.exporter import require_judge
 from weldnet.export.graph import CODES, trace_graph
-from weldnet.inference.checkpoint import find_checkpoint, load_checkpoint
+from weldnet.inference.checkpoint import load_checkpoint
 from weldnet.inference.engines import Scores
+from weldnet.inference.finished_runs import find_checkpoint
 from weldnet.inference.onnx_format import OUTPUTS, write_onnx
 from weldnet.inference.torch_engine import TorchEngine
 from weldnet.synthetic.drawn_set import write_synthetic

@@ -38,9 +38,10 @@ from weldnet.data.splits.rules import split_digest
 from weldnet.errors import InputError, MachineError, check_choice
 from weldnet.evaluation.arrays import Floats
 from weldnet.files import lock_folder, write_json, write_parquet
-from weldnet.inference.checkpoint import Checkpoint, kept_checkpoint, load_checkpoint
+from weldnet.inference.checkpoint import Checkpoint, load_checkpoint
 from weldnet.inference.evaluate import evaluate, predict
 from weldnet.inference.evaluation_report import EvaluationReport
+from weldnet.inference.finished_runs import kept_checkpoint
 from weldnet.inference.trained_card import current_commit
 from weldnet.model.classifier import WeldClassifier
 from weldnet.model.settings import ModelSettings

@@ -13,8 +13,9 @@ from weldnet.config.build import build_data
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.export.exporter import export_model
 from weldnet.export.settings import Bounds, Int8Settings
-from weldnet.inference.checkpoint import Checkpoint, kept_checkpoint, load_checkpoint
+from weldnet.inference.checkpoint import Checkpoint, load_checkpoint
 from weldnet.inference.exported import FORMATS, read_export_card
+from weldnet.inference.finished_runs import kept_checkpoint
 
 
 def load_small(small: Path, cache_dir: Path) -> tuple[Checkpoint, WeldDataModule]:

@@ -19,8 +19,9 @@ from weldnet.config.build import build_data
 from weldnet.config.callbacks import BY_VALIDATION, describe_selection, resolve_monitor
 from weldnet.data.splits.leaks import validation_groups
 from weldnet.errors import InputError
-from weldnet.inference.checkpoint import kept_checkpoint, load_checkpoint
+from weldnet.inference.checkpoint import load_checkpoint
 from weldnet.inference.evaluate import evaluate
+from weldnet.inference.finished_runs import kept_checkpoint
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 

@@ -22,7 +22,8 @@ from weldnet.data.splits.leaks import fingerprint, fingerprint_names
 from weldnet.errors import InputError
 from weldnet.evaluation.decision import BOUND_OF_MEMBERS, choose_operating_point
 from weldnet.explain.attribution import attribute, explain_images, scale_evidence
-from weldnet.inference.checkpoint import RECORD, file_digest, kept_checkpoint, load_checkpoint
+from weldnet.inference.checkpoint import RECORD, file_digest, load_checkpoint
+from weldnet.inference.finished_runs import kept_checkpoint
 from weldnet.inference.predictor import Predictor, load_engine
 from weldnet.inference.torch_engine import TorchEngine
 from weldnet.model.classifier import WeldClassifier

@@ -21,8 +21,7 @@ from weldnet.config.run_table import print_sweep
 from weldnet.config.runs import label_overrides, name_folder
 from weldnet.config.schema import TrainConfig
 from weldnet.errors import InputError
-from weldnet.inference.checkpoint import find_checkpoint
-from weldnet.inference.finished_runs import find_best
+from weldnet.inference.finished_runs import find_best, find_checkpoint
 
 
 @pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])

@@ -24,15 +24,9 @@ from weldnet.data.settings import ImageSettings
 from weldnet.data.sources.source import Folder
 from weldnet.data.splits.leaks import fingerprints
 from weldnet.errors import InputError
-from weldnet.inference.checkpoint import (
-    RECORD,
-    file_digest,
-    find_checkpoint,
-    load_checkpoint,
-    write_checkpoint,
-    write_judge,
-)
+from weldnet.inference.checkpoint import RECORD, file_digest, load_checkpoint, write_checkpoint, write_judge
 from weldnet.inference.evaluate import evaluate, run_trainer
+from weldnet.inference.finished_runs import find_checkpoint
 from weldnet.inference.trained_card import current_versions
 from weldnet.model.classifier import WeldClassifier
 from weldnet.model.settings import ModelSettings

@@ -107,3 +107,26 @@ def test_what_is_not_imported(modules: Sequence[str], absent: Sequence[str]) -> 
     code = f"import sys, {', '.join(modules)}; print(*{{*{absent}}} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+REFUSED = """
+import sys
+from importlib import import_module
+
+sys.modules["torch"] = None
+for name, *words in (["test"], ["predict", "source=a.png"], ["explain", "source=a.png"], ["export"], ["train"]):
+    sys.argv = [f"weldnet-{name}", "ckpt_path=nowhere", *words]
+    try:
+        import_module(f"weldnet.commands.{name}").main()
+    except SystemExit:
+        pass
+"""
+
+
+def test_a_checkpoint_that_is_not_there_is_refused_before_torch_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    done = subprocess.run([sys.executable, "-c", REFUSED], cwd=tmp_path, capture_output=True, text=True, check=True)
+    lines = done.stderr.splitlines()
+    assert [line.partition("no checkpoint at")[0] for line in lines] == [
+        f"weldnet-{name}: " for name in ("test", "predict", "explain", "export", "train")
+    ]

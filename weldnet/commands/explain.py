@@ -14,6 +14,7 @@ from weldnet.config.runs import name_folder, propose_resuming, show, show_resume
 from weldnet.config.schema import ModelKeys
 from weldnet.errors import InputError, count, list_some
 from weldnet.explain.settings import HeatmapSettings
+from weldnet.inference.finished_runs import run_of
 from weldnet.inference.settings import DeviceSettings
 
 log = logging.getLogger(__name__)
@@ -28,10 +29,10 @@ class ExplainConfig(DeviceSettings, HeatmapSettings, ModelKeys):
 
 def run(cfg: DictConfig) -> None:
     """Explains the images of a composed config; exits with code 1 if a file could not be read."""
+    file = find_origin(cfg.ckpt_path, ", and an explanation needs gradients")
     from weldnet.data.sources.found import Skipped
     from weldnet.data.sources.selection import find_base, find_images, refuse_inside
     from weldnet.inference.checkpoint import load_checkpoint
-    from weldnet.inference.evaluate import run_of
     from weldnet.inference.torch_engine import TorchEngine
     from weldnet.report.explained import EXPLAINED_BY, explain_files
 
@@ -44,7 +45,7 @@ def run(cfg: DictConfig) -> None:
     skipped = Skipped()
     paths = find_images(cfg.source, skipped)
     base = find_base(cfg.source, paths)
-    checkpoint = load_checkpoint(find_origin(cfg.ckpt_path, ", and an explanation needs gradients"))
+    checkpoint = load_checkpoint(file)
     engine = TorchEngine(checkpoint, cfg.device)
     labels = _find_labels(run_of(checkpoint.path) / "split.csv", Path(cfg.source).expanduser())
     names = [os.path.relpath(path, base) for path in paths]

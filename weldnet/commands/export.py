@@ -32,6 +32,7 @@ class ExportConfig(ModelKeys):
 
 def run(cfg: DictConfig) -> None:
     """Exports a checkpoint from a composed config."""
+    file = find_origin(cfg.ckpt_path, " already")
     from weldnet.console import print_table
     from weldnet.export.exporter import choose_layout, export_model, require_judge
     from weldnet.export.settings import FOR_FLOAT, Bounds, InputSettings, Int8Settings
@@ -47,7 +48,7 @@ def run(cfg: DictConfig) -> None:
     warn_of_no_effect({f"export.{name}" for name in without_effect}, f"format={cfg.format}")
     if choose_layout(takes, chosen_format) is None:
         warn_of_no_effect({"export.layout"}, "a finished image, which is always nchw")
-    checkpoint = load_checkpoint(find_origin(cfg.ckpt_path, " already"))
+    checkpoint = load_checkpoint(file)
     require_judge(checkpoint)
     for package in chosen_format.packages:
         import_extra(package)

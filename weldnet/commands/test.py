@@ -12,6 +12,7 @@ from weldnet.config.own_data import set_up_data
 from weldnet.config.runs import make_folder, name_folder, show
 from weldnet.config.schema import DataConfig, DecisionConfig, EvaluationConfig, ModelKeys
 from weldnet.errors import InputError, check_choice
+from weldnet.inference.finished_runs import find_checkpoint, run_of
 from weldnet.inference.settings import DeviceSettings
 
 if TYPE_CHECKING:
@@ -35,17 +36,17 @@ class TestConfig(DeviceSettings, ModelKeys):
 
 def run(cfg: DictConfig) -> None:
     """Tests a checkpoint from a composed config, or compares two."""
+    files = list(map(find_checkpoint, split_paths(cfg.ckpt_path)))
     from weldnet.console import print_table
     from weldnet.hardware.devices import choose_device
-    from weldnet.inference.checkpoint import find_checkpoint, load_checkpoint
+    from weldnet.inference.checkpoint import load_checkpoint
     from weldnet.report.headline import list_lines
 
     folder = name_folder("test", cfg.output_dir)
     if cfg.split is not None:
         check_choice("split", cfg.split, SPLIT_CHOICES)
     choose_device(cfg.device)
-    named = split_paths(cfg.ckpt_path)
-    checkpoints = [load_checkpoint(find_checkpoint(path)) for path in named]
+    checkpoints = list(map(load_checkpoint, files))
     if len({tuple(checkpoint.card.classes) for checkpoint in checkpoints}) > 1:
         raise InputError("ckpt_path=[A,B]: the two have different classes, so there is nothing to compare")
     tests = [Test(cfg, checkpoint) for checkpoint in checkpoints]
@@ -109,8 +110,6 @@ class Test:
 
 def _refuse_own_images(ensemble: Path) -> None:
     """Refuses to test an ensemble unless other data are typed."""
-    from weldnet.inference.evaluate import run_of
-
     if "data" not in typed_keys():
         run = show(run_of(ensemble))
         raise InputError(

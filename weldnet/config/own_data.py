@@ -13,6 +13,7 @@ from weldnet.config.schema import SeedKeys
 from weldnet.config.trusted import check_trusted
 from weldnet.data.settings import Framing
 from weldnet.errors import InputError
+from weldnet.inference.finished_runs import find_checkpoint, run_of
 
 if TYPE_CHECKING:
     from weldnet.data.datamodule import WeldDataModule
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 def find_origin(ckpt_path: str, why: str) -> Path:
     """The file of a checkpoint, a run folder, `best` or `last`; an export is refused, for the reason `why`."""
-    from weldnet.inference.checkpoint import find_checkpoint
-
     folder = Path(ckpt_path).expanduser().absolute()
     if (folder / "model.json").exists():
         from weldnet.inference.exported import read_export_card
@@ -44,7 +43,6 @@ def set_up_data(cfg: DictConfig, checkpoint: "Checkpoint", why: str, *, only_own
     from hydra.core.hydra_config import HydraConfig
 
     from weldnet.config.build import build_data
-    from weldnet.inference.evaluate import run_of
 
     typed, keys = HydraConfig.get().overrides.task, typed_keys()
     for key in ("data.image_size", *(f"data.{each.name}" for each in fields(Framing))):

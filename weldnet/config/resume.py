@@ -23,7 +23,7 @@ from weldnet.config.runs import show
 from weldnet.config.schema import CrossvalConfig, TrainConfig
 from weldnet.config.trusted import check_links, check_states, check_trusted
 from weldnet.errors import InputError, first_line
-from weldnet.inference.finished_runs import RUNS, find_newest_run
+from weldnet.inference.finished_runs import RUNS, find_checkpoint, find_newest_run, run_of
 
 if TYPE_CHECKING:
     from weldnet.data.datamodule import WeldDataModule
@@ -164,14 +164,13 @@ def find_folder(ckpt_path: str, runs: Path) -> Path:
 
 def _find_run(ckpt_path: str) -> tuple[Path, DictConfig]:
     """The folder of the run at `ckpt_path`, a folder or a checkpoint file, and the run's saved config."""
-    from weldnet.inference.checkpoint import find_checkpoint, load_checkpoint
-    from weldnet.inference.evaluate import run_of
-
     folder = find_folder(ckpt_path, RUNS)
     if not (folder / CONFIG).is_file():
         file = find_checkpoint(ckpt_path)
         folder = run_of(file)
         if not (folder / CONFIG).is_file():
+            from weldnet.inference.checkpoint import load_checkpoint
+
             saved = parse_config(load_checkpoint(file).card.config, show(file))
             if not saved:
                 raise InputError(f"{show(file)} was not trained by a command, so no command can resume it")

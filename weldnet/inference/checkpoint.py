@@ -13,7 +13,6 @@ from weldnet.data.decode.images import Geometry
 from weldnet.errors import InputError
 from weldnet.evaluation.judge import Judge
 from weldnet.files import find_damage, replace_file
-from weldnet.inference.finished_runs import RUNS, find_best, find_newest_run
 from weldnet.inference.model_card import read_card
 from weldnet.inference.trained_card import READS, TrainedCard
 from weldnet.model.classifier import WeldClassifier
@@ -23,9 +22,6 @@ from weldnet.model.settings import ModelSettings
 
 RECORD = "weldnet"
 """The key of a Lightning checkpoint under which its card stands, as `TrainedCard.to_plain` has it."""
-
-KEPT = ("best.ckpt", "last.ckpt", "ensemble.ckpt")
-"""The checkpoint that a run keeps, of which the first one counts; a cross-validation has the last one alone."""
 
 _TAKES = "ckpt_path takes a file that weldnet-train wrote"
 
@@ -144,49 +140,6 @@ def write_judge(path: Path, judge: Judge | None) -> None:
     card = read_card(TrainedCard, content[RECORD])
     content[RECORD] = card.model_copy(update={"judge": judge}).to_plain()
     write_checkpoint(content, path)
-
-
-def find_checkpoint(ckpt_path: str) -> Path:
-    """The file that `ckpt_path` means; an InputError where there is none.
-
-    A file; of a run folder, the one that it keeps; `last`: of the newest run; `best`: of the run with the best
-    validation among those with the newest one's images and splits, or of the newest run if it is not finished.
-    """
-    path = Path(ckpt_path).expanduser().absolute()
-    if ckpt_path in ("best", "last") and not path.exists():
-        newest = find_newest_run(RUNS)
-        if newest is None:
-            raise InputError(f"ckpt_path={ckpt_path}: no finished epoch of any run below {RUNS.absolute()}")
-        if ckpt_path == "last":
-            return newest / "checkpoints" / "last.ckpt"
-        best = find_best(RUNS.absolute(), newest)
-        return kept_checkpoint(best.folder if best else newest)
-    if path.is_dir():
-        return kept_checkpoint(path)
-    if not path.exists():
-        raise InputError(
-            f"no checkpoint at {path}; ckpt_path takes a file, a run folder, best or last, and in weldnet-predict and "
-            "weldnet-serve an export folder"
-        )
-    return path
-
-
-def kept_checkpoint(run: Path) -> Path:
-    """The file of `KEPT` that a run folder has; an InputError where it has none."""
-    for name in KEPT:
-        if (file := run / "checkpoints" / name).is_file():
-            return file
-    finish = f"(folds are left, or an older weldnet ran it); finish it by weldnet-crossval ckpt_path={run}, or"
-    for member, what in (
-        ("fold", f"a cross-validation without its ensemble {finish}"),
-        ("seed", "a run of several seeds;"),
-    ):
-        if members := sorted(run.glob(f"{member}_*")):
-            raise InputError(f"{run} is {what} name one of its {member}s: ckpt_path={members[0]}")
-    raise InputError(
-        f"{run} holds no checkpoints/best.ckpt or last.ckpt: not a run folder, or no epoch was finished; an "
-        "export folder would hold model.json"
-    )
 
 
 def file_digest(path: Path) -> str:

@@ -4,7 +4,6 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -195,8 +194,3 @@ def find_namesakes(table: pl.DataFrame, known: Fingerprints) -> list[str]:
     if not namesakes:
         return []
     return [f"{count(len(namesakes), 'test weld')} named like a weld of training or validation: {shorten(namesakes)}"]
-
-
-def run_of(checkpoint: Path) -> Path:
-    """The run folder of a checkpoint file."""
-    return checkpoint.absolute().parent.parent

@@ -1,11 +1,16 @@
-"""The runs that were tested, and which of them is best."""
+"""Runs: which is best of those that were tested, and which checkpoint is meant. Without torch, which takes seconds."""
 
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from weldnet.errors import InputError
+
 RUNS = Path("runs", "train")
 """The folder of training runs."""
+
+KEPT = ("best.ckpt", "last.ckpt", "ensemble.ckpt")
+"""The checkpoint that a run keeps, of which the first one counts; a cross-validation has the last one alone."""
 
 
 class FinishedRun(NamedTuple):
@@ -55,3 +60,51 @@ def find_newest_run(runs: Path) -> Path | None:
     """The run folder below `runs` that was begun or resumed last, whether or not it has finished an epoch."""
     configs = sorted(runs.absolute().glob("*/config.yaml"), key=lambda file: file.stat().st_mtime_ns)
     return configs[-1].parent if configs else None
+
+
+def find_checkpoint(ckpt_path: str) -> Path:
+    """The file that `ckpt_path` means; an InputError where there is none.
+
+    A file; of a run folder, the one that it keeps; `last`: of the newest run; `best`: of the run with the best
+    validation among those with the newest one's images and splits, or of the newest run if it is not finished.
+    """
+    path = Path(ckpt_path).expanduser().absolute()
+    if ckpt_path in ("best", "last") and not path.exists():
+        newest = find_newest_run(RUNS)
+        if newest is None:
+            raise InputError(f"ckpt_path={ckpt_path}: no finished epoch of any run below {RUNS.absolute()}")
+        if ckpt_path == "last":
+            return newest / "checkpoints" / "last.ckpt"
+        best = find_best(RUNS.absolute(), newest)
+        return kept_checkpoint(best.folder if best else newest)
+    if path.is_dir():
+        return kept_checkpoint(path)
+    if not path.exists():
+        raise InputError(
+            f"no checkpoint at {path}; ckpt_path takes a file, a run folder, best or last, and in weldnet-predict and "
+            "weldnet-serve an export folder"
+        )
+    return path
+
+
+def kept_checkpoint(run: Path) -> Path:
+    """The file of `KEPT` that a run folder has; an InputError where it has none."""
+    for name in KEPT:
+        if (file := run / "checkpoints" / name).is_file():
+            return file
+    finish = f"(folds are left, or an older weldnet ran it); finish it by weldnet-crossval ckpt_path={run}, or"
+    for member, what in (
+        ("fold", f"a cross-validation without its ensemble {finish}"),
+        ("seed", "a run of several seeds;"),
+    ):
+        if members := sorted(run.glob(f"{member}_*")):
+            raise InputError(f"{run} is {what} name one of its {member}s: ckpt_path={members[0]}")
+    raise InputError(
+        f"{run} holds no checkpoints/best.ckpt or last.ckpt: not a run folder, or no epoch was finished; an "
+        "export folder would hold model.json"
+    )
+
+
+def run_of(checkpoint: Path) -> Path:
+    """The run folder of a checkpoint file."""
+    return checkpoint.absolute().parent.parent

@@ -21,6 +21,7 @@ from weldnet.evaluation.verdicts import NOT_CALIBRATED, REFER, give_verdicts
 from weldnet.hardware import available_cores
 from weldnet.inference.engines import Engine
 from weldnet.inference.exported import CARD, load_export
+from weldnet.inference.finished_runs import find_checkpoint
 from weldnet.inference.model_card import ModelFacts
 from weldnet.inference.prediction import Prediction
 from weldnet.inference.settings import EngineSettings
@@ -132,9 +133,6 @@ def find_model(ckpt_path: str) -> Path:
     folder = Path(ckpt_path).expanduser().absolute()
     if (folder / CARD).exists():
         return folder
-    # An export runs without torch, which takes half a gigabyte and seconds.
-    from weldnet.inference.checkpoint import find_checkpoint
-
     return find_checkpoint(ckpt_path)
 
 

@@ -19,8 +19,8 @@ from weldnet.explain.settings import HeatmapSettings
 from weldnet.files import write_csv, write_json
 from weldnet.hardware.devices import choose_device
 from weldnet.inference.checkpoint import Checkpoint
-from weldnet.inference.evaluate import run_of
 from weldnet.inference.evaluation_report import EvaluationReport
+from weldnet.inference.finished_runs import run_of
 from weldnet.inference.history import read_history
 from weldnet.inference.settings import DeviceSettings
 from weldnet.model.network import WeldNet

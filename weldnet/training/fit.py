@@ -23,9 +23,10 @@ from weldnet.evaluation.decision import find_good_classes
 from weldnet.evaluation.judge import fit_judge
 from weldnet.evaluation.metrics import METRICS
 from weldnet.files import write_text
-from weldnet.inference.checkpoint import Checkpoint, kept_checkpoint, load_checkpoint, write_judge
+from weldnet.inference.checkpoint import Checkpoint, load_checkpoint, write_judge
 from weldnet.inference.evaluate import check_data, evaluate, predict, run_trainer
 from weldnet.inference.evaluation_report import EvaluationReport
+from weldnet.inference.finished_runs import kept_checkpoint
 from weldnet.inference.settings import DeviceSettings
 from weldnet.inference.trained_card import TrainedCard, current_commit, current_versions
 from weldnet.model.classifier import WeldClassifier

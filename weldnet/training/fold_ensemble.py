@@ -16,7 +16,8 @@ from weldnet.evaluation.arrays import Floats, Labels
 from weldnet.evaluation.judge import Judge
 from weldnet.evaluation.settings import Targets
 from weldnet.files import read_csv
-from weldnet.inference.checkpoint import RECORD, Checkpoint, kept_checkpoint, load_checkpoint, write_checkpoint
+from weldnet.inference.checkpoint import RECORD, Checkpoint, load_checkpoint, write_checkpoint
+from weldnet.inference.finished_runs import kept_checkpoint
 from weldnet.training.crossval_report import CrossvalReport
 
 log = logging.getLogger(__name__)
