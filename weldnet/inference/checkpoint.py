@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,11 @@ class Checkpoint:
     @property
     def geometry(self) -> Geometry:
         return self.card.geometry
+
+    @cached_property
+    def shared(self) -> WeldClassifier:
+        """That of `classifier`, built once, for those who do not change it."""
+        return self.classifier()
 
     def network(self) -> WeldNet:
         """The network, in evaluation mode, float32; see `classifier`."""

@@ -129,7 +129,7 @@ def evaluate(
         raise InputError(f"no image in split={split}; there are images in {', '.join(data.splits())}")
     check_data(checkpoint, data)
     facts, card = _describe(checkpoint, data, split), checkpoint.card
-    outputs = predict(checkpoint.classifier(), data, split, device)
+    outputs = predict(checkpoint.shared, data, split, device)
     judge = judge or card.judge
     if judge is None:
         facts["warnings"].append(NOT_CALIBRATED)

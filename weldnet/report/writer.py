@@ -76,7 +76,7 @@ def write_report(
     predictions = tested.predictions()
     ranked = rank(predictions, cross_entropy(tested.logits, tested.labels), tested.good_classes)
     worst = ranked.filter(pl.col("kind") != RIGHT)["row"].head(NUM_HEATMAPS).to_list()
-    network, size = checkpoint.network().to(choose_device(device)), data.geometry
+    network, size = checkpoint.shared.network.to(choose_device(device)), data.geometry
     overlays, resolution = _explain(network, data, tested, worst) if worst else ({}, None)
     about = {"method": HeatmapSettings.method, "layer": network.backbone.choose_layer(size.height, size.width)}
     report |= {
