@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,9 @@ def test_the_folder(setting: Setting, exported: Exported) -> None:
         parity = json.loads(files["parity.json"].read_text())
         assert parity["num_images"] == len(data.samples("val"))
         assert ("files" in parity, record.input == "photograph") == (name == "onnx",) * 2
-        assert all(sentence in files["README.md"].read_text() for sentence in (*record.input_rule, *record.rule))
+        runtime = FORMATS[name].runtime.format(version=version(FORMATS[name].packages[-1]))
+        sentences = (*record.input_rule, *record.rule, runtime)
+        assert all(sentence in files["README.md"].read_text() for sentence in sentences)
         stored = json.loads(files["model.json"].read_text())
         assert (stored["applied_temperature"], "temperature" in stored) == (record.temperature, False)
         assert sorted(path.name for path in folder.parent.iterdir()) == ["cache", "complete", "export"]

@@ -20,8 +20,9 @@ from weldnet.export.graph import CODES
 from weldnet.export.parity import measure_margins
 from weldnet.files import replace_file, write_json, write_text
 from weldnet.inference.engines import Engine, Scores
+from weldnet.inference.exported import FORMATS
 from weldnet.inference.model_card import ExportCard
-from weldnet.inference.onnx_format import FINISHED, IR_VERSION, OLDEST_RUNTIME, OPSET
+from weldnet.inference.onnx_format import FINISHED
 
 NUM_CHECKS = 3
 
@@ -36,20 +37,6 @@ OUTPUTS = {
     "verdict": "int64 (batch): 0 refer, 1 accept, 2 reject",
 }
 """What each output holds; exports of a fixed size have the first two."""
-
-_RUNTIMES = {
-    "onnx": (
-        "`model.onnx` runs in ONNX Runtime {oldest} or later (opset {opset}, IR version {ir}), on the CPU in float32. "
-        "OpenVINO reads it, too; its converter `ovc` halves the weights to FP16 unless you type "
-        "`--compress_to_fp16=False`. In any other runtime, first compare with `check/expected.json`."
-    ),
-    "openvino": (
-        "`model.xml` and `model.bin` run in OpenVINO {version} or later, on the CPU. Left to itself OpenVINO computes "
-        "in bfloat16 where the processor can: set INFERENCE_PRECISION_HINT to f32. It takes images that are already "
-        "resized, and gives no verdict: resizing in bfloat16 or int8 would change grey levels, and int8 has thresholds "
-        "of its own. format=onnx takes photographs as they are."
-    ),
-}
 
 README = """\
 # {title}
@@ -169,7 +156,7 @@ def _write_check(
 ) -> None:
     """Writes `check.py`, and `check/` with N `images`, uint8 (h, w, 3), and their `outputs` by name, (N, ...)."""
     (folder / "check").mkdir()
-    cases, tolerance = [], TOLERANCE_INT8 if "int8" in card.format else TOLERANCE
+    cases, tolerance = [], TOLERANCE_INT8 if FORMATS[card.format].is_int8 else TOLERANCE
     for index, image in enumerate(images):
         name = f"{index + 1}.png"
         with replace_file(folder / "check" / name) as temporary:
@@ -188,10 +175,9 @@ def describe_outputs(card: ExportCard) -> dict[str, str]:
 
 def write_readme(folder: Path, card: ExportCard) -> None:
     """Writes `README.md`."""
-    runtime = _RUNTIMES["onnx" if card.format == "onnx" else "openvino"].format(
-        version=card.versions.get("openvino"), oldest=OLDEST_RUNTIME, opset=OPSET, ir=IR_VERSION
-    )
-    if card.format == "onnx" and card.input == "photograph" and card.geometry.normalize == "per_image":
+    chosen = FORMATS[card.format]
+    runtime = chosen.runtime.format(version=card.versions[chosen.packages[-1]])
+    if card.input == "photograph" and card.geometry.normalize == "per_image":
         runtime += f" The optional input `{FINISHED}`, about which ONNX Runtime warns, is for weldnet: leave it out."
     text = README.format(
         title=f"A weld classifier: {', '.join(card.classes)}",

@@ -75,6 +75,7 @@ class ExportFormat:
             quantises it, or describes it.
         open: from the contents of the files and a precision to what runs them and its name in words. The files are
             untrusted: nothing else may be read. An error of any kind means that they are damaged.
+        runtime: where and how it runs, for the README of an export; `{version}` is that of the last package.
         precisions: that it runs in.
         is_int8: its convolutions are quantised, so that it has thresholds of its own.
         takes_photographs: its network may take photographs of any size and give verdicts.
@@ -85,6 +86,7 @@ class ExportFormat:
     packages: tuple[str, ...]
     write: Callable[["ExportedProgram", Path, Change | None], object]
     open: Callable[[Sequence[bytes], str], tuple[Run, str]]
+    runtime: str
     precisions: tuple[str, ...] = ("float32",)
     is_int8: bool = False
     takes_photographs: bool = False

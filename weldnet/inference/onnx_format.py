@@ -61,7 +61,7 @@ def write_onnx(program: "ExportedProgram", folder: Path, change: Change | None =
     model.ir_version = IR_VERSION
     for value in model.graph.inputs[1:]:
         if value.uses():
-            # With a value of its own an input may be left away.
+            # An input with a value of its own may be left out.
             value.const_value = onnx_ir.tensor(np.array(False), name=FINISHED)
             model.graph.register_initializer(value)
         else:
@@ -102,6 +102,12 @@ def _open(contents: Sequence[bytes], precision: str) -> tuple[Run, str]:
     return run, runtime
 
 
+RUNTIME = (
+    f"`{NETWORK}` runs in ONNX Runtime {OLDEST_RUNTIME} or later (opset {OPSET}, IR version {IR_VERSION}), on the CPU "
+    "in float32. OpenVINO reads it, too; its converter `ovc` halves the weights to FP16 unless you type "
+    "`--compress_to_fp16=False`. In any other runtime, first compare with `check/expected.json`."
+)
+
 ONNX = ExportFormat(
-    "onnx", (NETWORK,), ("onnx", "onnxscript", "onnxruntime"), write_onnx, _open, takes_photographs=True
+    "onnx", (NETWORK,), ("onnx", "onnxscript", "onnxruntime"), write_onnx, _open, RUNTIME, takes_photographs=True
 )

@@ -65,5 +65,14 @@ def _core() -> Any:
     return import_extra("openvino").Core()
 
 
-OPENVINO = ExportFormat("openvino", (NETWORK, WEIGHTS), ("onnx", "onnxscript", "openvino"), _write, _open, PRECISIONS)
+RUNTIME = (
+    f"`{NETWORK}` and `{WEIGHTS}` run in OpenVINO {{version}} or later, on the CPU. Left to itself OpenVINO computes "
+    "in bfloat16 where the processor can: set INFERENCE_PRECISION_HINT to f32. It takes images that are already "
+    "resized, and gives no verdict: resizing in bfloat16 or int8 would change grey levels, and int8 has thresholds "
+    "of its own. format=onnx takes photographs as they are."
+)
+
+OPENVINO = ExportFormat(
+    "openvino", (NETWORK, WEIGHTS), ("onnx", "onnxscript", "openvino"), _write, _open, RUNTIME, PRECISIONS
+)
 OPENVINO_INT8 = replace(OPENVINO, name="openvino_int8", packages=("nncf", *OPENVINO.packages), is_int8=True)
