@@ -184,7 +184,7 @@ def test_the_words_of_a_command_are_taken_as_typed(typed: str, words: list[str])
         ("test", ["ckpt_path=best"], ["no finished epoch"]),
         ("test", ["ckpt_path=x", "splt=test"], ["did you mean 'split'"]),
         ("test", ["ckpt_path=x", "split=tets"], ["did you mean 'test'"]),
-        ("test", ["ckpt_path=x", "device=gpu7"], ["device=gpu7"]),
+        ("test", [f"ckpt_path={__file__}", "device=gpu7"], ["device=gpu7"]),
     ],
 )
 def test_a_mistake_is_one_message_and_exit_code_2(

@@ -29,7 +29,9 @@ class ExplainConfig(DeviceSettings, HeatmapSettings, ModelKeys):
 
 def run(cfg: DictConfig) -> None:
     """Explains the images of a composed config; exits with code 1 if a file could not be read."""
+    # Before torch is imported, which takes seconds.
     file = find_origin(cfg.ckpt_path, ", and an explanation needs gradients")
+
     from weldnet.data.sources.found import Skipped
     from weldnet.data.sources.selection import find_base, find_images, refuse_inside
     from weldnet.inference.checkpoint import load_checkpoint

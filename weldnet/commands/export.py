@@ -32,7 +32,9 @@ class ExportConfig(ModelKeys):
 
 def run(cfg: DictConfig) -> None:
     """Exports a checkpoint from a composed config."""
+    # Before torch is imported, which takes seconds.
     file = find_origin(cfg.ckpt_path, " already")
+
     from weldnet.console import print_table
     from weldnet.export.exporter import choose_layout, export_model, require_judge
     from weldnet.export.settings import FOR_FLOAT, Bounds, InputSettings, Int8Settings

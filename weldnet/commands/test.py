@@ -36,15 +36,17 @@ class TestConfig(DeviceSettings, ModelKeys):
 
 def run(cfg: DictConfig) -> None:
     """Tests a checkpoint from a composed config, or compares two."""
+    folder = name_folder("test", cfg.output_dir)
+    if cfg.split is not None:
+        check_choice("split", cfg.split, SPLIT_CHOICES)
+    # Before torch is imported, which takes seconds.
     files = list(map(find_checkpoint, split_paths(cfg.ckpt_path)))
+
     from weldnet.console import print_table
     from weldnet.hardware.devices import choose_device
     from weldnet.inference.checkpoint import load_checkpoint
     from weldnet.report.headline import list_lines
 
-    folder = name_folder("test", cfg.output_dir)
-    if cfg.split is not None:
-        check_choice("split", cfg.split, SPLIT_CHOICES)
     choose_device(cfg.device)
     checkpoints = list(map(load_checkpoint, files))
     if len({tuple(checkpoint.card.classes) for checkpoint in checkpoints}) > 1:
