@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from weldnet.config.arguments import name_paths, put_options_first, quote_verbatim, register_help, split_help
 from weldnet.config.endings import end_with_reader, end_with_signals
-from weldnet.config.mistakes import check_keys, check_typed, explain
+from weldnet.config.mistakes import UNREAD, check_keys, check_typed, explain
 from weldnet.config.schema import register_schema
 from weldnet.errors import InputError
 from weldnet.files import explain_refusal
@@ -29,9 +29,6 @@ from weldnet.hardware import shorten_waits
 log = logging.getLogger(__name__)
 
 CONFIGS = "weldnet.configs"
-
-UNREAD = [f"~hydra/{group}" for group in ("launcher", "sweeper", "hydra_help", "hydra_logging", "job_logging")]
-"""Leave out of a composed config what only Hydra's own command line reads: a quarter of the composing."""
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
