@@ -248,9 +248,12 @@ def test_copies_of_a_known_weld_stay_together(tmp_path: Path) -> None:
 def test_a_validation_of_ones_own_stays(root: Path) -> None:
     table = scan_folder(root).with_columns(split=pl.Series(["train", "val", "test", "train"] * 8))
     write_manifest(table, root.parent / "manifest.csv")
-    data = set_up(Manifest(manifest=str(root.parent / "manifest.csv")), val="known")
+    own = Manifest(manifest=str(root.parent / "manifest.csv"))
+    data = set_up(own, val="known", shares=Shares(0.5, 0.25, 0.25))
     assert len(data.samples("val")) == 8
-    assert "data.val=known has no effect: the source has a val split" in data.warnings
+    for key in ("data.val=known", "data.shares"):
+        assert f"{key} has no effect: the source has a val split" in data.warnings
+    assert not any("no effect" in warning for warning in set_up(own).warnings)
 
 
 def test_val_is_carved_from_train_by_whole_groups(root: Path) -> None:

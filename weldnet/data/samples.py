@@ -11,7 +11,7 @@ from PIL import Image
 from weldnet.data.cache import cache_folder
 from weldnet.data.decode.images import Geometry, crop_border
 from weldnet.data.duplicates import Pairs, find_alike
-from weldnet.data.settings import ImageSettings, SplitRule
+from weldnet.data.settings import ImageSettings, Shares, SplitRule
 from weldnet.data.sources.found import Found
 from weldnet.data.sources.groups import knows_groups
 from weldnet.data.sources.manifest import SPLITS
@@ -136,8 +136,9 @@ class WeldSamples:
         self.takes_known = wants_known and "val" not in table["split"]
         if self.takes_known:
             table = take_known(table, self.shares["val"] / shares["train"])
-        elif wants_known:
-            warnings.append("data.val=known has no effect: the source has a val split")
+        elif num_folds is None and "val" in found.table["split"]:
+            unused = {"data.val=known": wants_known, "data.shares": self.rule.shares != Shares()}
+            warnings += [f"{key} has no effect: the source has a val split" for key, is_set in unused.items() if is_set]
         self.warnings += warnings
         return table
 
