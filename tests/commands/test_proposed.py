@@ -1,8 +1,10 @@
 """Every command that a message proposes works."""
 
+import errno
 import re
 import shlex
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from calling import call, exit_code, refuse
@@ -46,6 +48,13 @@ def test_those_of_training(here: Path, capsys: pytest.CaptureFixture[str]) -> No
     call("train", "ckpt_path=a run")
     assert not (here / "a run" / ".lock").exists()
     run_all(capsys.readouterr().out, capsys, "test", "train")
+    with pytest.MonkeyPatch.context() as patch:
+        # As in an archive.
+        patch.setattr(
+            "weldnet.config.runs.lock_folder", Mock(side_effect=OSError(errno.EROFS, "Read-only file system"))
+        )
+        call("train", "ckpt_path=a run")
+    assert "a run' is complete" in capsys.readouterr().out
     call("export", "ckpt_path=a run", "format=onnx", "output_dir=b")
     run_all(capsys.readouterr().out, capsys, "predict")
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from weldnet.config.hydra_app import command
 from weldnet.config.literal import pin
 from weldnet.config.resume import StoppedRun, find_saved_config, find_stopped_run, holds_seeds
-from weldnet.config.runs import name_folder, show, show_command, work_alone
+from weldnet.config.runs import name_folder, remove_lock, show, show_command, work_alone
 from weldnet.config.schema import TrainConfig
 from weldnet.errors import InputError
 
@@ -39,9 +39,8 @@ def run(cfg: DictConfig) -> Path:
         stopped = find_stopped_run(cfg, typed)
         cfg, folder = stopped.cfg, stopped.folder
         if stopped.is_complete:
-            # A kill after the last file has left its lock there.
-            with work_alone(folder):
-                _print_complete(stopped)
+            remove_lock(folder)
+            _print_complete(stopped)
             return folder
     # Before the data: while they are set up, another command could change what was found.
     with work_alone(folder) if stopped else nullcontext():

@@ -101,6 +101,12 @@ def work_alone(folder: Path) -> Iterator[None]:
         yield
 
 
+def remove_lock(folder: Path) -> None:
+    """Removes the lock that a kill left in a finished run, unless it is another command's, or the disk is read-only."""
+    with suppress(OSError, InputError), work_alone(folder):
+        pass
+
+
 class _LogFile(logging.FileHandler):
     """A log file that a full disk cuts short: logging would print a traceback for each line it could not write."""
 

@@ -13,7 +13,16 @@ from omegaconf import DictConfig, OmegaConf
 from weldnet.config.literal import escape, map_texts, pin, read_config, to_plain
 from weldnet.config.resumable import Alike, check_changes, find_changes
 from weldnet.config.resume import CONFIG, StoppedRun, load_last
-from weldnet.config.runs import is_leader, make_absolute, name_folder, show, show_command, stop_here, work_alone
+from weldnet.config.runs import (
+    is_leader,
+    make_absolute,
+    name_folder,
+    remove_lock,
+    show,
+    show_command,
+    stop_here,
+    work_alone,
+)
 from weldnet.config.trainings import prepare_data, prepare_trainer, train_run
 from weldnet.config.trusted import check_trusted
 from weldnet.console import print_table
@@ -153,9 +162,8 @@ class Series(ABC):
         if not self.unfinished(only) and (only is not None or self.is_complete()):
             which = "" if only is None else f"{self.alike.member} {only} of "
             print(f"{which}{show(self.folder)} is complete: trained, tested, reported; nothing was done")
-            # A kill after the last file has left its lock there.
-            with work_alone(self.folder):
-                self._print_outcome(resume, save=False)
+            remove_lock(self.folder)
+            self._print_outcome(resume, save=False)
             return
         if self.unfinished(only):
             self._check(only)
