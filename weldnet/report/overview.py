@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -13,9 +12,8 @@ from weldnet.evaluation.metrics import CLASS_METRICS, METRICS, measure_proportio
 from weldnet.report.page import render
 from weldnet.report.photographs import name_file
 from weldnet.report.tables import LABELS, Table, shape, tabulate_confusion
-from weldnet.report.words import common_folder, percent, show_number
+from weldnet.report.words import Figures, common_folder, percent, show_number
 
-Figures = Mapping[str, Any]
 Section = tuple[str, str, Markup]
 """The key, title and content of a section."""
 

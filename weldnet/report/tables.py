@@ -1,6 +1,6 @@
 """The tables of every page, and of the terminal: plain rows of text and figures."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import polars as pl
@@ -14,10 +14,8 @@ from weldnet.errors import count
 from weldnet.evaluation.bootstrap import FEWEST_GROUPS
 from weldnet.evaluation.metrics import CLASS_METRICS, ERRORS, METRICS, RANKINGS
 from weldnet.evaluation.verdicts import VERDICTS
-from weldnet.report.words import name_columns, percent, show_number
+from weldnet.report.words import Figures, name_columns, percent, show_number
 from weldnet.spelling import make_visible
-
-Figures = Mapping[str, Any]
 
 MOST_WELDS = 200
 
