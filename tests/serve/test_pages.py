@@ -74,8 +74,7 @@ def test_the_page_shows_what_the_predictor_says(small: Path, tmp_path: Path, bro
         browser.get(f"http://127.0.0.1:{port}")
         wait_for(browser, "document.getElementById('model').textContent.length > 20")
         assert engine.facts.digest[:12] in find(browser, "model").text
-        shown = [sentence.replace(" %", "\u00a0%") for sentence in engine.facts.point.describe()]
-        assert find(browser, "rule").text.split("\n") == shown
+        assert find(browser, "rule").text.split("\n") == engine.facts.point.describe()
         assert find(browser, "fit").text.startswith("This model does not record whether it is proven fit")
         find(browser, "choose").send_keys("\n".join(map(str, files)))
         wait_for(browser, "document.querySelectorAll('#history li').length == 5")
