@@ -79,21 +79,25 @@ JUNK = {
 
 
 @pytest.mark.parametrize("name", JUNK)
-def test_what_machines_put_beside_photographs(here: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
-    file = here / "welds" / name
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(draw("JPEG"))
-    line = f"skipped 1 file: 1 {JUNK[name]}\n"
-    assert audit(*FOLDER)["num_images"] == NUM_IMAGES
-    assert line in capsys.readouterr().out
-    assert json.loads(Path("audit/audit.json").read_text())["skipped"] == [
-        {"reason": JUNK[name], "number": 1, "paths": [str(file)]}
-    ]
+def test_what_machines_put_beside_photographs(here: Path, name: str) -> None:
+    write_all(here / "welds", {name: draw("JPEG")})
     found = Skipped()
     assert len(find_images("welds", found)) == NUM_IMAGES
-    assert found.describe(here / "welds") == line.strip()
+    assert found.describe(here / "welds") == f"skipped 1 file: 1 {JUNK[name]}"
     # Glob passes over what is hidden by itself.
     assert len(find_images("welds/**/*")) == NUM_IMAGES
+
+
+def test_the_audit_names_each_of_them(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_all(here / "welds", {name: draw("JPEG") for name in JUNK})
+    summary = audit(*FOLDER)
+    assert summary["num_images"] == NUM_IMAGES
+    named = {path: one["reason"] for one in summary["skipped"] for path in one["paths"]}
+    assert named == {str(here / "welds" / name): reason for name, reason in JUNK.items()}
+    assert [one["number"] for one in summary["skipped"]] == [len(one["paths"]) for one in summary["skipped"]]
+    printed = capsys.readouterr().out
+    assert f"skipped {len(JUNK)} files: " in printed
+    assert all(f"{one['number']} {one['reason']}" in printed for one in summary["skipped"])
 
 
 def test_who_names_them_gets_them(here: Path) -> None:
@@ -160,8 +164,8 @@ UNREAD = {
 
 
 def write_all(folder: Path, files: dict[str, bytes]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
 
 
@@ -254,12 +258,10 @@ def test_a_class_of_photographs_that_are_not_read(here: Path, run: Path, capsys:
 
 @pytest.mark.slow
 def test_training_says_what_it_skips_and_squeezes(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name in JUNK:
-        file = here / "welds" / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(draw("JPEG"))
+    write_all(here / "welds", {name: draw("JPEG") for name in JUNK})
     write_all(here / "welds" / "crack", {f"seam1_{name}": content for name, content in (PHOTOGRAPHS | OTHERS).items()})
-    small = ["model.backbone=resnet18", "model.weights=none", "data.image_size.height=160", "data.image_size.width=16"]
+    small = ["model=timm", "model.backbone=test_resnet", "model.weights=none"]
+    small += ["data.image_size.height=160", "data.image_size.width=16"]
     small += ["data.batch_size=8", "trainer=cpu", "trainer.precision=32-true", "trainer.max_epochs=1"]
     call("train", *FOLDER, *small, "callbacks.dashboard=null", "output_dir=out")
     number = len(JUNK) + len(OTHERS)
