@@ -309,7 +309,10 @@ def test_a_cache_that_may_only_be_read(files: list[str], tmp_path: Path, monkeyp
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     monkeypatch.setattr("filelock.FileLock.acquire", refuse)
-    assert decode(files, tmp_path).read(np.arange(5)).any()
+    (tmp_path / "bad.png").write_bytes(b"")
+    decoded = decode([*files, str(tmp_path / "bad.png")], tmp_path)
+    assert decoded.unreadable == {5: "the file is empty"}
+    assert decoded.read(np.arange(5)).any()
     with pytest.raises(InputError, match="Read-only file system"):
         decode([*files, str(save_image(tmp_path / "new.png", draw_noise(9, 9)))], tmp_path)
 

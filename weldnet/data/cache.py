@@ -76,10 +76,16 @@ def decode_images(
                 unreadable |= cache.add(_missing(found, unreadable))
             found = cache.find(files)
     except OSError as error:
-        raise InputError(
-            f"the cache {cache.home} cannot be written: {error.strerror or error}; {describe_room(cache.home)}; choose "
-            "a different one with data.cache_dir, or keep no pixels with data.cache=none"
-        ) from error
+        found = cache.find(files)
+        # A read-only cache may hold every image that can be read.
+        for index, path in _missing(found, unreadable).select("index", "path").iter_rows():
+            if not isinstance(reason := cache.decode(path), UnreadableImage):
+                raise InputError(
+                    f"the cache {cache.home} cannot be written: {error.strerror or error}; "
+                    f"{describe_room(cache.home)}; choose a different one with data.cache_dir, or keep no pixels with "
+                    "data.cache=none"
+                ) from error
+            unreadable[index] = str(reason)
     if len(_missing(found, unreadable)):
         raise InputError(f"the cache {cache.home} was deleted or damaged while it was used; start again")
     rows, pages, *size = (found[name].fill_null(-1).to_numpy() for name in ("row", *_PROPERTIES))
@@ -178,7 +184,7 @@ class _Cache:
                 pixels.truncate(num_rows * row_bytes)
                 for chunk in files.iter_slices(max(1, CHUNK_BYTES // row_bytes)):
                     new = []
-                    decoded = pool.map(lambda path: self._decode(path, known), chunk["path"])
+                    decoded = pool.map(lambda path: self.decode(path, known), chunk["path"])
                     for (index, *file), result in zip(chunk.iter_rows(), decoded, strict=True):
                         progress.advance(task)
                         if isinstance(result, UnreadableImage):
@@ -203,7 +209,7 @@ class _Cache:
                 self.pixels_file.unlink(missing_ok=True)
         return unreadable
 
-    def _decode(self, path: str, known: Container[str]) -> tuple[str, list[int], bytes] | UnreadableImage:
+    def decode(self, path: str, known: Container[str] = ()) -> tuple[str, list[int], bytes] | UnreadableImage:
         """A file's digest, pages, width, height and pixels, the digest alone if known; or why it cannot be read."""
         try:
             content = read_content(path)
