@@ -128,8 +128,7 @@ def _name_model(digest: str, runtime: str) -> str:
 
 def claim(folder: Path, facts: ModelFacts, base: str, sort_into: Path | None) -> None:
     """Notes which model writes here, and what becomes of the files; refuses a different one than before."""
-    model, target = _name_model(facts.digest, facts.runtime), None if sort_into is None else str(sort_into)
-    file, task = folder / JUDGED_BY, {"model": model, "base": base, "sort_into": target}
+    file, task = folder / JUDGED_BY, {"base": base, "sort_into": None if sort_into is None else str(sort_into)}
     if not file.exists():
         if any(folder.glob("predictions*")):
             raise InputError(
@@ -138,9 +137,11 @@ def claim(folder: Path, facts: ModelFacts, base: str, sort_into: Path | None) ->
         write_json(file, facts.model_dump(mode="json") | {"task": task})
         return
     try:
-        noted = json.loads(file.read_text(encoding="utf-8"))["task"]
-        differing = [f"{key}={noted[key]}, not {value}" for key, value in task.items() if noted[key] != value]
-    except (ValueError, KeyError, TypeError):
+        noted = json.loads(file.read_text(encoding="utf-8"))
+        before = {"model": _name_model(noted["digest"], noted["runtime"])} | noted["task"]
+        now = {"model": _name_model(facts.digest, facts.runtime)} | task
+        differing = [f"{key}={before[key]}, not {value}" for key, value in now.items() if before[key] != value]
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"{file} is damaged; name a different output_dir") from None
     if differing:
         raise InputError(
