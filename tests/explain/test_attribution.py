@@ -67,7 +67,7 @@ def test_cams_are_those_of_the_papers() -> None:
     torch.testing.assert_close(attribute(network, network[LAYER], images, targets, "hires_cam"), hires_cam)
     found = explain(network, network[LAYER], images, targets)
     large = nn.Upsample((24, 12), mode="bilinear")(grad_cam.relu()[:, None])[:, 0]
-    np.testing.assert_allclose(found.maps, large / large.amax((1, 2), keepdim=True), atol=1e-5)
+    np.testing.assert_allclose(found.maps, large / large.amax((1, 2), keepdim=True), atol=1e-6)
     assert found.maps.dtype == np.float32
     assert found.resolution == (6, 3)
 
