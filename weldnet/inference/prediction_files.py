@@ -95,9 +95,11 @@ def read_rows(file: Path) -> Iterator[Row]:
                 return
             try:
                 row = json.loads(line)
+                # Before weldnet looked for damage, there was no such column.
+                row.setdefault("damaged", None)
                 if not isinstance(row["path"], str) or not needed <= set(row):
                     raise TypeError
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise InputError(
                     f"{file} row {number} is no prediction; name a different output_dir, or remove the row"
                 ) from error
@@ -123,6 +125,8 @@ def gather_rows(folder: Path, again: Collection[str] = ()) -> set[str]:
                 append(row)
     for file in files:
         file.unlink()
+        # An older weldnet's.
+        file.with_suffix(".csv").unlink(missing_ok=True)
     return {path for path, _ in done}
 
 
