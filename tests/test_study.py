@@ -326,7 +326,7 @@ def test_wrong_arguments_are_refused(
 def test_a_wrong_override_is_refused_before_anything_is_trained(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_table(tmp_path, TABLE.replace("callbacks=default", "optimizer.momentum=2"))
+    write_table(tmp_path, TABLE.replace("callbacks=auto", "optimizer.momentum=2"))
     assert run(tmp_path) == 2
     assert "optimizer" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -314,7 +314,7 @@ def test_patience_takes_effect(welds: Path) -> None:
 def test_a_finished_cosine_continues_at_its_end_rate(welds: Path, capsys: pytest.CaptureFixture[str]) -> None:
     call("train", *QUIET, "test=false", "trainer.max_epochs=2", "scheduler.final_share=0.01", "output_dir=run")
     assert "has finished its 2 epochs" in refuse(capsys, "train", "ckpt_path=run", "optimizer.lr=1")
-    assert "has trained 2 epochs already" in refuse(capsys, "train", "ckpt_path=run", "trainer.max_epochs=1")
+    assert "has already trained 2 epochs" in refuse(capsys, "train", "ckpt_path=run", "trainer.max_epochs=1")
     end = [group["lr"] for group in read_last("run")["optimizer_states"][0]["param_groups"]]
     call("train", "ckpt_path=run")
     (proposed,) = re.findall(r"trainer\.max_epochs=4", capsys.readouterr().out)
