@@ -93,7 +93,7 @@ def read_frame(content: bytes, segments: list[Segment]) -> Frame | None:
 
 
 def open_jpeg(content: bytes) -> tuple[JpegImagePlugin.JpegImageFile, bytes, str | None]:
-    """The image, not yet decoded; the bytes to decode, without metadata that may be damaged; any sign of damage."""
+    """The image, with its metadata where they are sound, not yet decoded; the bytes to decode; any sign of damage."""
     segments = read_segments(content)
     if frame := read_frame(content, segments):
         kind = _FRAME_KINDS[frame.marker] or ("" if frame.bits == 8 else f"a JPEG of {frame.bits} bits a channel")
@@ -103,13 +103,17 @@ def open_jpeg(content: bytes) -> tuple[JpegImagePlugin.JpegImageFile, bytes, str
                 "keep 16 bits without loss"
             )
     damage = _LOST if _has_lost_bytes(content, segments) else None
-    content = _remove_metadata(content, segments)
+    try:
+        with blame_file("JPEG"):
+            return JpegImagePlugin.JpegImageFile(io.BytesIO(content)), content, damage
+    except UnreadableImage:
+        content = _remove_metadata(content, segments)
     with blame_file("JPEG"):
         return JpegImagePlugin.JpegImageFile(io.BytesIO(content)), content, damage
 
 
 def _remove_metadata(content: bytes, segments: list[Segment]) -> bytes:
-    """The JPEG without its metadata, apart from EXIF and Adobe's segment, which says what the channels mean."""
+    """The JPEG without its metadata, apart from Adobe's segment, which says what the channels mean."""
     kept, start = [], 0
     for segment in segments:
         names_colours = segment.marker == _ADOBE and segment.end - segment.body - 2 >= _ADOBE_BYTES
