@@ -123,7 +123,8 @@ def test_a_stop_finishes_what_it_began(
 def test_an_open_address_without_a_key_is_warned_of(small: Path, here: Path, start: Callable[..., Forked]) -> None:
     process = start(f"ckpt_path={small / 'run'}", "port=0", "host=0.0.0.0", "serve.records=d.jsonl", "device=cpu")
     address = process.wait_for("weldnet-serve: ").split()[1]
-    assert process.printed(error=True).startswith("WARNING: host=0.0.0.0 is open to the network")
+    warned = process.wait_for("WARNING: ", error=True)
+    assert warned.startswith("WARNING: host=0.0.0.0 is open to the network")
     assert (here / "d.jsonl").exists()
     assert os.listdir(here) == ["d.jsonl"]
     connection = HTTPConnection("127.0.0.1", int(address.rpartition(":")[2]), timeout=30)
