@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import fcntl
 import os
 import re
 import signal
@@ -110,6 +111,31 @@ def test_a_folder_is_locked_against_others(tmp_path: Path) -> None:
         with pytest.raises(Timeout):
             other.acquire()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_of_those_who_wait_for_a_folder_one_gets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One opens the lock's file while it is held, and locks it only when a third has made it anew."""
+    early, late = (FileLock(tmp_path / ".lock", timeout=0) for _ in range(2))
+    held, flock, unlink = lock_folder(tmp_path), fcntl.flock, Path.unlink
+
+    def end_first(descriptor: int, operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", flock)
+        held.__exit__(None, None, None)
+        late.acquire()
+        flock(descriptor, operation)
+
+    def unlink_while_held(file: Path) -> None:
+        with pytest.raises(Timeout):
+            late.acquire()
+        unlink(file)
+
+    held.__enter__()
+    monkeypatch.setattr(fcntl, "flock", end_first)
+    monkeypatch.setattr(Path, "unlink", unlink_while_held)
+    with pytest.raises(Timeout):
+        early.acquire()
+    assert late.is_locked
+    late.release()
 
 
 def test_an_error_unlocks_a_folder(tmp_path: Path) -> None:

@@ -117,6 +117,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
         yield
     finally:
         if lock.lock_counter == 1:
+            # While it is held: whoever has opened this file and locks it later finds that it has no name any more.
             with suppress(OSError):
                 file.unlink()
         lock.release()
