@@ -15,12 +15,16 @@ class InputError(ValueError):
     The commands print it and exit with code 2; every other exception is ours and keeps its traceback.
 
     Attributes:
-        advice: the end of the message, for whoever has shown the same before.
+        fault: what is wrong, and all else that precedes the advice.
+        advice: what to type instead, apart from the rest for a page that has shown the same before.
     """
 
-    def __init__(self, message: str = "", advice: str = "") -> None:
-        super().__init__(message + advice)
-        self.advice = advice
+    def __init__(self, fault: str = "", advice: str = "") -> None:
+        super().__init__(fault, advice)
+        self.fault, self.advice = fault, advice
+
+    def __str__(self) -> str:
+        return f"{self.fault} {self.advice}" if self.advice else self.fault
 
 
 class MachineError(InputError):

@@ -207,7 +207,7 @@ def refuse(audited: Audit, **messages: str) -> Audit:
 
 
 def test_advice_is_given_once(tmp_path: Path) -> None:
-    errors = {name: InputError(f"{name} needs welds. ", advice="Type X, or Y") for name in ("train", "crossval")}
+    errors = {name: InputError(f"{name} needs welds.", advice="Type X, or Y") for name in ("train", "crossval")}
     told = replace(audit_of(tmp_path / "a.png", []), refusals=errors)
     brief = " needs welds. Type one of the keys above"
     listed = [words for _, words in told.group_refusals()]

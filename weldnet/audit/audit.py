@@ -53,14 +53,13 @@ class Audit:
 
         The advice stands in the first of them, or in none where it `is_advised` already.
         """
-        groups: dict[str, list[str]] = {}
+        groups: dict[tuple[str, str], list[str]] = {}
         for name, refusal in self.refusals.items():
-            groups.setdefault(str(refusal or ""), []).append(f"weldnet-{name}")
-        advice = {str(refusal): refusal.advice for refusal in self.refusals.values() if refusal}
-        for words, names in groups.items():
-            own = advice.get(words)
-            yield names, f"{words.removesuffix(own)}Type one of the keys above" if own and is_advised else words
-            is_advised = is_advised or bool(own)
+            words = (refusal.fault, refusal.advice) if refusal else ("", "")
+            groups.setdefault(words, []).append(f"weldnet-{name}")
+        for (fault, advice), names in groups.items():
+            yield names, str(InputError(fault, "Type one of the keys above" if advice and is_advised else advice))
+            is_advised = is_advised or bool(advice)
 
 
 def audit(found: Found, geometry: Geometry | None = None, held_out: HeldOut | None = None) -> Audit:

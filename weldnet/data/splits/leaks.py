@@ -92,7 +92,7 @@ def find_contradictions(table: pl.DataFrame) -> list[str]:
 def refuse_leaks(leaks: Sequence[str], remedy: str = _TO_ONE_SIDE, advice: str = "") -> None:
     if leaks:
         found = f"these data leak, so a score would not measure unseen welds:\n{list_some(leaks)}"
-        raise InputError(f"{found}\n{remedy}. {ALL_THE_SAME}{'. ' if advice else ''}", advice)
+        raise InputError(f"{found}\n{remedy}. {ALL_THE_SAME}{'.' if advice else ''}", advice)
 
 
 def fingerprints(digests: pl.Series) -> Fingerprints:

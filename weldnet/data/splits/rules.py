@@ -109,7 +109,7 @@ def require_groups(table: pl.DataFrame, why: str) -> None:
     if table["group"].null_count():
         raise InputError(
             f"{why}, and it is unknown which images show the same weld; split at random, photographs of one weld would "
-            "be in train and test, and the test would measure memory. ",
+            "be in train and test, and the test would measure memory.",
             advice=explain_groups(table),
         )
 
