@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from weldnet.config.run_table import MOST_SHOWN, tabulate_runs
+from weldnet.config.run_table import MOST_RUNS, tabulate_runs
 from weldnet.console import print_table
 from weldnet.inference.finished_runs import RUNS, find_best, find_newest_run, list_finished
 
@@ -17,4 +17,4 @@ def main() -> None:
         print(f"weldnet runs: no finished run below {folder}; type weldnet runs DIR", file=sys.stderr)
         sys.exit(2)
     meaning = "ckpt_path=best: the best on validation of the runs with the newest one's images and splits"
-    print_table(tabulate_runs(runs[:MOST_SHOWN], find_best(folder, find_newest_run(folder)), meaning))
+    print_table(tabulate_runs(runs[:MOST_RUNS], find_best(folder, find_newest_run(folder)), meaning))

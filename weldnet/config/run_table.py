@@ -15,7 +15,7 @@ from weldnet.errors import InputError
 from weldnet.evaluation.metrics import show_figure
 from weldnet.inference.finished_runs import FinishedRun, list_finished
 
-MOST_SHOWN = 20
+MOST_RUNS = 20
 
 
 def print_sweep(folders: list[Path]) -> None:
@@ -25,7 +25,7 @@ def print_sweep(folders: list[Path]) -> None:
     runs = [run for run in finished if {run.folder, run.folder.parent} & {*folders}]
     runs.sort(key=lambda run: run.figure, reverse=True)
     if runs:
-        print_table(tabulate_runs(runs[:MOST_SHOWN], runs[0], "the best on validation"))
+        print_table(tabulate_runs(runs[:MOST_RUNS], runs[0], "the best on validation"))
 
 
 def tabulate_runs(runs: list[FinishedRun], best: FinishedRun | None, meaning: str) -> Table:

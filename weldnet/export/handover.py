@@ -29,7 +29,7 @@ NUM_CHECKS = 3
 TOLERANCE, TOLERANCE_INT8 = 1e-3, 0.1
 """The largest allowed error of an output, absolute up to 1 and relative above. Processors differ in int8."""
 
-OUTPUTS = {
+DESCRIPTIONS = {
     "probabilities": "float32 (batch, {classes}), calibrated, in the order of the classes",
     "distance": "float32 (batch), from the training images; greater than 1 means unlike training",
     "class_index": "int64 (batch), the class of the highest probability",
@@ -169,8 +169,8 @@ def _write_check(
 
 def describe_outputs(card: ExportCard) -> dict[str, str]:
     """What each output of an export holds, by name."""
-    names = list(OUTPUTS)[: None if card.input == "photograph" else 2]
-    return {name: OUTPUTS[name].format(classes=len(card.classes)) for name in names}
+    names = list(DESCRIPTIONS)[: None if card.input == "photograph" else 2]
+    return {name: DESCRIPTIONS[name].format(classes=len(card.classes)) for name in names}
 
 
 def write_readme(folder: Path, card: ExportCard) -> None:

@@ -32,7 +32,7 @@ CALLS = "calls.jsonl"
 MOST_SECONDS = 86_400.0
 """The longest time limit: the system cannot wait for centuries."""
 
-MOST_SHOWN = 300
+MOST_CHARACTERS = 300
 """Characters that are reported of the last line of a command's standard error."""
 
 
@@ -134,7 +134,7 @@ class Notifier(ExitStack):
             if process.returncode:
                 stderr.seek(0)
                 lines = stderr.read(2**16).decode(errors="replace").strip().splitlines()
-                last = f": {lines[-1][:MOST_SHOWN]}" if lines else ""
+                last = f": {lines[-1][:MOST_CHARACTERS]}" if lines else ""
                 raise OSError(f"exit code {process.returncode}{last}")
 
     def _post(self, content: bytes) -> None:

@@ -17,7 +17,7 @@ from weldnet.report.words import Figures, common_folder, percent, show_number
 Section = tuple[str, str, Markup]
 """The key, title and content of a section."""
 
-MOST_SHOWN = 500
+MOST_PHOTOGRAPHS = 500
 """Photographs on the page of a comparison; comparison.json has all."""
 
 PAIR = ("first", "second")
@@ -34,7 +34,7 @@ def render_comparison(comparison: Figures, names: Sequence[str], folder: Path) -
     photographs, differences = comparison["photographs"], comparison["differences"]
     sections = [_show_table("figures", "Figures", tabulate_differences(differences))]
     if photographs:
-        shown = [row | {"file": _find_photograph(row["row"], folder)} for row in photographs[:MOST_SHOWN]]
+        shown = [row | {"file": _find_photograph(row["row"], folder)} for row in photographs[:MOST_PHOTOGRAPHS]]
         title, top = (
             f"Photographs predicted differently: {len(photographs):,}",
             common_folder(row["path"] for row in shown),
