@@ -49,13 +49,13 @@ def test_openmp_reads_that_threads_sleep_soon_where_they_wait(tmp_path: Path) ->
     code = "from weldnet.commands.train import main; main()"
     environment = {name: value for name, value in os.environ.items() if name not in WAITS}
     done = subprocess.run(
-        [sys.executable, "-c", code, "data=folder", "data.root=nowhere"],
+        [sys.executable, "-c", code, "data.window=7"],
         env=environment | {"OMP_DISPLAY_ENV": "VERBOSE"},
         cwd=tmp_path,
         capture_output=True,
         text=True,
     )
-    assert "no folder at" in done.stderr
+    assert "data.window=7" in done.stderr
     assert set(re.findall(r"GOMP_SPINCOUNT = '(\d+)'", done.stderr)) == {SPINS}
 
 

@@ -4,6 +4,7 @@ import io
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 import weakref
@@ -206,6 +207,32 @@ def test_a_mistake_is_one_message_and_exit_code_2(
     for words in expected:
         assert words in error
     assert not list(tmp_path.iterdir()), "a refused command leaves nothing behind"
+
+
+@pytest.mark.parametrize(
+    ("main", "arguments", "expected"),
+    [
+        ("train", ["nowhere"], "'nowhere' is neither"),
+        ("train", ["data=folder", "data.root=nowhere"], "no folder at {}/nowhere"),
+        ("train", ["ckpt_path=nowhere"], "no checkpoint at {}/nowhere"),
+        ("crossval", ["data=folder", "data.root=letters"], "no image in any split for '2026' below {}/letters"),
+        ("sweep", ["data=folder", "data.root=letters/2026"], "{}/letters/2026 holds no class folders"),
+        ("audit", ["data=manifest", "data.manifest=nowhere.csv"], "no manifest at {}/nowhere.csv"),
+    ],
+)
+def test_a_mistyped_path_is_refused_without_torch(
+    main: str, arguments: list[str], expected: str, tmp_path: Path
+) -> None:
+    (tmp_path / "letters" / "2026").mkdir(parents=True)
+    (tmp_path / "letters" / "2026" / "a.txt").touch()
+    code = (
+        f"import sys\nfrom weldnet.commands.{main} import main\n"
+        "try:\n    main()\nfinally:\n    print('torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert expected.format(tmp_path) in done.stderr
+    assert (done.returncode, done.stdout) == (2, "False\n")
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from weldnet.config.arguments import name_paths, put_options_first, quote_verbatim, register_help, split_help
 from weldnet.config.endings import end_with_reader, end_with_signals
-from weldnet.config.mistakes import UNREAD, check_keys, check_typed, explain
+from weldnet.config.mistakes import UNREAD, check_keys, check_paths, check_typed, explain
 from weldnet.config.schema import register_schema
 from weldnet.errors import InputError
 from weldnet.files import explain_refusal
@@ -187,8 +187,10 @@ class _Call:
                 of_hydra.hydra.job.override_dirname = ",".join(own)
 
     def check(self, cfg: DictConfig) -> None:
-        """Checks the keys of a run, and that `ckpt_path` was known before its config was composed."""
+        """Checks the keys of a run, its typed paths, and that `ckpt_path` was known before its config was composed."""
         check_keys(cfg)
+        if "data" in cfg:
+            check_paths(cfg.data, typed_keys())
         if self.find_saved and self.root == self.name and cfg.ckpt_path is not None:
             raise InputError("ckpt_path is typed, not set in a file of --config-dir")
 

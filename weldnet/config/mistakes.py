@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from importlib.resources import files
 from itertools import pairwise
+from pathlib import Path
 
 import hydra
 from hydra.errors import HydraException, OverrideParseException
@@ -14,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from weldnet.config.literal import walk
+from weldnet.data.sources.source import Folder, Manifest
 from weldnet.errors import InputError, nearest
 
 UNREAD = [f"~hydra/{group}" for group in ("launcher", "sweeper", "hydra_help", "hydra_logging", "job_logging")]
@@ -116,6 +118,21 @@ def check_keys(node: DictConfig, above: str = "") -> None:
             raise InputError(f"no such key: {above}{key}{nearest(key, allowed)}; there are {listed}")
         if not OmegaConf.is_missing(node, key) and OmegaConf.is_dict(node[key]):
             check_keys(node[key], f"{above}{key}.")
+
+
+def check_paths(data: DictConfig, typed: Sequence[str]) -> None:
+    """Refuses a typed root without photographs, or a missing manifest, before torch is imported: that takes seconds."""
+    for key, kind in (("root", Folder), ("manifest", Manifest)):
+        is_read = data._target_ in (None, f"{kind.__module__}.{kind.__qualname__}")
+        if f"data.{key}" not in typed or not is_read or data[key] is None:
+            continue
+        # Of a typed path alone: it imports polars.
+        from weldnet.data.sources.folders import holds_photographs
+
+        path = os.path.abspath(os.path.expanduser(data[key]))
+        if not (holds_photographs(path) if key == "root" else os.path.isfile(path)):
+            # Raises, in words of its own.
+            kind(**{key: path}).find(0, Path())
 
 
 def explain(error: Exception, config_name: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
+from weldnet.data.decode.signatures import sort_file
 from weldnet.data.sources.found import (
     STRAY,
     Skipped,
@@ -48,6 +49,16 @@ def scan_folder(root: str | Path, skipped: Skipped | None = None) -> pl.DataFram
     table = pl.DataFrame(rows, schema=SCHEMA, orient="row")
     _check_classes(root, table, skipped)
     return table.drop_nulls("path").sort("path")
+
+
+def holds_photographs(root: str) -> bool:
+    """Whether a folder below `root` holds a photograph; looks no further than the first."""
+    return any(
+        sort_file(os.path.join(where, name)) == "image"
+        for where, _, names in os.walk(root)
+        if where != root
+        for name in names
+    )
 
 
 def _find_splits(root: Path, folders: dict[str, Path]) -> dict[Path, str | None]:
