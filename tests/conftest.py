@@ -113,6 +113,24 @@ def own_schemas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "repo", dict(store.repo))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def kept_schemas() -> Iterator[None]:
+    """No test or command changes Hydra's own schemas, which all composings share: see `compose_cheaply`."""
+    before = dict(list_schemas(ConfigStore.instance().repo))
+    yield
+    after = dict(list_schemas(ConfigStore.instance().repo))
+    assert {name: after.get(name) for name in before} == before
+
+
+def list_schemas(repo: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """The names of Hydra's schemas, and what each holds."""
+    for name, each in repo.items():
+        if isinstance(each, dict):
+            yield from list_schemas(each, f"{above}{name}/")
+        else:
+            yield f"{above}{name}", OmegaConf.to_yaml(each.node)
+
+
 def make_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
     """A folder that `make` fills, once for all of pytest-xdist's workers; no test changes what is in it."""
     base = factory.getbasetemp()
