@@ -116,7 +116,11 @@ def test_the_check_runs_alone(exported: Exported, tmp_path: Path, name: str) -> 
         done = subprocess.run([sys.executable, "-c", code, folder / "check.py"], capture_output=True, text=True)
         assert done.returncode == wrong, done.stderr
         assert ("do not use this export" in done.stderr) == wrong
-    assert len((folder / "check.py").read_text().splitlines()) < 40
+    check = (folder / "check.py").read_text()
+    assert len(check.splitlines()) < 45
+    # Nothing of the runtimes of other formats.
+    others = {each.packages[-1] for each in FORMATS.values()} - {FORMATS[name].packages[-1]}
+    assert not any(other in check for other in others)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +12,9 @@ from PIL import Image
 FOLDER = Path(__file__).resolve().parent
 
 
-def load_network() -> Any:
-    """What gives the outputs by name for `images`."""
-    if (FOLDER / "model.onnx").exists():
-        import onnxruntime
-
-        session = onnxruntime.InferenceSession(str(FOLDER / "model.onnx"), providers=["CPUExecutionProvider"])
-        names = [output.name for output in session.get_outputs()]
-        return lambda images: dict(zip(names, session.run(names, {"images": images}), strict=True))
-    import openvino
-
-    network = openvino.Core().compile_model(FOLDER / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return lambda images: network({"images": images})
-
-
-if __name__ == "__main__":
-    run, differs = load_network(), False
+def check(run: Callable[[Any], Mapping[str, Any]]) -> None:
+    """Compares the outputs that `run` gives by name for `images` with the expected ones."""
+    differs = False
     for case in json.loads((FOLDER / "check" / "expected.json").read_text(encoding="utf-8")):
         image = np.asarray(Image.open(FOLDER / "check" / case["file"]).convert("RGB"))[None]
         given = run(image.transpose(0, 3, 1, 2) if case["layout"] == "nchw" else image)

@@ -1,5 +1,6 @@
 """Writes what the programmer of the line's software needs of an export: a README, a check to run, the graph's facts."""
 
+import inspect
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -164,7 +165,13 @@ def _write_check(
         values = {output: np.ravel(rows[index]).tolist() for output, rows in outputs.items()}
         cases.append({"file": name, "layout": card.layout, "tolerance": tolerance, "outputs": values})
     write_json(folder / "check" / "expected.json", cases)
-    write_text(folder / "check.py", files("weldnet.export").joinpath("check.py").read_text(encoding="utf-8"))
+    open_alone = FORMATS[card.format].open_alone
+    pieces = [
+        files("weldnet.export").joinpath("check.py").read_text(encoding="utf-8"),
+        inspect.getsource(open_alone),
+        f'if __name__ == "__main__":\n    check({open_alone.__name__}(FOLDER))\n',
+    ]
+    write_text(folder / "check.py", "\n\n".join(pieces))
 
 
 def describe_outputs(card: ExportCard) -> dict[str, str]:

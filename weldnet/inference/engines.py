@@ -3,7 +3,7 @@
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -75,6 +75,8 @@ class ExportFormat:
             quantises it, or describes it.
         open: from the contents of the files and a precision to what runs them and its name in words. The files are
             untrusted: nothing else may be read. An error of any kind means that they are damaged.
+        open_alone: from the export's folder to what gives the outputs by name for `images`. Its source is a part of
+            the export's `check.py`: it may use the last package, `Path` and `Any`, and nothing of weldnet.
         runtime: where and how it runs, for the README of an export; `{version}` is that of the last package.
         precisions: that it runs in.
         is_int8: its convolutions are quantised, so that it has thresholds of its own.
@@ -86,6 +88,7 @@ class ExportFormat:
     packages: tuple[str, ...]
     write: Callable[["ExportedProgram", Path, Change | None], object]
     open: Callable[[Sequence[bytes], str], tuple[Run, str]]
+    open_alone: Callable[[Path], Callable[[Any], Mapping[str, Any]]]
     runtime: str
     precisions: tuple[str, ...] = ("float32",)
     is_int8: bool = False

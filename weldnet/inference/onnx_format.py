@@ -102,6 +102,15 @@ def _open(contents: Sequence[bytes], precision: str) -> tuple[Run, str]:
     return run, runtime
 
 
+def open_alone(folder: Path) -> Any:
+    """Opens the network of an export's folder without weldnet."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return lambda images: dict(zip(names, session.run(names, {"images": images}), strict=True))
+
+
 RUNTIME = (
     f"`{NETWORK}` runs in ONNX Runtime {OLDEST_RUNTIME} or later (opset {OPSET}, IR version {IR_VERSION}), on the CPU "
     "in float32. OpenVINO reads it, too; its converter `ovc` halves the weights to FP16 unless you type "
@@ -109,5 +118,12 @@ RUNTIME = (
 )
 
 ONNX = ExportFormat(
-    "onnx", (NETWORK,), ("onnx", "onnxscript", "onnxruntime"), write_onnx, _open, RUNTIME, takes_photographs=True
+    "onnx",
+    (NETWORK,),
+    ("onnx", "onnxscript", "onnxruntime"),
+    write_onnx,
+    _open,
+    open_alone,
+    RUNTIME,
+    takes_photographs=True,
 )

@@ -65,6 +65,14 @@ def _core() -> Any:
     return import_extra("openvino").Core()
 
 
+def open_alone(folder: Path) -> Any:
+    """Opens the network of an export's folder without weldnet."""
+    import openvino
+
+    network = openvino.Core().compile_model(folder / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return lambda images: network({"images": images})
+
+
 RUNTIME = (
     f"`{NETWORK}` and `{WEIGHTS}` run in OpenVINO {{version}} or later, on the CPU. Left to itself OpenVINO computes "
     "in bfloat16 where the processor can: set INFERENCE_PRECISION_HINT to f32. It takes images that are already "
@@ -73,6 +81,6 @@ RUNTIME = (
 )
 
 OPENVINO = ExportFormat(
-    "openvino", (NETWORK, WEIGHTS), ("onnx", "onnxscript", "openvino"), _write, _open, RUNTIME, PRECISIONS
+    "openvino", (NETWORK, WEIGHTS), ("onnx", "onnxscript", "openvino"), _write, _open, open_alone, RUNTIME, PRECISIONS
 )
 OPENVINO_INT8 = replace(OPENVINO, name="openvino_int8", packages=("nncf", *OPENVINO.packages), is_int8=True)
