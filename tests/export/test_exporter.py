@@ -334,6 +334,19 @@ def test_the_longest_name(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a" * 255]
 
 
+def test_a_network_that_openvino_cannot_convert(tmp_path: Path) -> None:
+    """It pools two pixels where there is one, as timm's smallest ResNet does at 32 x 16."""
+
+    class Pool(nn.Module):
+        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            pooled = nn.functional.avg_pool2d(images, 2, ceil_mode=True)
+            return pooled, pooled.sum()
+
+    program = torch.export.export(Pool(), (torch.zeros(1, 3, 2, 1),))
+    with pytest.raises(InputError, match=r"cannot convert this network .*: AveragePool-18, .*; type format=onnx"):
+        FORMATS["openvino"].write(program, tmp_path, None)
+
+
 def test_openvino_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Full:
         @staticmethod

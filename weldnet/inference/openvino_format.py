@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import re
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from weldnet.errors import InputError, first_line
+from weldnet.errors import InputError, first_line, shorten
 from weldnet.hardware import available_cores
 from weldnet.inference.engines import PRECISIONS, Change, ExportFormat, Run, import_extra
 from weldnet.inference.onnx_format import write_onnx
@@ -24,7 +25,14 @@ NETWORK, WEIGHTS = "model.xml", "model.bin"
 
 def _write(program: "ExportedProgram", folder: Path, quantise: Change | None) -> None:
     openvino, file = import_extra("openvino"), write_onnx(program, folder)
-    network = openvino.convert_model(file)
+    try:
+        network = openvino.convert_model(file)
+    except openvino.frontend.OpConversionFailure as error:
+        operations = shorten(re.findall(r"^-- (\S+) with a message", str(error), re.MULTILINE))
+        raise InputError(
+            f"OpenVINO cannot convert this network for images of this size: {operations or first_line(error)}; type "
+            "format=onnx, or train it with larger images (data.image_size)"
+        ) from error
     try:
         openvino.save_model(quantise(network) if quantise else network, folder / NETWORK, compress_to_fp16=False)
     # openvino raises it for a full disk as for any other.
