@@ -2,17 +2,22 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 import polars as pl
 import pytest
 from calling import exit_code, refuse
 from drawing import write_welds
+from omegaconf import OmegaConf
 from stopped import compose, write_stopped
 from trained import CLASSES
 
+from weldnet.config.build import build_data
+from weldnet.config.schema import DataConfig
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.settings import ImageSettings
 from weldnet.data.sources.source import Manifest
@@ -96,6 +101,65 @@ def test_what_cannot_be_learned_is_refused(here: Path, case: str) -> None:
     write_manifest(split, rows, group)
     with pytest.raises(InputError, match=re.escape(words)):
         WeldDataModule(Manifest(manifest="welds.csv"), image_settings=ImageSettings(cache="none"), seed=0).setup()
+
+
+ADVISED: dict[str, tuple[Split | None, int, str | None, list[str], list[str]]] = {
+    "two welds": (None, 8, OWN, [], ["data.val=known"]),
+    "two welds in train": (repeat("train", "test", "test"), 99, OWN, [], ["data.val=known"]),
+    "one photograph a weld": (repeat("train"), 2, OWN, [], []),
+    "one weld": (repeat("train"), 99, "g", [], ["data.val=known"]),
+    "no share": (None, 99, OWN, ["shares.val=0", "shares.train=0.85"], ["data.shares.val=0.15 data.shares.train=0.7"]),
+    "hardly a share": (
+        None,
+        99,
+        OWN,
+        ["shares.val=0", "shares.train=0.2", "shares.test=0.8"],
+        ["data.shares.val=0.1 data.shares.train=0.1"],
+    ),
+    "no groups": (None, 99, None, [], [f"data.group_by={way}" for way in ("prefix:1", "prefix:2", "per_image")]),
+    "val cannot be read": (repeat("train", "val"), 99, OWN, ["on_unreadable=skip"], []),
+}
+"""What is typed below `data`, and each way out that the refusal proposes."""
+
+
+def set_up(*typed: str) -> None:
+    """Sets up `welds.csv`, or a different manifest, under keys below `data`."""
+    keys = ["_target_=weldnet.data.sources.source.Manifest", "manifest=welds.csv", "cache=none", *typed]
+    cfg: Any = OmegaConf.merge(DataConfig, OmegaConf.from_dotlist(keys))
+    build_data(cfg, seed=0).setup()
+
+
+def find_ways(*typed: str) -> list[str]:
+    """What the refusal of `set_up` proposes to type."""
+    with pytest.raises(InputError) as refused:
+        set_up(*typed)
+    value = r"data\.[a-z_.]+=[a-z\d_.]+(?::\d)?"
+    return [way for way in re.findall(f"{value}(?: {value})*", str(refused.value)) if "allow_leak" not in way]
+
+
+@pytest.mark.parametrize("case", ADVISED)
+def test_each_way_out_that_a_refusal_proposes_is_one(here: Path, case: str) -> None:
+    split, rows, group, typed, ways = ADVISED[case]
+    write_manifest(split, rows, group)
+    if case == "val cannot be read":
+        for seam in SEAMS[1::2]:
+            for file in here.glob(f"welds/*/seam{seam}_*"):
+                file.write_bytes(b"")
+
+    assert find_ways(*typed) == ways
+    for way in ways:
+        set_up(*typed, *(word.removeprefix("data.") for word in way.split()))
+
+
+def test_the_way_out_of_copies_in_two_splits(here: Path) -> None:
+    """Where no weld is known, a split needs to know them first."""
+    typed = write_manifest(repeat("train", "val", "test"), group=None)
+    shutil.copy(here / "welds" / "pore" / "seam40_0.jpg", here / "welds" / "pore" / "seam41_0.jpg")
+    way, *_ = find_ways()
+    split = ["audit", *typed, "audit.suggest_split=split.csv"]
+    assert (exit_code(*split), (here / "split.csv").exists()) == (2, False)
+    assert (exit_code(*split, way), (here / "split.csv").exists()) == (1, True)
+    set_up("manifest=split.csv")
 
 
 COMMON = ["all test", "all train, one group", "one row", "pores in test only"]

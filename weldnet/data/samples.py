@@ -13,7 +13,7 @@ from weldnet.data.decode.images import Geometry, crop_border
 from weldnet.data.duplicates import Pairs, find_alike
 from weldnet.data.settings import ImageSettings, Shares, SplitRule
 from weldnet.data.sources.found import Found
-from weldnet.data.sources.groups import knows_groups
+from weldnet.data.sources.groups import explain_groups, knows_groups
 from weldnet.data.sources.manifest import SPLITS
 from weldnet.data.sources.names import find_misnamed
 from weldnet.data.sources.source import Source
@@ -113,7 +113,11 @@ class WeldSamples:
 
     def leave_out(self, table: pl.DataFrame, unreadable: Mapping[str, str]) -> pl.DataFrame:
         """Removes the unreadable files from a table with digests, and checks its splits again, now by content."""
+        splits = set(table["split"])
         table, skipped = self.found.skip_unreadable(table, unreadable, self.on_unreadable)
+        lost = sorted((splits & {"train", "val"}).difference(table["split"]))
+        if lost and self.wanted_classes is None:
+            raise InputError(f"none of the images in {' and '.join(lost)} can be read; repair them, or add others")
         if self.takes_known:
             table = return_copies(table)
         self.warnings += skipped + self._check(table)
@@ -146,7 +150,13 @@ class WeldSamples:
         """Raises an InputError for splits that leak or lack images; returns warnings."""
         self.leaks = find_leaks(table)
         if not self.rule.allow_leak:
-            refuse_leaks(self.leaks)
+            refuse_leaks(self.leaks, advice=explain_groups(table) if table["group"].null_count() else "")
+        if self.wanted_classes is None and "val" not in table["split"] and not self.shares["val"]:
+            val = min(Shares().val, self.shares["train"] / 2)
+            raise InputError(
+                "no image in val: the source has no val split, and data.shares gives it none; type "
+                f"data.shares.val={val:g} data.shares.train={self.shares['train'] - val:g}"
+            )
         check_classes(table, self.wanted_classes)
         if self.rule.fold is not None and "test" not in table["split"]:
             raise InputError(

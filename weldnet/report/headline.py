@@ -138,7 +138,10 @@ def _refuse(report: Report) -> tuple[str, Reason] | None:
         reason = Reason(text, "Test photographs of different welds: data=folder data.root=DIR.")
         return "These figures prove nothing: training has seen these welds or photographs.", reason
     if report["split"] in ("val", "all"):
-        text, action = "Some of them are validation photographs.", "Test the split that training never saw: split=test."
+        text, action = (
+            "Some of them are validation photographs.",
+            "Test photographs that training never saw: split=test, if the data have one, or data=folder data.root=DIR.",
+        )
         sentence = "These figures prove nothing: some of these photographs chose the epoch and the thresholds."
         return sentence, Reason(text, action)
     return None

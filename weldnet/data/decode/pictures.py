@@ -115,7 +115,7 @@ class Stored:
         if window == "full":
             if self.full is None:
                 raise UnreadableImage(
-                    "floats and values of more than 16 bits have no full range to show; type "
+                    "floats and values of more than 16 bits have no full range to show; train with "
                     "data.window=[low,high], in stored values, or data.window=percentile"
                 )
             return self.full

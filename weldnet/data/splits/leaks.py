@@ -92,7 +92,8 @@ def find_contradictions(table: pl.DataFrame) -> list[str]:
 def refuse_leaks(leaks: Sequence[str], remedy: str = _TO_ONE_SIDE, advice: str = "") -> None:
     if leaks:
         found = f"these data leak, so a score would not measure unseen welds:\n{list_some(leaks)}"
-        raise InputError(f"{found}\n{remedy}. {ALL_THE_SAME}{'.' if advice else ''}", advice)
+        named = ", where the weld of each photograph is known" if advice and remedy == _TO_ONE_SIDE else ""
+        raise InputError(f"{found}\n{remedy}{named}. {ALL_THE_SAME}{'.' if advice else ''}", advice)
 
 
 def fingerprints(digests: pl.Series) -> Fingerprints:
@@ -177,26 +178,37 @@ def check_classes(table: pl.DataFrame, known: Sequence[str] | None = None) -> No
                 f"{', '.join(sorted(trained))}"
             )
     if "val" not in table["split"]:
-        needs = "; training needs train and val (data.shares, or the source's own splits)"
-        raise InputError(f"no image in val{_explain_few(table) or needs}")
+        raise InputError(f"no image in val{_explain_few(table)}")
 
 
 def _explain_few(table: pl.DataFrame) -> str:
-    """What to do where a class has too few welds, with the images of each; empty where each has enough."""
-    counts = table.drop_nulls("group").group_by("label", "group").len().sort("label", "group")
-    welds: dict[str, list[str]] = {}
-    for label, group, number in counts.iter_rows():
-        welds.setdefault(label, []).append(f"{group} ({count(number, 'image')})")
-    few = [f"{label} has {len(names)}" for label, names in welds.items() if len(names) < 3]
+    """What to do where the welds, of which each has its group, are too few to give val its own; with their images."""
+    train = table.filter(split="train")
+    few, counts = _count_welds(table)
+    needs = "each class needs at least 3 welds, for train, val and test"
     if not few:
-        return ""
-    return (
-        f": each class needs at least 3 welds, for train, val and test; {shorten(few)}:\n"
-        f"{list_some([f'{label}: {shorten(names)}' for label, names in welds.items()])}\n"
+        # The source has its own test.
+        few, counts = _count_welds(train)
+        needs = "val is taken from train by whole welds, of which each class needs at least 3"
+    known = (
         "Type data.val=known: validation then takes photographs of the training welds, and what it chooses and "
-        "measures holds for known welds. Or photograph further welds, or give a manifest with the splits. Do not make "
+        "measures holds for known welds. Or photograph"
+    )
+    has_several = not train.filter(pl.struct("label", "group").is_duplicated()).is_empty()
+    return (
+        f": {needs}; {shorten(few or ['here they share their welds'])}:\n{list_some(counts)}\n"
+        f"{known if has_several else 'Photograph'} further welds, or give a manifest with the splits. Do not make "
         "the groups finer than one weld: the test would measure memory"
     )
+
+
+def _count_welds(table: pl.DataFrame) -> tuple[list[str], list[str]]:
+    """Which classes have fewer than 3 welds, and the images of each weld by class."""
+    welds: dict[str, list[str]] = {}
+    for label, group, number in table.group_by("label", "group").len().sort("label", "group").iter_rows():
+        welds.setdefault(label, []).append(f"{group} ({count(number, 'image')})")
+    few = [f"{label} has {len(names)}" for label, names in welds.items() if len(names) < 3]
+    return few, [f"{label}: {shorten(names)}" for label, names in welds.items()]
 
 
 def validation_groups(table: pl.DataFrame) -> str:
