@@ -25,9 +25,10 @@ PAGES = {
     "/": (_OWN, "page.html", "text/html"),
     "/page.css": (_OWN, "page.css", "text/css"),
     "/page.js": (_OWN, "page.js", "text/javascript"),
-    "/page_camera.js": (_OWN, "page_camera.js", "text/javascript"),
-    "/page_reviews.js": (_OWN, "page_reviews.js", "text/javascript"),
-    "/page_requests.js": (_OWN, "page_requests.js", "text/javascript"),
+    **{
+        f"/page_{name}.js": (_OWN, f"page_{name}.js", "text/javascript")
+        for name in ("camera", "elements", "photograph", "requests", "reviews")
+    },
     "/docs": (_OWN, "docs.html", "text/html"),
     "/docs.js": (_OWN, "docs.js", "text/javascript"),
     "/swagger-ui.css": (_SWAGGER, "static/swagger-ui.css", "text/css"),

@@ -1,6 +1,6 @@
 // The camera of this machine; a phone's own is the page's `shoot`.
 
-const find = (id) => document.getElementById(id);
+import { find } from "./page_elements.js";
 
 async function openCamera(complain) {
   complain("");

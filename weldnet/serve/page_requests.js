@@ -1,8 +1,9 @@
 // Requests: at most two at once; a busy server is asked again after the time it requests; the key is asked for once.
 
+import { find } from "./page_elements.js";
+
 const MAX_AT_ONCE = 2;
 
-const find = (id) => document.getElementById(id);
 const pause = (seconds) => new Promise((go) => setTimeout(go, 1000 * seconds));
 
 const tasks = [];

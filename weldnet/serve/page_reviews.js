@@ -1,8 +1,7 @@
 // What a person decides on a verdict, and the session as a file.
 
+import { find, visible } from "./page_elements.js";
 import { ask, read } from "./page_requests.js";
-
-const find = (id) => document.getElementById(id);
 
 const COLUMNS = [
   ...["file", "verdict", "predicted", "probability", "unlike_training", "damaged", "error", "sha256", "time"],
@@ -48,13 +47,13 @@ async function send(entry, button, label) {
   }
 }
 
-function describe(entry, visible) {
+function describe(entry) {
   const { review } = entry;
   if (isReferred(entry)) return `Recorded by ${review.name}: ${visible(review.label)}.`;
   return `Recorded: ${review.name} ${review.agree ? "agrees" : "overrules the verdict"}.`;
 }
 
-export function showReview(entry, classes, visible) {
+export function showReview(entry, classes) {
   find("review").hidden = !entry.result;
   if (!entry.result) return;
   const { review, refusal } = entry;
@@ -65,7 +64,7 @@ export function showReview(entry, classes, visible) {
   const [agree, overrule] = find("review").querySelectorAll("button");
   agree.textContent = isReferred(entry) ? "Record this class" : "Agree with the verdict";
   overrule.hidden = isReferred(entry);
-  find("reviewed").textContent = refusal || (review ? describe(entry, visible) : "");
+  find("reviewed").textContent = refusal || (review ? describe(entry) : "");
 }
 
 export function setUpReviews(getEntries, getSelected, show) {
