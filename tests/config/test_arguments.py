@@ -160,6 +160,8 @@ def test_help_says_what_is_allowed(
     here: Path, shown: str, capsys: pytest.CaptureFixture[str], key: str, allowed: str
 ) -> None:
     line = next(line for line in shown.splitlines() if line.startswith(f"  {key}="))
+    (here / "photos" / "good").mkdir()
+    (here / "photos" / "good" / "a.jpg").touch()
     message = refuse(capsys, "train", "photos", f"{key}=wrong")
     for word in allowed.split(", "):
         assert word in line

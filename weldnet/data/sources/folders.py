@@ -53,7 +53,8 @@ def scan_folder(root: str | Path, skipped: Skipped | None = None) -> pl.DataFram
 
 def holds_photographs(root: str) -> bool:
     """Whether a folder below `root` holds a photograph; looks no further than the first."""
-    return any(
+    # isdir takes a name that the system does not.
+    return os.path.isdir(root) and any(
         sort_file(os.path.join(where, name)) == "image"
         for where, _, names in os.walk(root)
         if where != root
