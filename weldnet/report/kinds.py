@@ -26,7 +26,7 @@ _BY_EFFECT = {
         "cross_split_duplicate": (
             "The same picture in more than one split",
             "The network is asked about pictures that it has learned by heart.",
-            "Keep each picture in one split: audit.suggest_split=FILE.csv joins duplicates into one group.",
+            "Keep each picture in one split: audit.suggest_split=FILE.csv does so once the groups are known.",
         ),
         "cross_split_view": (
             "One spot in more than one split",

@@ -95,7 +95,7 @@ def test_colour_of_16_bits_is_shown_in_full_only(channels: int) -> None:
     high = (pixels >> 8)[..., [0, 0, 0] if channels == 2 else [0, 1, 2]]
     assert_shows(picture, high)
     for window in ("percentile", (0.0, 4095.0)):
-        with pytest.raises(UnreadableImage, match=r"16 bits a channel .* data.window can only be full"):
+        with pytest.raises(UnreadableImage, match=r"16 bits a channel .* have no window; train with data.window=full"):
             open_picture(make_png(pixels), window=window)
 
 

@@ -123,7 +123,9 @@ def _open_raster(
     if isinstance(image, PngImagePlugin.PngImageFile):
         bits = content[24]
     if bits > 8 and not is_deep and window != "full":
-        raise UnreadableImage(f"{bits} bits a channel with colour or transparency: data.window can only be full")
+        raise UnreadableImage(
+            f"{bits} bits a channel with colour or transparency have no window; train with data.window=full"
+        )
     pixels: Image.Image = image
     if isinstance(image, JpegImagePlugin.JpegImageFile):
         can_shrink = window == "full" and image.mode in ("L", "RGB")
