@@ -12,7 +12,7 @@ from lightning import Trainer
 from omegaconf import OmegaConf
 
 from weldnet.config.arguments import show_options
-from weldnet.config.build import build_data, check_nodes
+from weldnet.config.build import build_data, build_trainer, check_nodes
 from weldnet.config.schema import TrainConfig, register_schema
 from weldnet.config.targets import check_target
 from weldnet.config.trusted import check_trusted
@@ -66,6 +66,14 @@ def test_an_optimizer_of_your_own_needs_no_more_than_its_class() -> None:
     cfg.optimizer = {"_target_": "torch.optim.RMSprop", "lr": 1e-3, "momentum": -1.0}
     with pytest.raises(InputError, match=r"^optimizer or scheduler: .*momentum"):
         check_nodes(cfg)
+
+
+@pytest.mark.filterwarnings("ignore:You passed .*precision='16-mixed'")
+def test_the_precision_that_computes_is_recorded(tmp_path: Path) -> None:
+    register_schema("train", TrainConfig)
+    with hydra.initialize_config_module("weldnet.configs", version_base="1.3"):
+        cfg = hydra.compose("train", ["trainer=cpu", "trainer.precision=16-mixed", "logger.tensorboard=null"])
+    assert build_trainer(cfg, tmp_path).precision == cfg.trainer.precision == "bf16-mixed"
 
 
 def test_the_origin_is_to_the_letter() -> None:

@@ -2,15 +2,16 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from weldnet.config.hydra_app import command
+from weldnet.config.hydra_app import command, warn_of_no_effect
 from weldnet.config.runs import make_absolute, make_folder, name_folder, name_new_file, show, show_command
 from weldnet.config.schema import CrossvalConfig, DataConfig, OutputKeys, SeedKeys
+from weldnet.data.settings import BatchSettings
 from weldnet.errors import InputError, count
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ def _audit(cfg: DictConfig, files: Mapping[str, Path | None]) -> tuple["Found", 
     from weldnet.data.splits.rules import check_shares, require_groups
 
     held_out = _read_held_out(cfg)
+    of_batches = [f"data.{each.name}" for each in fields(BatchSettings)]
+    warn_of_no_effect([*of_batches, "data.cache", "data.num_workers"], "an audit")
     make_absolute(cfg.data)
     data = build_data(cfg.data, cfg.seed)
     found = _correct(data.find(), cfg.audit)

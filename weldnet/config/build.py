@@ -12,6 +12,7 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from weldnet.config.callbacks import build_callbacks, check_callbacks
+from weldnet.config.hydra_app import typed_keys
 from weldnet.config.literal import escape
 from weldnet.config.schema import DataConfig, take
 from weldnet.config.targets import check_target, find_target, instantiate
@@ -52,9 +53,12 @@ def _build_source(data: DictConfig, keys: DataConfig) -> Source:
     if not (is_dataclass(kind) and isinstance(kind, type) and issubclass(kind, Source)):
         raise InputError(f"data._target_={keys._target_} is no source: a dataclass that has a method `find`")
     read = {each.name for each in fields(kind)}
-    readers = {each.name: reader for reader in SourceKeys.__bases__ for each in fields(reader) if each.default is None}
-    for name, reader in readers.items():
-        if name not in read and getattr(keys, name) is not None:
+    readers = {each.name: (reader, each.default) for reader in SourceKeys.__bases__ for each in fields(reader)}
+    typed = typed_keys()
+    for name, (reader, default) in readers.items():
+        # A recipe may set how many images to draw, whatever the source; only who types it expects an effect.
+        is_meant = default is None or f"data.{name}" in typed
+        if name not in read and is_meant and getattr(keys, name) is not None:
             raise InputError(
                 f"data.{name} is not read by data={kind.__name__.lower()}; add the source that reads it, as in "
                 f"data={reader.__name__.lower()}"
@@ -79,6 +83,11 @@ def check_nodes(cfg: DictConfig) -> None:
     check_decision(cfg.decision, own=False)
     _check_optimizer(cfg)
     check_callbacks(cfg)
+    if "model.zero_init_residual" in typed_keys() and cfg.model.zero_init_residual and cfg.model.weights != "none":
+        raise InputError(
+            f"model.zero_init_residual=true changes nothing with model.weights={cfg.model.weights}, which holds what "
+            "it would set; leave it out, or type model.weights=none"
+        )
     check_model(cfg, "none")
 
 
@@ -165,4 +174,6 @@ def build_trainer(cfg: DictConfig, folder: Path) -> Trainer:
     if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
         trainer.strategy.checkpoint_io = CheckpointFiles()
     check_built(cfg.trainer, trainer)
+    # What is recorded is what computes: without 16-bit floats, as on a CPU, Lightning takes bfloat16.
+    cfg.trainer.precision = str(trainer.precision)
     return trainer

@@ -40,14 +40,15 @@ FindSaved = Callable[[str, list[str]], DictConfig]
 
 
 def typed_keys() -> list[str]:
-    """The keys that were typed."""
-    return [override.lstrip("+~").partition("=")[0] for override in HydraConfig.get().overrides.task]
+    """The keys that were typed; none outside of a command."""
+    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    return [override.lstrip("+~").partition("=")[0] for override in overrides]
 
 
 def warn_of_no_effect(keys: Collection[str], where: str) -> None:
-    """Names those of these keys that were typed, though they change nothing `where`."""
+    """Names those of these keys, and of those below them, that were typed, though they change nothing `where`."""
     for key in typed_keys():
-        if key in keys:
+        if any(f"{key}.".startswith(f"{each}.") for each in keys):
             log.warning("%s has no effect with %s", key, where)
 
 

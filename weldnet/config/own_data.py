@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from weldnet.config.hydra_app import typed_keys
+from weldnet.config.hydra_app import typed_keys, warn_of_no_effect
 from weldnet.config.literal import SOURCES, make_literal, parse_config, to_plain
 from weldnet.config.runs import make_absolute, show
 from weldnet.config.schema import SeedKeys
 from weldnet.config.trusted import check_trusted
-from weldnet.data.settings import Framing
+from weldnet.data.settings import BatchSettings, Framing
 from weldnet.errors import InputError
 from weldnet.inference.finished_runs import find_checkpoint, run_of
 
@@ -54,6 +54,13 @@ def set_up_data(cfg: DictConfig, checkpoint: "Checkpoint", why: str, *, only_own
     for each in fields(Framing):
         saved.data[each.name] = getattr(geometry, each.name)
     is_unsplit = others and saved.data._target_ != SOURCES["synthetic"]
+    of_training = [f"data.{each.name}" for each in fields(BatchSettings) if each.name != "batch_size"]
+    warn_of_no_effect(of_training, "a checkpoint, which is trained already")
+    if others:
+        unused = ["data.num_folds", "data.fold", *(("data.shares", "data.val") if is_unsplit else ())]
+        if is_unsplit and saved.data._target_ in SOURCES.values():
+            unused.append("data.seed")
+        warn_of_no_effect(unused, "images to test, which are not split by it")
     unsplit = "test" if is_unsplit else "split"
     data = build_data(saved.data, saved.get("seed", SeedKeys.seed), classes=checkpoint.card.classes, unsplit=unsplit)
     data.setup()
