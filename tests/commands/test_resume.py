@@ -193,6 +193,18 @@ def test_a_damaged_config_is_reported(here: Path, capsys: pytest.CaptureFixture[
         assert "damaged" in error, text
 
 
+def test_a_config_of_aliases_is_refused_before_they_are_expanded(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_stopped(here / "run", compose("train", here / "run"))
+    file = here / "run" / "config.yaml"
+    # Seven levels would be ten million values.
+    levels = [f"x{n}: &x{n} [{','.join([f'*x{n - 1}'] * 10)}]" for n in range(1, 4)]
+    hostile = "\n  ".join(["\nlogger:", "x0: &x0 [1, 2]", *levels])
+    file.write_text(file.read_text().partition("\nlogger:")[0] + hostile + "\n")
+    assert "damaged: it holds aliases" in refuse(capsys, "train", "ckpt_path=run")
+
+
 def test_last_is_the_newest_run_though_it_has_no_epoch(here: Path, resumed: list[StoppedRun]) -> None:
     folders = [here / "runs" / "train" / name for name in ("b_older", "a_newer")]
     for order, folder in enumerate(folders):

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from weldnet.errors import InputError, first_line
@@ -75,6 +76,9 @@ def parse_config(content: str | bytes, where: str) -> DictConfig:
     """A saved config from `pin`, unless it is damaged; one of an older version gets today's targets and new keys."""
     try:
         text = content.decode() if isinstance(content, bytes) else content
+        # A few lines of them stand for a thousand million values, and `pin` writes none.
+        if "*" in text and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+            raise ValueError("it holds aliases of YAML (*name)")
         plain: Any = OmegaConf.to_container(OmegaConf.create(text))
     # A YAML reader fails in many ways; each means the same to the user.
     except Exception as error:
