@@ -62,6 +62,7 @@ JUNK = {
     "crack/@eaDir/seam0_0.jpg/SYNOPHOTO_THUMB_XL.jpg": "below @eaDir (the thumbnails of a NAS)",
     "@eaDir/x.jpg": "below @eaDir (the thumbnails of a NAS)",
     "crack/runs/report_files/00000.jpg": "below report_files (copies in a report of weldnet)",
+    "runs/train/2026-11-28_10-17-50_b75a19/confusion_matrix.png": "below runs (what weldnet has written)",
     "crack/deep/@eadir/x.jpg": "below @eadir (the thumbnails of a NAS)",
     "crack/.thumbnails/x.jpg": "below .thumbnails (hidden)",
     "__MACOSX/crack/x.jpg": "below __MACOSX (macOS's notes in an archive)",
@@ -113,6 +114,17 @@ def test_who_names_them_gets_them(here: Path) -> None:
     assert len(find_images("welds.csv")) == 4
     for source in ("welds/crack/@eaDir", "welds/crack/@eaDir/*", "welds/*/@eaDir/x.*", "welds/crack/@eaDir/x.jpg"):
         assert find_images(source) == [str(here / "welds/crack/@eaDir/x.jpg")]
+
+
+def test_a_run_among_the_photographs_is_refused(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = refuse(capsys, "train", *FOLDER, "experiment=scratch", "output_dir=welds/run")
+    assert f"output_dir={here / 'welds/run'} lies in the source" in message
+    assert sorted(path.name for path in (here / "welds").iterdir()) == ["crack", "good"]
+
+
+def test_a_folder_called_runs_is_a_class_where_weldnet_has_written_nothing(here: Path) -> None:
+    write_all(here / "welds", {f"runs/{day}/seam{day}_0.jpg": draw("JPEG") for day in range(3)})
+    assert len(find_images("welds")) == NUM_IMAGES + 3
 
 
 PHOTOGRAPHS = {

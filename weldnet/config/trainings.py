@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from weldnet.config.build import build_data, build_model, build_trainer, check_model, check_nodes
 from weldnet.config.callbacks import describe_selection, resolve_monitor
+from weldnet.config.hydra_app import typed_keys
 from weldnet.config.resumable import list_settings
 from weldnet.config.resume import CONFIG, StoppedRun
 from weldnet.config.runs import (
@@ -24,6 +25,7 @@ from weldnet.config.runs import (
 )
 from weldnet.data.datamodule import WeldDataModule
 from weldnet.data.sources.manifest import write_manifest, write_unreadable
+from weldnet.data.sources.selection import refuse_inside
 from weldnet.data.sources.vocabulary import BUILT_IN, read_vocabulary
 from weldnet.errors import InputError
 from weldnet.files import remove_leftovers, write_text
@@ -57,6 +59,8 @@ def prepare_data(
     Where the config `needs_weights`, which a checkpoint would hold, missing ones are refused before an image is
     decoded, and together with what the splits lack.
     """
+    if cfg.data.root is not None and "output_dir" in typed_keys():
+        refuse_inside("output_dir", folder, cfg.data.root)
     data = build_data(cfg.data, cfg.seed)
     if needs_weights and cfg.model.weights != "none":
         _require_weights(cfg, data)

@@ -125,7 +125,7 @@ class Arrivals:
 
     def _walk(self) -> Iterator[tuple[str, State]]:
         for where, folders, names in os.walk(self.folder, onerror=self._note):
-            folders[:] = [name for name in folders if not explain_folder(name)]
+            folders[:] = [name for name in folders if not explain_folder(os.path.join(where, name))]
             for name in names:
                 if not name.startswith(".") and not name.lower().endswith(BEING_WRITTEN):
                     path = os.path.join(where, name)

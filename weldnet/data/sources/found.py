@@ -1,6 +1,7 @@
 """The photographs below a folder, their states, what is skipped, and what a source makes of them."""
 
 import os
+import re
 import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -39,6 +40,8 @@ _FOLDERS = {
     "report_files": "copies in a report of weldnet",
 }
 _NAMES = ("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "picasa.ini")
+_RUN = re.compile(r"\d{4}(-\d\d){2}_\d\d(-\d\d){2}_[0-9a-f]{6}")
+"""`weldnet.config.runs.name_folder` makes `runs/<command>/<date>_<time>_<short id>` where a command is started."""
 _MOST = 10_000
 """Files counted below a skipped folder: a NAS may keep millions of copies."""
 
@@ -131,7 +134,7 @@ def take_photographs(paths: Iterable[str], skipped: Skipped, *, unread: bool = F
 
 def skip_folder(where: str | Path, name: str, skipped: Skipped) -> bool:
     """Whether a folder is skipped; its files are counted then."""
-    reason = explain_folder(name)
+    reason = explain_folder(os.path.join(where, name))
     if reason:
         below = os.walk(os.path.join(where, name))
         files = (os.path.join(parent, file) for parent, _, names in below for file in names)
@@ -139,11 +142,15 @@ def skip_folder(where: str | Path, name: str, skipped: Skipped) -> bool:
     return bool(reason)
 
 
-def explain_folder(name: str) -> str:
-    """Why a folder of this name is skipped; empty where it is not."""
+def explain_folder(folder: str) -> str:
+    """Why a folder is skipped; empty where it is not."""
+    name = os.path.basename(folder)
     if name.startswith("."):
         return f"below {name} (hidden)"
     whose = _FOLDERS.get(name.lower())
+    # Whoever starts a command among the photographs has it there; a class of this name has not.
+    if name == "runs" and any(_RUN.match(path.name) for path in Path(folder).glob("*/*")):
+        whose = "what weldnet has written"
     return f"below {name} ({whose})" if whose else ""
 
 

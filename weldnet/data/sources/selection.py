@@ -96,8 +96,9 @@ def _find_matches(pattern: str, skipped: Skipped) -> list[str]:
 
 def _explain_folder(pattern: str, folder: str) -> str:
     """Why a glob's matches in a folder are skipped: a folder above is, and the pattern does not name it."""
-    named = pattern.split(os.sep)
-    return next((reason for name in folder.split(os.sep) if name not in named and (reason := explain_folder(name))), "")
+    named, paths = pattern.split(os.sep), [*reversed(Path(folder).parents), Path(folder)]
+    unnamed = (str(path) for path in paths if path.name not in named)
+    return next(filter(None, map(explain_folder, unnamed)), "")
 
 
 def _check_folders(pattern: str) -> None:
