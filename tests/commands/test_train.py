@@ -81,6 +81,19 @@ def test_the_same_command_gives_the_same_metrics(here: Path) -> None:
 
 
 @pytest.mark.slow
+def test_worker_processes_resume_with_the_batches_of_the_next_epoch(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed = [*QUICK, "trainer.max_epochs=2", "data.cache=none", "data.num_workers=1", "test=false"]
+    call("train", *typed, "output_dir=whole")
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    with pytest.raises(ConnectionAbortedError):
+        call("train", *typed, "output_dir=stopped", STOP)
+    call("train", "ckpt_path=stopped", STOP)
+    assert (here / "stopped" / "history.csv").read_text() == (here / "whole" / "history.csv").read_text()
+
+
+@pytest.mark.slow
 def test_a_resumed_run_equals_an_uninterrupted_one(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

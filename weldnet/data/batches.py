@@ -135,11 +135,21 @@ def derive_seed(*entropy: int) -> int:
     return int(state) % 2**63
 
 
+class LateLoader(DataLoader[Any]):
+    """Draws the order once the first batch is wanted, as without worker processes.
+
+    They are given indices as soon as there is an iterator; Lightning makes a resumed run's before it sets the epoch.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        yield from super().__iter__()
+
+
 def load_batches(
     dataset: WeldImages, batches: Sampler[Any], *, num_workers: int = 0, pin_memory: bool = False
 ) -> "DataLoader[Any]":
     """The images of batches of indices, in worker processes or in this one."""
-    return DataLoader(
+    return LateLoader(
         dataset,
         batch_size=None,
         sampler=batches,
