@@ -53,12 +53,9 @@ def _build_source(data: DictConfig, keys: DataConfig) -> Source:
     if not (is_dataclass(kind) and isinstance(kind, type) and issubclass(kind, Source)):
         raise InputError(f"data._target_={keys._target_} is no source: a dataclass that has a method `find`")
     read = {each.name for each in fields(kind)}
-    readers = {each.name: (reader, each.default) for reader in SourceKeys.__bases__ for each in fields(reader)}
-    typed = typed_keys()
-    for name, (reader, default) in readers.items():
-        # A recipe may set how many images to draw, whatever the source; only who types it expects an effect.
-        is_meant = default is None or f"data.{name}" in typed
-        if name not in read and is_meant and getattr(keys, name) is not None:
+    readers = {each.name: reader for reader in SourceKeys.__bases__ for each in fields(reader) if each.default is None}
+    for name, reader in readers.items():
+        if name not in read and getattr(keys, name) is not None:
             raise InputError(
                 f"data.{name} is not read by data={kind.__name__.lower()}; add the source that reads it, as in "
                 f"data={reader.__name__.lower()}"

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import fields
 from importlib.resources import files
 from typing import Any
 
@@ -20,8 +21,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from weldnet.config.arguments import name_paths, put_options_first, quote_verbatim, register_help, split_help
 from weldnet.config.endings import end_with_reader, end_with_signals
+from weldnet.config.literal import SOURCES
 from weldnet.config.mistakes import UNREAD, check_keys, check_paths, check_typed, explain
 from weldnet.config.schema import register_schema
+from weldnet.data.sources.source import Synthetic
 from weldnet.errors import InputError
 from weldnet.files import explain_refusal
 from weldnet.hardware import shorten_waits
@@ -50,6 +53,12 @@ def warn_of_no_effect(keys: Collection[str], where: str) -> None:
     for key in typed_keys():
         if any(f"{key}.".startswith(f"{each}.") for each in keys):
             log.warning("%s has no effect with %s", key, where)
+
+
+def warn_of_drawing(data: DictConfig) -> None:
+    """Names the keys of drawn images that were typed beside a source of files."""
+    if data._target_ in (SOURCES["folder"], SOURCES["manifest"]):
+        warn_of_no_effect([f"data.{each.name}" for each in fields(Synthetic)], "photographs, which are not drawn")
 
 
 def command(
@@ -192,6 +201,7 @@ class _Call:
         check_keys(cfg)
         if "data" in cfg:
             check_paths(cfg.data, typed_keys())
+            warn_of_drawing(cfg.data)
         if self.find_saved and self.root == self.name and cfg.ckpt_path is not None:
             raise InputError("ckpt_path is typed, not set in a file of --config-dir")
 

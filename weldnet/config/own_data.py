@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from weldnet.config.hydra_app import typed_keys, warn_of_no_effect
+from weldnet.config.hydra_app import typed_keys, warn_of_drawing, warn_of_no_effect
 from weldnet.config.literal import SOURCES, make_literal, parse_config, to_plain
 from weldnet.config.runs import make_absolute, show
 from weldnet.config.schema import SeedKeys
@@ -61,6 +61,8 @@ def set_up_data(cfg: DictConfig, checkpoint: "Checkpoint", why: str, *, only_own
         if is_unsplit and saved.data._target_ in SOURCES.values():
             unused.append("data.seed")
         warn_of_no_effect(unused, "images to test, which are not split by it")
+    else:
+        warn_of_drawing(saved.data)
     unsplit = "test" if is_unsplit else "split"
     data = build_data(saved.data, saved.get("seed", SeedKeys.seed), classes=checkpoint.card.classes, unsplit=unsplit)
     data.setup()
