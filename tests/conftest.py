@@ -183,6 +183,12 @@ def undrawn() -> Iterator[None]:
 
 
 @pytest.fixture
+def unfinished(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training ends with its last epoch: its checkpoint is not calibrated, measured and reported, a third of all."""
+    monkeypatch.setattr("weldnet.config.trainings.finish_run", lambda *_, **__: None)
+
+
+@pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The test's own folder, which is the current one; a module may put more into it by a fixture of this name."""
     monkeypatch.chdir(tmp_path)

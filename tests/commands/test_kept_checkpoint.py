@@ -113,6 +113,7 @@ MEAN = "+callbacks.mean._target_=lightning.pytorch.callbacks.WeightAveraging"
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unfinished")
 @pytest.mark.parametrize(
     "typed",
     [
@@ -135,6 +136,7 @@ def test_the_best_checkpoint_holds_the_lowest_loss_that_was_measured(here: Path,
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unfinished")
 def test_the_best_checkpoint_by_the_loss_of_training(here: Path) -> None:
     call("train", *RUN, "callbacks.best.monitor=train/loss", "optimizer.lr=2e-2", "test=false")
     losses = read_scalars(here / "run", "train/loss_epoch")
@@ -142,6 +144,7 @@ def test_the_best_checkpoint_by_the_loss_of_training(here: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unfinished")
 def test_a_run_keeps_further_epochs_under_names_of_their_own(here: Path) -> None:
     mine = [f"+callbacks.mine._target_={CHECKPOINT}", "+callbacks.mine.filename='each-{epoch}'"]
     more = [
@@ -155,6 +158,7 @@ def test_a_run_keeps_further_epochs_under_names_of_their_own(here: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unfinished")
 @pytest.mark.parametrize("typed", [FAST_AVERAGE, MOVING])
 def test_a_resumed_average_equals_an_uninterrupted_one(here: Path, typed: str) -> None:
     stop = "+callbacks.stop._target_=training_runs.StopAfterFirstEpoch"
@@ -172,6 +176,7 @@ def test_a_resumed_average_equals_an_uninterrupted_one(here: Path, typed: str) -
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unfinished")
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
@@ -210,6 +215,7 @@ def test_a_training_without_one_whole_step_keeps_nothing_and_says_so(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unfinished")
 def test_a_falling_loss_is_not_stopped_nor_is_an_end_explained_that_was_planned(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,7 +7,6 @@ import re
 import shlex
 import shutil
 import signal
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -18,7 +17,7 @@ from calling import call, exit_code, refuse
 from drawing import write_welds
 from lightning import Callback, LightningModule, Trainer
 from stopped import compose, find_stopped, write_stopped
-from trained import CLASSES, QUIET, SMALL
+from trained import CLASSES, QUIET
 from untrained import save_untrained
 
 from weldnet.config.literal import read_config
@@ -281,21 +280,22 @@ class StopAfter(Callback):
 STOP = "+callbacks.stop._target_=test_resume.StopAfter"
 
 
-def start(*arguments: str, run: Sequence[str] = QUIET) -> None:
+def start(*arguments: str) -> None:
     """A run of three epochs that stops after its first."""
     with pytest.raises(ConnectionAbortedError):
-        call("train", *run, "test=false", "trainer.max_epochs=3", *arguments, STOP, "output_dir=run")
+        call("train", *QUIET, "test=false", "trainer.max_epochs=3", *arguments, STOP, "output_dir=run")
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unfinished")
 def test_optimizer_settings_take_effect(welds: Path) -> None:
-    start("model.layer_decay=0.5", run=SMALL)
+    start("model.layer_decay=0.5")
     call("train", "ckpt_path=run", STOP, "optimizer.lr=1e-6", "optimizer.weight_decay=0.5", "scheduler.final_share=0.5")
     content = read_last("run")
     (optimizer,), (schedule,) = content["optimizer_states"], content["lr_schedulers"]
     groups = {group["name"]: group for group in optimizer["param_groups"]}
     assert groups["head"]["lr"] == pytest.approx(0.5e-6), "the share with which it ends"
-    assert groups["layer4"]["lr"] == pytest.approx(0.25e-6)
+    assert groups["stage4"]["lr"] == pytest.approx(0.25e-6)
     assert groups["head"]["initial_lr"] == max(schedule["base_lrs"]) == 1e-6
     assert (groups["head"]["weight_decay"], groups["head_vectors"]["weight_decay"]) == (0.5, 0.0)
     for text in (Path("run/config.yaml").read_text(), content["weldnet"]["config"]):
@@ -304,6 +304,7 @@ def test_optimizer_settings_take_effect(welds: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unfinished")
 def test_momentum_and_a_constant_rate_take_effect(welds: Path) -> None:
     start(*SGD)
     call("train", "ckpt_path=run", STOP, "optimizer.momentum=0.5", "optimizer.lr=1e-4", "trainer.precision=bf16-mixed")
@@ -314,6 +315,7 @@ def test_momentum_and_a_constant_rate_take_effect(welds: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unfinished")
 def test_patience_takes_effect(welds: Path) -> None:
     start("callbacks=early_stopping", "callbacks.early_stopping.patience=2")
     call("train", "ckpt_path=run", STOP, "callbacks.early_stopping.patience=20")

@@ -194,6 +194,7 @@ def test_no_argument_is_forgotten() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unfinished")
 @pytest.mark.filterwarnings("ignore:Anomaly Detection has been enabled")
 @pytest.mark.parametrize("names", TOGETHER, ids=" ".join)
 def test_arguments_take_effect(here: Path, names: tuple[str, ...]) -> None:
@@ -203,6 +204,7 @@ def test_arguments_take_effect(here: Path, names: tuple[str, ...]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unfinished")
 def test_without_them_there_is_no_effect(here: Path) -> None:
     call("train", *RUN, NOTE, "optimizer.lr=1e-2")
     run = here / "run"
@@ -213,6 +215,7 @@ def test_without_them_there_is_no_effect(here: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unfinished")
 def test_min_steps_hold_a_training_back_from_stopping(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stopping = ["callbacks=early_stopping", "+callbacks.early_stopping.stopping_threshold=0.1"]
     call("train", *RUN, *stopping, "trainer.max_epochs=9", "trainer.min_steps=12")

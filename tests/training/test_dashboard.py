@@ -139,6 +139,7 @@ def test_curves_pictures_and_tables_are_there(runs: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unfinished")
 @quiet
 @pytest.mark.parametrize(
     ("max_share", "typed", "drawn"),

@@ -34,6 +34,7 @@ def here(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unfinished")
 @pytest.mark.parametrize("changes", [[], ["data.mixup=0.2"], ["data.mixup=0.2", "data.cutmix=1.0"], STRENGTHS])
 def test_no_operation_of_a_step_needs_its_result_on_the_cpu(here: Path, changes: list[str]) -> None:
     call(
