@@ -1,9 +1,11 @@
 """Commands in processes of their own, without the seconds that importing torch takes.
 
 `python fork_server.py` imports what every command needs, then forks a child for each line on its standard input; the
-child calls the command's real `main` and ends as a console script does. `ForkServer` is the test's side of it.
+child calls the command's real `main`, without charts, and ends as a console script does. `ForkServer` is the test's
+side of it.
 """
 
+import atexit
 import gc
 import importlib
 import json
@@ -15,12 +17,15 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+from calling import without_charts
 
 IMPORTED = (
     *("torchvision.transforms.v2", "lightning.pytorch.callbacks", "lightning.pytorch.loggers", "timm"),
@@ -115,6 +120,8 @@ class ForkServer:
     def start(self, folder: Path, command: str, *arguments: str, **bounds: Any) -> Iterator[Forked]:
         """`weldnet-<command> ...` with `folder` as its current one; killed at the end, if it is still there.
 
+        The command `study` is scripts/study.py.
+
         Args:
             bounds: `environment`, beside that of this process; `kill_after_s` so many seconds it is ended `kill_by` a
                 signal; `limit_s`, after which it is killed.
@@ -197,6 +204,8 @@ def _become(task: dict[str, Any]) -> Callable[[], None]:
     tempfile.tempdir = None
     os.chdir(task["folder"])
     sys.argv = [str(Path(sys.executable).with_name(f"weldnet-{task['command']}")), *task["arguments"]]
+    if task["command"] == "study":
+        return lambda: sys.exit(importlib.import_module("study").main(task["arguments"]))
     main: Callable[[], None] = importlib.import_module(f"weldnet.commands.{task['command']}").main
     return main
 
@@ -238,6 +247,20 @@ def _count_children(parent: int) -> int:
         return 0
 
 
+def _call(command: Callable[[], None]) -> NoReturn:
+    """Ends as a program does, but takes nothing apart that was imported, which takes most of a second."""
+    code = 0
+    try:
+        command()
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 if __name__ == "__main__":
     import weldnet
 
@@ -247,4 +270,5 @@ if __name__ == "__main__":
     gc.collect()
     gc.freeze()
     assert set(threads) == {"python", IDLE}, f"a fork of a process with threads can hang: {threads}"
-    serve()()
+    with without_charts():
+        _call(serve())

@@ -75,7 +75,7 @@ def make_crossval(recipe: list[str]) -> Task:
 
 def make_prediction(home: Path, trained: Path) -> Task:
     """A prediction of new photographs by a trained run, with copies by their verdicts."""
-    write_welds(home / "photos", ("new",), seams=range(50, 150), shots=3, size=(600, 400))
+    write_welds(home / "photos", ("new",), seams=range(50, 100), shots=3, size=(600, 400))
     arguments = (f"ckpt_path={trained}", f"source={home / 'photos'}", "sort_into=sorted")
     return Task("predict", (*arguments, f"output_dir={RUN}", "resume=true"), resumes_itself=True, read=read_prediction)
 

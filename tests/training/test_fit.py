@@ -13,6 +13,8 @@ import pytest
 import torch
 from calling import call
 from drawing import write_welds
+from fork_server import ForkServer
+from lightning import Callback
 from trained import QUIET, SMALL, TINY
 from training_runs import heed_interrupts
 
@@ -97,44 +99,35 @@ def test_a_full_dev_shm_ends_a_run_and_nothing_hangs(tmp_path: Path) -> None:
     assert "Traceback" not in error
 
 
-WAITS = """
-import sys, time
-import torch
-from weldnet.data.storage import FileImages
+class EndlessReading(Callback):
+    """From now on no image is ever read."""
 
-def wait(self, rows):
-    print("waiting", flush=True)
-    time.sleep(1000)
+    def __init__(self) -> None:
+        def wait(self: FileImages, rows: object) -> None:
+            print("waiting", flush=True)
+            time.sleep(1000)
 
-FileImages.read = wait
-from weldnet.commands.train import main
-main()
-"""
+        FileImages.read = wait  # type: ignore[assignment, method-assign]
 
 
 @pytest.mark.slow
-def test_sigterm_ends_a_run_that_waits_for_its_images(tmp_path: Path) -> None:
-    write_welds(tmp_path / "welds", seams=range(8))
-    words = [sys.executable, "-c", WAITS, *QUIET, "data.cache=none", "data.num_workers=2", "output_dir=run"]
-    with subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path, preexec_fn=heed_interrupts
-    ) as process:
-        assert process.stdout is not None
-        try:
-            for line in process.stdout:
-                if line.startswith("waiting"):
-                    break
-            time.sleep(1)
-            process.send_signal(signal.SIGTERM)
-            process.wait(30)
-        finally:
-            process.kill()
-        rest = process.stdout.read()
-    assert process.returncode == 130, rest
-    assert "Traceback" not in rest
+def test_sigterm_ends_a_run_that_waits_for_its_images(
+    here: Path, monkeypatch: pytest.MonkeyPatch, forks: ForkServer
+) -> None:
+    write_welds(here / "welds", seams=range(8))
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    typed = ["data.cache=none", "data.num_workers=2", "+callbacks.wait._target_=test_fit.EndlessReading"]
+    with forks.start(here, "train", *QUIET, *typed, "output_dir=run", limit_s=60) as process:
+        process.wait_for("waiting")
+        time.sleep(1)
+        process.send_signal(signal.SIGTERM)
+        done = process.wait()
+    assert (done.code, done.over) == (130, ""), done
+    assert "Traceback" not in done.out + done.err
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unfinished")
 @pytest.mark.parametrize("mixing", [[], ["data.mixup=0.2", "data.cutmix=1.0"]])
 def test_an_image_that_is_left_over_is_trained_on_without_a_batch_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mixing: list[str]
