@@ -3,12 +3,14 @@
 import json
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from calling import call, refuse
 from drawing import SEAM, write_welds
+from exports import reuse
 from fork_server import ForkServer
 from trained import CLASSES, copy_small
 
@@ -37,8 +39,13 @@ def workplace(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_an_export_is_where_it_says_and_runs(
-    trained: Path, workplace: Path, capsys: pytest.CaptureFixture[str]
+    trained: Path,
+    workplace: Path,
+    exported: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    reuse(monkeypatch, exported("onnx"))
     call("export", f"ckpt_path={trained / 'run'}", "format=onnx")
     (folder,) = (workplace / "runs" / "export").iterdir()
     printed = capsys.readouterr().out
@@ -60,8 +67,13 @@ def test_an_export_is_where_it_says_and_runs(
 
 
 def test_images_that_have_moved_and_a_key_of_int8(
-    trained: Path, workplace: Path, caplog: pytest.LogCaptureFixture
+    trained: Path,
+    workplace: Path,
+    exported: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    reuse(monkeypatch, exported("openvino"))
     shutil.copytree(trained / "welds", workplace / "moved")
     bounds = ("export.layout=nchw", "export.max_accuracy_drop=0.02", "export.max_probability_error=0.002")
     call("export", f"ckpt_path={trained / 'run'}", "format=openvino", "data.root=moved", "output_dir=out", *bounds)
@@ -122,11 +134,14 @@ def test_the_table_of_int8() -> None:
 def test_mistakes(
     trained: Path,
     workplace: Path,
+    exported: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     run: str,
     arguments: list[str],
     message: str,
 ) -> None:
+    reuse(monkeypatch, exported("onnx"))
     typed = [argument.format(trained=trained) if "{trained}" in argument else argument for argument in arguments]
     with pytest.raises(SystemExit) as stop:
         call("export", f"ckpt_path={trained / run}", *typed)

@@ -154,7 +154,7 @@ def test_its_heatmap_is_the_mean_of_its_members(
 
 def test_every_command_takes_it_as_one_model(here: Path) -> None:
     call("predict", "ckpt_path=cv", "source=others", "output_dir=predicted", "explain=worst")
-    call("export", "ckpt_path=cv", "format=onnx", "output_dir=onnx")
+    call("export", "ckpt_path=cv", "format=onnx", "export.input=fixed", "output_dir=onnx")
     call("predict", "ckpt_path=onnx", "source=others", "output_dir=exported")
     call("explain", "ckpt_path=cv", "source=others/pore", "output_dir=heatmaps")
     assert len(list((here / "heatmaps").rglob("*.png"))) == 12

@@ -44,7 +44,7 @@ COMMANDS = {
         r"judged_by\.json|predictions\.jsonl",
     ),
     "explain": (2000, "explain", ["ckpt_path=run", "source=welds/good/seam1_*"], r"seam1_0\.jpg\.png"),
-    "export": (2_000_000, "export", ["ckpt_path=run", "format=onnx"], ""),
+    "export": (2_000_000, "export", ["ckpt_path=run", "format=onnx", "export.input=fixed"], ""),
 }
 
 

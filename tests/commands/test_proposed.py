@@ -55,7 +55,7 @@ def test_those_of_training(here: Path, capsys: pytest.CaptureFixture[str]) -> No
         )
         call("train", "ckpt_path=a run")
     assert "a run' is complete" in capsys.readouterr().out
-    call("export", "ckpt_path=a run", "format=onnx", "output_dir=b")
+    call("export", "ckpt_path=a run", "format=onnx", "export.input=fixed", "output_dir=b")
     run_all(capsys.readouterr().out, capsys, "predict")
 
 

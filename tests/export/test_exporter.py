@@ -17,7 +17,7 @@ import onnx_ir
 import onnxruntime
 import pytest
 import torch
-from exports import load_small
+from exports import load_small, reuse
 from PIL import Image
 from torch import nn
 
@@ -203,22 +203,6 @@ def test_other_inputs(
 
 def test_openvino_takes_no_photographs() -> None:
     assert choose_layout(InputSettings(layout="nhwc"), FORMATS["openvino"]) is None
-
-
-def reuse(patch: pytest.MonkeyPatch, export: Path, spoil: Callable[[onnx.GraphProto], None] | None = None) -> None:
-    """Has exports take the network of one that is there, as it is or spoilt: tracing takes many seconds."""
-    chosen = FORMATS[read_export_card(export)[0].format]
-
-    def write(_: object, folder: Path, __: object) -> None:
-        for file in chosen.files:
-            shutil.copy(export / file, folder)
-        if spoil:
-            network = onnx.load(folder / "model.onnx")
-            spoil(network.graph)
-            onnx.save(network, folder / "model.onnx")
-
-    patch.setattr(exporting, "trace_graph", lambda *_: None)
-    patch.setitem(FORMATS, chosen.name, replace(chosen, write=write))
 
 
 def mirror_input(graph: onnx.GraphProto) -> None:
