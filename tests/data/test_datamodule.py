@@ -353,7 +353,7 @@ def test_only_training_is_augmented(root: Path, tmp_path: Path) -> None:
         torch.manual_seed(0)
         data, recorder = from_folder(root, augmentation="weld"), Recorder()
         trainer = make_trainer(tmp_path, max_epochs=2, callbacks=[recorder])
-        model = WeldClassifier(data.classes, ModelSettings("resnet18", "none"))
+        model = WeldClassifier(data.classes, ModelSettings("test_resnet", "none"))
         trainer.fit(model, datamodule=data)
         trainer.test(model, datamodule=data, verbose=False)
         runs.append(recorder.seen)

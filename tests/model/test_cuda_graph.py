@@ -44,7 +44,7 @@ def make_classifier(
     torch.manual_seed(0)
     settings |= {"cuda_graphs": cuda_graphs, "weights": "none"}
     optimizer = partial(optimizer, fused=True)
-    return WeldClassifier(CLASSES, ModelSettings("resnet18", **settings), optimizer, make_schedule, lr=2**-13)
+    return WeldClassifier(CLASSES, ModelSettings("test_resnet", **settings), optimizer, make_schedule, lr=2**-13)
 
 
 def draw_batches(number: int, size: int, last: int = 0, height: int = 64, width: int = 32) -> list[Batch]:
@@ -213,7 +213,7 @@ def test_a_whole_step_is_lightnings(
 
 @quiet
 def test_what_learns_anew_is_captured_anew(tmp_path: Path, graphs: list[Graph]) -> None:
-    model = {"freeze_through": "layer1", "unfreeze_at_epoch": 1}
+    model = {"freeze_through": "stage1", "unfreeze_at_epoch": 1}
     expected, _ = train(tmp_path, "off", {}, **model)
     losses, _ = train(tmp_path, "on", {}, **model)
     assert [graph.num_replays for graph in graphs] == [2, 2], "four full batches each, less two"

@@ -30,7 +30,7 @@ class HeadWeights(Callback):
 def train(folder: Path, average: EMAWeightAveraging, *callbacks: Callback) -> dict[str, Tensor]:
     """The weights after two epochs, when a trainer puts the average into the model."""
     torch.manual_seed(0)
-    model = WeldClassifier(CLASSES, ModelSettings("resnet18", "none"))
+    model = WeldClassifier(CLASSES, ModelSettings("test_resnet", "none"))
     batches = [(torch.randint(0, 256, (4, 3, 32, 16), dtype=torch.uint8), torch.tensor([0, 1, 1, 0])) for _ in range(4)]
     trainer = make_trainer(folder, max_epochs=2, callbacks=[average, *callbacks])
     trainer.fit(model, load_batches(*batches), load_batches(batches[0]))
