@@ -4,13 +4,13 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import benchmark
 import benchmark_shared
+import benchmark_train
 import numpy as np
 import polars as pl
 import preprocessing
@@ -19,6 +19,7 @@ from audit_sets import find_hashed, hash_photographs
 from benchmark_common import Options, show_moves
 from fetching import fetch
 from PIL import Image
+from training_runs import quiet
 
 from weldnet.console import print_table
 
@@ -76,7 +77,10 @@ def test_benchmark_names_what_it_allows(capsys: pytest.CaptureFixture[str], type
 
 
 @pytest.mark.slow
-def test_benchmark_writes_its_ratios(tmp_path: Path) -> None:
+@quiet
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:This DataLoader will create .* worker processes")
+def test_benchmark_writes_its_ratios(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     rows = ["path,label,group,split"]
     for index in range(16):
@@ -84,15 +88,10 @@ def test_benchmark_writes_its_ratios(tmp_path: Path) -> None:
         rows.append(f"{index}.png,class_{index % 2},weld_{index},{'val' if index > 11 else 'train'}")
     (tmp_path / "manifest.csv").write_text("\n".join(rows))
     arguments = [f"manifest={tmp_path}/manifest.csv", f"json={tmp_path}/out.json", "repeats=1", "steps=1"]
-    # Batches of 4 for 32: what is tested are not the figures.
-    code = (
-        "import sys, benchmark_common; benchmark_common.BATCH = 4; import benchmark; "
-        "sys.exit(benchmark.main(sys.argv[1:]))"
-    )
-    environment = os.environ | {"PYTHONPATH": str(SCRIPTS), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", code, "train", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
+    # What is tested are not the figures.
+    monkeypatch.setattr(benchmark_train, "BATCH", 4)
+    monkeypatch.setattr(benchmark_train, "WARMUP", 1)
+    assert benchmark.main(["train", *arguments]) == 0
     figures = json.loads((tmp_path / "out.json").read_text())
     for other in ("bare", "plain"):
         ratio = figures["ours_images_per_s"] / figures[f"{other}_images_per_s"]
@@ -125,6 +124,7 @@ def test_an_integrator_s_decoder_changes_no_verdict(
 @pytest.mark.slow
 def test_benchmark_trains_beside_a_busy_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark_shared, "WAYS", {"ours": {"GOMP_SPINCOUNT": "6000"}})
+    monkeypatch.setattr(benchmark_shared, "BATCH", 2)
     row = benchmark_shared.run(Options(repeats=1, steps=1))["ways"]["ours"]
     assert row["share_beside"] == row["beside"]["images_per_s"] / row["alone"]["images_per_s"]
     assert all(row[beside]["cpu_ms"] > 0 for beside in ("alone", "beside"))
