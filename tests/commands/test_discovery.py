@@ -20,6 +20,8 @@ from weldnet.data.decode.signatures import ENDINGS, sort_file
 from weldnet.data.sources.found import Skipped
 from weldnet.data.sources.selection import find_images
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 FOLDER = ["data=folder", "data.root=welds", f"data.group_pattern={SEAM}"]
 NUM_IMAGES = 32
 

@@ -14,6 +14,8 @@ from weldnet.inference.checkpoint import load_checkpoint
 from weldnet.inference.prediction_files import read_rows
 from weldnet.model.classifier import WeldClassifier
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 FORMAT_3 = Path(__file__).parents[1] / "formats" / "format_3.pt"
 """The checkpoints of `trained.train_small` without a dashboard, as commit 1e57a44 wrote them; of the network's weights
 and the optimizer's states only names, shapes and types."""

@@ -50,7 +50,7 @@ seeds = st.integers(0, 2**31)
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=40)
 @given(two_classes, st.integers(2, 4), seeds)
 def test_every_fold_is_fit_to_train_wherever_the_groups_allow_it(counts: Counts, num_folds: int, seed: int) -> None:
     table = table_of(counts)
