@@ -1,7 +1,7 @@
-"""Whether a trained network looks at the defect: half a minute's training on drawn welds, whose boxes are known.
+"""Whether a trained network looks at the defect: a few seconds' training on drawn welds, whose boxes are known.
 
-Lift of two seeds, accuracy 0.84 and more: integrated gradients 7.0 and 13.6, HiResCAM 4.6 and 5.3. Grad-CAM on layer3
-was below 3 in three seeds of nine, on twice as many and larger images; so nothing is asked of it.
+Lift of four seeds, accuracy 0.93 and more: integrated gradients 6.1 to 6.7, HiResCAM 4.5 to 4.8. A ResNet18's Grad-CAM
+on layer3 was below 3 in three seeds of nine, on twice as many and larger images; so nothing is asked of it.
 """
 
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from weldnet.explain import attribution as explanation
 from weldnet.explain.attribution import explain_images
-from weldnet.model.network import WeldNet
+from weldnet.model.network import WeldNet, make_backbone
 from weldnet.synthetic.drawing import draw_weld
 from weldnet.synthetic.surface import HEIGHT, WIDTH, Seam
 
@@ -35,6 +35,11 @@ class Welds(NamedTuple):
 
     def pick(self, mask: Tensor) -> "Welds":
         return Welds(self.images[mask], self.labels[mask], self.boxes[mask.numpy()])
+
+
+def make_network(seed: int) -> WeldNet:
+    torch.manual_seed(seed)
+    return WeldNet(make_backbone("test_resnet", (HIGH, WIDE)), len(CLASSES))
 
 
 def draw_welds(seams: range, num_shots: int) -> Welds:
@@ -71,6 +76,8 @@ def measure_lift(network: WeldNet, welds: Welds, method: str) -> float:
     """Mean share of the evidence in the box over the box's mean share of the area, where there is evidence at all."""
     maps = explain_images(network, welds.images, welds.labels, method).maps
     seen = maps.any(axis=(1, 2))
+    if not seen.any():
+        return 0.0
     left, top, right, bottom = welds.boxes[seen].T
     shares = [share_inside(*pair) for pair in zip(maps[seen], welds.boxes[seen].tolist(), strict=True)]
     return float(np.mean(shares) / np.mean((right - left) * (bottom - top) / (HIGH * WIDE)))
@@ -79,9 +86,8 @@ def measure_lift(network: WeldNet, welds: Welds, method: str) -> float:
 @pytest.fixture(scope="module")
 def trained() -> tuple[WeldNet, Welds]:
     """A network, and the defects on seams new to it that it classifies right."""
-    torch.manual_seed(0)
-    network = WeldNet("resnet18", len(CLASSES))
-    train(network, draw_welds(range(32), 2), num_epochs=4)
+    network = make_network(0)
+    train(network, draw_welds(range(32), 2), num_epochs=8)
     welds = draw_welds(range(100, 115), 1)
     with torch.inference_mode():
         right = network.eval()(welds.images).argmax(1) == welds.labels
@@ -98,10 +104,7 @@ def test_trained_network_looks_at_the_defect(
     monkeypatch.setattr(explanation, "NUM_STEPS", 10)
     if method == "integrated_gradients":
         welds = welds.pick(torch.arange(len(welds.labels)) % 4 == 0)
-    untrained = []
-    for seed in range(3):
-        torch.manual_seed(seed)
-        untrained.append(measure_lift(WeldNet("resnet18", len(CLASSES)), welds, method))
+    untrained = [measure_lift(make_network(seed), welds, method) for seed in range(3)]
     lift = measure_lift(network, welds, method)
     print(f"{method}: lift {lift:.2f}, untrained {np.round(untrained, 2)}")
     assert lift > max(3, float(np.mean(untrained)))
