@@ -253,6 +253,8 @@ def _call(command: Callable[[], None]) -> NoReturn:
     try:
         command()
     except SystemExit as stop:
+        if isinstance(stop.code, str):
+            raise
         code = int(stop.code or 0)
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
