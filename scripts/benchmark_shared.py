@@ -61,7 +61,7 @@ def run(options: Options) -> dict[str, Any]:
                     if beside == "beside":
                         busy = stack.enter_context(subprocess.Popen([sys.executable, "-c", BUSY]))
                         stack.callback(busy.kill)
-                    command = [sys.executable, str(Path(__file__)), str(options.steps), str(BATCH)]
+                    command = [sys.executable, str(Path(__file__)), str(options.steps)]
                     done = subprocess.run(command, env=plain | variables, stdout=subprocess.PIPE, check=True)
                 found[way][beside].append(json.loads(done.stdout))
                 load = os.getloadavg()[0]

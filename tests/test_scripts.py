@@ -2,8 +2,10 @@
 
 import json
 import os
+import runpy
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -121,13 +123,30 @@ def test_an_integrator_s_decoder_changes_no_verdict(
     assert min(errors.values()) > 1
 
 
+COUNT_SIBLINGS = """
+import json, os
+parent = os.getppid()
+siblings = open(f"/proc/{parent}/task/{parent}/children").read().split()
+print(json.dumps({"images_per_s": float(os.environ["GOMP_SPINCOUNT"]), "cpu_ms": len(siblings)}))
+"""
+
+
 @pytest.mark.slow
-def test_benchmark_trains_beside_a_busy_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_benchmark_trains_beside_a_busy_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmark_shared.py", "1", "2"])
+    runpy.run_path(benchmark_shared.__file__, run_name="__main__")
+    trained = json.loads(capsys.readouterr().out)
+    assert trained.keys() == {"images_per_s", "cpu_ms"}
+    assert min(trained.values()) > 0
+    (tmp_path / "script.py").write_text(COUNT_SIBLINGS)
+    monkeypatch.setattr(benchmark_shared, "__file__", str(tmp_path / "script.py"))
     monkeypatch.setattr(benchmark_shared, "WAYS", {"ours": {"GOMP_SPINCOUNT": "6000"}})
-    monkeypatch.setattr(benchmark_shared, "BATCH", 2)
     row = benchmark_shared.run(Options(repeats=1, steps=1))["ways"]["ours"]
-    assert row["share_beside"] == row["beside"]["images_per_s"] / row["alone"]["images_per_s"]
-    assert all(row[beside]["cpu_ms"] > 0 for beside in ("alone", "beside"))
+    assert row["alone"]["images_per_s"] == row["beside"]["images_per_s"] == 6000
+    assert row["share_beside"] == 1
+    assert row["beside"]["cpu_ms"] == row["alone"]["cpu_ms"] + 1, "the busy process"
 
 
 def test_pictures_of_one_spot_have_one_perceptual_hash(tmp_path: Path) -> None:
