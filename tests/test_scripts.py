@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +103,12 @@ def test_benchmark_writes_its_ratios(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.slow
 def test_an_integrator_s_decoder_changes_no_verdict(
-    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: Path, exported: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The table of docs/deployment.md, small, with OpenCV from the registry, and with a decoder that is wrong."""
+    # The graph of the same network: tracing takes many seconds.
+    monkeypatch.setattr(preprocessing, "trace_graph", lambda *_: None)
+    monkeypatch.setattr(preprocessing, "write_onnx", lambda *_: exported("onnx") / "model.onnx")
     monkeypatch.syspath_prepend(fetch(tmp_path / "packages", "opencv-python-headless", "--no-deps")["PYTHONPATH"])
     find_decoders = preprocessing.find_decoders
 
