@@ -122,6 +122,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unfinished")
 def test_a_transform_of_ones_own_augments_and_is_resumed_exactly(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -169,6 +170,7 @@ def test_four_frames_lead_from_main_to_the_training_step(here: Path, monkeypatch
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unfinished")
 def test_early_stopping_on_request(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [*QUICK, "callbacks=early_stopping", "callbacks.early_stopping.patience=1", "trainer.max_epochs=50"]
     call("train", *arguments, "optimizer.lr=1e-9", "test=false")
@@ -176,6 +178,7 @@ def test_early_stopping_on_request(here: Path, capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unfinished")
 def test_without_a_terminal_lines_say_how_long_it_takes(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,6 +198,7 @@ def test_without_a_terminal_lines_say_how_long_it_takes(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unfinished")
 def test_users_keep_their_own_configs(here: Path) -> None:
     (here / "mine" / "experiment").mkdir(parents=True)
     (here / "mine" / "experiment" / "ours.yaml").write_text(
