@@ -271,6 +271,7 @@ def test_a_class_of_photographs_that_are_not_read(here: Path, run: Path, capsys:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("unfinished")
 def test_training_says_what_it_skips_and_squeezes(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_all(here / "welds", {name: draw("JPEG") for name in JUNK})
     write_all(here / "welds" / "crack", {f"seam1_{name}": content for name, content in (PHOTOGRAPHS | OTHERS).items()})
