@@ -1,5 +1,6 @@
 """What TensorBoard is given, and what a browser then shows."""
 
+import hashlib
 import json
 import socket
 import subprocess
@@ -9,16 +10,20 @@ import urllib.request
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
 import pytest
 import torch
 from calling import call
+from PIL import Image
 from torch import Tensor
 from trained import TINY
 from training_runs import DEMO, quiet
 
 from weldnet.data.datamodule import WeldDataModule
+from weldnet.data.decode.images import Geometry
 from weldnet.report.album import Pixels
 from weldnet.training import dashboard
 from weldnet.training.loggers import BoardLogger, Outcome, name_curve
@@ -63,6 +68,16 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         call("train", *DEMO, f"output_dir={folder / RUN}")
     assert shown == ["train", "select"]
     return folder
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_photograph_stands_beside_what_the_network_sees(mode: str, tmp_path: Path) -> None:
+    Image.new(mode, (40, 20)).save(file := tmp_path / "weld.png")
+    table = pl.DataFrame({"path": [str(file)], "digest": [hashlib.sha256(file.read_bytes()).hexdigest()]})
+    data: Any = SimpleNamespace(samples=lambda split: table, geometry=Geometry(30, 30))
+    (pair,) = dashboard._pair(data, "train", [0], torch.full((1, 3, 30, 30), 7, dtype=torch.uint8))
+    assert pair.shape == (dashboard.PAIR_PX, 2 * (dashboard.PAIR_PX + 4), 3)
+    assert (pair[5, 5].tolist(), pair[5, dashboard.PAIR_PX + 10].tolist()) == ([0] * 3, [7] * 3)
 
 
 @pytest.mark.parametrize(

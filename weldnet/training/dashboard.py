@@ -162,7 +162,8 @@ def _pair(data: WeldDataModule, split: str, rows: list[int], images: Tensor) -> 
     for path, known, image in zip(table["path"], fingerprints(table["digest"]), images, strict=True):
         sides = [Image.fromarray(image.permute(1, 2, 0).numpy())]
         if (photograph := read_photograph(path, known, data.geometry.window, PAIR_PX)) is not None:
-            sides.insert(0, photograph)
+            # Of a grey file it is grey.
+            sides.insert(0, photograph.convert("RGB"))
         fitted = [np.asarray(ImageOps.contain(side, (PAIR_PX, PAIR_PX))) for side in sides]
         height = max(len(side) for side in fitted)
         margins = [((0, height - len(side)), (0, 4), (0, 0)) for side in fitted]
