@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from lightning import Trainer
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.plugins import TorchCheckpointIO
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -26,6 +27,7 @@ from weldnet.hardware.devices import best_precision
 from weldnet.model.classifier import WeldClassifier
 from weldnet.model.settings import ModelSettings
 from weldnet.training.checkpoint_io import CheckpointFiles
+from weldnet.training.progress import EpochBar
 
 
 def build_data(data: DictConfig, seed: int, **further: Any) -> WeldDataModule:
@@ -156,14 +158,16 @@ def build_trainer(cfg: DictConfig, folder: Path) -> Trainer:
     with open_dict(cfg):
         cfg.output_dir = escape(str(folder))
     callbacks = build_callbacks(cfg)
+    # Without a terminal the epoch lines are enough.
+    shows_bar = sys.stdout.isatty() if cfg.trainer.enable_progress_bar is None else cfg.trainer.enable_progress_bar
+    if shows_bar and not any(isinstance(callback, ProgressBar) for callback in callbacks):
+        callbacks.append(EpochBar())
     loggers = [instantiate(f"logger.{name}", node) for name, node in cfg.logger.items() if node]
     if not loggers:
         # It has nowhere to write, and Lightning refuses it then.
         callbacks = [callback for callback in callbacks if type(callback).__name__ != "LearningRateMonitor"]
     arguments = {"callbacks": callbacks, "logger": loggers or False, "default_root_dir": str(folder)}
-    if cfg.trainer.enable_progress_bar is None:
-        # Without a terminal the epoch lines are enough.
-        arguments["enable_progress_bar"] = sys.stdout.isatty()
+    arguments["enable_progress_bar"] = shows_bar
     if isinstance(cfg.trainer.get("profiler"), str):
         arguments["profiler"] = make_profiler(cfg.trainer.profiler, folder)
     trainer: Trainer = instantiate("trainer", cfg.trainer, **arguments)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, Timer
+from lightning.pytorch.callbacks import EarlyStopping, RichProgressBar, Timer
 from torch import Tensor
 
 from weldnet.evaluation.metrics import METRICS
@@ -126,6 +126,16 @@ class EpochLines(_AfterEpochs):
             left = seconds / (epoch - self.first) * (epochs - epoch)
             shown.append(f"{_show_time(left)} left")
         _print(trainer, f"epoch {epoch}/{trainer.max_epochs}  {'  '.join(shown)}")
+
+
+class EpochBar(RichProgressBar):
+    """Lightning's progress bar, which counts epochs from 0, with epochs as in the lines."""
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_epoch_start(trainer, pl_module)
+        if self.progress is not None and self.train_progress_bar_id is not None:
+            words = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+            self.progress.update(self.train_progress_bar_id, description=words)
 
 
 class History(_AfterEpochs):
