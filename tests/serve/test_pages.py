@@ -89,7 +89,7 @@ def test_the_page_shows_what_the_predictor_says(small: Path, tmp_path: Path, bro
         assert find(browser, "name").text == "good.jpg"
         find(browser, "explain").click()
         wait_for(browser, "document.getElementById('overlay').naturalWidth > 0")
-        assert find(browser, "heatmap").text.endswith("bright = strong. It tells the region, not the spot.")
+        assert find(browser, "heatmap").text.endswith("bright = strong. It shows the region, not the spot.")
         assert all(name.startswith((f"http://127.0.0.1:{port}/", "blob:")) for name in browser.execute_script(LOADED))
     noted = browser.get_log("browser")  # type: ignore[no-untyped-call]
     check_accessible(browser)
@@ -114,6 +114,7 @@ def check_review_of_referred(browser: "WebDriver", expected: list[Prediction], r
         wait_for(browser, f"document.getElementById('reviewed').textContent == 'Recorded by Kim: {label}.'")
         review = read_lines(records)[-1]
         assert (review["label"], review["agree"]) == (label, label == predicted)
+        assert history[row].text.endswith(f"Reviewed: {label}")
     history[0].click()
 
 
@@ -166,6 +167,7 @@ def test_the_page_asks_for_the_key_and_takes_drops_and_camera_pictures(tmp_path:
         find(browser, "label").find_element("css selector", "[value=pore]").click()
         find(browser, "review").find_element("css selector", "[value=overrule]").click()
         wait_for(browser, "document.getElementById('reviewed').textContent == 'Recorded: Kim overrules the verdict.'")
+        assert find(browser, "counts").text.endswith(", 1 reviewed")
         decision, review = read_lines(tmp_path / "decisions")
         assert {key: review[key] for key in ("agree", "label", "name", "remark", "request_id", "file")} == {
             "agree": False,

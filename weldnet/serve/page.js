@@ -78,6 +78,7 @@ function draw(entry) {
   const short = VERDICTS[entry.kind][0];
   const text = entry.result ? `${short.split(" ")[0]}: ${visible(entry.result.predicted)}` : short;
   words.append(name, make("span", `quiet ${entry.kind}`, text));
+  if (entry.review) words.append(make("span", "quiet", `Reviewed: ${visible(entry.review.label)}`));
   entry.button.replaceChildren(entry.canvas, symbol(entry.kind), words);
   find("session").hidden = false;
   countVerdicts();
@@ -87,7 +88,9 @@ function draw(entry) {
 function countVerdicts() {
   const count = (kind) => entries.filter((entry) => entry.kind === kind).length;
   const counted = Object.entries(VERDICTS).filter(([kind]) => count(kind));
-  find("counts").textContent = counted.map(([kind, [, word]]) => `${count(kind)} ${word}`).join(", ");
+  const counts = counted.map(([kind, [, word]]) => `${count(kind)} ${word}`);
+  const reviewed = entries.filter((entry) => entry.review).length;
+  find("counts").textContent = [...counts, ...(reviewed ? [`${reviewed} reviewed`] : [])].join(", ");
 }
 
 function select(entry) {
@@ -157,7 +160,7 @@ find("zoom").addEventListener("click", ({ currentTarget }) => {
 setUpReviews(
   () => entries,
   () => selected,
-  (entry) => showPhotograph(entry, model),
+  draw,
 );
 setUpCamera(add, complain);
 introduce().catch((error) => complain(`What the model is, is not known: ${error.message}`));

@@ -50,7 +50,7 @@ function giveReason({ verdict, unlike_training, damaged, probabilities }) {
   if (!model.point) return "";
   const [above, below] = [model.point.accept_above, model.point.reject_below].map((limit) => limit !== null && percent(limit));
   const share = model.point.good_classes.reduce((sum, name) => sum + (probabilities[name] ?? 0), 0);
-  if (!above && !below) return "Because the model refers every photograph.";
+  if (!above && !below) return "This model refers every photograph; the reasons are at the end of this page.";
   const misses = [above && `not above the limit of ${above}`, below && `not below that of ${below}`].filter(Boolean).join(" and ");
   const where = { accept: `above the limit of ${above}`, reject: `below the limit of ${below}` }[verdict] ?? misses;
   return `Sound: ${percent(share)}, ${where}.`;
@@ -83,7 +83,7 @@ function showHeatmap(entry) {
 function caption({ result, isBare }) {
   const name = visible(result.predicted);
   if (isBare) return `What the network sees, twice: no evidence for ${name} was found.`;
-  return `The photograph as it was sent; as the network sees it, in its own shape; and the heatmap for ${name}: bright = strong. It tells the region, not the spot.`;
+  return `The photograph as it was sent; as the network sees it, in its own shape; and the heatmap for ${name}: bright = strong. It shows the region, not the spot.`;
 }
 
 async function explain(entry) {

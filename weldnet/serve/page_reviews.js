@@ -67,7 +67,7 @@ export function showReview(entry, classes) {
   find("reviewed").textContent = refusal || (review ? describe(entry) : "");
 }
 
-export function setUpReviews(getEntries, getSelected, show) {
+export function setUpReviews(getEntries, getSelected, draw) {
   find("save").addEventListener("click", () => save(getEntries()));
   // Not by submission: Enter in a field would press the first button.
   for (const button of find("review").querySelectorAll("button"))
@@ -75,6 +75,6 @@ export function setUpReviews(getEntries, getSelected, show) {
       if (!find("review").reportValidity()) return;
       const entry = getSelected();
       await send(entry, button.value, find("label").value);
-      if (entry === getSelected()) show(entry);
+      draw(entry);
     });
 }
