@@ -278,7 +278,7 @@ def test_a_checkpoint_is_tested_on_them(
     [
         (99, None, "data.num_folds holds out whole groups, and it is unknown"),
         (99, "g", "good, pore: all images in one group"),
-        (1, "g", "pore: all images in one group"),
+        (1, "g", "one class only (pore)"),
         (2, "{label}", "good, pore: all images in one group"),
     ],
 )

@@ -63,9 +63,17 @@ def test_a_run_is_no_photographs(here: Path, command: str, entries: list[str]) -
     (here / "run").mkdir()
     for entry in entries:
         (here / "run" / entry).touch()
-    with pytest.raises(InputError, match="run is no photographs, but a run or an export; type ckpt_path=run"):
+    with pytest.raises(InputError, match="run is a run or an export, not photographs; type ckpt_path=run"):
         name_paths(command, ["photos", "run"])
     assert name_paths("test", ["run"]) == ["ckpt_path=run"]
+
+
+@pytest.mark.parametrize("name", ["weld.jpg", "weld"])
+def test_a_photograph_is_no_source_of_training(here: Path, name: str) -> None:
+    (here / name).write_bytes(b"\xff\xd8\xff\xe0")
+    with pytest.raises(InputError, match=f"^{name} is one photograph; type the folder"):
+        name_paths("train", [name])
+    assert name_paths("predict", [name]) == [f"source={name}"]
 
 
 @pytest.mark.parametrize(("command", "key"), [("train", "data.root"), ("predict", "source"), ("serve", "ckpt_path")])
@@ -92,7 +100,7 @@ def test_a_folder_is_audited(here: Path, capsys: pytest.CaptureFixture[str]) -> 
     call("audit", "photos", "data.group_by=prefix:1", "output_dir=b")
     assert "could be the welds" not in capsys.readouterr().out
     message = refuse(capsys, "audit", "phtos")
-    assert "'phtos' is neither a file or folder nor key=value" in message
+    assert "'phtos' is neither a file or folder nor key=value; did you mean 'photos'?" in message
     assert "data.root is not read by data=manifest" in refuse(capsys, "audit", "photos", "data=manifest")
 
 

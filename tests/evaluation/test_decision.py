@@ -146,7 +146,8 @@ def test_fifty_nine_defects_are_needed_by_default() -> None:
     assert (short.accept_above, short.num_defects) == (None, 58)
     assert short.reasons == (
         "no photograph can be accepted automatically yet: proving at most 5 % escapes takes 59 calibration photographs "
-        "with a defect, and there are 58; add about 2 to validation (half of them set the thresholds)",
+        "with a defect, and there are 58; add about 2 photographs with a defect to validation (half of them set the "
+        "thresholds)",
     )
     assert ACCEPT not in decide(scores, none_unlike(scores), short)
     enough = choose_operating_point(*draw_set(0, num_defects=59), GOOD)
@@ -184,12 +185,14 @@ def test_calibration_images_of_one_kind() -> None:
     assert defects.reject_below is None
     assert (
         "no photograph can be rejected automatically yet: proving at most 5 % false rejects takes 59 calibration "
-        "photographs of sound welds, and there are 0; add about 118 to validation (half of them set the thresholds)"
+        "photographs of sound welds, and there are 0; add about 118 photographs of sound welds to validation (half of "
+        "them set the thresholds)"
     ) in defects.reasons
     assert sound.accept_above is None
     assert sound.reasons == (
         "no photograph can be accepted automatically yet: proving at most 5 % escapes takes 59 calibration photographs "
-        "with a defect, and there are 0; add about 118 to validation (half of them set the thresholds)",
+        "with a defect, and there are 0; add about 118 photographs with a defect to validation (half of them set the "
+        "thresholds)",
     )
     nothing = choose_operating_point(scores[:0], is_defect[:0], GOOD)
     assert (nothing.accept_above, nothing.reject_below, len(nothing.reasons)) == (None, None, 2)

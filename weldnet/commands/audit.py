@@ -1,4 +1,4 @@
-"""weldnet-audit: what is wrong with a set of images, before anyone trains on them."""
+"""weldnet-audit: find what is wrong with a set of images before training."""
 
 import sys
 from collections.abc import Mapping, Sequence

@@ -27,7 +27,7 @@ def main() -> None:
 
         print(f"weldnet {__version__}")
     elif name in ("--help", "-h"):
-        print("weldnet: what photographs of welds show, proven on welds never seen; weldnet COMMAND --help says more\n")
+        print("weldnet: classify photographs of welds, measured on unseen welds; weldnet COMMAND --help lists keys\n")
         for command in COMMANDS:
             # Not imported, which would take seconds.
             content = ast.parse((FOLDER / f"{command}.py").read_text("utf-8"))

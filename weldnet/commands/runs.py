@@ -1,4 +1,4 @@
-"""weldnet runs: the finished runs, what they are worth, and what differs between them."""
+"""weldnet runs: list the finished runs, their figures, and what differs between them."""
 
 import sys
 from pathlib import Path

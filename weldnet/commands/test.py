@@ -1,4 +1,4 @@
-"""weldnet-test: what a checkpoint is worth on images; two checkpoints on the same images."""
+"""weldnet-test: test a checkpoint on images, or compare two on the same images."""
 
 import logging
 from dataclasses import dataclass, field

@@ -46,7 +46,7 @@ def name_paths(command: str, arguments: Sequence[str]) -> list[str]:
     if command in (*SOURCE_COMMANDS, *DATA_COMMANDS) and (
         runs := [arguments[i] for i in bare if _is_run(arguments[i])]
     ):
-        raise InputError(f"{runs[0]} is no photographs, but a run or an export; type ckpt_path={runs[0]}")
+        raise InputError(f"{runs[0]} is a run or an export, not photographs; type ckpt_path={runs[0]}")
     if len(bare) > 1:
         glob = f", or a glob in quotes: '{os.path.dirname(path) or '.'}/*'" if command in SOURCE_COMMANDS else ""
         raise InputError(f"{len(bare)} paths without a key, {path} and {arguments[bare[1]]}; type one folder{glob}")
@@ -77,8 +77,17 @@ def _name(command: str, path: str) -> list[str]:
         return [f"source={path}"]
     if command not in DATA_COMMANDS:
         return [f"ckpt_path={path}"]
-    is_folder = os.path.isdir(os.path.expanduser(path))
-    return ["data=folder", f"data.root={path}"] if is_folder else ["data=manifest", f"data.manifest={path}"]
+    if os.path.isdir(os.path.expanduser(path)):
+        return ["data=folder", f"data.root={path}"]
+    if not path.lower().endswith(".csv"):
+        # Not for a table: it takes half a second to import.
+        from weldnet.data.decode.signatures import sort_file
+
+        if sort_file(os.path.expanduser(path)) != "other":
+            raise InputError(
+                f"{path} is one photograph; type the folder that holds the folders of the classes, or a CSV"
+            )
+    return ["data=manifest", f"data.manifest={path}"]
 
 
 def split_help(command: str, arguments: list[str]) -> list[str]:

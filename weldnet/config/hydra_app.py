@@ -80,9 +80,9 @@ def command(
         # Contexts instead of wrappers, and Hydra only composes: a traceback starts at `main`, then `run`.
         with end_with_reader(), call.report(), end_with_signals():
             sys.argv[1:] = name_paths(name, split_help(name, sys.argv[1:]))
-            check_typed(sys.argv[1:])
             register_schema(name, schema)
             register_help()
+            check_typed(sys.argv[1:], name)
             call.find_root()
             with call.arrange() as words:
                 call.compose(words)

@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
+from glob import glob
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
@@ -88,20 +89,31 @@ def takes_value(option: str) -> bool:
     return option in OPTIONS_WITH_VALUE or (is_long and any(known.startswith(option) for known in OPTIONS_WITH_VALUE))
 
 
-def check_typed(arguments: Sequence[str]) -> None:
+def check_typed(arguments: Sequence[str], config_name: str) -> None:
     """Refuses an argument that is neither an option of Hydra nor an override."""
-    for previous, argument in pairwise(["", *arguments]):
+    for previous, argument, following in zip(["", *arguments], arguments, [*arguments[1:], ""], strict=False):
         if takes_value(previous):
             continue
         name, _, value = argument.partition("=")
         if argument.startswith("--") and not any(option.startswith(name) for option in OPTIONS_WITH_VALUE | FLAGS):
-            raise InputError(
-                f"no such option: {name}; a key is typed without dashes, {name.lstrip('-')}={value or 'VALUE'}"
-            )
+            cfg, key = _compose(config_name), name.lstrip("-").replace("-", "_")
+            key = key if key in cfg else _find_full(cfg, key) or key
+            meant = _fill(cfg, key, value or following or "VALUE")
+            raise InputError(f"no such option: {name}; a key is typed without dashes, {meant}")
         if not re.fullmatch(r"-.*|~[^\s=]+(=.*)?|\+{0,2}[^\s=+~]+=.*", argument, re.DOTALL):
-            hint = " (no spaces around =)" if re.search(r"^[^=]*$|\s", argument) else ""
             what = "not key=value" if "=" in argument else "neither a file or folder nor key=value"
-            raise InputError(f"{argument!r} is {what}{hint}")
+            is_spaced = following.startswith("=") or previous.endswith("=") or re.search(r"\s=|=\s", argument)
+            hint = " (no spaces around =)" if is_spaced else _suggest_path(argument)
+            # Not the doubled backslashes of a path of Windows.
+            raise InputError(f"{argument!r} is {what}{hint}".replace(r"\\", "\\"))
+
+
+def _suggest_path(word: str) -> str:
+    """A hint: what lies in the folder of a mistyped path, or where WSL2 has a drive of Windows."""
+    if re.match(r"[A-Za-z]:", word):
+        return f"; WSL2 has drive {word[:2]} as /mnt/{word[0].lower()}, and its paths are typed with /"
+    folder, name = os.path.split(os.path.expanduser(word).rstrip("/"))
+    return nearest(name, glob("*", root_dir=folder or None)).replace("'", f"'{os.path.join(folder, '')}", 1)
 
 
 def check_keys(node: DictConfig, above: str = "") -> None:
@@ -220,7 +232,9 @@ def _find_full(cfg: DictConfig, name: str) -> str | None:
     candidates = [key for key in known if key.endswith(f".{name}")]
     # `callbacks=early_stopping KEY`: the config has this key only after the group is chosen.
     candidates += [key for key, names in OTHER_NAMES.items() if name in names and (key in known or " " in key)]
-    return candidates[0] if candidates else None
+    # `learning_rate` is the optimizer's: the callback of that name takes no value.
+    values = [key for key in candidates if not OmegaConf.is_dict(OmegaConf.select(cfg, key.split(" ")[-1]))]
+    return next(iter([*values, *candidates]), None)
 
 
 def _compose(config_name: str) -> DictConfig:

@@ -46,7 +46,7 @@ def tabulate_runs(runs: list[FinishedRun], best: FinishedRun | None, meaning: st
         differs = "  ".join(f"{key}={own[key]}" for key in keys if key in own)
         other = "" if best and run.comparable == best.comparable else "other images or splits  "
         table.add_row(Text(f"{show(run.folder)}{mark}"), *figures, Text(f"{other}{differs}"))
-    table.caption = f"Balanced accuracy, over images and as the mean over welds. * {meaning}."
+    table.caption = f"Balanced accuracy, over images and as the mean over welds.\n* {meaning}."
     return table
 
 

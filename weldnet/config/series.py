@@ -218,7 +218,7 @@ class Series(ABC):
         split, report = list(reports.items())[-1]
         metrics = report.metrics()
         figures = "  ".join(f"{metric.key} {show_figure(metrics[metric.key])}" for metric in METRICS)
-        print(f"{folder.name}: {metrics['num_images']} {split} images: {figures}", flush=True)
+        print(f"{folder.name}: {metrics['num_images']:,} {split} images: {figures}", flush=True)
         # Model and trainer hold each other; the next one may need the device's memory.
         gc.collect()
 

@@ -22,6 +22,7 @@ from weldnet.data.splits.leaks import (
     MANY_VIEWS,
     check_classes,
     check_splits,
+    count_classes,
     find_contradictions,
     find_leaks,
     find_seen_views,
@@ -91,6 +92,9 @@ class WeldSamples:
         self.found = found or self.find()
         if misnamed := find_misnamed(self.found):
             raise InputError("\n".join(f"{each.detail}:\n{list_some(each.where)}" for each in misnamed))
+        if self.wanted_classes is None:
+            # Before the welds are asked for, which a wrong folder does not name.
+            count_classes(self.found.table)
         table = self._split(self.found)
         self._check(table)
         return table

@@ -70,8 +70,8 @@ def choose_operating_point(
     reject_below = None if mirrored is None else min(-mirrored, 0.5)
     reasons = [
         f"no photograph can be {verdict} automatically yet: proving at most {100 * rate:g} % {errors} takes {needed} "
-        f"calibration photographs {shown}, and there are {found}{ADVICE}about {2 * (needed - found)} to validation "
-        "(half of them set the thresholds)"
+        f"calibration photographs {shown}, and there are {found}{ADVICE}about {2 * (needed - found)} photographs "
+        f"{shown} to validation (half of them set the thresholds)"
         for verdict, errors, shown, rate, found in (
             ("accepted", "escapes", "with a defect", max_escape_rate, len(defects)),
             ("rejected", "false rejects", "of sound welds", max_false_reject_rate, len(sound)),

@@ -69,8 +69,8 @@ class EvaluationReport:
     def title(self) -> str:
         """What was tested, and whether the network had seen it."""
         seen, images = self.facts.get("num_trained_on", 0), len(self.labels)
-        known = "" if not seen else ", all of them trained on" if seen == images else f", {seen} of them trained on"
-        return f"{self.facts['split']}: {images} images{known}{' (LEAK)' if self.facts.get('leaks') else ''}"
+        known = "" if not seen else ", all of them trained on" if seen == images else f", {seen:,} of them trained on"
+        return f"{self.facts['split']}: {images:,} images{known}{' (LEAK)' if self.facts.get('leaks') else ''}"
 
     def table(self) -> Table:
         """The figures as a table for the terminal."""

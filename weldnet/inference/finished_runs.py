@@ -72,7 +72,8 @@ def find_checkpoint(ckpt_path: str) -> Path:
     if ckpt_path in ("best", "last") and not path.exists():
         newest = find_newest_run(RUNS)
         if newest is None:
-            raise InputError(f"ckpt_path={ckpt_path}: no finished epoch of any run below {RUNS.absolute()}")
+            below = f"no finished epoch of any run below {RUNS.absolute()}"
+            raise InputError(f"ckpt_path={ckpt_path}: {below}; type ckpt_path=RUN, a run folder")
         if ckpt_path == "last":
             return newest / "checkpoints" / "last.ckpt"
         best = find_best(RUNS.absolute(), newest)

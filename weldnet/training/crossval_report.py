@@ -82,7 +82,7 @@ class CrossvalReport:
     def title(self) -> str:
         """What was tested, and whether some of it leaks."""
         leak = " (LEAK)" if any(metrics["leaks"] for metrics in self.folds.values()) else ""
-        return f"pooled: {len(self.predictions)} images, each held out once, {self.num_folds} folds{leak}"
+        return f"pooled: {len(self.predictions):,} images, each held out once, {self.num_folds} folds{leak}"
 
     def tables(self) -> list[Table]:
         """For the terminal: the pooled figures of each class, once all folds are here; each fold, mean and spread."""

@@ -10,7 +10,7 @@ from drawing import make_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weldnet.data.splits.leaks import check_classes, check_splits, validation_groups
+from weldnet.data.splits.leaks import check_classes, check_splits, count_classes, validation_groups
 from weldnet.data.splits.rules import count_by_split, split_by_group, split_digest, split_validation, take_known
 from weldnet.errors import InputError
 
@@ -194,6 +194,21 @@ def test_check_classes_refuses(rows: Rows, message: str) -> None:
     check_classes(checked(FINE))
     with pytest.raises(InputError, match=message):
         check_classes(checked(rows))
+
+
+@pytest.mark.parametrize(
+    ("paths", "meant"),
+    [
+        (["/data/images/pore/1.jpg", "/data/images/good/1.jpg"], "(good, pore), type /data/images instead"),
+        (["/data/images/a/b/1.jpg", "/data/images/2.jpg"], "(a), type /data/images instead"),
+        (["/data/images/1.jpg", "/data/images/2.jpg"], None),
+    ],
+)
+def test_a_folder_above_the_classes_is_refused(paths: list[str], meant: str | None) -> None:
+    with pytest.raises(InputError) as refused:
+        count_classes(make_table((path, "images", None, None) for path in paths))
+    suggestion = f". If its folders are the classes {meant}" if meant else ""
+    assert str(refused.value) == f"one class only (images); a classifier needs two or more{suggestion}"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The checks on splits, whoever made them: groups and contents in more than one, classes, what a network has seen."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -144,6 +145,21 @@ def shared_groups(table: pl.DataFrame, *splits: str) -> list[str]:
     return sorted(counts.filter(pl.col("split") == len(splits))["group"])
 
 
+def count_classes(table: pl.DataFrame) -> None:
+    """Refuses a table of one class, which is often the folder above those of the classes, or of very many."""
+    classes = sorted(table["label"].unique())
+    if len(classes) > MAX_CLASSES:
+        raise InputError(
+            f"{len(classes)} classes ({shorten(classes)}); allowed are {MAX_CLASSES}. Are these the classes, or the "
+            "welds?"
+        )
+    if len(classes) < 2:
+        above = os.path.commonpath([os.path.dirname(path) for path in table["path"]])
+        below = {path[len(above) + 1 :].partition("/")[0] for path in table["path"] if os.path.dirname(path) != above}
+        meant = f". If its folders are the classes ({shorten(sorted(below))}), type {above} instead" if below else ""
+        raise InputError(f"one class only ({classes[0]}); a classifier needs two or more{meant}")
+
+
 def check_classes(table: pl.DataFrame, known: Sequence[str] | None = None) -> None:
     """Refuses splits from which nothing can be learned or measured or, to test a checkpoint, classes it does not know.
 
@@ -157,13 +173,7 @@ def check_classes(table: pl.DataFrame, known: Sequence[str] | None = None) -> No
                 f"{', '.join(known)}"
             )
         return
-    if len(classes) > MAX_CLASSES:
-        raise InputError(
-            f"{len(classes)} classes ({shorten(classes)}); allowed are {MAX_CLASSES}. Are these the classes, or the "
-            "welds?"
-        )
-    if len(classes) < 2:
-        raise InputError(f"one class only ({classes[0]}); a classifier needs two or more")
+    count_classes(table)
     trained = set(table.filter(split="train")["label"])
     if not trained:
         others = " and ".join(split for split in SPLITS if split in table["split"])
