@@ -29,7 +29,7 @@ def test_mcnemar_is_its_formula(first_only: int, second_only: int, both: int) ->
     result = run_mcnemar(first, second)
     assert (result["num_first_only"], result["num_second_only"]) == (first_only, second_only)
     assert result["p_value"] == pytest.approx(expected)
-    assert result["test"] == "McNemar, exact, two-sided; assumes independent images"
+    assert result["test"] == "McNemar, exact, two-sided; if every photograph showed a different weld"
 
 
 def test_differences_are_those_of_a_loop_over_images() -> None:

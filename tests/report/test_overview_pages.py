@@ -18,7 +18,9 @@ from weldnet.console import print_table
 from weldnet.evaluation.comparison import compare
 from weldnet.evaluation.metrics import METRICS, summarise, summarise_confusion
 from weldnet.report.overview import draw_differences, render_comparison, render_crossval, tabulate_differences
+from weldnet.report.page import render
 from weldnet.report.photographs import name_file
+from weldnet.report.tables import Table
 from weldnet.training.spread import summarise_spread
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ def cross_validate(folder: Path, *leaks: str, good: Sequence[str] = ("good",)) -
         folds.append(figures | {"fold": fold, "num_groups": 12})
     pooled = summarise_confusion(np.sum([fold["confusion_matrix"] for fold in folds], axis=0), CLASSES)
     metrics = {"pooled": pooled, "folds": folds, "leaks": leaks, "warnings": ["<b>one</b>"]}
-    return render_crossval(summarise_spread(folds, "folds") | metrics, good)
+    return render_crossval(summarise_spread(folds, "folds") | metrics, good, "<run>")
 
 
 def test_a_comparison_names_both_and_every_difference(tmp_path: Path) -> None:
@@ -77,8 +79,28 @@ def test_a_comparison_names_both_and_every_difference(tmp_path: Path) -> None:
     assert page.count(f"B predicted <b><bdi>{html.escape(CLASSES[1])}</bdi></b>, right") == shown
     assert "significantly" in page
     assert "no interval" not in page
-    assert "no interval: only 2 welds" in compare_two(tmp_path / "few", welds=2)
+    few = compare_two(tmp_path / "few", welds=2)
+    assert "no interval: only 2 welds" in few
+    assert "Too few welds to find either more accurate: " in few
     assert "A and B predict the same class for every photograph." not in page
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "sentence"),
+    [
+        (-0.1, 0.2, "Neither is significantly more accurate: B alone"),
+        (0.1, 0.2, "B is significantly more accurate: B alone"),
+        (-0.2, -0.1, "A is significantly more accurate: A alone"),
+        (None, None, "Too few welds to find either more accurate: B alone"),
+    ],
+)
+def test_a_difference_is_significant_by_whole_welds(low: float | None, high: float | None, sentence: str) -> None:
+    comparison = compare_figures()
+    comparison["differences"]["accuracy"] |= {"low": low, "high": high, "reason": "few"}
+    is_first = high is not None and high < 0
+    # As if every photograph showed a different weld, it would be beyond doubt.
+    comparison["mcnemar"] |= {"p_value": 1e-9, "num_first_only": 99 * is_first, "num_second_only": 99 * (not is_first)}
+    assert sentence in str(draw_differences(comparison).caption)
 
 
 def test_a_comparison_in_the_terminal_has_every_letter_of_a_leak(capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,11 +117,18 @@ def test_two_that_predict_alike_have_a_page(tmp_path: Path) -> None:
 def test_a_cross_validation_shows_folds_classes_and_kinds_of_mistakes(tmp_path: Path) -> None:
     page = cross_validate(tmp_path)
     assert "&lt;b&gt;one&lt;/b&gt;" in page
+    assert "<h1>Cross-validation: &lt;run&gt;</h1>" in page
+    assert re.search(r"<small>spread [0-9.]+ points</small>", page)
     assert "in the mean of the folds, with a spread of " in page
     assert "<small>escape</small>" in page
     assert '<a href="fold_1/report.html">' in page
     assert "LEAK: of fold 1" in cross_validate(tmp_path, "of fold 1")
     assert "<strong>-</strong><small>0 of 0</small>" in cross_validate(tmp_path, good=CLASSES), "no share of nothing"
+
+
+def test_a_name_breaks_behind_an_underscore() -> None:
+    shown = render("sections/table.html", it=Table(["class"], [["not_<b>_fused"]]))
+    assert "<bdi>not_<wbr>&lt;b&gt;_<wbr>fused</bdi>" in shown.replace("\n", "")
 
 
 @pytest.mark.slow

@@ -131,7 +131,7 @@ def _compare(tests: list[Test], folder: Path) -> None:
     comparison = compare_reports(*(test.report for test in tests))
     for test, name in zip(tests, ("a", "b"), strict=True):
         test.write(folder / name)
-        print(show(test.checkpoint.path))
+        print(f"{name.upper()}: {show(test.checkpoint.path)}")
         print_table(test.report.table())
     names = [show(test.checkpoint.path) for test in tests]
     write_text(folder / "comparison.html", render_comparison(comparison, names, folder))

@@ -67,5 +67,5 @@ def run_mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> dict[str
         "num_first_only": only_first,
         "num_second_only": only_second,
         "p_value": float(binomtest(only_first, discordant).pvalue) if discordant else 1.0,
-        "test": "McNemar, exact, two-sided; assumes independent images",
+        "test": "McNemar, exact, two-sided; if every photograph showed a different weld",
     }

@@ -12,7 +12,7 @@ from weldnet.evaluation.metrics import CLASS_METRICS, METRICS, measure_proportio
 from weldnet.report.page import render
 from weldnet.report.photographs import name_file
 from weldnet.report.tables import LABELS, Table, shape, tabulate_confusion
-from weldnet.report.words import Figures, common_folder, percent, show_number
+from weldnet.report.words import Figures, capitalize, common_folder, percent, show_number
 
 Section = tuple[str, str, Markup]
 """The key, title and content of a section."""
@@ -67,7 +67,12 @@ def _judge(comparison: Figures) -> str:
     test = comparison["mcnemar"]
     pair = (("A", test["num_first_only"]), ("B", test["num_second_only"]))
     (less, few), (more, many) = sorted(pair, key=lambda each: each[1])
-    verdict = f"{more} is significantly better" if test["p_value"] < 0.05 else "Neither is significantly better"
+    # McNemar's test counts photographs of one weld as if they were of several, and finds too much significant.
+    low, high = (comparison["differences"]["accuracy"][end] for end in ("low", "high"))
+    if low is None:
+        verdict = "Too few welds to find either more accurate"
+    else:
+        verdict = f"{more if low > 0 or high < 0 else 'Neither'} is significantly more accurate"
     return f"{verdict}: {more} alone is right on {count(many, 'photograph')}, {less} alone on {few or 'none'}."
 
 
@@ -79,7 +84,10 @@ def list_leaks(comparison: Figures) -> list[str]:
 def list_notes(comparison: Figures) -> list[str]:
     """What else to know of a comparison, a sentence each."""
     test, number = comparison["mcnemar"], len(comparison["photographs"])
-    notes = [f"p = {test['p_value']:.3g} ({test['test']}).", "Intervals resample whole welds."]
+    notes = [
+        "Intervals resample whole welds; a difference is significant where the interval of accuracy leaves out 0.",
+        f"p = {test['p_value']:.2g} ({test['test']}).",
+    ]
     if not number:
         notes.insert(0, "A and B predict the same class for every photograph.")
     if not comparison["good_classes"]:
@@ -124,8 +132,8 @@ def _find_photograph(row: int, folder: Path) -> str | None:
     return next((name for name in names if (folder / name).is_file()), None)
 
 
-def render_crossval(metrics: Figures, good_classes: Sequence[str]) -> str:
-    """The page of `crossval.json`; good_classes are those of sound welds."""
+def render_crossval(metrics: Figures, good_classes: Sequence[str], run: str) -> str:
+    """The page of `crossval.json` of a run; good_classes are those of sound welds."""
     pooled, folds = metrics["pooled"], metrics["folds"]
     images, welds = (sum(fold[key] for fold in folds) for key in ("num_images", "num_groups"))
     mean, spread = metrics["mean"], metrics["spread"]
@@ -133,18 +141,19 @@ def render_crossval(metrics: Figures, good_classes: Sequence[str]) -> str:
     confusion = render("sections/confusion.html", report=matrix, confusion=tabulate_confusion(matrix), cells=())
     return render(
         "page.html",
-        title="Cross-validation",
+        run=run,
+        title=f"Cross-validation: {run}",
         subtitle=f"{count(images, 'photograph')} of {count(welds, 'weld')}, each held out once; "
         f"{count(len(folds), 'fold')}",
         sentence=f"On welds held out, the balanced accuracy is {percent(mean['balanced_accuracy'])} in the mean of the "
-        f"folds, with a spread of {percent(spread['balanced_accuracy'])}.",
+        f"folds, with a spread of {_show_spread('balanced_accuracy', spread)}.",
         figures=[
-            {"name": LABELS[key], "value": percent(mean[key]), "bound": f"spread {percent(spread[key])}"}
+            {"name": LABELS[key], "value": percent(mean[key]), "bound": f"spread {_show_spread(key, spread)}"}
             for key in ("balanced_accuracy", "balanced_accuracy_by_group")
         ]
         + _count_escapes(matrix),
         leaks=metrics["leaks"],
-        warnings=metrics["warnings"],
+        warnings=[capitalize(warning) for warning in metrics["warnings"]],
         notes=[
             f"Spread: {metrics['spread_is'].partition(',')[0]}. predictions.csv has each photograph.",
             f"Guessing one class gives a balanced accuracy of {percent(1 / len(pooled['classes']))}.",
@@ -156,6 +165,12 @@ def render_crossval(metrics: Figures, good_classes: Sequence[str]) -> str:
             _link({f"Report of fold {fold['fold']}": f"fold_{fold['fold']}/report.html" for fold in folds}),
         ],
     )
+
+
+def _show_spread(key: str, spread: Figures) -> str:
+    """A spread over folds: of shares in points, which are no per cent of the mean."""
+    value = spread[key]
+    return show_number(value) if value is None or shape(key) is show_number else f"{100 * value:.1f} points"
 
 
 def _count_escapes(matrix: Figures) -> list[Figures]:
@@ -184,9 +199,10 @@ def tabulate_folds(metrics: Figures) -> Table:
     """The figures of each fold, then their mean and spread."""
     folds = metrics["folds"]
     known = [([str(fold["fold"]), f"{fold['num_groups']:,}", f"{fold['num_images']:,}"], fold) for fold in folds]
-    known += [([name, "", ""], metrics[name]) for name in ("mean", "spread")]
+    known.append((["mean", "", ""], metrics["mean"]))
     keys = [metric.key for metric in METRICS]
     rows = [[*facts, *(shape(key)(figures[key]) for key in keys)] for facts, figures in known]
+    rows.append(["spread", "", "", *(_show_spread(key, metrics["spread"]) for key in keys)])
     return Table(["fold", "welds", "images", *(LABELS[key] for key in keys)], rows)
 
 

@@ -36,7 +36,7 @@ def _load_templates() -> Environment:
         loader=PackageLoader("weldnet", "report"),
         finalize=lambda value: _typeset(value) if type(value) is str else value,
     )
-    templates.filters |= {"css": _escape_in_css, "keys": _mark_keys}
+    templates.filters |= {"css": _escape_in_css, "keys": _mark_keys, "breakable": _let_break}
     return templates
 
 
@@ -49,6 +49,11 @@ def _mark_keys(text: str) -> Markup:
     """A text with the keys that it names, such as `data.val=known`, as code."""
     pieces = enumerate(_KEY.split(_typeset(text)))
     return Markup("").join(Markup("<code>{}</code>").format(each) if n % 2 else escape(each) for n, each in pieces)
+
+
+def _let_break(name: str) -> Markup:
+    """A name that breaks behind an underscore where a line is too short for it, not within a word."""
+    return Markup("_<wbr>").join(_typeset(name).split("_"))
 
 
 def _escape_in_css(text: str) -> Markup:

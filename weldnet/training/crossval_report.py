@@ -76,7 +76,7 @@ class CrossvalReport:
         matrix = np.array(pooled["confusion_matrix"])
         chart = draw_confusion(matrix, pooled["classes"], self.title(), self.good_classes)
         save_chart(chart, folder / "confusion_matrix.png")
-        write_text(folder / "crossval.html", render_crossval(self.metrics, self.good_classes))
+        write_text(folder / "crossval.html", render_crossval(self.metrics, self.good_classes, folder.name))
         write_json(folder / "crossval.json", self.metrics)
 
     def title(self) -> str:
