@@ -108,7 +108,7 @@ def test_the_table_of_int8() -> None:
     ("run", "arguments", "message"),
     [
         ("run", ["format=onxx"], "allowed are onnx, openvino, openvino_int8; did you mean 'onnx'?"),
-        ("run", [], "format is not given"),
+        ("run", [], "format is not given; type one of format=onnx, format=openvino, format=openvino_int8"),
         ("none", ["format=onnx"], "no checkpoint at"),
         ("uncalibrated", ["format=onnx"], "is not calibrated"),
         ("run", ["format=onnx", "export.num_calibration_images=0"], "whole numbers from 1"),

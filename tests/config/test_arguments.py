@@ -78,8 +78,10 @@ def test_a_photograph_is_no_source_of_training(here: Path, name: str) -> None:
 
 @pytest.mark.parametrize(("command", "key"), [("train", "data.root"), ("predict", "source"), ("serve", "ckpt_path")])
 def test_a_path_and_its_key_are_refused(here: Path, command: str, key: str) -> None:
-    with pytest.raises(InputError, match=rf"photos stands for {key}=photos, and {key}=b is typed, too"):
+    with pytest.raises(InputError, match=rf"photos stands for {key}=photos, and {key}=b is typed, too; type one"):
         name_paths(command, ["photos", f"{key}=b"])
+    with pytest.raises(InputError, match=r"too; for other images type data=folder data\.root=photos$"):
+        name_paths("test", ["photos", "ckpt_path=b"])
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,19 @@ AWKWARD = [
 ]
 
 
+def test_no_objects_are_searched_for_cycles_at_the_end() -> None:
+    lines = (
+        "import atexit, gc, sys",
+        # What is registered first is called last.
+        "atexit.register(lambda: print(gc.get_freeze_count() > 0))",
+        "from weldnet.commands.train import main",
+        "sys.argv = ['weldnet-train', 'nothing']",
+        "main()",
+    )
+    ended = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (2, "True\n")
+
+
 @pytest.mark.parametrize("value", AWKWARD)
 def test_paths_and_patterns_arrive_as_typed(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, str] = {}

@@ -3,13 +3,13 @@
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import MISSING, DictConfig
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from weldnet.config.hydra_app import command, warn_of_no_effect
 from weldnet.config.own_data import find_origin, set_up_data
 from weldnet.config.runs import name_folder, show, show_command
 from weldnet.config.schema import DataConfig, ModelKeys, take
-from weldnet.errors import check_choice
+from weldnet.errors import InputError, check_choice
 from weldnet.export.settings import Bounds, InputSettings, Int8Settings
 
 if TYPE_CHECKING:
@@ -35,15 +35,19 @@ def run(cfg: DictConfig) -> None:
     # Before torch is imported, which takes seconds.
     file = find_origin(cfg.ckpt_path, " already")
 
+    from weldnet.inference.exported import FORMATS
+
+    if OmegaConf.is_missing(cfg, "format"):
+        raise InputError(f"format is not given; type one of {', '.join(f'format={name}' for name in FORMATS)}")
+    check_choice("format", cfg.format, tuple(FORMATS))
+
     from weldnet.console import print_table
     from weldnet.export.exporter import choose_layout, export_model, require_judge
     from weldnet.export.settings import FOR_FLOAT, Bounds, InputSettings, Int8Settings
     from weldnet.inference.checkpoint import load_checkpoint
     from weldnet.inference.engines import import_extra
-    from weldnet.inference.exported import FORMATS
 
     folder = name_folder("export", cfg.output_dir)
-    check_choice("format", cfg.format, tuple(FORMATS))
     chosen_format = FORMATS[cfg.format]
     bounds, int8, takes = take(Bounds, cfg.export), take(Int8Settings, cfg.export), take(InputSettings, cfg.export)
     without_effect = FOR_FLOAT if chosen_format.is_int8 else {*asdict(bounds), *asdict(int8)} - FOR_FLOAT

@@ -56,7 +56,8 @@ def name_paths(command: str, arguments: Sequence[str]) -> list[str]:
         named = named[-1:]
     key = named[-1].partition("=")[0]
     if twice := [word for word in arguments if word.startswith(f"{key}=")]:
-        raise InputError(f"{path} stands for {named[-1]}, and {twice[0]} is typed, too; type one of them")
+        instead = f"for other images type data=folder data.root={path}" if command == "test" else "type one of them"
+        raise InputError(f"{path} stands for {named[-1]}, and {twice[0]} is typed, too; {instead}")
     return [*arguments[: bare[0]], *named, *arguments[bare[0] + 1 :]]
 
 

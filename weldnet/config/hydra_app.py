@@ -1,5 +1,7 @@
 """The wrapper around Hydra's entry point: values as typed, and one message for a user's mistake."""
 
+import atexit
+import gc
 import logging
 import os
 import re
@@ -76,6 +78,8 @@ def command(
 
     def main() -> None:
         shorten_waits()
+        # At its end Python searches all objects of torch and Lightning for cycles: two seconds of processor time.
+        atexit.register(gc.freeze)
         call = _Call(name, find_saved)
         # Contexts instead of wrappers, and Hydra only composes: a traceback starts at `main`, then `run`.
         with end_with_reader(), call.report(), end_with_signals():

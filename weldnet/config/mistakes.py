@@ -44,6 +44,8 @@ MESSAGES = {
     r"^(?:Missing key|Key '[^']+' (?:is )?not in)(?s:.*)full_key: (\S+)": NOT_REMOVABLE,
     r"^Missing mandatory value(?s:.*)full_key: ckpt_path\b": "ckpt_path is not given; type ckpt_path=best "
     "or ckpt_path=RUN",
+    r"^Missing mandatory value(?s:.*)full_key: source\b": "source is not given; type a folder of photographs, one "
+    "photograph, or a manifest",
     r"^Missing mandatory value(?s:.*)full_key: (\S+)": "{0} is not given; type {0}=...",
 }
 """Our message for each pattern of a message from Hydra or OmegaConf; the pattern's groups fill the braces."""
