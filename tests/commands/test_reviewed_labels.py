@@ -80,7 +80,7 @@ def test_wrong_labels_are_found_reviewed_and_corrected(here: Path, capsys: pytes
     assert len(wrong & set(named)) >= 5
     assert len(set(named) - wrong) <= 1
     page = (here / "audit" / "audit.html").read_text()
-    assert "Labels that are probably wrong" in page
+    assert "Labels that may be wrong" in page
     assert re.search(r"labelled good \(\d+\.\d\s%\), predicted pore \(\d+\.\d\s%\)", page)
 
     content = (here / "audit" / "review.csv").read_bytes()

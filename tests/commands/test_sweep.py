@@ -197,7 +197,7 @@ WRONG = {
     "sweep.space.optimizer.lr={low:1,high:nan}": "needs two numbers",
     "sweep.space.optimizer.lr={low:1,high:2,logg:true}": "did you mean 'log'?",
     "sweep.space.optimizer.lr={choices:[]}": "sweep.space.optimizer.lr: ",
-    "sweep.space.optimizer.lr=1": "allowed are {low:A,high:B} and {choices:[A,B]}",
+    "sweep.space.optimizer.lr=1": "in quotes: 'sweep.space.optimizer.lr={low:A,high:B}'",
     "sweep.space.data.batch_size={low:0,high:8}": "data.batch_size=0: allowed are 2",
     "sweep.space.data.batch_size={choices:[8,many]}": "many is not allowed",
     "sweep.space.data.shares.test={low:0.1,high:0.2}": "judged by different images",

@@ -47,7 +47,7 @@ class Folds(Series):
             "a fold": f"{show_command('weldnet-test')} ckpt_path={show(self.member_folder(0))}",
             "ensemble": f"{show_command('weldnet-predict')} ckpt_path={show(self.folder)} source=DIR",
             "labels": f"{show_command('weldnet-audit')} with the same data keys and crossval={show(self.folder)} lists "
-            "those that are probably wrong",
+            "those that may be wrong",
             "or": f"train one classifier on all images, with the same keys; it predicts {self.size} times as fast",
         }
 

@@ -31,7 +31,10 @@ def read_space(node: Any, above: str = "") -> Iterator[tuple[str, dict[str, Any]
     for name, value in node.items():
         key = f"{above}{name}"
         if not isinstance(value, dict):
-            raise InputError(f"sweep.space.{key}={value}: allowed are {{low:A,high:B}} and {{choices:[A,B]}}")
+            raise InputError(
+                f"sweep.space.{key}={value}: allowed are {{low:A,high:B}} and {{choices:[A,B]}}, in quotes: "
+                f"'sweep.space.{key}={{low:A,high:B}}'"
+            )
         if {*RANGE, "choices"}.isdisjoint(value):
             yield from read_space(value, f"{key}.")
         else:

@@ -42,7 +42,7 @@ _MEANINGS: tuple[tuple[Severity, Set[str], str], ...] = (
         "A test score on these data would be wrong: some pictures stand under two labels.",
     ),
     ("error", KINDS.keys(), _STOPS),
-    ("warning", {"label_error"}, "A test score on these data may be wrong: some labels probably are."),
+    ("warning", {"label_error"}, "A test score on these data may be wrong: some labels may be."),
     (
         "warning",
         {"same_view", "cross_group_view"},

@@ -71,8 +71,9 @@ _BY_EFFECT = {
             "Compare the pictures and correct the label.",
         ),
         "label_error": (
-            "Labels that are probably wrong",
-            "A network that has not seen the weld gives the label little probability; the least probable comes first.",
+            "Labels that may be wrong",
+            "A network that has not seen the weld gives the label little probability; the least probable comes first. "
+            "What such a network finds hard, it doubts under the right label, too.",
             "Fill in the column corrected of review.csv, then type audit.reviewed=review.csv audit.corrected=FILE.csv.",
         ),
         "split_names": (
