@@ -17,13 +17,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from calling import without_charts
 
@@ -247,22 +246,6 @@ def _count_children(parent: int) -> int:
         return 0
 
 
-def _call(command: Callable[[], None]) -> NoReturn:
-    """Ends as a program does, but takes nothing apart that was imported, which takes most of a second."""
-    code = 0
-    try:
-        command()
-    except SystemExit as stop:
-        if isinstance(stop.code, str):
-            raise
-        code = int(stop.code or 0)
-    threading._shutdown()  # type: ignore[attr-defined]
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
 if __name__ == "__main__":
     import weldnet
 
@@ -271,6 +254,7 @@ if __name__ == "__main__":
     threads = [Path(f"/proc/self/task/{each}/comm").read_text().strip() for each in os.listdir("/proc/self/task")]
     gc.collect()
     gc.freeze()
+    atexit.register(gc.freeze)
     assert set(threads) == {"python", IDLE}, f"a fork of a process with threads can hang: {threads}"
     with without_charts():
-        _call(serve())
+        serve()()
