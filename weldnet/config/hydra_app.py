@@ -24,8 +24,9 @@ from omegaconf.errors import OmegaConfBaseException
 from weldnet.config.arguments import name_paths, put_options_first, quote_verbatim, register_help, split_help
 from weldnet.config.endings import end_with_reader, end_with_signals
 from weldnet.config.literal import SOURCES
-from weldnet.config.mistakes import UNREAD, check_keys, check_paths, check_typed, explain
+from weldnet.config.mistakes import check_keys, check_paths, check_typed, explain
 from weldnet.config.schema import register_schema
+from weldnet.config.suggestions import UNREAD
 from weldnet.data.sources.source import Synthetic
 from weldnet.errors import InputError
 from weldnet.files import explain_refusal

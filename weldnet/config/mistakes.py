@@ -5,22 +5,14 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
-from glob import glob
-from importlib.resources import files
-from itertools import pairwise
 from pathlib import Path
 
-import hydra
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from weldnet.config.literal import walk
+from weldnet.config.suggestions import compose_with_groups, fill_in, find_full, suggest, suggest_path
 from weldnet.data.sources.source import Folder, Manifest
 from weldnet.errors import InputError, nearest
-
-UNREAD = [f"~hydra/{group}" for group in ("launcher", "sweeper", "hydra_help", "hydra_logging", "job_logging")]
-"""Leave out of a composed config what only Hydra's own command line reads: a quarter of the composing."""
 
 OPTIONS_WITH_VALUE = {
     *("--config-dir", "-cd", "--config-path", "-cp", "--config-name", "-cn"),
@@ -61,30 +53,6 @@ ALLOWED = {
 """The allowed values for each pattern of a message from OmegaConf."""
 
 
-OTHER_NAMES = {
-    "callbacks=early_stopping callbacks.early_stopping.patience": ("patience",),
-    "ckpt_path": ("ckpt", "checkpoint", "resume"),
-    "data.augmentation": ("augment", "aug"),
-    "data.batch_size": ("batch", "bs"),
-    "data.group_by": ("group", "weld"),
-    "data.image_size.height": ("imgsz", "img_size", "size"),
-    "data.num_workers": ("workers", "num_workers"),
-    "data.root": ("folder", "path", "dir", "dataset"),
-    "model.backbone": ("arch", "net", "network"),
-    "model.freeze_through": ("freeze",),
-    "model.weights": ("pretrained",),
-    "num_folds": ("k", "folds", "n_splits"),
-    "optimizer.lr": ("lr0", "learning_rate"),
-    "optimizer.weight_decay": ("wd", "decay"),
-    "output_dir": ("out", "output", "save_dir", "project"),
-    "source": ("image", "images", "input", "data"),
-    "trainer.devices": ("device", "gpus"),
-    "trainer.max_epochs": ("epochs", "num_epochs"),
-    "trainer.precision": ("amp", "half"),
-}
-"""The names that other programs give to these keys. The last component of a key is found without this table."""
-
-
 def takes_value(option: str) -> bool:
     """Whether the argument after an option is its value; long options may be abbreviated, as in Hydra."""
     is_long = len(option) > 2 and option.startswith("--")
@@ -98,24 +66,16 @@ def check_typed(arguments: Sequence[str], config_name: str) -> None:
             continue
         name, _, value = argument.partition("=")
         if argument.startswith("--") and not any(option.startswith(name) for option in OPTIONS_WITH_VALUE | FLAGS):
-            cfg, key = _compose(config_name), name.lstrip("-").replace("-", "_")
-            key = key if key in cfg else _find_full(cfg, key) or key
-            meant = _fill(cfg, key, value or following or "VALUE")
+            cfg, key = compose_with_groups(config_name), name.lstrip("-").replace("-", "_")
+            key = key if key in cfg else find_full(cfg, key) or key
+            meant = fill_in(cfg, key, value or following or "VALUE")
             raise InputError(f"no such option: {name}; a key is typed without dashes, {meant}")
         if not re.fullmatch(r"-.*|~[^\s=]+(=.*)?|\+{0,2}[^\s=+~]+=.*", argument, re.DOTALL):
             what = "not key=value" if "=" in argument else "neither a file or folder nor key=value"
             is_spaced = following.startswith("=") or previous.endswith("=") or re.search(r"\s=|=\s", argument)
-            hint = " (no spaces around =)" if is_spaced else _suggest_path(argument)
+            hint = " (no spaces around =)" if is_spaced else suggest_path(argument)
             # Not the doubled backslashes of a path of Windows.
             raise InputError(f"{argument!r} is {what}{hint}".replace(r"\\", "\\"))
-
-
-def _suggest_path(word: str) -> str:
-    """A hint: what lies in the folder of a mistyped path, or where WSL2 has a drive of Windows."""
-    if re.match(r"[A-Za-z]:", word):
-        return f"; WSL2 has drive {word[:2]} as /mnt/{word[0].lower()}, and its paths are typed with /"
-    folder, name = os.path.split(os.path.expanduser(word).rstrip("/"))
-    return nearest(name, glob("*", root_dir=folder or None)).replace("'", f"'{os.path.join(folder, '')}", 1)
 
 
 def check_keys(node: DictConfig, above: str = "") -> None:
@@ -166,10 +126,10 @@ def explain(error: Exception, config_name: str) -> str:
     if match := re.match(r"In '(.+)': \w+ raised while composing config:\n(.+)\n\s+full_key: (\S+)", text):
         return f"{match[1]}.yaml: {_explain_key(match[3], match[2], config_name, match[1].rpartition('/')[0])}"
     if match := re.match(r"Could not (?:override|delete from config\.) '([^']+)'", text):
-        hint = _suggest(match[1], config_name)
+        hint = suggest(match[1], config_name)
         return f"no such key: {match[1]}{hint}" if hint else NOT_REMOVABLE.format(match[1])
     if match := re.match(r"Error merging override \+*(.+?)=(.*)", text):
-        if hint := _suggest(match[1], config_name):
+        if hint := suggest(match[1], config_name):
             return f"no such key: {match[1]}{hint}"
         return f"{match[1]}={match[2]}: {_explain_value(match[1], str(error.__cause__ or ''), config_name)}"
     if match := re.search(r"Could not find '([^']+)/([^'/]*)'", text):
@@ -188,66 +148,12 @@ def _explain_key(key: str, reason: str, config_name: str, group: str) -> str:
         return f"{key}: {_explain_value(key, reason, config_name)}"
     if key == group:
         return "begin the file with the line # @package _global_"
-    return f"no such key: {key}{_suggest(key, config_name)}"
+    return f"no such key: {key}{suggest(key, config_name)}"
 
 
 def _explain_value(key: str, reason: str, config_name: str) -> str:
     if "is not a subclass of" in reason:
-        keys = OmegaConf.select(_compose(config_name), key)
+        keys = OmegaConf.select(compose_with_groups(config_name), key)
         return f"{key} has keys of its own; type {key}.KEY=..., where KEY is one of {', '.join(map(str, keys))}"
     messages = (message for pattern, message in ALLOWED.items() if re.search(pattern, reason))
     return next(messages, reason.partition("\n")[0])
-
-
-def _suggest(key: str, config_name: str) -> str:
-    """A hint: the full key of a short name, or the key most like the first component that does not exist."""
-    if key.startswith("hydra"):
-        return "; --hydra-help lists Hydra's"
-    node, above = _compose(config_name), ""
-    typed = [word for word in sys.argv if word.startswith(f"{key}=")]
-    if typed and key not in node and (full := _find_full(node, key)):
-        return f"; did you mean {_fill(node, full, typed[-1].partition('=')[2])}?"
-    for component in key.split("."):
-        if not OmegaConf.is_dict(node):
-            return f"; {above} is a value, it has no keys"
-        prefix = f"{above}." if above else ""
-        if component not in node:
-            hint = nearest(component, map(str, node)).replace("'", f"'{prefix}", 1)
-            return hint or f"; {above or 'the config'} has {', '.join(map(str, node)) or 'no keys here'}"
-        node, above = node[component], f"{prefix}{component}"
-    return ""
-
-
-def _fill(cfg: DictConfig, key: str, value: str) -> str:
-    """The key with a value, unless that is a word of other programs that it does not take."""
-    if key == "trainer.devices" and value.isalpha():
-        return "trainer=gpu or trainer=cpu"
-    is_switch = value.lower() in ("true", "false") and not isinstance(OmegaConf.select(cfg, key), bool)
-    return f"{key}={'...' if is_switch else value}"
-
-
-def _find_full(cfg: DictConfig, name: str) -> str | None:
-    """The full key for a name without dots: a key of the config that ends in it, or one of `OTHER_NAMES`."""
-    paths = [[str(key) for key in keys] for keys, _ in walk(OmegaConf.to_container(cfg))]
-    keys = dict.fromkeys(".".join(path[:depth]) for path in paths for depth in range(1, len(path) + 1))
-    known = sorted(keys, key=lambda key: key.count("."))
-    candidates = [key for key in known if key.endswith(f".{name}")]
-    # `callbacks=early_stopping KEY`: the config has this key only after the group is chosen.
-    candidates += [key for key, names in OTHER_NAMES.items() if name in names and (key in known or " " in key)]
-    # `learning_rate` is the optimizer's: the callback of that name takes no value.
-    values = [key for key in candidates if not OmegaConf.is_dict(OmegaConf.select(cfg, key.split(" ")[-1]))]
-    return next(iter([*values, *candidates]), None)
-
-
-def _compose(config_name: str) -> DictConfig:
-    """Composes the config with the groups that were typed; without them if that fails."""
-    arguments = [word for argument in sys.argv[1:] for word in re.split(r"(?<=^--config-dir)=", argument)]
-    folders = [word for previous, word in pairwise(arguments) if previous in ("--config-dir", "-cd")]
-    matches = [re.fullmatch(r"\+?([\w/]+)=\w+", word) for word in arguments]
-    groups = [match[0] for match in matches if match and (files("weldnet.configs") / match[1]).is_dir()]
-    paths = [f"hydra.searchpath=['file://{os.path.abspath(folder)}']" for folder in folders]
-    with hydra.initialize_config_module("weldnet.configs", version_base="1.3"):
-        try:
-            return hydra.compose(config_name, [*groups, *paths, *UNREAD])
-        except (HydraException, OmegaConfBaseException):
-            return hydra.compose(config_name, UNREAD)
