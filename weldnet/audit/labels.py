@@ -47,7 +47,7 @@ class HeldOut:
         _refuse("{} had a different label in the cross-validation", known.filter(pl.col("now") != pl.col("label")))
 
     def doubt(self, files: pl.DataFrame) -> pl.DataFrame:
-        """The images whose label is probably wrong, the most probable one first.
+        """The images whose label may be wrong, the least probable label first.
 
         Their columns are `path`, `label`, `predicted`, `probability` (of `predicted`) and `probability_of_label`. A
         readable file that the cross-validation has not seen, or that has changed since, is an InputError.
@@ -118,7 +118,7 @@ def correct_labels(samples: pl.DataFrame, file: Path) -> tuple[pl.DataFrame, str
 
 
 def find_label_errors(probabilities: Floats, labels: Labels) -> NDArray[np.int64]:
-    """The rows whose label is probably wrong, the most probable one first.
+    """The rows whose label may be wrong, the least probable label first.
 
     A label contradicts where a different class is the most probable one; it does so confidently where that class is at
     least as probable as it is on average for the images that carry its label. As many rows are returned as contradict
