@@ -82,12 +82,12 @@ def check_nodes(cfg: DictConfig) -> None:
     check_decision(cfg.decision, own=False)
     _check_optimizer(cfg)
     check_callbacks(cfg)
+    check_model(cfg, "none")
     if "model.zero_init_residual" in typed_keys() and cfg.model.zero_init_residual and cfg.model.weights != "none":
         raise InputError(
             f"model.zero_init_residual=true changes nothing with model.weights={cfg.model.weights}, which holds what "
             "it would set; leave it out, or type model.weights=none"
         )
-    check_model(cfg, "none")
 
 
 def check_model(cfg: DictConfig, weights: str) -> None:
