@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from calling import call, exit_code, refuse
 from drawing import SEAM
-from trained import TINY
+from trained import SMALL
 
 FOLDER = ["data=folder", "data.root=welds", f"data.group_pattern={SEAM}"]
 
@@ -18,8 +18,8 @@ def list_warned(caplog: pytest.LogCaptureFixture) -> dict[str, str]:
 
 @pytest.mark.usefixtures("welds_here")
 def test_training_refuses_what_weights_set(capsys: pytest.CaptureFixture[str]) -> None:
-    typed = ["model=resnet18", "model.zero_init_residual=true", "model.weights=default"]
-    assert "zero_init_residual=true changes nothing" in refuse(capsys, "train", *TINY, *typed)
+    typed = ["model.zero_init_residual=true", "model.weights=default"]
+    assert "zero_init_residual=true changes nothing" in refuse(capsys, "train", *SMALL, *typed)
     assert not Path("runs").exists()
 
 
