@@ -68,12 +68,33 @@ def test_an_optimizer_of_your_own_needs_no_more_than_its_class() -> None:
         check_nodes(cfg)
 
 
+OF_PLUGIN = "{_target_: lightning.pytorch.plugins.MixedPrecision, precision: bf16-mixed, device: cpu}"
+
+
 @pytest.mark.filterwarnings("ignore:You passed .*precision='16-mixed'")
-def test_the_precision_that_computes_is_recorded(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("typed", "recorded"),
+    [
+        (["trainer.precision=16-mixed"], "bf16-mixed"),
+        (["trainer.precision=null", f"trainer.plugins={OF_PLUGIN}"], None),
+    ],
+)
+def test_the_precision_that_computes_is_recorded(typed: list[str], recorded: str | None, tmp_path: Path) -> None:
     register_schema("train", TrainConfig)
     with hydra.initialize_config_module("weldnet.configs", version_base="1.3"):
-        cfg = hydra.compose("train", ["trainer=cpu", "trainer.precision=16-mixed", "logger.tensorboard=null"])
-    assert build_trainer(cfg, tmp_path).precision == cfg.trainer.precision == "bf16-mixed"
+        cfg = hydra.compose("train", ["trainer=cpu", *typed, "logger.tensorboard=null"])
+    # A run whose validation has no images of its own builds its trainer twice; a resumed one, from the record.
+    for _ in range(2):
+        assert build_trainer(cfg, tmp_path).precision == "bf16-mixed"
+        assert cfg.trainer.precision == recorded
+
+
+def test_a_progress_bar_of_one_s_own_is_shown_without_a_terminal(tmp_path: Path) -> None:
+    register_schema("train", TrainConfig)
+    own = "+callbacks.bar._target_=lightning.pytorch.callbacks.TQDMProgressBar"
+    with hydra.initialize_config_module("weldnet.configs", version_base="1.3"):
+        cfg = hydra.compose("train", ["trainer=cpu", "trainer.precision=32", own, "logger.tensorboard=null"])
+    assert type(build_trainer(cfg, tmp_path).progress_bar_callback).__name__ == "TQDMProgressBar"
 
 
 def test_the_origin_is_to_the_letter() -> None:

@@ -158,16 +158,19 @@ def build_trainer(cfg: DictConfig, folder: Path) -> Trainer:
     with open_dict(cfg):
         cfg.output_dir = escape(str(folder))
     callbacks = build_callbacks(cfg)
-    # Without a terminal the epoch lines are enough.
-    shows_bar = sys.stdout.isatty() if cfg.trainer.enable_progress_bar is None else cfg.trainer.enable_progress_bar
-    if shows_bar and not any(isinstance(callback, ProgressBar) for callback in callbacks):
+    has_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
+    shows_bar = cfg.trainer.enable_progress_bar
+    if shows_bar is None:
+        # Without a terminal the epoch lines are enough.
+        shows_bar = has_bar or sys.stdout.isatty()
+    if shows_bar and not has_bar:
         callbacks.append(EpochBar())
     loggers = [instantiate(f"logger.{name}", node) for name, node in cfg.logger.items() if node]
     if not loggers:
         # It has nowhere to write, and Lightning refuses it then.
         callbacks = [callback for callback in callbacks if type(callback).__name__ != "LearningRateMonitor"]
-    arguments = {"callbacks": callbacks, "logger": loggers or False, "default_root_dir": str(folder)}
-    arguments["enable_progress_bar"] = shows_bar
+    arguments = {"callbacks": callbacks, "logger": loggers or False, "enable_progress_bar": shows_bar}
+    arguments["default_root_dir"] = str(folder)
     if isinstance(cfg.trainer.get("profiler"), str):
         arguments["profiler"] = make_profiler(cfg.trainer.profiler, folder)
     trainer: Trainer = instantiate("trainer", cfg.trainer, **arguments)
@@ -176,5 +179,7 @@ def build_trainer(cfg: DictConfig, folder: Path) -> Trainer:
         trainer.strategy.checkpoint_io = CheckpointFiles()
     check_built(cfg.trainer, trainer)
     # What is recorded is what computes: without 16-bit floats, as on a CPU, Lightning takes bfloat16.
-    cfg.trainer.precision = str(trainer.precision)
+    if cfg.trainer.precision is not None:
+        # Else a plugin may have it, and Lightning takes one or the other.
+        cfg.trainer.precision = str(trainer.precision)
     return trainer
