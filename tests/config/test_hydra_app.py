@@ -26,6 +26,8 @@ from weldnet.commands.train import main as run_train
 from weldnet.config.arguments import VERBATIM, quote, quote_verbatim
 from weldnet.config.endings import end_with_reader
 from weldnet.config.hydra_app import command
+from weldnet.config.mistakes import check_paths
+from weldnet.errors import InputError
 from weldnet.inference.settings import NotifySettings
 
 COMMANDS = tuple(SCHEMAS)
@@ -180,7 +182,10 @@ def test_the_words_of_a_command_are_taken_as_typed(typed: str, words: list[str])
         ("train", ["C:\\photos"], [r"'C:\photos' is neither", "; WSL2 has drive C: as /mnt/c, "]),
         ("train", ["--optimizer.lr=3e-4"], ["no such option: --optimizer.lr", "dashes, optimizer.lr=3e-4"]),
         ("train", ["--lr", "0.1"], ["no such option: --lr; a key is typed without dashes, optimizer.lr=0.1"]),
-        ("train", ["--batch-size"], ["data.batch_size=VALUE"]),
+        ("train", ["--batch-size"], ["data.batch_size=VALUE\n"]),
+        ("train", ["--epochs", "data=synthetic"], ["dashes, trainer.max_epochs=VALUE\n"]),
+        ("test", ["--ckpt", "."], ["dashes, ckpt_path=.\n"]),
+        ("train", ["--data", "."], ["dashes, data=.\n"]),
         ("train", ["--seed=3"], ["dashes, seed=3"]),
         ("train", ["-x"], ["unrecognized arguments: -x"]),
         ("train", ["model=3"], ["a group takes the name of one of its options"]),
@@ -252,6 +257,15 @@ def test_a_mistyped_path_is_refused_without_torch(
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert expected.format(tmp_path) in done.stderr
     assert (done.returncode, done.stdout) == (2, "False\n")
+
+
+def test_a_checkpoint_s_own_source_may_read_files_of_any_kind(tmp_path: Path) -> None:
+    """Of which kind it is, is not known before the checkpoint is read."""
+    moved = {"_target_": None, "root": str(tmp_path / "new"), "manifest": None}
+    with pytest.raises(InputError, match=r"^no folder at .*new"):
+        check_paths(OmegaConf.create(moved), ["data.root"])
+    (tmp_path / "new").mkdir()
+    check_paths(OmegaConf.create(moved), ["data.root"])
 
 
 @pytest.mark.parametrize(

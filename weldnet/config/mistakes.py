@@ -54,9 +54,12 @@ ALLOWED = {
 
 
 def takes_value(option: str) -> bool:
-    """Whether the argument after an option is its value; long options may be abbreviated, as in Hydra."""
-    is_long = len(option) > 2 and option.startswith("--")
-    return option in OPTIONS_WITH_VALUE or (is_long and any(known.startswith(option) for known in OPTIONS_WITH_VALUE))
+    """Whether the argument after an option is its value, as after one that Hydra does not have, which is refused.
+
+    Long options may be abbreviated, as in Hydra.
+    """
+    is_long = re.fullmatch("--[^=]+", option) and not any(known.startswith(option) for known in FLAGS)
+    return option in OPTIONS_WITH_VALUE or bool(is_long)
 
 
 def check_typed(arguments: Sequence[str], config_name: str) -> None:
@@ -68,7 +71,7 @@ def check_typed(arguments: Sequence[str], config_name: str) -> None:
         if argument.startswith("--") and not any(option.startswith(name) for option in OPTIONS_WITH_VALUE | FLAGS):
             cfg, key = compose_with_groups(config_name), name.lstrip("-").replace("-", "_")
             key = key if key in cfg else find_full(cfg, key) or key
-            meant = fill_in(cfg, key, value or following or "VALUE")
+            meant = fill_in(cfg, key, value or ("" if "=" in following else following) or "VALUE")
             raise InputError(f"no such option: {name}; a key is typed without dashes, {meant}")
         if not re.fullmatch(r"-.*|~[^\s=]+(=.*)?|\+{0,2}[^\s=+~]+=.*", argument, re.DOTALL):
             what = "not key=value" if "=" in argument else "neither a file or folder nor key=value"
@@ -104,7 +107,9 @@ def check_paths(data: DictConfig, typed: Sequence[str]) -> None:
         from weldnet.data.sources.folders import holds_photographs
 
         path = os.path.abspath(os.path.expanduser(data[key]))
-        if not (holds_photographs(path) if key == "root" else os.path.isfile(path)):
+        # Without a target it is the source of a checkpoint, which may read files of any kind.
+        reads = os.path.exists if data._target_ is None else holds_photographs if key == "root" else os.path.isfile
+        if not reads(path):
             # Raises, in words of its own.
             kind(**{key: path}).find(0, Path())
 
