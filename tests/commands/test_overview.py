@@ -20,6 +20,7 @@ from weldnet.config.hydra_app import command
 from weldnet.config.run_table import print_sweep
 from weldnet.config.runs import label_overrides, name_folder
 from weldnet.config.schema import TrainConfig
+from weldnet.data.sources.found import explain_folder
 from weldnet.errors import InputError
 from weldnet.inference.finished_runs import find_best, find_checkpoint
 
@@ -132,6 +133,7 @@ def test_a_sweep_names_its_runs_and_ends_with_their_table(
     main()
     named = {run.name.partition("_trainer")[2] for run in Path("runs", "train").iterdir()}
     assert named == {".max_epochs=3", ".max_epochs=4"}, "what all have in common names none"
+    assert explain_folder("runs") == "below runs (what weldnet has written)"
     shown = capsys.readouterr().out
     assert re.search(r"max_epochs=4 \*[^\n]*trainer.max_epochs=4\n.*max_epochs=3 ", shown, re.DOTALL)
     monkeypatch.setattr(sys, "argv", ["weldnet-train", "trainer.max_epochs=3"])

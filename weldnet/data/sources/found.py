@@ -148,10 +148,15 @@ def explain_folder(folder: str) -> str:
     if name.startswith("."):
         return f"below {name} (hidden)"
     whose = _FOLDERS.get(name.lower())
-    # Whoever starts a command among the photographs has it there; a class of this name has not.
-    if name == "runs" and any(_RUN.match(path.name) for path in Path(folder).glob("*/*")):
+    if _RUN.match(name) or (name == "runs" and _holds_only_runs(Path(folder))):
         whose = "what weldnet has written"
     return f"below {name} ({whose})" if whose else ""
+
+
+def _holds_only_runs(folder: Path) -> bool:
+    """Whether this `runs/` is of whoever started a command among the photographs, and no class of that name."""
+    has_runs = any(_RUN.match(path.name) for path in folder.glob("*/*"))
+    return has_runs and not any(sort_file(str(path)) == "image" for path in folder.glob("*"))
 
 
 def _explain_name(name: str) -> str:
