@@ -96,6 +96,11 @@ def test_groups_that_are_there_are_not_replaced() -> None:
         Grouping(group_by="prefix:1").add_groups(table, Path())
 
 
+def test_where_some_groups_are_there_no_names_are_offered() -> None:
+    table = make_table("good/S1_1.jpg", "good/S2_1.jpg").with_columns(group=pl.Series(["A", None]))
+    assert explain_groups(table) == "Give every row of the manifest its group, or leave the column out"
+
+
 SEAMS = [
     f"{label}/S{seam}_p{photo:04}_b01.jpg" for label in ("good", "pore") for seam in (1, 2, 3) for photo in range(9)
 ]

@@ -125,9 +125,9 @@ def test_splits_of_the_source_are_ignored() -> None:
     [
         ([[2, 0], [2, 0], [2, 0], [0, 5]], 2, "^c1: all images in one group"),
         ([[2, 2]] * 4, 5, r"^4 groups with 16 images are too few for 5 folds; allowed is num_folds=2 to 4"),
-        ([[2, 2]] * 3, 2, "allowed is num_folds=3 to 3"),
-        ([[2, 2]] * 2, 2, "needs three or more"),
-        ([[1, 0], [1, 0], [0, 1], [0, 1]], 4, "allowed is num_folds=2 to 2"),
+        ([[2, 2]] * 3, 2, "allowed is num_folds=3$"),
+        ([[2, 2]] * 2, 2, "; three groups are the least$"),
+        ([[1, 0], [1, 0], [0, 1], [0, 1]], 4, "allowed is num_folds=2$"),
         ([[3, 0], [0, 6], [1, 0], [0, 3]], 2, "cannot be dealt to 2 folds"),
     ],
 )

@@ -202,6 +202,7 @@ def test_check_classes_refuses(rows: Rows, message: str) -> None:
         (["/data/images/pore/1.jpg", "/data/images/good/1.jpg"], "(good, pore), type /data/images instead"),
         (["/data/images/a/b/1.jpg", "/data/images/2.jpg"], "(a), type /data/images instead"),
         (["/data/images/1.jpg", "/data/images/2.jpg"], None),
+        (["/data/train/images/1.jpg", "/data/val/images/2.jpg"], None),
     ],
 )
 def test_a_folder_above_the_classes_is_refused(paths: list[str], meant: str | None) -> None:

@@ -139,7 +139,9 @@ def knows_groups(table: pl.DataFrame) -> bool:
 
 
 def explain_groups(table: pl.DataFrame, *, even_per_image: bool = True) -> str:
-    """What to type where the groups are unknown, with what these names offer."""
+    """What to do where groups are unknown; with what the names offer, unless the source has some."""
+    if 0 < table["group"].null_count() < len(table):
+        return "Give every row of the manifest its group, or leave the column out"
     offers = offer_groups(table)
     listed = f"By their names, these could be the welds:\n{list_some([str(offer) for offer in offers])}\n"
     others: Sequence[str] = (

@@ -65,7 +65,8 @@ def _check_groups(table: pl.DataFrame, counts: Counts, num_folds: int, *, needs_
     least = 2 if needs_val else 1
     allowed = [k for k in range(2, min(groups, counts.sum(axis=0).max()) + 1) if groups - -(-groups // k) >= least]
     if num_folds not in allowed:
-        can = f"allowed is num_folds={allowed[0]} to {allowed[-1]}" if allowed else "it needs three or more"
+        most = f" to {allowed[-1]}" if len(allowed) > 1 else ""
+        can = f"allowed is num_folds={allowed[0]}{most}" if allowed else "three groups are the least"
         raise InputError(f"{groups} groups with {len(table):,} images are too few for {num_folds} folds; {can}")
 
 

@@ -13,7 +13,7 @@ from weldnet.data.settings import MAX_CLASSES
 from weldnet.data.sources.groups import explain_groups
 from weldnet.data.sources.manifest import SPLITS
 from weldnet.errors import InputError, count, list_some, shorten
-from weldnet.spelling import find_alike, tidy_all
+from weldnet.spelling import find_alike, tidy, tidy_all
 
 Fingerprints = NDArray[np.int64]
 
@@ -156,7 +156,9 @@ def count_classes(table: pl.DataFrame) -> None:
     if len(classes) < 2:
         above = os.path.commonpath([os.path.dirname(path) for path in table["path"]])
         below = {path[len(above) + 1 :].partition("/")[0] for path in table["path"] if os.path.dirname(path) != above}
-        meant = f". If its folders are the classes ({shorten(sorted(below))}), type {above} instead" if below else ""
+        # Not the folders of splits, nor those in which a manifest's photographs lie.
+        is_meant = below and classes[0] in map(tidy, above.split(os.sep))
+        meant = f". If its folders are the classes ({shorten(sorted(below))}), type {above} instead" if is_meant else ""
         raise InputError(f"one class only ({classes[0]}); a classifier needs two or more{meant}")
 
 
