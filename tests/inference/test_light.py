@@ -64,6 +64,7 @@ def read_declared() -> list[str]:
 
 def test_the_requirements_of_the_line_are_those_of_the_package() -> None:
     assert set(read_requirements().values()) <= set(read_declared())
+    assert f"They need\n{len(read_requirements())} packages and" in (ROOT / "docs" / "deployment.md").read_text()
 
 
 @pytest.mark.slow

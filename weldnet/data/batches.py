@@ -136,9 +136,9 @@ def derive_seed(*entropy: int) -> int:
 
 
 class LateLoader(DataLoader[Any]):
-    """Draws the order once the first batch is wanted, as without worker processes.
+    """Draws the order when the first batch is wanted; worker processes would get it as soon as there is an iterator.
 
-    They are given indices as soon as there is an iterator; Lightning makes a resumed run's before it sets the epoch.
+    Lightning makes the iterator of a resumed run before it sets the epoch.
     """
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
