@@ -11,9 +11,11 @@ FOLDER = ["data=folder", "data.root=welds", f"data.group_pattern={SEAM}"]
 
 
 def list_warned(caplog: pytest.LogCaptureFixture) -> dict[str, str]:
-    """The keys that were warned of, with what they have no effect."""
-    found = (record.getMessage().partition(" has no effect with ") for record in caplog.records)
-    return {key: where for key, separator, where in found if separator}
+    """The keys that were warned of, each once, with what they have no effect."""
+    found = [record.getMessage().partition(" has no effect with ") for record in caplog.records]
+    warned = [(key, where) for key, separator, where in found if separator]
+    assert len(warned) == len(dict(warned))
+    return dict(warned)
 
 
 @pytest.mark.usefixtures("welds_here")
@@ -35,7 +37,7 @@ def test_an_audit_warns(caplog: pytest.LogCaptureFixture) -> None:
 def test_a_test_warns(small: Path, here: Path, caplog: pytest.LogCaptureFixture) -> None:
     data = ["data=folder", f"data.root={small / 'welds'}", f"data.group_pattern={SEAM}", "data.allow_leak=true"]
     unused = ["data.mixup=0.2", "data.shares.val=0.3", "data.num_folds=3", "data.fold=0", "data.seed=5"]
-    call("test", f"ckpt_path={small / 'run'}", *data, *unused, "data.batch_size=8")
+    call("test", f"ckpt_path=[{small / 'run'},{small / 'run'}]", *data, *unused, "data.batch_size=8")
     not_split = dict.fromkeys(
         ["data.shares.val", "data.num_folds", "data.fold", "data.seed"], "images to test, which are not split by it"
     )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from weldnet.config.hydra_app import command, warn_of_no_effect
-from weldnet.config.own_data import find_origin, set_up_data
+from weldnet.config.own_data import find_origin, set_up_data, warn_of_unused
 from weldnet.config.runs import name_folder, show, show_command
 from weldnet.config.schema import DataConfig, ModelKeys, take
 from weldnet.errors import InputError, check_choice
@@ -58,6 +58,7 @@ def run(cfg: DictConfig) -> None:
     require_judge(checkpoint)
     for package in chosen_format.packages:
         import_extra(package)
+    warn_of_unused(cfg.data)
     reason = "an export is measured on its own validation images. Where they have moved, type data.root=DIR"
     data = set_up_data(cfg, checkpoint, reason, only_own=True)
     figures = export_model(checkpoint, data, cfg.format, folder, bounds, int8, takes)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from weldnet.config.hydra_app import command, typed_keys
-from weldnet.config.own_data import set_up_data
+from weldnet.config.own_data import set_up_data, warn_of_unused
 from weldnet.config.runs import make_folder, name_folder, show
 from weldnet.config.schema import DataConfig, DecisionConfig, EvaluationConfig, ModelKeys
 from weldnet.errors import InputError, check_choice
@@ -51,6 +51,7 @@ def run(cfg: DictConfig) -> None:
     checkpoints = list(map(load_checkpoint, files))
     if len({tuple(checkpoint.card.classes) for checkpoint in checkpoints}) > 1:
         raise InputError("ckpt_path=[A,B]: the two have different classes, so there is nothing to compare")
+    warn_of_unused(cfg.data)
     tests = [Test(cfg, checkpoint) for checkpoint in checkpoints]
     if len(tests) > 1:
         _compare(tests, folder)

@@ -34,6 +34,17 @@ def find_origin(ckpt_path: str, why: str) -> Path:
     return find_checkpoint(ckpt_path)
 
 
+def warn_of_unused(data: DictConfig) -> None:
+    """Names the typed keys of data that change nothing, whichever checkpoint it is."""
+    of_training = [f"data.{each.name}" for each in fields(BatchSettings) if each.name != "batch_size"]
+    warn_of_no_effect(of_training, "a checkpoint, which is trained already")
+    if "data" in typed_keys():
+        unused = ["data.num_folds", "data.fold"]
+        if data._target_ != SOURCES["synthetic"]:
+            unused += ["data.shares", "data.val", *(["data.seed"] if data._target_ in SOURCES.values() else [])]
+        warn_of_no_effect(unused, "images to test, which are not split by it")
+
+
 def set_up_data(cfg: DictConfig, checkpoint: "Checkpoint", why: str, *, only_own: bool = False) -> "WeldDataModule":
     """The checkpoint's own data, or those of `data=` unless `only_own`, set up, in its geometry and with its classes.
 
@@ -54,14 +65,7 @@ def set_up_data(cfg: DictConfig, checkpoint: "Checkpoint", why: str, *, only_own
     for each in fields(Framing):
         saved.data[each.name] = getattr(geometry, each.name)
     is_unsplit = others and saved.data._target_ != SOURCES["synthetic"]
-    of_training = [f"data.{each.name}" for each in fields(BatchSettings) if each.name != "batch_size"]
-    warn_of_no_effect(of_training, "a checkpoint, which is trained already")
-    if others:
-        unused = ["data.num_folds", "data.fold", *(("data.shares", "data.val") if is_unsplit else ())]
-        if is_unsplit and saved.data._target_ in SOURCES.values():
-            unused.append("data.seed")
-        warn_of_no_effect(unused, "images to test, which are not split by it")
-    else:
+    if not others:
         warn_of_drawing(saved.data)
     unsplit = "test" if is_unsplit else "split"
     data = build_data(saved.data, saved.get("seed", SeedKeys.seed), classes=checkpoint.card.classes, unsplit=unsplit)
