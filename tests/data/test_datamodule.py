@@ -243,6 +243,10 @@ def test_copies_of_a_known_weld_stay_together(tmp_path: Path) -> None:
     shots = data.samples("val")["path"].str.extract(r"_(\d)\.")
     assert sorted(shots) == ["5", "5"]
     assert {"0", "9"} <= set(data.samples("train")["path"].str.extract(r"_(\d)\."))
+    for path in root.glob("*/*"):
+        path.write_bytes(path.with_stem(f"{path.stem[:-1]}0").read_bytes())
+    with pytest.raises(InputError, match=r"data\.val=known: each photograph for validation is a copy"):
+        from_folder(root, val="known").setup()
 
 
 def test_a_validation_of_ones_own_stays(root: Path) -> None:

@@ -98,10 +98,16 @@ def take_known(table: pl.DataFrame, share: float) -> pl.DataFrame:
 
 
 def return_copies(table: pl.DataFrame) -> pl.DataFrame:
-    """Returns the images that `take_known` moved to val, of whose content (`digest`) a copy trains."""
+    """Returns the images that `take_known` moved to val, of whose content (`digest`) a copy trains; not all of them."""
     trained = table.filter(split="train")["digest"].unique()
     is_copy = (pl.col("split") == "val") & pl.col("digest").is_in(trained.implode())
-    return table.with_columns(split=pl.when(is_copy).then(pl.lit("train")).otherwise("split"))
+    returned = table.with_columns(split=pl.when(is_copy).then(pl.lit("train")).otherwise("split"))
+    if "val" in table["split"] and "val" not in returned["split"]:
+        raise InputError(
+            "data.val=known: each photograph for validation is a copy of one in train; remove the copies, which "
+            "weldnet-audit lists, or leave data.val=known out"
+        )
+    return returned
 
 
 def require_groups(table: pl.DataFrame, why: str) -> None:
