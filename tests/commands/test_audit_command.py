@@ -140,6 +140,7 @@ def test_the_window_of_the_training_is_the_one_of_the_audit(here: Path) -> None:
         (["data.root=photos", "data.groups=per_image", "audit.suggest_split=no/where/a.csv"], "is no folder"),
         (["data.root=photos", "audit.suggest_groups=there.csv"], "audit.suggest_groups=there.csv exists"),
         (["data.root=photos", "output_dir=photos"], "not empty"),
+        (["data.root=photos", "output_dir=photos/audit"], "lies in the source"),
         (["data.root=photos", "audit.corrected=a.csv"], "type audit.reviewed=FILE.csv, too"),
         (["data.root=photos", "audit.reviewed=b.csv", "audit.corrected=there.csv"], "nothing is overwritten"),
         (["data.root=photos", "audit.reviewed=b.csv"], "no such file; type the list review.csv that an audit wrote"),

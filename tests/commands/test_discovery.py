@@ -124,7 +124,7 @@ def test_a_run_among_the_photographs_is_refused(here: Path, capsys: pytest.Captu
     assert sorted(path.name for path in (here / "welds").iterdir()) == ["crack", "good"]
 
 
-@pytest.mark.parametrize("names", [["{}/seam{}_0.jpg"], ["seam{}_0.jpg", "train/2026-11-28_10-17-50_b75a19/{}.png"]])
+@pytest.mark.parametrize("names", [["{}/seam{}_0.jpg"], ["a/seam{}_0.jpg", "train/2026-11-28_10-17-50_b75a19/{}.png"]])
 def test_a_class_called_runs_is_no_run(here: Path, names: list[str]) -> None:
     """Whether weldnet has written nothing there, or has beside the photographs."""
     write_all(here / "welds", {f"runs/{name.format(*[day] * 2)}": draw("JPEG") for name in names for day in range(3)})

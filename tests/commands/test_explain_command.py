@@ -128,7 +128,7 @@ EXPORTED = {
         (["ckpt_path=a.ckpt", "source=welds", "output_dir=export"], "not empty, and nothing is overwritten"),
         (["ckpt_path=a.ckpt", "source=welds", "output_dir=welds/x"], "lies in the source"),
         (["ckpt_path=a.ckpt", "source=welds/**/*.jpg", "output_dir=welds/x"], "lies in the source"),
-        (["ckpt_path=a.ckpt", "source=."], "lies in the source"),
+        (["ckpt_path=a.ckpt", "source=.", "output_dir=x"], "lies in the source"),
     ],
 )
 def test_bad_use(here: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:

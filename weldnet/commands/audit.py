@@ -45,9 +45,12 @@ def run(cfg: DictConfig) -> None:
     """Audits the images of a composed config; exits with code 1 where a finding is an error."""
     from rich.console import Console
 
+    from weldnet.data.sources.selection import refuse_inside
     from weldnet.report.audit_report import print_audit, save_audit
 
     folder = name_folder("audit", cfg.output_dir)
+    if cfg.data.root is not None:
+        refuse_inside("output_dir", folder, cfg.data.root)
     files = _check_files(cfg.audit)
     found, audited = _audit(cfg, files)
     make_folder(folder)

@@ -11,7 +11,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from weldnet.config.build import build_data, build_model, build_trainer, check_model, check_nodes
 from weldnet.config.callbacks import describe_selection, resolve_monitor
-from weldnet.config.hydra_app import typed_keys
 from weldnet.config.resumable import list_settings
 from weldnet.config.resume import CONFIG, StoppedRun
 from weldnet.config.runs import (
@@ -59,7 +58,7 @@ def prepare_data(
     Where the config `needs_weights`, which a checkpoint would hold, missing ones are refused before an image is
     decoded, and together with what the splits lack.
     """
-    if cfg.data.root is not None and "output_dir" in typed_keys():
+    if cfg.data.root is not None:
         refuse_inside("output_dir", folder, cfg.data.root)
     data = build_data(cfg.data, cfg.seed)
     if needs_weights and cfg.model.weights != "none":

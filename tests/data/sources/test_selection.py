@@ -108,6 +108,7 @@ def test_a_link_within_the_folder_is_followed(photos: Path) -> None:
         ("photos", "photos", True),
         ("photos/**/*.jpg", "photos/out", True),
         ("photos", "other", False),
+        ("photos", "photos/runs/crossval/2026-11-28_10-17-50_b75a19/fold_0", False),
         ("photos/w.jpg", "photos/out", False),
         ("list.csv", "photos/out", False),
     ],

@@ -148,15 +148,20 @@ def explain_folder(folder: str) -> str:
     if name.startswith("."):
         return f"below {name} (hidden)"
     whose = _FOLDERS.get(name.lower())
-    if _RUN.match(name) or (name == "runs" and _holds_only_runs(Path(folder))):
+    if _RUN.match(name) or (name == "runs" and _holds_only_runs(folder)):
         whose = "what weldnet has written"
     return f"below {name} ({whose})" if whose else ""
 
 
-def _holds_only_runs(folder: Path) -> bool:
+def _holds_only_runs(folder: str) -> bool:
     """Whether this `runs/` is of whoever started a command among the photographs, and no class of that name."""
-    has_runs = any(_RUN.match(path.name) for path in folder.glob("*/*"))
-    return has_runs and not any(sort_file(str(path)) == "image" for path in folder.glob("*"))
+    has_runs = False
+    for where, folders, names in os.walk(folder):
+        if any(sort_file(os.path.join(where, name)) == "image" for name in names):
+            return False
+        has_runs |= any(map(_RUN.match, folders))
+        folders[:] = [name for name in folders if not _RUN.match(name)]
+    return has_runs
 
 
 def _explain_name(name: str) -> str:

@@ -68,9 +68,11 @@ def find_base(source: str, paths: Sequence[str]) -> str:
 
 
 def refuse_inside(key: str, folder: Path, source: str) -> None:
-    """Refuses a folder to write into that lies in the source, where its files would be found next time."""
+    """Refuses a folder to write into that lies in the source and is not skipped: its files would be found next time."""
     fixed = Path(_find_fixed(source))
-    if fixed.is_dir() and folder.resolve().is_relative_to(fixed.resolve()):
+    top, path = fixed.resolve(), folder.resolve()
+    below = [str(each) for each in (path, *path.parents) if top in each.parents]
+    if fixed.is_dir() and (below or path == top) and not any(map(explain_folder, below)):
         raise InputError(
             f"{key}={folder} lies in the source, where its files would be taken for photographs next time; type "
             f"{key}=DIR, outside of {fixed}"
